@@ -1,0 +1,249 @@
+"""The contract between families, training and evaluation. Read this first.
+
+A family is a LightningModule with three parts, which are all that evaluation knows (`LatentModel`):
+
+    posterior:  x (b, *data)         -> q(z|x)
+    prior:                           -> p(z)
+    likelihood: z (k, b, *latent)    -> p(x|z)
+
+and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns the rest:
+the training loop, the held-out bound that selects models, and what a checkpoint needs to be loaded again.
+
+Nats everywhere, summed over pixels and latents, averaged over images; losses are minimised, bounds are higher-is-better.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from zuko.lazy import LazyDistribution as Conditional
+
+from vaebench.distributions import divergence
+from vaebench.errors import UserError
+from vaebench.likelihoods import Likelihood, natural
+from vaebench.measures import DataSpec, Shape
+from vaebench.posteriors import DiagonalGaussian
+from vaebench.priors import StandardNormal
+
+__all__ = ["Conditional", "DataSpec", "Draw", "Family", "LatentModel", "Shape", "Step", "draw", "fixed_noise"]
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """All that evaluation knows of a model: its three parts, called as in the module's docstring."""
+
+    @property
+    def posterior(self) -> Callable[[Tensor], Distribution]: ...
+    @property
+    def prior(self) -> Callable[[], Distribution]: ...
+    @property
+    def likelihood(self) -> Callable[[Tensor], Distribution]: ...
+
+
+class Draw(NamedTuple):
+    """k samples of z ~ q(z|x) for each of b images, with all that any bound needs.
+
+    Attributes:
+        z: (k, b, *latent).
+        log_q: log q(z|x), nats, (k, b).
+        log_p: log p(z), nats, (k, b).
+        log_x: log p(x|z), nats, (k, b).
+    """
+
+    z: Tensor
+    log_q: Tensor
+    log_p: Tensor
+    log_x: Tensor
+
+    @property
+    def log_w(self) -> Tensor:
+        """Log importance weights log p(x, z) − log q(z|x), nats, (k, b); their mean is the ELBO."""
+        return self.log_x + self.log_p - self.log_q
+
+
+class Step(NamedTuple):
+    """What one training step hands back.
+
+    Attributes:
+        losses: one 0-dim loss for each parameter group, minimised.
+        logs: 0-dim tensors to log under the same names.
+        state: buffers to write after the optimiser has stepped, by their full name.
+    """
+
+    losses: Mapping[str, Tensor]
+    logs: Mapping[str, Tensor] = {}
+    state: Mapping[str, Tensor] = {}
+
+
+def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
+    """Samples the posterior of each image k times and scores every sample; gradients flow through.
+
+    Args:
+        model: anything with the three parts.
+        x: images, (b, *data).
+        k: samples an image.
+    """
+    q = model.posterior(x)
+    z = q.rsample(torch.Size((k,)))
+    return Draw(z, q.log_prob(z), model.prior().log_prob(z), model.likelihood(z).log_prob(x))
+
+
+@contextmanager
+def fixed_noise(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Runs a block with torch's random state set by `seed`, and puts the caller's state back, on `device` too."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+class Family(LightningModule, ABC):
+    """One family of VAEs: three parts and a pure `step`.
+
+    A subclass writes `__init__` (calling `super().__init__(data, **parts)`, then `self.hyper(...)` for scalars that a
+    sweep may vary) and `step`. It is final: families do not inherit from one another.
+
+    Args:
+        data: shape, measure and mean of the images; comes from the data module.
+        latent: number of latent units.
+        posterior: builds q(z|x) from the shapes of an image and of a latent.
+        prior: builds p(z) from the shape of a latent.
+        likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
+            measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
+        lr: learning rate of Adam.
+        surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
+            records are flagged and never share a leaderboard with likelihoods.
+
+    Raises:
+        UserError: the likelihood is not normalised for the data's measure and `surrogate` is off.
+    """
+
+    VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
+
+    lr: Tensor
+
+    def __init__(
+        self,
+        data: DataSpec,
+        latent: int = 50,
+        posterior: Callable[[Shape, Shape], Conditional] = DiagonalGaussian,
+        prior: Callable[[Shape], Conditional] = StandardNormal,
+        likelihood: Callable[[Shape, DataSpec], Likelihood] | None = None,
+        lr: float = 1e-3,
+        surrogate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.hparams["data"] = data.config
+        shape = (latent,)
+        self.posterior = posterior(data.shape, shape)
+        self.prior = prior(shape)
+        self.likelihood = (likelihood or natural(data))(shape, data)
+        self.data, self.surrogate = data, _surrogate(self.likelihood, data, surrogate)
+        self.hyper(lr=lr)
+        self.automatic_optimization = len(self.groups()) == 1
+
+    def hyper(self, **scalars: float) -> None:
+        """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
+        for name, value in scalars.items():
+            self.register_buffer(name, torch.tensor(float(value)))
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        """The losses of one batch. Pure and vmap-safe: reads parameters, buffers and arguments; branches on no value.
+
+        Args:
+            x: images, (b, *data).
+            y: labels, (b,), or None.
+            t: optimiser step, 0-dim, from 0.
+        """
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Parameter groups by name prefix, each learning from its own loss; default: one, 'model', with everything."""
+        return {"model": ("",)}
+
+    def active(self, t: Tensor) -> dict[str, Tensor]:
+        """Which groups learn at step t, as 0-dim booleans; a group that is not named always does."""
+        return {}
+
+    def given(self, y: Tensor) -> LatentModel:
+        """The model conditioned on labels y (b,); default: itself."""
+        return self
+
+    def draw(self, x: Tensor, k: int = 1) -> Draw:
+        """k samples of the posterior of each image, scored; hierarchies override it with one top-down pass."""
+        return draw(self, x, k)
+
+    def forward(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        """`step`, for `torch.func.functional_call`."""
+        return self.step(x, y, t)
+
+    # Training -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> Tensor | None:
+        x, y = batch
+        step = self.step(x, y, torch.tensor(float(self.global_step), device=x.device))
+        self._state = step.state
+        if self.trainer._logger_connector.should_update_logs:
+            self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
+        if self.automatic_optimization:
+            (loss,) = step.losses.values()
+            return loss
+        self._step_groups(step.losses)
+        return None
+
+    def _step_groups(self, losses: Mapping[str, Tensor]) -> None:
+        """Differentiates each loss with respect to its own group only, then steps the groups that are active."""
+        groups = {name: self.members(name) for name in self.groups()}
+        active = self.active(torch.tensor(float(self.global_step)))
+        for name, parameters in groups.items():
+            gradients = torch.autograd.grad(losses[name], parameters, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+        optimizers = self.optimizers()
+        for name, optimizer in zip(groups, optimizers if isinstance(optimizers, list) else [optimizers], strict=True):
+            if name not in active or bool(active[name]):
+                optimizer.step()
+            optimizer.zero_grad()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        for name, value in self._state.items():
+            self.get_buffer(name).copy_(value.detach())
+
+    def members(self, group: str) -> list[nn.Parameter]:
+        """The parameters of one group."""
+        return [p for name, p in self.named_parameters() if name.startswith(self.groups()[group])]
+
+    def configure_optimizers(self) -> Any:
+        optimizers = [torch.optim.Adam(self.members(g), float(self.lr), fused=True) for g in self.groups()]
+        return optimizers[0] if len(optimizers) == 1 else optimizers
+
+    # Selection ----------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
+        """Logs the held-out β = 1 bound with fixed noise: what selection, early stopping and pruning read."""
+        x, y = batch
+        with fixed_noise(self.VALIDATION_SEED + index, x.device):
+            bound = cast("Family", self if y is None else self.given(y)).draw(x).log_w.mean()
+        self.log("val/elbo", bound, batch_size=len(x), on_epoch=True, sync_dist=True)
+
+
+def _surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
+    support = getattr(likelihood, "support", frozenset())
+    if data.kind in support:
+        return False
+    if allowed:
+        return True
+    raise UserError(
+        f"{type(likelihood).__name__} is no likelihood for '{data.measure}' images (it supports "
+        f"{', '.join(sorted(support)) or 'none'}); choose {natural(data).__name__}, change data.measure, or set "
+        "model.surrogate to true to train it as a flagged surrogate"
+    )

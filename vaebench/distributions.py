@@ -1,0 +1,139 @@
+"""Distributions as vaebench needs them: they sample under vmap, and score many samples of one image as matrix products.
+
+All of them are unvalidated: models are checked where they meet the data (`core`), not at every step.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Distribution, Independent, constraints, kl_divergence
+from torch.distributions import Normal as TorchNormal
+
+from vaebench.measures import Shape
+
+__all__ = ["Bernoulli", "DiagonalNormal", "DiscretisedLogistic", "Normal", "divergence"]
+
+
+class Normal(TorchNormal):
+    """N(loc, scale²), whose `rsample` works under `torch.func.vmap(randomness="different")`.
+
+    torch's own fills a tensor in place, which vmap refuses.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(loc, scale, validate_args=False)
+
+    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
+        shape = self._extended_shape(sample_shape)
+        return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+
+
+def DiagonalNormal(loc: Tensor, scale: Tensor, event: int = 1) -> Independent:  # noqa: N802 - reads as a distribution
+    """N(loc, diag(scale²)) over the last `event` dimensions; loc and scale (*batch, *event)."""
+    return Independent(Normal(loc, scale), event, validate_args=False)
+
+
+class Bernoulli(Distribution):
+    """Independent Bernoulli pixels: log p(x) = Σ_d x_d l_d − softplus(l_d), the sum over all event dimensions.
+
+    Scoring x of shape (b, *event) under logits of shape (k, b, *event) is a batched matrix-vector product and one
+    softplus: the (k, b, *event) product is never stored.
+
+    Args:
+        logits: l, of shape (*batch, *event).
+        event: number of event dimensions.
+    """
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.boolean
+
+    def __init__(self, logits: Tensor, event: int = 1) -> None:
+        self.logits = logits
+        split = logits.dim() - event
+        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
+        shape = self._extended_shape(sample_shape)
+        with torch.no_grad():
+            return (torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device) < self.mean).to(
+                self.logits.dtype
+            )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        event = len(self.event_shape)
+        logits = self.logits.flatten(-event)
+        normaliser = F.softplus(logits).sum(-1)
+        return torch.einsum("...d,...d->...", logits, value.flatten(-event).to(logits.dtype)) - normaliser
+
+
+class DiscretisedLogistic(Distribution):
+    """A logistic density integrated over the bin of each of N levels, with closed edges; pixels are independent.
+
+    With levels at j/(N−1), half a bin h = 1/(2(N−1)) and σ the logistic function,
+
+        P(x) = σ((x + h − μ)/s) − σ((x − h − μ)/s),
+
+    where the lowest level takes all mass below it and the highest all above: Σ_x P(x) = 1 exactly. (Kingma et al. 2016,
+    https://arxiv.org/abs/1606.04934, appendix; Salimans et al. 2017, https://arxiv.org/abs/1701.05517.)
+
+    Args:
+        loc: μ, of shape (*batch, *event), in the data's units ([0, 1]).
+        scale: s > 0, broadcastable to loc.
+        levels: N ≥ 2.
+        event: number of event dimensions.
+    """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.unit_interval
+
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int = 256, event: int = 1) -> None:
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        self.levels = levels
+        split = self.loc.dim() - event
+        super().__init__(self.loc.shape[:split], self.loc.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location, clamped to the range of the data: the picture of a reconstruction."""
+        return self.loc.clamp(0, 1)
+
+    def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
+        shape = self._extended_shape(sample_shape)
+        with torch.no_grad():
+            u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
+            u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+            x = self.loc + self.scale * (u.log() - torch.log1p(-u))
+            return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        half = 0.5 / (self.levels - 1)
+        upper = (value + half - self.loc) / self.scale
+        lower = (value - half - self.loc) / self.scale
+        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}), exact in both tails
+        width = (2 * half) / self.scale
+        inside = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-width))
+        below, above = -F.softplus(-upper), -F.softplus(lower)
+        log_mass = torch.where(value < half, below, torch.where(value > 1 - half, above, inside))
+        return log_mass.flatten(-len(self.event_shape)).sum(-1)
+
+
+def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q‖p) in nats, of q's batch shape: the closed form where torch knows one, else the estimate from samples of q.
+
+    Args:
+        q: a batch of posteriors.
+        p: the prior, broadcast against q.
+        z: samples of q, of shape (k, *batch, *event); only the estimate reads them: mean over k of log q(z) − log p(z).
+    """
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return (q.log_prob(z) - p.log_prob(z)).mean(0)
+
+

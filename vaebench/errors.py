@@ -1,0 +1,23 @@
+"""Errors that are the user's to mend: one sentence with what, where, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake in the input. The command line prints it without a traceback and exits with code 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> UserError:
+    """An error for a name that does not exist, with the nearest ones that do.
+
+    >>> print(unknown("family", "beta_vea", ["vae", "beta_vae", "iwae"]))
+    unknown family 'beta_vea'; did you mean beta_vae, vae or iwae?
+    """
+    names = list(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:12]
+    listed = " or ".join(filter(None, [", ".join(near[:-1]), near[-1] if near else ""]))
+    guess = f"did you mean {listed}?" if near else "there is none to choose from."
+    return UserError(" ".join(filter(None, [f"unknown {kind} '{name}'; {guess}", remedy])))

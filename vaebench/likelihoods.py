@@ -1,0 +1,164 @@
+"""Likelihoods p(x|z): modules that map latents to a distribution over images.
+
+Each declares the measures it is a density or a mass function for, and starts at the data: its output bias is set so that
+p(x|z) has the training mean before the first step. Without that a run may never leave the marginal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from math import prod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from zuko.lazy import LazyDistribution
+
+from vaebench import distributions
+from vaebench.errors import UserError
+from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
+from vaebench.networks import MLP, Network
+
+Scale = Literal["fixed", "learned", "decoder"]
+
+
+class Likelihood(LazyDistribution):
+    """z (*batch, *latent) -> p(x|z) over images of data.shape.
+
+    Attributes:
+        support: kinds of measure that this is normalised for.
+        started: whether the output bias was set from the training mean.
+    """
+
+    support: ClassVar[frozenset[str]]
+    started: bool = False
+
+    def start(self, net: Network, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:
+        """Sets the first len(mean) output biases of `net` to inverse(mean), in place; nothing when mean is None."""
+        if mean is None:
+            return
+        if not hasattr(net, "output_bias"):
+            raise UserError(
+                f"{type(net).__name__} has no 'output_bias' to start at the data's mean; give it one, or set "
+                "likelihood.start_at_mean to false"
+            )
+        with torch.no_grad():
+            net.output_bias[: mean.numel()] = inverse(mean.to(net.output_bias)).flatten()
+        self.started = True
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = Π_d Bernoulli(x_d; σ(l_d(z))), for binary images.
+
+    Args:
+        latent: shape of a latent.
+        data: shape, measure and mean of the images.
+        net: builds the network from latents to logits.
+        start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
+    """
+
+    support = frozenset({BINARY})
+
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec,
+        net: Callable[[Shape, Shape], Network] = MLP,
+        start_at_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        self.event = len(data.shape)
+        self.net = net(latent, data.shape)
+        if start_at_mean:
+            self.start(self.net, data.mean, lambda m: torch.logit(m, 1e-3))
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        return distributions.Bernoulli(self.net(c), self.event)
+
+
+class LocationScale(Likelihood):
+    """A location from the network and a scale that is fixed, learned once, or given by the network for every pixel.
+
+    Args:
+        latent: shape of a latent.
+        data: shape, measure and mean of the images.
+        net: builds the network from latents to locations (and log-scales).
+        scale: 'fixed' at `initial`, 'learned' (one for all pixels, starting at `initial`), or 'decoder' (per pixel).
+        initial: the scale at the start, in units of x, which lies in [0, 1]; above `floor`.
+        floor: smallest scale that training can reach, so that a density stays bounded.
+        start_at_mean: start the locations at the training mean.
+
+    Raises:
+        UserError: `initial` does not exceed `floor`, or `floor` is negative.
+    """
+
+    log_excess: Tensor
+
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec,
+        net: Callable[[Shape, Shape], Network] = MLP,
+        scale: Scale = "learned",
+        initial: float = 0.1,
+        floor: float = 1e-3,
+        start_at_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 <= floor < initial:
+            raise UserError(
+                f"{type(self).__name__} starts at scale {initial} with floor {floor}: expected 0 ≤ floor < initial; "
+                "raise likelihood.initial or lower likelihood.floor"
+            )
+        self.shape, self.levels, self.scale, self.floor = data.shape, data.levels, scale, floor
+        channels, *size = data.shape
+        self.net = net(latent, (2 * channels if scale == "decoder" else channels, *size))
+        start = torch.tensor(math.log(initial - floor))
+        if scale == "decoder":
+            with torch.no_grad():
+                self.net.output_bias[prod(data.shape) :] = start
+        elif scale == "learned":
+            self.log_excess = nn.Parameter(start)
+        else:
+            self.register_buffer("log_excess", start)
+        if start_at_mean:
+            self.start(self.net, data.mean, lambda m: m)
+
+    def location_scale(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The two parameters at z: (*batch, *data) each, or a 0-dim scale."""
+        out = self.net(z)
+        if self.scale == "decoder":
+            loc, log_excess = out.chunk(2, -len(self.shape))
+        else:
+            loc, log_excess = out, self.log_excess
+        return loc, self.floor + log_excess.exp()
+
+
+class Gaussian(LocationScale):
+    """p(x|z) = N(x; μ(z), σ²), a density with respect to Lebesgue measure, for continuous images; see `LocationScale`."""
+
+    support = frozenset({CONTINUOUS})
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        loc, scale = self.location_scale(c)
+        return distributions.DiagonalNormal(*torch.broadcast_tensors(loc, scale), event=len(self.shape))
+
+
+class DiscretisedLogistic(LocationScale):
+    """p(x|z): a logistic density integrated over the bin of each level, for images of N levels; see `LocationScale`.
+
+    Kingma et al. 2016 (https://arxiv.org/abs/1606.04934).
+    """
+
+    support = frozenset({DISCRETE, BINARY})
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        loc, scale = self.location_scale(c)
+        return distributions.DiscretisedLogistic(loc, scale, self.levels or 256, event=len(self.shape))
+
+
+def natural(data: DataSpec) -> type[Likelihood]:
+    """The likelihood of a measure where none is named: Bernoulli, Gaussian or discretised logistic."""
+    return {BINARY: Bernoulli, CONTINUOUS: Gaussian, DISCRETE: DiscretisedLogistic}[data.kind]

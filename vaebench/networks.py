@@ -1,0 +1,217 @@
+"""Networks: tensor -> tensor, built from the shapes they connect.
+
+Every network takes (*batch, *inputs) and returns (*batch, *outputs), for any number of batch dimensions, and offers its
+last bias as `output_bias` so that a likelihood can start at the data's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vaebench.errors import UserError
+from vaebench.measures import Shape
+
+Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "softplus", "identity"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "identity": lambda x: x,
+}
+
+
+class Network(nn.Module):
+    """A function of fixed input and output shapes.
+
+    Attributes:
+        output_bias: the bias added last, of shape (prod(outputs),).
+    """
+
+    output_bias: nn.Parameter
+
+    def __init__(self, inputs: Shape, outputs: Shape) -> None:
+        super().__init__()
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+
+
+class Linear(nn.Module):
+    """x W + b with W stored (in, out): under vmap it becomes one batched matrix product without a transpose.
+
+    Starts like `torch.nn.Linear`.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        start = nn.Linear(inputs, outputs)
+        self.weight = nn.Parameter(start.weight.detach().t().contiguous())
+        self.bias = nn.Parameter(start.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 2:
+            return torch.addmm(self.bias, x, self.weight)
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).unflatten(0, x.shape[:-1])
+
+
+class MLP(Network):
+    """Fully connected layers; inputs are flattened and outputs reshaped.
+
+    Args:
+        inputs: shape of one input.
+        outputs: shape of one output.
+        width: units of every hidden layer.
+        depth: number of hidden layers; 0 is a linear map.
+        activation: after every hidden layer.
+    """
+
+    def __init__(
+        self, inputs: Shape, outputs: Shape, width: int = 200, depth: int = 2, activation: Activation = "tanh"
+    ) -> None:
+        super().__init__(inputs, outputs)
+        sizes = [prod(inputs), *[width] * depth, prod(outputs)]
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.activation = activation
+
+    @property
+    def output_bias(self) -> nn.Parameter:  # type: ignore[override]  # a view of the last layer, registered once
+        return self.layers[-1].bias  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        x = x.flatten(-len(self.inputs)) if len(self.inputs) > 1 else x
+        for layer in self.layers[:-1]:
+            x = act(layer(x))
+        x = self.layers[-1](x)
+        return x.unflatten(-1, self.outputs) if len(self.outputs) > 1 else x
+
+
+class _Residual(nn.Module):
+    """x + f(x) with two 3 × 3 convolutions."""
+
+    def __init__(self, channels: int, activation: Activation) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        return x + self.second(act(self.first(act(x))))
+
+
+class Conv(Network):
+    """Convolutions between an image and a vector, in the direction that the shapes ask for.
+
+    From (c, h, w) to (n,): `levels` times a strided convolution that halves the image and doubles the channels (then
+    `blocks` residual blocks), then a linear map. From (n,) to (c, h, w): the mirror image, with nearest-neighbour
+    upsampling before each convolution, cropped to the size asked for, and a bias per output value.
+
+    Args:
+        inputs: shape of one input, (c, h, w) or (n,).
+        outputs: shape of one output, (n,) or (c, h, w).
+        channels: channels at full resolution.
+        levels: how many times the image is halved.
+        blocks: residual blocks at each level; 0 is a plain convolutional network.
+        activation: after every convolution.
+
+    Raises:
+        UserError: not exactly one of the two shapes is an image.
+    """
+
+    def __init__(
+        self,
+        inputs: Shape,
+        outputs: Shape,
+        channels: int = 32,
+        levels: int = 2,
+        blocks: int = 0,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(inputs, outputs)
+        if sorted((len(inputs), len(outputs))) != [1, 3]:
+            raise UserError(
+                f"{type(self).__name__} connects an image (c, h, w) and a vector (n,), not {inputs} and {outputs}; "
+                "use networks.MLP there"
+            )
+        self.activation, self.encodes = activation, len(inputs) == 3
+        image, vector = (inputs, outputs[0]) if self.encodes else (outputs, inputs[0])
+        widths = [channels * 2**i for i in range(levels + 1)]
+        sizes = [image[1:]]
+        for _ in range(levels):
+            sizes.append(tuple((s + 1) // 2 for s in sizes[-1]))
+        self.sizes = sizes
+        self.inner = (widths[-1], *sizes[-1])
+        residuals = [nn.Sequential(*(_Residual(w, activation) for _ in range(blocks))) for w in widths[1:]]
+        if self.encodes:
+            self.stem = nn.Conv2d(image[0], channels, 3, padding=1)
+            self.convolutions = nn.ModuleList(
+                nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+            )
+            self.residuals = nn.ModuleList(residuals)
+            self.linear = Linear(prod(self.inner), vector)
+        else:
+            self.linear = Linear(vector, prod(self.inner))
+            self.residuals = nn.ModuleList(residuals[::-1])
+            self.convolutions = nn.ModuleList(
+                nn.Conv2d(b, a, 3, padding=1) for a, b in list(zip(widths, widths[1:], strict=False))[::-1]
+            )
+            self.head = nn.Conv2d(channels, image[0], 3, padding=1, bias=False)
+            self.bias = nn.Parameter(torch.zeros(prod(outputs)))
+
+    @property
+    def output_bias(self) -> nn.Parameter:  # type: ignore[override]  # an alias, registered once
+        return self.linear.bias if self.encodes else self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = x.shape[: x.dim() - len(self.inputs)]
+        x = x.reshape(-1, *self.inputs)
+        y = self._encode(x) if self.encodes else self._decode(x)
+        return y.reshape(*batch, *self.outputs)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        x = act(self.stem(x))
+        for convolution, residual in zip(self.convolutions, self.residuals, strict=True):
+            x = residual(act(convolution(x)))
+        return self.linear(x.flatten(1))
+
+    def _decode(self, z: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        x = act(self.linear(z)).unflatten(1, self.inner)
+        for convolution, residual, (h, w) in zip(
+            self.convolutions, self.residuals, self.sizes[-2::-1], strict=True
+        ):
+            x = F.interpolate(residual(x), scale_factor=2.0, mode="nearest")[..., :h, :w]
+            x = act(convolution(x))
+        return self.head(x).flatten(1) + self.bias
+
+
+class ResNet(Conv):
+    """`Conv` with residual blocks: He et al. 2016 (https://arxiv.org/abs/1512.03385), without batch normalisation.
+
+    Args:
+        inputs: shape of one input, (c, h, w) or (n,).
+        outputs: shape of one output, (n,) or (c, h, w).
+        channels: channels at full resolution.
+        levels: how many times the image is halved.
+        blocks: residual blocks at each level.
+        activation: after every convolution.
+    """
+
+    def __init__(
+        self,
+        inputs: Shape,
+        outputs: Shape,
+        channels: int = 32,
+        levels: int = 2,
+        blocks: int = 2,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__(inputs, outputs, channels, levels, blocks, activation)
