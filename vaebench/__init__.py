@@ -1,1 +1,51 @@
+"""vaebench: a referee for variational autoencoders.
 
+>>> import vaebench as vb
+>>> model = vb.build("beta_vae", "digits", beta=2.0, latent=8)
+>>> float(model.beta), model.data.shape
+(2.0, (1, 8, 8))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vaebench._version import __version__
+
+if TYPE_CHECKING:
+    from vaebench.api import build, load
+    from vaebench.discovery import datasets, families
+    from vaebench.evaluation import Report, evaluate, log_likelihood
+    from vaebench.records import read_records
+
+__all__ = [
+    "Report",
+    "__version__",
+    "build",
+    "datasets",
+    "evaluate",
+    "families",
+    "load",
+    "log_likelihood",
+    "read_records",
+]
+
+_HOME = {
+    "build": "vaebench.api",
+    "load": "vaebench.api",
+    "datasets": "vaebench.discovery",
+    "Report": "vaebench.evaluation",
+    "evaluate": "vaebench.evaluation",
+    "log_likelihood": "vaebench.evaluation",
+    "read_records": "vaebench.records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: torch and Lightning take seconds, and `vaebench --help` needs neither."""
+    if name == "families":
+        return import_module("vaebench.families")
+    if name not in _HOME:
+        raise AttributeError(f"module 'vaebench' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

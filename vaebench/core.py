@@ -14,7 +14,6 @@ Nats everywhere, summed over pixels and latents, averaged over images; losses ar
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution as Conditional
 
-from vaebench.distributions import divergence
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.measures import DataSpec, Shape
@@ -119,6 +117,7 @@ class Family(LightningModule, ABC):
         likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
             measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
         lr: learning rate of Adam.
+        clip: largest norm of a group's gradient; None does not clip.
         surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
             records are flagged and never share a leaderboard with likelihoods.
 
@@ -138,6 +137,7 @@ class Family(LightningModule, ABC):
         prior: Callable[[Shape], Conditional] = StandardNormal,
         likelihood: Callable[[Shape, DataSpec], Likelihood] | None = None,
         lr: float = 1e-3,
+        clip: float | None = None,
         surrogate: bool = False,
     ) -> None:
         super().__init__()
@@ -149,7 +149,8 @@ class Family(LightningModule, ABC):
         self.likelihood = (likelihood or natural(data))(shape, data)
         self.data, self.surrogate = data, _surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
-        self.automatic_optimization = len(self.groups()) == 1
+        self.clip = clip
+        self.automatic_optimization = False  # one loop for one group and for many, and half of Lightning's cost a step
 
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
@@ -163,7 +164,7 @@ class Family(LightningModule, ABC):
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
-            t: optimiser step, 0-dim, from 0.
+            t: training step, 0-dim, from 0: batches seen before this one.
         """
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -188,34 +189,33 @@ class Family(LightningModule, ABC):
 
     # Training -----------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> Tensor | None:
+    def training_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
         x, y = batch
-        step = self.step(x, y, torch.tensor(float(self.global_step), device=x.device))
-        self._state = step.state
+        t = torch.tensor(float(self.trainer.fit_loop.epoch_loop.total_batch_idx), device=x.device)
+        step = self.step(x, y, t)
         if self.trainer._logger_connector.should_update_logs:
             self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
-        if self.automatic_optimization:
-            (loss,) = step.losses.values()
-            return loss
-        self._step_groups(step.losses)
-        return None
+        self._learn(step, t)
 
-    def _step_groups(self, losses: Mapping[str, Tensor]) -> None:
-        """Differentiates each loss with respect to its own group only, then steps the groups that are active."""
-        groups = {name: self.members(name) for name in self.groups()}
-        active = self.active(torch.tensor(float(self.global_step)))
-        for name, parameters in groups.items():
-            gradients = torch.autograd.grad(losses[name], parameters, retain_graph=True, allow_unused=True)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+    def _learn(self, step: Step, t: Tensor) -> None:
+        """Differentiates each loss with respect to its own group only, steps the active groups, writes the state."""
         optimizers = self.optimizers()
-        for name, optimizer in zip(groups, optimizers if isinstance(optimizers, list) else [optimizers], strict=True):
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        active = self.active(t)
+        for name, members in self._members.items():
+            if len(self._members) == 1:
+                self.manual_backward(step.losses[name])
+            else:
+                gradients = torch.autograd.grad(step.losses[name], members, retain_graph=True, allow_unused=True)
+                for parameter, gradient in zip(members, gradients, strict=True):
+                    parameter.grad = gradient
+        for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True):
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(members, self.clip)
             if name not in active or bool(active[name]):
                 optimizer.step()
             optimizer.zero_grad()
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        for name, value in self._state.items():
+        for name, value in step.state.items():
             self.get_buffer(name).copy_(value.detach())
 
     def members(self, group: str) -> list[nn.Parameter]:
@@ -223,7 +223,8 @@ class Family(LightningModule, ABC):
         return [p for name, p in self.named_parameters() if name.startswith(self.groups()[group])]
 
     def configure_optimizers(self) -> Any:
-        optimizers = [torch.optim.Adam(self.members(g), float(self.lr), fused=True) for g in self.groups()]
+        self._members = {group: self.members(group) for group in self.groups()}
+        optimizers = [torch.optim.Adam(members, float(self.lr), fused=True) for members in self._members.values()]
         return optimizers[0] if len(optimizers) == 1 else optimizers
 
     # Selection ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> Use
     unknown family 'beta_vea'; did you mean beta_vae, vae or iwae?
     """
     names = list(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:12]
+    lower = {known.lower(): known for known in names}
+    near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(names)[:12]
     listed = " or ".join(filter(None, [", ".join(near[:-1]), near[-1] if near else ""]))
     guess = f"did you mean {listed}?" if near else "there is none to choose from."
     return UserError(" ".join(filter(None, [f"unknown {kind} '{name}'; {guess}", remedy])))

@@ -1,0 +1,48 @@
+"""Small models and batches for tests of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebench.core import DataSpec, Family
+from vaebench.discovery import families
+
+FAMILIES = sorted(families())
+SPEC = DataSpec((1, 4, 4), "binary", torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4))
+NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
+
+
+class Source:
+    """A stand-in for a data module: `vaebench.build` reads nothing but its spec."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+
+
+def small(name: str, spec: DataSpec = SPEC, seed: int = 0, **overrides: Any) -> Family:
+    """A tiny float64 model of a family with two latents, built as `vaebench.build` builds it."""
+    import vaebench as vb
+
+    torch.manual_seed(seed)
+    posterior = {"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {"net": NET}}
+    return vb.build(name, Source(spec), latent=2, posterior=posterior, **overrides).double()
+
+
+def neutral(name: str, **overrides: Any) -> Family:
+    """The family where its objective is the ELBO."""
+    return small(name, **{**getattr(families()[name], "NEUTRAL", {}), **overrides})
+
+
+def bits(n: int, spec: DataSpec = SPEC, seed: int = 1) -> Tensor:
+    """n random binary images in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(n, *spec.shape, generator=generator, dtype=torch.float64) < 0.4).double()
+
+
+def noisy_step(model: Family, x: Tensor, seed: int, t: float = 0.0) -> dict[str, Tensor]:
+    """The losses of one step under fixed noise."""
+    torch.manual_seed(seed)
+    return dict(model.step(x, None, torch.tensor(t, dtype=torch.float64)).losses)

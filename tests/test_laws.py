@@ -1,0 +1,136 @@
+"""The laws that every family obeys, whatever its paper."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import FAMILIES, SPEC, bits, neutral, noisy_step, small
+from torch.func import functional_call, stack_module_state, vmap
+
+import vaebench as vb
+from vaebench.core import draw
+
+ROOT = Path(__file__).parent.parent
+every_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+@every_family
+def test_objective_is_the_elbo_at_its_neutral_setting(name: str) -> None:
+    model, x = neutral(name), bits(1).expand(20_000, *SPEC.shape)
+    torch.manual_seed(0)
+    loss = sum(float(v.detach()) for v in model.step(x, None, torch.tensor(0.0)).losses.values())
+    with torch.no_grad():
+        log_w = draw(model, x).log_w
+    error = 2 * float(log_w.std()) / len(x) ** 0.5  # both sides are estimates, with at most this deviation
+    assert -loss == pytest.approx(float(log_w.mean()), abs=4 * error)
+    assert error < 0.05
+
+
+@every_family
+def test_loss_is_the_derivative_it_claims(name: str) -> None:
+    """The gradient under fixed noise equals the central finite difference of the loss under the same noise."""
+    model, x = small(name), bits(8)
+    parameters = dict(model.named_parameters())
+    generator = torch.Generator().manual_seed(3)
+    direction = {n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in parameters.items()}
+    loss = sum(noisy_step(model, x, seed=5).values())
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+    slope = sum((g * d).sum() for g, d in zip(gradients, direction.values(), strict=True))
+
+    def moved(step: float) -> float:
+        shifted = {n: p.detach() + step * direction[n] for n, p in parameters.items()}
+        torch.manual_seed(5)
+        losses = functional_call(model, shifted, (x, None, torch.tensor(0.0, dtype=torch.float64))).losses
+        return float(sum(losses.values()))
+
+    assert float(slope) == pytest.approx((moved(1e-5) - moved(-1e-5)) / 2e-5, rel=1e-5)
+
+
+@every_family
+def test_every_parameter_learns_from_its_own_groups_loss_and_no_other(name: str) -> None:
+    model, x = small(name), bits(8)
+    losses = noisy_step(model, x, seed=0)
+    assert set(losses) == set(model.groups())
+    members = {group: model.members(group) for group in model.groups()}
+    listed = [id(p) for group in members.values() for p in group]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters()), "each parameter is in exactly one group"
+    for group, parameters in members.items():
+        gradients = torch.autograd.grad(losses[group], parameters, retain_graph=True, allow_unused=True)
+        assert all(g is not None and float(g.abs().sum()) > 0 for g in gradients)
+
+
+@every_family
+def test_step_is_pure(name: str) -> None:
+    model, x = small(name), bits(8)
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    first, second = noisy_step(model, x, seed=2), noisy_step(model, x, seed=2)
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
+@every_family
+def test_members_under_vmap_equal_their_solo_steps(name: str) -> None:
+    members = [small(name, seed=s) for s in range(3)]
+    x, t = bits(8), torch.tensor(10.0, dtype=torch.float64)
+    stacked = stack_module_state(members)  # type: ignore[arg-type]
+
+    def losses(state: tuple[dict, dict]) -> dict[str, torch.Tensor]:
+        return dict(functional_call(members[0], state, (x, None, t)).losses)
+
+    torch.manual_seed(7)
+    together = vmap(losses, randomness="same")(stacked)
+    for i, member in enumerate(members):
+        for group, loss in noisy_step(member, x, seed=7, t=10.0).items():
+            assert float(together[group][i].detach()) == pytest.approx(float(loss.detach()), abs=1e-6)
+    apart = vmap(losses, randomness="different")(stacked)
+    assert all(torch.isfinite(v).all() for v in apart.values())
+
+
+@every_family
+def test_a_few_steps_lower_the_loss(name: str) -> None:
+    model, x = small(name), bits(64)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with torch.no_grad():
+        start = sum(float(v) for v in noisy_step(model, x, seed=0).values())
+    for step in range(60):
+        optimizer.zero_grad()
+        sum(noisy_step(model, x, seed=step + 1).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        end = sum(float(v) for v in noisy_step(model, x, seed=0).values())
+    assert end < start - 0.5
+
+
+@every_family
+def test_the_decoder_starts_at_the_training_mean(name: str) -> None:
+    model = small(name)
+    assert model.likelihood.started
+    with torch.no_grad():
+        for parameter in model.likelihood.net.layers[-1].weight:
+            parameter.zero_()
+        mean = model.likelihood(torch.zeros(1, 2, dtype=torch.float64)).mean
+    assert torch.allclose(mean[0], SPEC.mean.double(), atol=1e-6)
+
+
+@every_family
+def test_family_file_reads_like_its_paper(name: str) -> None:
+    cls = vb.families()[name]
+    doc = inspect.getdoc(cls) or ""
+    assert getattr(cls, "__final__", False), "a family is final"
+    assert "Reference:" in doc
+    assert "http" in doc
+    assert ".. math::" in doc
+    assert len(Path(inspect.getfile(cls)).read_text().splitlines()) <= 80
+
+
+@every_family
+def test_family_has_its_configuration(name: str) -> None:
+    cls = vb.families()[name]
+    config = yaml.safe_load((ROOT / "configs" / "family" / f"{name}.yaml").read_text())["model"]
+    assert config["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
+    model = vb.build(name, "digits", **config["init_args"])
+    assert isinstance(model, cls)

@@ -1,0 +1,94 @@
+"""The Python way in: build a family for a data set, load one from a checkpoint."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+from vaebench.core import Family
+from vaebench.data.base import ImageData
+from vaebench.discovery import families, find
+from vaebench.errors import UserError, unknown
+from vaebench.explain import explained
+
+
+def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
+    """A new model of a family for a data set, with the defaults of its class.
+
+    Args:
+        family: name of a family ('beta_vae'); `vaebench.families()` lists them.
+        data: name of a data set ('digits') with its default settings, or a data module.
+        overrides: arguments of the family's constructor. A part is given as in a configuration file:
+            `posterior={"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {...}}`.
+
+    Raises:
+        UserError: no such family, data set or argument, or a value of the wrong type.
+    """
+    module = find("data set", data)() if isinstance(data, str) else data
+    cls = find("family", family)
+    path = f"{cls.__module__}.{cls.__qualname__}"
+
+    def construct(kind: type[Family], *args: Any, **kwargs: Any) -> Family:
+        hparams = {"_class_path": path, **overrides}
+        with _given_hyperparameters_context(hparams, "lightning.pytorch.cli.instantiate_module"):
+            return kind(*args, **{**kwargs, "data": module.spec})  # the live spec has the mean to start at
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Family, "model", required=True)
+    config = {"class_path": path, "init_args": {**overrides, "data": module.spec.config}}
+    with explained():
+        parsed = parser.parse_object({"model": config})
+        return parser.instantiate(parsed, instantiators=[(construct, Family, True)]).model
+
+
+def load(checkpoint: str | Path) -> Family:
+    """The model of a checkpoint, in evaluation mode on the CPU; needs neither its configuration nor its data.
+
+    Raises:
+        UserError: there is no such file, or it is no checkpoint of a family.
+    """
+    read_checkpoint(checkpoint)
+    families()  # Lightning builds none but classes that are imported already
+    try:
+        model = Family.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, TypeError, KeyError, ImportError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"'{checkpoint}' does not fit the family it names ({reason}): expected weights of this version's "
+            "architecture; load it with the version of vaebench that wrote it, or train it again"
+        ) from error
+    return model.eval()
+
+
+def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
+    """A checkpoint as plain tensors and containers: nothing in it is executed.
+
+    Raises:
+        UserError: there is no such file, or it is no checkpoint of a family.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        near = [str(p) for p in sorted(path.parent.glob("*.ckpt"))] if path.parent.is_dir() else []
+        raise unknown("checkpoint", str(path), near, "" if near else "Train one with `vaebench fit`.")
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        content["hyper_parameters"]["_class_path"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(
+            f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "
+            "settings; give the model.ckpt of a finished run"
+        ) from error
+    return content
+
+
+def data_module(config: dict[str, Any]) -> ImageData:
+    """The data module of a plain {class_path, init_args}."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageData, "data", required=True)
+    with explained():
+        return parser.instantiate(parser.parse_object({"data": config})).data

@@ -1,0 +1,156 @@
+"""From a checkpoint to a record: evaluation, cost and environment of one run."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaebench import evaluation
+from vaebench._version import __version__
+from vaebench.api import data_module, load, read_checkpoint
+from vaebench.core import Family
+from vaebench.errors import UserError
+from vaebench.records import RunRecord, identity, read_records, write_record
+from vaebench.training import describe
+
+
+def record_id(run: str, protocol: Mapping[str, Any]) -> str:
+    """16 hex digits of a run (its configuration, seed and data) and the protocol that judges it."""
+    return identity(run=run, protocol=dict(protocol))
+
+
+def record_run(
+    checkpoint: Path,
+    directory: Path,
+    request: Mapping[str, Any],
+    benchmark: str | None = None,
+    variant: str | None = None,
+    progress: bool = True,
+) -> RunRecord:
+    """Evaluates a checkpoint on its own test split and writes the record, with the checkpoint, to `directory`.
+
+    Args:
+        checkpoint: what `Experiment.run` returned.
+        directory: the record's folder; must not exist.
+        request: the protocol asked for: k, seed and the other arguments of `evaluation.evaluate`.
+        benchmark: name of the benchmark that the run is part of.
+        variant: name of the row in the leaderboard; default: the family's.
+        progress: draw a progress bar.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or its data set has changed since it was trained.
+    """
+    info = read_checkpoint(checkpoint).get("vaebench")
+    if info is None:
+        raise UserError(f"'{checkpoint}' does not say how it was trained: expected a model.ckpt; use `vaebench fit`")
+    model, data = load(checkpoint), data_module(info["config"]["data"])
+    if describe(data)["hashes"] != info["data"]["hashes"]:
+        raise UserError(
+            f"the data set '{data.name}' differs from the one that '{checkpoint}' was trained on: expected equal "
+            "hashes of all splits; restore the data or train again"
+        )
+    start = time.perf_counter()
+    report = evaluation.evaluate(model, data, **request, progress=progress)
+    family = type(model).__module__.rpartition(".")[2]
+    body = {
+        "id": record_id(info["run"], {**request, "version": evaluation.VERSION}),
+        "family": family,
+        "variant": variant or family,
+        "benchmark": benchmark,
+        "surrogate": model.surrogate,
+        **{key: info[key] for key in ("seed", "config", "data", "started_at_mean", "selection", "curves")},
+        "protocol": report.protocol,
+        "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
+        "units": report.units,
+        "collapse": report.collapse,
+        "cost": cost(model, data.images("test")[:1]),
+        "times": {
+            "started": info["started"],
+            "train_seconds": info["train_seconds"],
+            "images_per_second": info["images_per_second"],
+            "evaluate_seconds": round(time.perf_counter() - start, 3),
+        },
+        "environment": environment(),
+        "checkpoint": {"file": "model.ckpt", "weights": weights_hash(model)},
+    }
+    return write_record(directory, body, report.per_image, report.pictures, checkpoint)
+
+
+def record_checkpoint(
+    checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True
+) -> tuple[RunRecord, Path]:
+    """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or finds it there.
+
+    Returns:
+        The record and its folder.
+    """
+    info = read_checkpoint(checkpoint).get("vaebench") or {}
+    request = {key: value for key, value in request.items() if value is not None}
+    identity = record_id(info.get("run", ""), {**request, "version": evaluation.VERSION})
+    family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
+    directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
+    if (directory / "record.json").is_file():
+        (record,) = read_records(directory)
+        return record, directory
+    return record_run(checkpoint, directory, request, progress=progress), directory
+
+
+def cost(model: Family, x: Tensor) -> dict[str, Any]:
+    """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.draw(x)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "flops_per_image": counter.get_total_flops(),
+        "device": x.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def weights_hash(model: Family) -> str:
+    """SHA-256 of all names, types, shapes and values of a model's state, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and code that a result depends on; no path, host or user."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": version("lightning"),
+        "vaebench": __version__,
+        "source": digest.hexdigest(),
+        **_commit(here),
+    }
+
+
+def _commit(folder: Path) -> dict[str, Any]:
+    """The commit of the checkout that the package lies in, and whether its code differs from it."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}

@@ -1,0 +1,44 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from vaebench.records import RunRecord
+
+
+def _console() -> Console:
+    """The terminal; wide enough for whole lines where the output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def metrics_table(record: RunRecord) -> None:
+    """Prints every metric of a record with its standard error, unit and definition, and the collapse verdict."""
+    table = Table("metric", "value", "± s.e.", "unit", "definition", title=f"{record.variant}, seed {record.seed}")
+    for name, metric in record.metrics.items():
+        if metric.get("value") is None:
+            table.add_row(name, "unavailable", "", "", str(metric.get("unavailable")))
+            continue
+        error = "" if metric["se"] is None else f"{metric['se']:.4g}"
+        table.add_row(name, f"{metric['value']:.4f}", error, metric["unit"], metric["definition"])
+    console = _console()
+    console.print(table)
+    console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False)
+
+
+def classes_table(classes: Mapping[str, type[Any]]) -> None:
+    """Prints one line a class: its name here, what it is (the docstring's first line), and its reference."""
+    table = Table("name", "class", "what it is", "reference")
+    for name, cls in classes.items():
+        doc = inspect.getdoc(cls) or ""
+        address = re.search(r"https?://[^\s),;]+", doc)
+        table.add_row(name, f"{cls.__module__}.{cls.__name__}", doc.splitlines()[0], address[0].rstrip(".") if address else "")
+    _console().print(table)

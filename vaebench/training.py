@@ -1,0 +1,231 @@
+"""Training: from a configuration to a checkpoint that holds all that is needed to evaluate and repeat it.
+
+`Experiment` is LightningCLI without subcommands. Constructing one parses and validates; `run` seeds, builds and trains.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from vaebench.core import Family
+from vaebench.data.base import ImageData
+from vaebench.discovery import datasets, families
+from vaebench.files import write_atomically
+from vaebench.records import identity
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+COSMETIC = {
+    "logger", "default_root_dir", "profiler", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
+    "enable_checkpointing",
+}  # fmt: skip
+"""Trainer settings that cannot change what is learnt, so that they are no part of a run's identity."""
+
+
+def quiet() -> None:
+    """Silences Lightning's advertisements, and deprecations inside it that no caller can avoid."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", r"(?s).*(JSONARGPARSE_DEPRECATION_WARNINGS|instantiat)", DeprecationWarning)
+
+
+class History(Callback):
+    """Keeps what was logged at every validation, the time spent, and torch's random state, so that an interrupted run
+    continues as if it had not been.
+
+    Args:
+        progress: called after each validation and about twice a second with (fraction done, metrics).
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.curves: dict[str, dict[str, list[float]]] = {}
+        self.seconds, self.images = 0.0, 0
+        self.progress = progress
+        self._metrics: dict[str, float] = {}
+        self._noise: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return {"curves": self.curves, "seconds": self.seconds, "images": self.images, "noise": noise}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.curves, self.seconds, self.images = state["curves"], state["seconds"], state["images"]
+        self._noise = state["noise"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._noise is not None:
+            torch.set_rng_state(self._noise["cpu"])
+            torch.cuda.set_rng_state_all(self._noise["cuda"])
+        self._last = self._shown = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.images += len(batch[0])
+        if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
+            self._shown = now
+            self.progress(_fraction(trainer, batch_idx), self._metrics)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.perf_counter()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for name, value in self._metrics.items():
+            curve = self.curves.setdefault(name, {"step": [], "value": []})
+            curve["step"].append(steps_taken(trainer))
+            curve["value"].append(value)
+        if self.progress:
+            self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
+
+
+def steps_taken(trainer: Trainer) -> int:
+    """Training batches so far; Lightning's global_step counts every optimiser of every batch."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+def _fraction(trainer: Trainer, batch: int) -> float:
+    """The part of training that is done after `batch` (0-based) of the running epoch."""
+    epochs = trainer.current_epoch + (batch + 1) / max(1, cast(int, trainer.num_training_batches))
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        return epochs / trainer.max_epochs
+    return trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
+
+
+class Experiment(LightningCLI):
+    """One training run, given as command-line arguments (`--config FILE`, `--model.beta 4`, …).
+
+    Args:
+        args: the arguments, as typed after `vaebench fit`.
+
+    Raises:
+        jsonargparse.ArgumentError: the arguments are not valid.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        quiet()
+        families(), datasets()  # imported, so that short class names resolve
+        super().__init__(
+            Family,
+            ImageData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            args=args,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 100,
+                "devices": 1,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 50,
+            },
+            parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "vaebench fit"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments(
+            "data", "model.init_args.data", compute_fn=lambda module: module.spec, apply_on="instantiate"
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    def _set_seed(self) -> None:
+        """Left to `build`: parsing must not touch the random state."""
+
+    def instantiate_classes(self) -> None:
+        """Left to `build`: construction only parses."""
+
+    def build(self) -> tuple[Family, ImageData]:
+        """Seeds everything, then builds the data module and the family; the same arguments give the same weights."""
+        seed_everything(self.seed, workers=True, verbose=False)
+        self.config_init = self.parser.instantiate(self.config)
+        return self.config_init.model, self.config_init.data
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.seed_everything)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The configuration as plain values: model and data in full, the trainer where it differs from Lightning's."""
+        full = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
+        lightnings = {p.name: p.default for p in inspect.signature(Trainer.__init__).parameters.values()}
+        trainer = {k: v for k, v in full["trainer"].items() if v != lightnings.get(k) and k not in COSMETIC}
+        return {"model": full["model"], "data": full["data"], "trainer": trainer}
+
+    def identity(self, data: ImageData) -> str:
+        """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
+        return identity(config=self.plain, seed=self.seed, data=data.hashes)
+
+    def run(self, work: Path, progress: Progress | None = None) -> Path:
+        """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.
+
+        A run that was interrupted in the same folder goes on after its last full epoch, with the same random state.
+        """
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        torch.set_flush_denormal(True)
+        model, data = self.build()
+        history = History(progress)
+        best = ModelCheckpoint(
+            work / "checkpoints", "best", "val/elbo", mode="max", save_last=True, save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )  # fmt: skip
+        config = {**self.config_init.trainer}
+        config["default_root_dir"] = config["default_root_dir"] or str(work)
+        trainer = self._instantiate_trainer(config, [history, best])
+        write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
+        last = work / "checkpoints" / "last.ckpt"
+        trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        chosen = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        chosen_step = chosen["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+        info = {
+            "run": self.identity(data),
+            "config": self.plain,
+            "seed": self.seed,
+            "data": describe(data),
+            "curves": history.curves,
+            "selection": f"best held-out bound, at step {chosen_step} of {steps_taken(trainer)}",
+            "started": started,
+            "train_seconds": round(history.seconds, 3),
+            "images_per_second": round(history.images / max(history.seconds, 1e-9), 1),
+            "started_at_mean": bool(getattr(model.likelihood, "started", False)),
+        }
+        kept = {k: chosen[k] for k in ("state_dict", "hyper_parameters", "pytorch-lightning_version", "global_step")}
+        kept["epoch"] = chosen["epoch"]
+        buffer = io.BytesIO()
+        torch.save({**kept, "vaebench": info}, buffer)
+        write_atomically(work / "model.ckpt", buffer.getvalue())
+        shutil.rmtree(work / "checkpoints")
+        return work / "model.ckpt"
+
+
+def describe(data: ImageData) -> dict[str, Any]:
+    """The data's part of a record: name, measure, shape, sizes and hashes of the splits."""
+    spec = data.spec
+    return {
+        "name": data.name,
+        "measure": spec.measure,
+        "shape": list(spec.shape),
+        "sizes": data.sizes,
+        "hashes": data.hashes,
+    }
