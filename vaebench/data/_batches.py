@@ -1,0 +1,101 @@
+"""Batches from tensors in memory: indexed on their device, without workers and without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.data._measure import Measure
+
+Batch = tuple[Tensor, Tensor | None]
+
+FLOAT_LIMIT = 2**30  # bytes up to which training images are kept as float32 rather than as levels
+
+
+class Batches:
+    """All images once, in their order, as (x, y): x (b, c, h, w) float32, y (b,) int64 or None.
+
+    Args:
+        images: (n, c, h, w) float32, on the device they are wanted on.
+        labels: (n,) or None.
+        size: images a batch; the last has what is left.
+        rank: of this process among `world`, each of which takes every `world`-th image; all make as many batches.
+        world: number of processes.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None, size: int, rank: int = 0, world: int = 1) -> None:
+        self.images, self.labels = images, labels
+        self.size, self.rank, self.world = size, rank, world
+
+    def __len__(self) -> int:
+        return max(1, -(-(len(self.images) // self.world) // self.size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        images = self.images[self.rank :: self.world]
+        labels = None if self.labels is None else self.labels[self.rank :: self.world]
+        for start, end in _spans(len(images), self.size, len(self)):
+            yield images[start:end], None if labels is None else labels[start:end]
+
+
+class TrainingBatches(Batches):
+    """All images once an epoch, in a new order and, where the measure is random, drawn anew.
+
+    The order follows from the seed and the epoch alone, so that it is the same on every rank and after an interruption;
+    the noise also from the rank.
+
+    Args:
+        levels: (n, c, h, w) uint8 on the device.
+        labels: (n,) or None.
+        measure: what becomes of the levels.
+        seed: of the whole run.
+        epoch: the running epoch; None counts the passes over this object.
+        size, rank, world: as in `Batches`.
+    """
+
+    def __init__(
+        self,
+        levels: Tensor,
+        labels: Tensor | None,
+        measure: Measure,
+        size: int,
+        seed: int,
+        epoch: Callable[[], int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        images = levels if 4 * levels.numel() > FLOAT_LIMIT else measure.scale(levels)
+        super().__init__(images, labels, size, rank, world)
+        self.measure, self.seed = measure, seed
+        self.epoch = epoch or count().__next__
+
+    def __iter__(self) -> Iterator[Batch]:
+        images, labels, measure = self.images, self.labels, self.measure
+        entropy = (self.seed % 2**64, self.epoch())
+        shuffle = torch.Generator().manual_seed(_mix(*entropy))
+        noise = torch.Generator(images.device).manual_seed(_mix(*entropy, 1 + self.rank))
+        order = torch.randperm(len(images), generator=shuffle)[self.rank :: self.world].to(images.device)
+        stored, random = images.dtype == torch.uint8, measure.random
+        for start, end in _spans(len(order), self.size, len(self)):
+            index = order[start:end]
+            x = images.index_select(0, index)
+            if stored:
+                x = measure.scale(x)
+            if random:
+                x = measure.draw(x, noise)
+            yield x, None if labels is None else labels.index_select(0, index)
+
+
+def _spans(n: int, size: int, batches: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each batch; with several ranks the last may hold one more, so that all make as many."""
+    for start in range(0, (batches - 1) * size, size):
+        yield start, start + size
+    yield (batches - 1) * size, n
+
+
+def _mix(*entropy: int) -> int:
+    """A generator's seed from several numbers: nearby ones give unrelated streams."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))

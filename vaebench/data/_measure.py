@@ -1,0 +1,70 @@
+"""From stored grey levels to the images a model sees: scaled, binarised or dequantised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.measures import BINARY, CONTINUOUS
+
+BELOW_ONE = 1 - 2**-24  # the largest float32 below 1: the range of continuous images is half-open
+CHUNK = 4096  # images turned into float64 noise at a time
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How levels 0 … N−1, stored as uint8, become images in [0, 1].
+
+    - ``binary``: bits ~ Bernoulli(level / (N−1)), which for N = 2 are the levels themselves;
+    - ``discreteN``: level / (N−1);
+    - ``continuous``: (level + u) / N with u ~ U[0, 1), so that images lie in [0, 1).
+
+    Args:
+        name: one of the three.
+        levels: N, from 2 to 256.
+    """
+
+    name: str
+    levels: int
+
+    @property
+    def random(self) -> bool:
+        """Whether an image is drawn anew each time it is met in training."""
+        return self.name == CONTINUOUS or (self.name == BINARY and self.levels > 2)
+
+    @property
+    def _top(self) -> int:
+        return self.levels if self.name == CONTINUOUS else self.levels - 1
+
+    def scale(self, levels: Tensor) -> Tensor:
+        """Levels as float32 in [0, 1], before any noise: a probability, the image itself, or the foot of its bin."""
+        return levels.to(torch.float32).div_(self._top)
+
+    def draw(self, scaled: Tensor, generator: torch.Generator) -> Tensor:
+        """One random draw of scaled levels, (b, c, h, w), with `generator` on their device."""
+        u = torch.rand(scaled.shape, generator=generator, device=scaled.device)
+        if self.name == BINARY:
+            return torch.lt(u, scaled, out=u)  # torch.bernoulli takes 1.6 times as long on a CPU
+        return u.div_(self.levels).add_(scaled).clamp_(max=BELOW_ONE)
+
+    def fixed(self, levels: Tensor, seed: int) -> Tensor:
+        """The draw that `seed` gives, (n, c, h, w) float32, the same on every machine and with every NumPy."""
+        if not self.random:
+            return self.scale(levels)
+        noise = np.random.RandomState(seed)  # its stream is frozen for good, unlike that of numpy's Generator
+        out = torch.empty(levels.shape, dtype=torch.float32)
+        for at in range(0, len(levels), CHUNK):
+            chunk = levels[at : at + CHUNK].numpy()
+            u = noise.random_sample(chunk.shape)
+            values = u * self._top < chunk if self.name == BINARY else (chunk + u) / self.levels
+            out[at : at + CHUNK] = torch.from_numpy(values)
+        return out if self.name == BINARY else out.clamp_(max=BELOW_ONE)
+
+    def mean(self, levels: Tensor) -> Tensor:
+        """The expected image, (c, h, w) float32, of levels (n, c, h, w): exact, without a draw."""
+        average = levels.numpy().sum(0, dtype=np.int64) / len(levels)
+        shift = 0.5 if self.name == CONTINUOUS else 0.0
+        return torch.from_numpy(((average + shift) / self._top).astype(np.float32))

@@ -1,0 +1,188 @@
+"""What every data set is: three disjoint splits of images under one declared measure, held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebench.data._batches import Batches, TrainingBatches
+from vaebench.data._measure import Measure
+from vaebench.errors import UserError, unknown
+from vaebench.measures import DataSpec
+
+SEEDS = {"train": 0, "val": 1, "test": 2}  # of the noise that fixes each split's images
+
+__all__ = ["ImageData", "Split", "carve", "shuffled"]
+
+
+class Split(NamedTuple):
+    """Images as they are stored.
+
+    Attributes:
+        images: levels, (n, c, h, w) uint8.
+        labels: (n,) int64, or None where the data set has none.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+class ImageData(LightningDataModule, ABC):
+    """A data set with its measure; nothing is read before it is asked for.
+
+    Training images are drawn anew in every batch where the measure is random. Validation and test images are drawn
+    once, from a fixed seed, and are the same in every run on every machine. A subclass writes `raw` and the two class
+    attributes. It is final.
+
+    Args:
+        measure: one of `measures`.
+        batch_size: images a batch and process.
+
+    Attributes:
+        levels: number of values of a stored pixel.
+        measures: the measures that the data set can have.
+        name: the module's name, by which records know the data set.
+
+    Raises:
+        UserError: the data set cannot have that measure, or the batch size is not positive.
+    """
+
+    levels: ClassVar[int]
+    measures: ClassVar[tuple[str, ...]]
+
+    def __init__(self, measure: str, batch_size: int = 128) -> None:
+        super().__init__()
+        self.name: str = type(self).__module__.rpartition(".")[2]
+        if measure not in self.measures:
+            raise UserError(
+                f"{self.name} cannot have the measure '{measure}': expected {' or '.join(self.measures)}; set "
+                "data.measure to one of them"
+            )
+        if batch_size < 1:
+            raise UserError(
+                f"{self.name} cannot be split into batches of {batch_size} images: expected at least 1; set "
+                "data.batch_size to a positive number"
+            )
+        self.batch_size = batch_size
+        self._measure = Measure(measure, self.levels)
+        self._fixed: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def raw(self) -> Mapping[str, Split]:
+        """The stored splits 'train', 'val' and 'test', disjoint, from disk or network."""
+
+    @cached_property
+    def _splits(self) -> Mapping[str, Split]:
+        return self.raw()
+
+    def _split(self, name: str) -> Split:
+        if name not in SEEDS:
+            raise unknown("split", name, SEEDS)
+        return self._splits[name]
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        """Shape, measure and training mean (the expectation of the images, without a draw)."""
+        train = self._split("train").images
+        return DataSpec(tuple(train.shape[1:]), self._measure.name, self._measure.mean(train))
+
+    def images(self, split: str) -> Tensor:
+        """A split's images under the measure, (n, c, h, w) float32 in [0, 1], on the CPU; always the same ones.
+
+        Args:
+            split: 'train', 'val' or 'test'. For 'train' it is one fixed draw, where training itself redraws.
+        """
+        levels = self._split(split).images
+        if split == "train":
+            return self._measure.fixed(levels, SEEDS[split])
+        if split not in self._fixed:
+            self._fixed[split] = self._measure.fixed(levels, SEEDS[split])
+        return self._fixed[split]
+
+    def labels(self, split: str) -> Tensor | None:
+        """A split's labels, (n,) int64, or None where the data set has none."""
+        return self._split(split).labels
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images in each split."""
+        return {name: len(self._split(name).images) for name in SEEDS}
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what is used: images (of training the stored levels), their shape, and labels; 64 hex digits."""
+        return {name: _hash(self._split(name).images if name == "train" else self.images(name), self.labels(name))
+                for name in SEEDS}  # fmt: skip
+
+    def train_dataloader(self) -> TrainingBatches:
+        """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch."""
+        trainer = self.trainer
+        return TrainingBatches(
+            *_to(self._device, *self._split("train")),
+            measure=self._measure,
+            size=self.batch_size,
+            seed=torch.initial_seed(),
+            epoch=(lambda: trainer.current_epoch) if trainer else None,
+            **self._place,
+        )
+
+    def val_dataloader(self) -> Batches:
+        """Batches of the fixed validation images."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> Batches:
+        """Batches of the fixed test images."""
+        return self._in_order("test")
+
+    def _in_order(self, split: str) -> Batches:
+        return Batches(*_to(self._device, self.images(split), self.labels(split)), self.batch_size, **self._place)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"rank": self.trainer.global_rank, "world": self.trainer.world_size} if self.trainer else {}
+
+
+def carve(images: NDArray[Any], labels: NDArray[Any] | None, **sizes: int) -> dict[str, Split]:
+    """Cuts images (n, c, h, w) and labels (n,) into consecutive splits of the given sizes; −1 takes what is left.
+
+    >>> {name: len(split.images) for name, split in carve(np.zeros((9, 1, 2, 2)), None, train=-1, val=2).items()}
+    {'train': 7, 'val': 2}
+    """
+    rest = len(images) - sum(size for size in sizes.values() if size >= 0)
+    splits, at = {}, 0
+    for name, size in sizes.items():
+        end = at + (rest if size < 0 else size)
+        cut = torch.from_numpy(np.array(images[at:end], np.uint8))
+        splits[name] = Split(cut, None if labels is None else torch.from_numpy(labels[at:end].astype(np.int64)))
+        at = end
+    return splits
+
+
+def shuffled(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """A permutation of 0 … n−1, the same with every version of NumPy."""
+    return np.random.RandomState(seed).permutation(n)
+
+
+def _to(device: torch.device, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return images.to(device), None if labels is None else labels.to(device)
+
+
+def _hash(images: Tensor, labels: Tensor | None) -> str:
+    digest = hashlib.sha256(repr((tuple(images.shape), str(images.dtype))).encode())
+    for tensor in (images, labels):
+        if tensor is not None:
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

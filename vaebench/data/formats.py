@@ -1,0 +1,92 @@
+"""The file formats that data sets are published in: from uncompressed bytes to arrays, or a `DamagedError`."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zlib
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.data.cache import DamagedError
+
+Bytes = NDArray[np.uint8]
+
+
+def idx(content: bytes, shape: tuple[int, ...]) -> Bytes:
+    """LeCun's idx format with unsigned bytes (http://yann.lecun.com/exdb/mnist): (n, *shape) uint8.
+
+    Args:
+        content: a whole file.
+        shape: of one item: (28, 28) for an image, () for a label.
+    """
+    dimensions = len(shape) + 1
+    start = 4 + 4 * dimensions
+    if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
+        raise DamagedError(f"does not begin like an idx file of unsigned bytes in {dimensions} dimensions")
+    n, *found = struct.unpack(f">{dimensions}I", content[4:start])
+    if tuple(found) != shape:
+        raise DamagedError(f"holds items of shape {tuple(found)} where {shape} was expected")
+    _whole(content, start + n * prod(shape))
+    return np.frombuffer(content, np.uint8, offset=start).reshape(n, *shape)
+
+
+def amat(content: bytes, pixels: int) -> Bytes:
+    """Larochelle's text of binary images, one a line, digits and single blanks: (n, pixels) uint8 of 0 and 1."""
+    line = content.find(b"\n") + 1
+    if line != 2 * pixels:
+        raise DamagedError(f"has {line // 2} values in its first line where {pixels} were expected")
+    if len(content) % line:
+        raise DamagedError(f"is truncated: expected whole lines of {line:,} bytes and found {len(content):,} bytes")
+    digit, blank = np.moveaxis(np.frombuffer(content, np.uint8).reshape(-1, pixels, 2), 2, 0)
+    if (blank[:, :-1] != ord(" ")).any() or (blank[:, -1] != ord("\n")).any() or ((digit | 1) != ord("1")).any():
+        raise DamagedError("holds something else than lines of 0 and 1 with a blank between them")
+    bits: Bytes = digit & np.uint8(1)
+    return bits
+
+
+def matlab(content: bytes, *names: str) -> list[NDArray[np.generic]]:
+    """The named variables of a MATLAB file, version 4 to 7.2."""
+    import scipy.io
+
+    try:
+        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=list(names))
+    except Exception as error:  # scipy raises whatever its parser meets: TypeError, zlib.error, IndexError, …
+        raise DamagedError(f"is no intact MATLAB file ({type(error).__name__})") from error
+    missing = [name for name in names if name not in variables]
+    if missing:
+        raise DamagedError(f"holds no variable '{missing[0]}' where {', '.join(names)} were expected")
+    return [variables[name] for name in names]
+
+
+def cifar(content: bytes) -> tuple[Bytes, Bytes]:
+    """Krizhevsky's binary records of a label and 32 × 32 RGB pixels: images (n, 3, 32, 32) and labels (n,), uint8."""
+    record = 1 + 3 * 32 * 32
+    if not content or len(content) % record:
+        raise DamagedError(f"is truncated: expected records of {record:,} bytes each and found {len(content):,} bytes")
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    if records[:, 0].max() > 9:
+        raise DamagedError(f"holds no CIFAR-10 records: a label of {records[:, 0].max()} where 0 to 9 were expected")
+    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+
+
+def archive(content: bytes) -> dict[str, bytes]:
+    """The files of a tar archive, compressed or not, by their path in it."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            members = [(member.name, tar.extractfile(member)) for member in tar.getmembers() if member.isfile()]
+            return {name.removeprefix("./"): file.read() for name, file in members if file}
+    except EOFError as error:
+        raise DamagedError(f"is truncated: expected a whole archive and found {len(content):,} bytes of it") from error
+    except (tarfile.TarError, zlib.error, OSError) as error:
+        raise DamagedError("is no intact tar archive") from error
+
+
+def _whole(content: bytes, expected: int) -> None:
+    if len(content) < expected:
+        raise DamagedError(f"is truncated: expected {expected:,} bytes when unpacked and found {len(content):,}")
+    if len(content) > expected:
+        raise DamagedError(f"is too long: expected {expected:,} bytes when unpacked and found {len(content):,}")
