@@ -15,6 +15,7 @@ from vaebench.data.base import ImageData
 from vaebench.discovery import families, find
 from vaebench.errors import UserError, unknown
 from vaebench.explain import explained
+from vaebench.measures import DataSpec
 
 
 def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
@@ -31,16 +32,19 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     """
     module = find("data set", data)() if isinstance(data, str) else data
     cls = find("family", family)
-    path = f"{cls.__module__}.{cls.__qualname__}"
+    return _construct(f"{cls.__module__}.{cls.__qualname__}", overrides, module.spec)
+
+
+def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
+    """A family of plain arguments, as LightningCLI would build it; it remembers them as its hyperparameters."""
 
     def construct(kind: type[Family], *args: Any, **kwargs: Any) -> Family:
-        hparams = {"_class_path": path, **overrides}
-        with _given_hyperparameters_context(hparams, "lightning.pytorch.cli.instantiate_module"):
-            return kind(*args, **{**kwargs, "data": module.spec})  # the live spec has the mean to start at
+        with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.api.load"):
+            return kind(*args, **{**kwargs, "data": spec})  # the live spec has the mean to start at
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Family, "model", required=True)
-    config = {"class_path": path, "init_args": {**overrides, "data": module.spec.config}}
+    config = {"class_path": path, "init_args": {**arguments, "data": spec.config}}
     with explained():
         parsed = parser.parse_object({"model": config})
         return parser.instantiate(parsed, instantiators=[(construct, Family, True)]).model
@@ -52,12 +56,15 @@ def load(checkpoint: str | Path) -> Family:
     Raises:
         UserError: there is no such file, or it is no checkpoint of a family.
     """
-    read_checkpoint(checkpoint)
-    families()  # Lightning builds none but classes that are imported already
+    families()  # imported: a class that only a checkpoint names is never imported
+    content = read_checkpoint(checkpoint)
+    arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
+    spec = DataSpec(**arguments.pop("data")["init_args"])
     try:
-        model = Family.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, TypeError, KeyError, ImportError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        model = _construct(content["hyper_parameters"]["_class_path"], arguments, spec)
+        model.load_state_dict(content["state_dict"])
+    except (RuntimeError, UserError) as error:
+        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
         raise UserError(
             f"'{checkpoint}' does not fit the family it names ({reason}): expected weights of this version's "
             "architecture; load it with the version of vaebench that wrote it, or train it again"

@@ -54,11 +54,13 @@ class _Parser(argparse.ArgumentParser):
     """argparse that raises the user's mistakes instead of printing its usage."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        subs = {n: p for a in self._actions if isinstance(a.choices, dict) for n, p in a.choices.items()}
         if message.startswith("unrecognized arguments: "):
-            raise unknown("option", message.split()[2], flags, f"`{self.prog} --help` explains them.")
-        if "invalid choice: " in message:
-            choices = [c for a in self._actions if isinstance(a.choices, dict) for c in a.choices]
+            actions = [action for parser in (self, *subs.values()) for action in parser._actions]
+            flags = sorted({flag for action in actions for flag in action.option_strings if flag.startswith("--")})
+            raise unknown("option", message.split()[2], flags, "`vaebench COMMAND --help` explains them.")
+        if "invalid choice: " in message and subs:
+            choices = list(subs)
             raise unknown("command", message.split("'")[1], choices, "`vaebench --help` explains them.")
         raise UserError(f"{message}; `{self.prog} --help` shows an example")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _console() -> Console:
     """The terminal; wide enough for whole lines where the output goes to a file or a pipe."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=200)
 
 
 def metrics_table(record: RunRecord) -> None:
@@ -36,9 +36,9 @@ def metrics_table(record: RunRecord) -> None:
 
 def classes_table(classes: Mapping[str, type[Any]]) -> None:
     """Prints one line a class: its name here, what it is (the docstring's first line), and its reference."""
-    table = Table("name", "class", "what it is", "reference")
+    table = Table("name", "what it is", "reference")
     for name, cls in classes.items():
         doc = inspect.getdoc(cls) or ""
         address = re.search(r"https?://[^\s),;]+", doc)
-        table.add_row(name, f"{cls.__module__}.{cls.__name__}", doc.splitlines()[0], address[0].rstrip(".") if address else "")
+        table.add_row(name, doc.splitlines()[0], address[0].rstrip(".") if address else "")
     _console().print(table)

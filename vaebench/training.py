@@ -11,7 +11,8 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -37,11 +38,20 @@ COSMETIC = {
 """Trainer settings that cannot change what is learnt, so that they are no part of a run's identity."""
 
 
-def quiet() -> None:
-    """Silences Lightning's advertisements, and deprecations inside it that no caller can avoid."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated", FutureWarning)
-    warnings.filterwarnings("ignore", r"(?s).*(JSONARGPARSE_DEPRECATION_WARNINGS|instantiat)", DeprecationWarning)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences Lightning's advertisements, and warnings from inside it that no caller can act on."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated in v4)", DeprecationWarning)
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class History(Callback):
@@ -115,8 +125,11 @@ class Experiment(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        quiet()
         families(), datasets()  # imported, so that short class names resolve
+        with quiet():
+            self._parse(args)
+
+    def _parse(self, args: list[str]) -> None:
         super().__init__(
             Family,
             ImageData,
@@ -156,7 +169,8 @@ class Experiment(LightningCLI):
     def build(self) -> tuple[Family, ImageData]:
         """Seeds everything, then builds the data module and the family; the same arguments give the same weights."""
         seed_everything(self.seed, workers=True, verbose=False)
-        self.config_init = self.parser.instantiate(self.config)
+        with quiet():
+            self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
         return self.config_init.model, self.config_init.data
 
     @property
@@ -190,10 +204,12 @@ class Experiment(LightningCLI):
         )  # fmt: skip
         config = {**self.config_init.trainer}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
-        trainer = self._instantiate_trainer(config, [history, best])
+        with quiet():
+            trainer = self._instantiate_trainer(config, [history, best])
         write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
         last = work / "checkpoints" / "last.ckpt"
-        trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        with quiet():
+            trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         chosen = torch.load(best.best_model_path, weights_only=True, map_location="cpu")

@@ -1,0 +1,120 @@
+"""Training: resumed runs equal whole ones, seeds decide everything, checkpoints need nothing else."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import vaebench as vb
+from vaebench.core import Family
+from vaebench.errors import UserError
+from vaebench.explain import experiment
+from vaebench.runs import weights_hash
+
+SMALL = ["--data", "digits", "--model", "beta_vae", "--model.latent", "4", "--model.schedule", "Linear",
+         "--model.schedule.length", "30", "--trainer.accelerator", "cpu"]  # fmt: skip
+
+
+def _fit(work: Path, *args: str) -> Family:
+    return vb.load(experiment([*SMALL, *args]).run(work))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path: Path) -> None:
+    first, second, third = (
+        weights_hash(_fit(tmp_path / str(i), "--trainer.max_epochs=2", f"--seed_everything={seed}"))
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert first == second
+    assert first != third
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """SIGKILL between epochs; the resumed run ends with the very weights of the uninterrupted one."""
+    args = [*SMALL, "--trainer.max_epochs=12"]
+    code = f"from pathlib import Path; from vaebench.explain import experiment; experiment({args}).run(Path('{tmp_path}/killed'))"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.is_file(), "killed before it had ended"
+    assert not (tmp_path / "killed" / "model.ckpt").exists()
+    resumed = experiment(args).run(tmp_path / "killed")
+    whole = experiment(args).run(tmp_path / "whole")
+    assert weights_hash(vb.load(resumed)) == weights_hash(vb.load(whole))
+    curves = [torch.load(p, weights_only=True)["vaebench"]["curves"] for p in (resumed, whole)]
+    assert curves[0] == curves[1]
+    assert not last.exists(), "what is no longer needed is gone"
+
+
+def test_the_kept_weights_have_the_best_held_out_bound(tmp_path: Path) -> None:
+    checkpoint = experiment([*SMALL, "--trainer.max_epochs=6", "--model.lr=0.05"]).run(tmp_path)
+    info = torch.load(checkpoint, weights_only=True)["vaebench"]
+    curve = info["curves"]["val/elbo"]
+    best = curve["step"][max(range(6), key=curve["value"].__getitem__)]
+    assert info["selection"] == f"best held-out bound, at step {best} of {curve['step'][-1]}"
+    model, data = vb.load(checkpoint), vb.datasets()["digits"]()
+    bounds = []
+    for index, (x, _) in enumerate(data.val_dataloader()):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(Family.VALIDATION_SEED + index)
+            bounds.append((model.draw(x).log_w.mean() * len(x), len(x)))
+    bound = sum(float(b) for b, _ in bounds) / sum(n for _, n in bounds)
+    assert bound == pytest.approx(max(curve["value"]), abs=1e-3)
+
+
+def test_a_checkpoint_loads_without_its_configuration_or_its_data(tmp_path: Path) -> None:
+    """Sizes that come from the data module used to be missing from saved settings."""
+    args = ["--model.posterior.net", "MLP", "--model.posterior.net.width", "24", "--trainer.max_epochs=1"]
+    checkpoint = experiment([*SMALL, *args]).run(tmp_path)
+    code = (
+        "import sys, vaebench as vb, torch; "
+        f"m = vb.load('{checkpoint}'); "
+        "print(type(m).__name__, m.data.shape, m.prior.loc.shape[0], m.posterior.net.layers[0].weight.shape[1], "
+        "'vaebench.data.digits' in sys.modules and 'sklearn' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert out.split() == ["BetaVAE", "(1,", "8,", "8)", "4", "24", "False"]
+
+
+def test_building_in_python_and_by_command_line_gives_the_same_model(tmp_path: Path) -> None:
+    by_line, _ = experiment([*SMALL, "--seed_everything=3"]).build()
+    schedule = {"class_path": "vaebench.schedules.Linear", "init_args": {"length": 30}}
+    torch.manual_seed(3)
+    by_hand = vb.build("beta_vae", "digits", latent=4, schedule=schedule)
+    assert weights_hash(by_line) == weights_hash(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "not a checkpoint"), (b"PK\x03\x04 truncated", "not a checkpoint"), (None, "unknown checkpoint")]
+)  # fmt: skip
+def test_a_bad_checkpoint_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "model.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as error:
+        vb.load(path)
+    assert "model.ckpt" in str(error.value)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["latent"] = 5
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match="does not fit the family it names"):
+        vb.load(checkpoint)
+
+
+def test_early_images_count_and_speed_are_recorded(tmp_path: Path) -> None:
+    info = torch.load(experiment([*SMALL, "--trainer.max_epochs=2"]).run(tmp_path), weights_only=True)["vaebench"]
+    assert info["images_per_second"] == pytest.approx(2 * 1297 / info["train_seconds"], rel=0.01)
+    assert info["started_at_mean"] is True
+    assert str(tmp_path) not in repr(info), "no absolute path in what becomes a record"
