@@ -37,7 +37,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path:
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """SIGKILL between epochs; the resumed run ends with the very weights of the uninterrupted one."""
     args = [*SMALL, "--trainer.max_epochs=12"]
-    code = f"from pathlib import Path; from vaebench.explain import experiment; experiment({args}).run(Path('{tmp_path}/killed'))"
+    code = f"import pathlib as p, vaebench.explain as e; e.experiment({args}).run(p.Path('{tmp_path}/killed'))"
     process = subprocess.Popen([sys.executable, "-c", code])
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     while not last.exists() and process.poll() is None:
@@ -84,7 +84,7 @@ def test_a_checkpoint_loads_without_its_configuration_or_its_data(tmp_path: Path
     assert out.split() == ["BetaVAE", "(1,", "8,", "8)", "4", "24", "False"]
 
 
-def test_building_in_python_and_by_command_line_gives_the_same_model(tmp_path: Path) -> None:
+def test_building_in_python_and_by_command_line_gives_the_same_model() -> None:
     by_line, _ = experiment([*SMALL, "--seed_everything=3"]).build()
     schedule = {"class_path": "vaebench.schedules.Linear", "init_args": {"length": 30}}
     torch.manual_seed(3)
@@ -93,8 +93,9 @@ def test_building_in_python_and_by_command_line_gives_the_same_model(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "not a checkpoint"), (b"PK\x03\x04 truncated", "not a checkpoint"), (None, "unknown checkpoint")]
-)  # fmt: skip
+    ("content", "reason"),
+    [(b"", "not a checkpoint"), (b"PK\x03\x04 truncated", "not a checkpoint"), (None, "unknown checkpoint")],
+)
 def test_a_bad_checkpoint_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "model.ckpt"
     if content is not None:

@@ -168,7 +168,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def families(arguments: argparse.Namespace) -> int:
+def families(_: argparse.Namespace) -> int:
     """`vaebench families`: name, class, what it maximises and where it comes from."""
     from vaebench.discovery import families as found
     from vaebench.tables import classes_table
@@ -177,7 +177,7 @@ def families(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def datasets(arguments: argparse.Namespace) -> int:
+def datasets(_: argparse.Namespace) -> int:
     """`vaebench datasets`: name, class and what it is."""
     from vaebench.discovery import datasets as found
     from vaebench.tables import classes_table

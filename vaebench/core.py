@@ -9,7 +9,7 @@ A family is a LightningModule with three parts, which are all that evaluation kn
 and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns the rest:
 the training loop, the held-out bound that selects models, and what a checkpoint needs to be loaded again.
 
-Nats everywhere, summed over pixels and latents, averaged over images; losses are minimised, bounds are higher-is-better.
+Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised; bounds are better when higher.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Family(LightningModule, ABC):
 
 
 def _surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
-    support = getattr(likelihood, "support", frozenset())
+    support: frozenset[str] = getattr(likelihood, "support", frozenset())
     if data.kind in support:
         return False
     if allowed:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints, kl_divergence
 from torch.distributions import Normal as TorchNormal
 
-from vaebench.measures import Shape
-
 __all__ = ["Bernoulli", "DiagonalNormal", "DiscretisedLogistic", "Normal", "divergence"]
+
+SampleShape = torch.Size | list[int] | tuple[int, ...]
 
 
 class Normal(TorchNormal):
@@ -25,8 +25,8 @@ class Normal(TorchNormal):
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         super().__init__(loc, scale, validate_args=False)
 
-    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
-        shape = self._extended_shape(sample_shape)
+    def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
 
@@ -58,8 +58,8 @@ class Bernoulli(Distribution):
     def mean(self) -> Tensor:
         return torch.sigmoid(self.logits)
 
-    def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
-        shape = self._extended_shape(sample_shape)
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             return (torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device) < self.mean).to(
                 self.logits.dtype
@@ -69,7 +69,7 @@ class Bernoulli(Distribution):
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
         if torch.is_grad_enabled():  # a few samples an image: one pass, and the cheapest backward
-            return (value * logits - F.softplus(logits)).sum(-1)
+            return (value * logits + F.logsigmoid(-logits)).sum(-1)
         return log_bernoulli(logits, value)
 
 
@@ -122,8 +122,8 @@ class DiscretisedLogistic(Distribution):
         """The location, clamped to the range of the data: the picture of a reconstruction."""
         return self.loc.clamp(0, 1)
 
-    def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:  # noqa: B008 - torch's own default
-        shape = self._extended_shape(sample_shape)
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
             u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
@@ -134,10 +134,10 @@ class DiscretisedLogistic(Distribution):
         half = 0.5 / (self.levels - 1)
         upper = (value + half - self.loc) / self.scale
         lower = (value - half - self.loc) / self.scale
-        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}), exact in both tails
+        # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − e^{l−u}), exact in both tails
         width = (2 * half) / self.scale
-        inside = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-width))
-        below, above = -F.softplus(-upper), -F.softplus(lower)
+        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # torch's softplus is linear, not exact, above 20
+        inside = below + above + torch.log(-torch.expm1(-width))
         log_mass = torch.where(value < half, below, torch.where(value > 1 - half, above, inside))
         return log_mass.flatten(-len(self.event_shape)).sum(-1)
 
@@ -154,5 +154,3 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         return kl_divergence(q, p)
     except NotImplementedError:
         return (q.log_prob(z) - p.log_prob(z)).mean(0)
-
-

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one sentence: the innermost reason that the parser gives, and the nearest names.
+"""What is wrong with a configuration, in one sentence: the parser's innermost reason, and the nearest names.
 
 jsonargparse reports every alternative of every union it tried; a user needs the one line that names their mistake.
 """
@@ -82,7 +82,9 @@ def _explanation(message: str) -> UserError:
         folder = Path(found[1]).parent
         near = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
         return unknown("configuration file", found[1], near)
-    if found := re.search(r"has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S*)", message):
+    if found := re.search(
+        r"has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S*)", message
+    ):
         return _unknown_class(next(filter(None, found.groups()), ""), message)
     if found := re.search(r"following arguments are required: (.+)", message):
         return UserError(

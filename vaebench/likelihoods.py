@@ -1,6 +1,6 @@
 """Likelihoods p(x|z): modules that map latents to a distribution over images.
 
-Each declares the measures it is a density or a mass function for, and starts at the data: its output bias is set so that
+Each declares the measures it is a density or a mass function for, and starts at the data: its output bias is such that
 p(x|z) has the training mean before the first step. Without that a run may never leave the marginal.
 """
 
@@ -137,13 +137,13 @@ class LocationScale(Likelihood):
 
 
 class Gaussian(LocationScale):
-    """p(x|z) = N(x; μ(z), σ²), a density with respect to Lebesgue measure, for continuous images; see `LocationScale`."""
+    """p(x|z) = N(x; μ(z), σ²), a density with respect to Lebesgue measure; see `LocationScale`."""
 
     support = frozenset({CONTINUOUS})
 
     def forward(self, c: Tensor | None = None) -> Distribution:
-        loc, scale = self.location_scale(c)
-        return distributions.DiagonalNormal(*torch.broadcast_tensors(loc, scale), event=len(self.shape))
+        loc, scale = torch.broadcast_tensors(*self.location_scale(c))
+        return distributions.DiagonalNormal(loc, scale, event=len(self.shape))
 
 
 class DiscretisedLogistic(LocationScale):

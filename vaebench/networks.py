@@ -7,6 +7,7 @@ last bias as `output_bias` so that a likelihood can start at the data's mean.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -58,7 +59,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 2:
             return torch.addmm(self.bias, x, self.weight)
-        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).unflatten(0, x.shape[:-1])
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).reshape(*x.shape[:-1], -1)
 
 
 class MLP(Network):
@@ -77,7 +78,7 @@ class MLP(Network):
     ) -> None:
         super().__init__(inputs, outputs)
         sizes = [prod(inputs), *[width] * depth, prod(outputs)]
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
         self.activation = activation
 
     @property
@@ -152,7 +153,7 @@ class Conv(Network):
         if self.encodes:
             self.stem = nn.Conv2d(image[0], channels, 3, padding=1)
             self.convolutions = nn.ModuleList(
-                nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+                nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
             )
             self.residuals = nn.ModuleList(residuals)
             self.linear = Linear(prod(self.inner), vector)
@@ -160,7 +161,7 @@ class Conv(Network):
             self.linear = Linear(vector, prod(self.inner))
             self.residuals = nn.ModuleList(residuals[::-1])
             self.convolutions = nn.ModuleList(
-                nn.Conv2d(b, a, 3, padding=1) for a, b in list(zip(widths, widths[1:], strict=False))[::-1]
+                nn.Conv2d(b, a, 3, padding=1) for a, b in list(pairwise(widths))[::-1]
             )
             self.head = nn.Conv2d(channels, image[0], 3, padding=1, bias=False)
             self.bias = nn.Parameter(torch.zeros(prod(outputs)))
@@ -185,9 +186,7 @@ class Conv(Network):
     def _decode(self, z: Tensor) -> Tensor:
         act = ACTIVATIONS[self.activation]
         x = act(self.linear(z)).unflatten(1, self.inner)
-        for convolution, residual, (h, w) in zip(
-            self.convolutions, self.residuals, self.sizes[-2::-1], strict=True
-        ):
+        for convolution, residual, (h, w) in zip(self.convolutions, self.residuals, self.sizes[-2::-1], strict=True):
             x = F.interpolate(residual(x), scale_factor=2.0, mode="nearest")[..., :h, :w]
             x = act(convolution(x))
         return self.head(x).flatten(1) + self.bias

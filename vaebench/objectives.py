@@ -1,4 +1,4 @@
-"""Objectives: pure functions of log-weights and of the two terms of the bound. All in nats an image, higher is better."""
+"""Objectives: pure functions of log-weights and of the bound's two terms, in nats an image; higher is better."""
 
 from __future__ import annotations
 

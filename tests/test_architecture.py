@@ -1,0 +1,50 @@
+"""Data flows one way, and the package stays as light as its commands promise."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vaebench"
+FORBIDDEN = {
+    "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "runs", "bench"],
+    "families": ["evaluation", "data", "training", "records", "leaderboard", "runs", "bench"],
+    "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
+    "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench"],
+    "records.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard"],
+    "core.py": ["families", "data", "evaluation", "training", "records", "leaderboard", "api"],
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_nothing_points_backwards(layer: str) -> None:
+    root = PACKAGE / layer
+    files = [root] if root.suffix else sorted(root.rglob("*.py"))
+    assert files
+    for path in files:
+        for target in FORBIDDEN[layer]:
+            wrong = [m for m in _imports(path) if m == f"vaebench.{target}" or m.startswith(f"vaebench.{target}.")]
+            assert not wrong, f"{path.relative_to(PACKAGE)} imports {wrong}"
+
+
+@pytest.mark.parametrize(
+    "code", ["import vaebench", "import vaebench.leaderboard", "import vaebench.records", "import vaebench.cli"]
+)
+def test_light_imports_do_not_pay_for_torch(code: str) -> None:
+    script = f"import sys; {code}; print([m for m in ('torch', 'lightning', 'plotly') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
