@@ -106,12 +106,12 @@ def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Itera
     Yields:
         Each run with its record's folder, and whether it had been finished before.
     """
+    benchmark = read_benchmark(path)  # before torch is imported: a mistake is answered at once
     from vaebench.evaluation import VERSION
     from vaebench.explain import experiment
     from vaebench.progress import training_bar
     from vaebench.runs import record_id, record_run
 
-    benchmark = read_benchmark(path)
     request = benchmark.protocol
     plan = [(run, experiment(run.args)) for run in benchmark.runs]
     for index, (run, job) in enumerate(plan):

@@ -1,0 +1,223 @@
+"""The command line: what users mistype, in one sentence and exit code 2; what they get when they do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vaebench.bench import read_benchmark
+from vaebench.cli import main
+from vaebench.errors import UserError
+from vaebench.records import read_records, stable
+
+ROOT = Path(__file__).parent.parent
+VAE = f"--config={ROOT}/configs/family/vae.yaml"
+FAST = ["--model.latent=3", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
+
+
+def _fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(list(argv)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert len(captured.err.strip().splitlines()) <= 3
+    return captured.err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["bench", "--help"], ["evaluate", "--help"],
+                                  ["leaderboard", "--help"], ["families", "--help"], ["--version"]])  # fmt: skip
+def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]) -> None:
+    code = f"import sys\nfrom vaebench.cli import main\ntry: main({argv})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False"
+    assert argv == ["--version"] or "vaebench " + argv[0].replace("--help", "bench") in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["fti"], "unknown command 'fti'; did you mean fit"),
+        (["leaderboard", "--htlm", "x"], "unknown option '--htlm'; did you mean --html"),
+        (["fit", VAE, "--data=digits", "--model.bta=3"], "unknown key 'bta'"),
+        (["fit", VAE, "--data=digits", "--model.latnet=3"], "unknown key 'latnet'; did you mean latent"),
+        (["fit", VAE, "--data=digits", "--model.posterior.net.widht=3"], "unknown key 'widht'; did you mean width"),
+        (["fit", VAE, "--data=digits", "--model.latent=many"], "'latent' cannot be many"),
+        (["fit", VAE, "--data=digits", "--trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
+        (["fit", VAE, "--data=digts"], "unknown data set 'digts'; did you mean digits"),
+        (["fit", "--model=beta_vea", "--data=digits"], "unknown family 'beta_vea'; did you mean beta_vae"),
+        (["fit", "--model=vaebench.families.vea.VAE", "--data=digits"], "unknown family 'vea'; did you mean vae"),
+        (["fit", f"--config={ROOT}/configs/family/vea.yaml"], "unknown configuration file"),
+        (["fit", "--data=digits"], "nothing says which model to use"),
+        (["fit", VAE, "--data=digits", "--model.likelihood=Gausian"], "did you mean Gaussian"),
+        (["fit", VAE, "--data=digits", "--model.likelihood=Gaussian"], "Gaussian is no likelihood for 'binary'"),
+        (["fit", VAE, "--data=digits", "--data.measure=grey"], "digits cannot have the measure 'grey'"),
+        (["evaluate", "nowhere/model.ckpt"], "unknown checkpoint 'nowhere/model.ckpt'"),
+        (["evaluate", "x.ckpt", "--k", "many"], "invalid int value: 'many'"),
+        (["evaluate"], "the following arguments are required: checkpoint"),
+        (["bench", "configs/benchmark/digts.yaml"], "unknown benchmark file"),
+        (["leaderboard", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_nearest_names(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert message in _fails(capsys, *argv)
+
+
+def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "own.yaml"
+    for text, message in {
+        "trainer: {max_epoch: 3}": "did you mean trainer.max_epochs",
+        "modle: {class_path: vaebench.families.vae.VAE}": "did you mean model",
+        "model: {class_path: vaebench.families.vae.VAE, init_args: {sample: 3}}": "did you mean samples",
+        "model: [": "parsing",
+    }.items():
+        config.write_text(text)
+        assert message in _fails(capsys, "fit", VAE, "--data=digits", f"--config={config}")
+
+
+def test_families_and_data_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["families"]) == 0
+    families = capsys.readouterr().out
+    assert main(["datasets"]) == 0
+    datasets = capsys.readouterr().out
+    assert all(name in families for name in ("vae", "beta_vae", "iwae", "https://arxiv.org/abs/1509.00519"))
+    assert all(name in datasets for name in ("digits", "binarized_mnist", "omniglot", "cifar10"))
+
+
+def test_fit_then_evaluate_then_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ["fit", VAE, "--data=digits", *FAST, f"--out={tmp_path}/runs"]
+    assert main(fit) == 0
+    checkpoint = Path(capsys.readouterr().out.splitlines()[0])
+    config = checkpoint.with_name("config.yaml").read_text()
+    assert "latent: 3" in config
+    assert "max_epochs: 2" in config
+    assert main(fit) == 0
+    assert "already" in capsys.readouterr().out
+    evaluate = ["evaluate", str(checkpoint), "--k", "20", "--limit", "50", f"--results={tmp_path}/results"]
+    assert main(evaluate) == 0
+    out = capsys.readouterr().out
+    assert "log_likelihood" in out
+    assert "posterior collapse:" in out
+    (record,) = read_records(tmp_path / "results")
+    assert record.protocol["k"] == 20
+    assert record.metrics["log_likelihood"]["n"] == 50
+    assert str(tmp_path) not in json.dumps(record.config)
+    page = tmp_path / "page.html"
+    assert main(["leaderboard", f"{tmp_path}/results", "--html", str(page)]) == 0
+    assert "vae" in capsys.readouterr().out
+    assert "<html" in page.read_text()[:2000]
+    assert "nearest" not in _fails(capsys, "leaderboard", f"{tmp_path}/results", "--metric", "ebo")
+
+
+def test_the_saved_configuration_repeats_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", VAE, "--data=digits", *FAST, f"--out={tmp_path}/a"])
+    first = Path(capsys.readouterr().out.splitlines()[0])
+    main(["fit", f"--config={first.with_name('config.yaml')}", f"--out={tmp_path}/b"])
+    second = Path(capsys.readouterr().out.splitlines()[0])
+    assert first.parent.name == second.parent.name, "the same run by its identity"
+    import vaebench as vb
+    from vaebench.runs import weights_hash
+
+    assert weights_hash(vb.load(first)) == weights_hash(vb.load(second))
+
+
+BENCHMARK = """
+benchmark: tiny
+seeds: [0, 1]
+protocol: {{k: 10, limit: 40}}
+configs: [{root}/configs/data/digits.yaml]
+overrides: {{trainer.max_epochs: 2, model.latent: 3, trainer.accelerator: cpu}}
+runs:
+  vae: {{configs: [{root}/configs/family/vae.yaml]}}
+  iwae: {{configs: [{root}/configs/family/iwae.yaml], overrides: {{model.k: 2}}}}
+"""
+
+
+def _benchmark(folder: Path, text: str = BENCHMARK) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.yaml").write_text(text.format(root=ROOT))
+    return str(folder / "tiny.yaml")
+
+
+def test_bench_never_repeats_a_finished_run_and_repeats_to_the_same_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _benchmark(tmp_path)
+    for folder in ("first", "second"):
+        assert main(["bench", file, f"--results={tmp_path}/{folder}", f"--work={tmp_path}/work"]) == 0
+    assert "finished before" not in capsys.readouterr().out
+    records = {folder: read_records(tmp_path / folder) for folder in ("first", "second")}
+    assert [(r.variant, r.seed) for r in records["first"]] == [("iwae", 0), ("iwae", 1), ("vae", 0), ("vae", 1)]
+    for a, b in zip(*records.values(), strict=True):
+        assert stable(a) == stable(b), "the same seed gives the same record but for times"
+        for name, values in a.per_image().items():
+            assert (values == b.per_image()[name]).all()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "first").rglob("*")}
+    assert main(["bench", file, f"--results={tmp_path}/first", f"--work={tmp_path}/work"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 4
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "first").rglob("*")}
+
+
+def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
+    """SIGKILL after the first record; the same command then finishes with every record once."""
+    file = _benchmark(tmp_path)
+    command = [sys.executable, "-m", "vaebench", "bench", file, f"--results={tmp_path}/r", f"--work={tmp_path}/w"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ)
+    while not list((tmp_path / "r").rglob("record.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = {p: p.read_bytes() for p in (tmp_path / "r").rglob("record.json")}
+    assert 1 <= len(kept) < 4
+    subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    assert len(read_records(tmp_path / "r")) == 4
+    assert all(p.read_bytes() == content for p, content in kept.items())
+    assert not [p for p in (tmp_path / "w").rglob("*") if p.is_file()], "no scratch is left"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: [0]\nruns: {}", "unknown key 'seed'; did you mean seeds"),
+        ("seeds: zero\nruns: {a: {}}", "expected a list of whole numbers"),
+        ("seeds: [1, 1]\nruns: {a: {}}", "expected each once"),
+        ("seeds: [0]", "has no runs"),
+        ("runs: {a: {config: []}}", "unknown key 'config'; did you mean configs"),
+        ("runs: {a: {configs: [nowhere.yaml]}}", "unknown configuration file 'nowhere.yaml'"),
+        ("protocol: {K: 5}\nruns: {a: {}}", "unknown key 'K'; did you mean k"),
+        ("runs: [", "is not YAML"),
+        ("- 1", "holds list"),
+    ],
+)
+def test_a_bad_benchmark_file_is_explained_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "b.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_benchmark(tmp_path / "b.yaml")
+
+
+def test_every_run_of_a_benchmark_is_checked_before_the_first_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _benchmark(tmp_path, BENCHMARK.replace("model.k: 2", "model.kk: 2"))
+    assert "unknown key 'kk'" in _fails(capsys, "bench", file, f"--results={tmp_path}/r", f"--work={tmp_path}/w")
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "benchmark").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_benchmark_parses(path: Path) -> None:
+    from vaebench.explain import experiment
+
+    runs = read_benchmark(path).runs
+    assert runs
+    for run in runs:
+        assert experiment(run.args).seed == run.seed

@@ -1,0 +1,36 @@
+"""The leaderboard: runs that were measured in the same way, ranked, as Markdown and as one HTML page. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
+from vaebench.leaderboard.table import escaped, markdown
+from vaebench.records import read_records
+
+__all__ = ["Board", "boards", "leaderboard", "markdown"]
+
+
+def leaderboard(path: str | Path, html: str | Path | None = None, metric: str = LOG_LIKELIHOOD) -> str:
+    """Ranks the records below a directory.
+
+    Args:
+        path: the directory.
+        html: where to write the page, which needs no other file and no network; None: no page.
+        metric: what to rank by; see `boards`.
+
+    Returns:
+        Markdown: what was damaged and left out first, then the boards.
+
+    Raises:
+        UserError: there is no such directory, or no record in it, or no run has that metric.
+    """
+    records = read_records(path)
+    ranked = boards(records, metric)
+    if html is not None:
+        from vaebench.files import write_atomically
+        from vaebench.leaderboard.page import page
+
+        write_atomically(Path(html), page(ranked, records).encode())
+    lines = [f"**Left out, damaged:** {escaped(str(damage))}\n" for damage in records.damaged]
+    return "\n".join([*lines, markdown(ranked)])

@@ -1,0 +1,260 @@
+"""A board as a table: cells of text with footnotes, for the page, and the same as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
+
+NAMES = {  # heading, unit, decimals
+    LOG_LIKELIHOOD: ("log-likelihood", "nats", 2),
+    ELBO: ("ELBO", "nats", 2),
+    NLL: ("NLL", "nats", 2),
+    "rate": ("rate", "nats", 2),
+    "distortion": ("distortion", "nats", 2),
+    BITS: ("bits/dim", "", 3),
+    "active_units": ("active units", "", 1),
+}
+LEGEND = (
+    "± seeds and ± images are standard errors: over trainings with other seeds, and over test images. "
+    "A shared rank such as 1–2 is a tie: the 95 % interval of the difference on the same images contains 0. "
+    "Nats are per image; log-likelihood and ELBO are better the higher they are."
+)
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, its unit, and whether it holds words; `page` columns are left out of Markdown."""
+
+    key: str
+    heading: str
+    unit: str = ""
+    words: bool = False
+    page: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, what it sorts by (None: last), and the numbers of its footnotes."""
+
+    text: str
+    sort: float | str | None
+    notes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A board's columns, one list of cells for each of its rows, and the footnotes, numbered from 1."""
+
+    columns: list[Column]
+    cells: list[list[Cell]]
+    notes: list[str]
+
+
+def title(board: Board) -> str:
+    """Data set, measure and K in one line."""
+    kind = " · surrogate likelihoods" if board.surrogate else ""
+    return f"{board.data['name']} · {board.data['measure']} · K = {number(board.protocol['k'])}{kind}"
+
+
+def facts(board: Board) -> dict[str, str]:
+    """All that the runs of a board have in common, in words."""
+    protocol = {name: value for name, value in board.protocol.items() if name not in ("k", "n", "split")}
+    hashes = board.data["hashes"].items()
+    return {
+        "images": f"{number(board.protocol['n'])} of the {board.protocol.get('split', 'test')} split",
+        "measure": f"{board.data['measure']}{', surrogate likelihoods' if board.surrogate else ''}",
+        "samples an image": f"K = {number(board.protocol['k'])}",
+        "ranked by": _ranked_by(board),
+        "protocol": ", ".join(f"{name} {words(value)}" for name, value in sorted(protocol.items())),
+        "data": ", ".join(f"{split} {str(value)[:8]}" for split, value in sorted(hashes)),
+    }
+
+
+def words(value: Any) -> str:
+    """Plain JSON as words.
+
+    >>> words({"active": [0.01, 0.1], "kl": 0.01})
+    '(active (0.01, 0.1), kl 0.01)'
+    """
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {words(inner)}' for name, inner in value.items())})"
+    return f"({', '.join(map(words, value))})" if isinstance(value, list) else str(value)
+
+
+def _ranked_by(board: Board) -> str:
+    better = f"{named(board.score)[0]}, {'higher' if board.sign > 0 else 'lower'} is better"
+    return better if board.score == board.wanted else f"{better}; no variant has a {named(board.wanted)[0]}"
+
+
+def named(metric: str) -> tuple[str, str, int]:
+    """Heading, unit and decimals of a metric."""
+    return NAMES.get(metric, (metric.replace("_", " "), "", 4))
+
+
+def number(value: float | None, decimals: int = 0) -> str:
+    """A number with its thousands grouped and a true minus sign; a dash for None.
+
+    >>> number(-1234.5, 2), number(None)
+    ('−1,234.50', '–')
+    """
+    return NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def error(value: float | None, decimals: int = 0) -> str:
+    """A standard error, which is never shown as zero unless it is.
+
+    >>> error(0.034, 2), error(0.001, 2), error(0.0, 2)
+    ('0.03', '<0.01', '0.00')
+    """
+    small = value is not None and 0 < value < 0.5 * 10**-decimals
+    return f"<{10**-decimals:.{decimals}f}" if small else number(value, decimals)
+
+
+def table(board: Board) -> Table:
+    """The cells of a board; its score comes first, with both standard errors."""
+    others = [metric for metric in METRICS if metric != board.score]
+    columns = [
+        Column("rank", "rank"),
+        Column("variant", "variant", words=True),
+        Column("seeds", "seeds"),
+        *(_metric_column(board.score), Column("over_seeds", "± seeds"), Column("over_images", "± images")),
+        Column("gap", "difference from best", "95 % interval", page=True),
+        *(_metric_column(metric) for metric in others),
+        Column("collapse", "collapse", words=True),
+        Column("parameters", "parameters"),
+        Column("train", "training", "s"),
+    ]
+    notes: dict[str, int] = {}
+    cells = []
+    for row in board.rows:
+        score, decimals = row.estimates.get(board.score), named(board.score)[2]
+        cells.append(
+            [
+                _rank(board, row, notes),
+                Cell(row.variant, row.variant.casefold()),
+                _seeds(row, notes),
+                _metric(row, board.score, notes),
+                _error(score.over_seeds if score else None, decimals),
+                _error(score.over_images if score else None, decimals),
+                _gap(row, decimals),
+                *(_metric(row, metric, notes) for metric in others),
+                _collapse(row),
+                _mean(row, "cost", "parameters", 0),
+                _mean(row, "times", "train_seconds", 1),
+            ]
+        )
+    return Table(columns, cells, list(notes))
+
+
+def _note(notes: dict[str, int], text: str) -> int:
+    return notes.setdefault(text, len(notes) + 1)
+
+
+def _metric_column(metric: str) -> Column:
+    heading, unit, _ = named(metric)
+    return Column(metric, heading, unit)
+
+
+def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
+    heading = named(board.score)[0]
+    if row.rank is None:
+        return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading} of every image"),))
+    first, last = row.rank
+    text = str(first) if first == last else f"{first}–{last}"
+    alone = (
+        "one seed: its noise over trainings is unknown; that of the variant compared with stands for both, and none is "
+        "counted where both have one seed"
+    )
+    return Cell(text, board.rows.index(row), () if len(row.seeds) > 1 else (_note(notes, alone),))
+
+
+def _seeds(row: Row, notes: dict[str, int]) -> Cell:
+    seeds = row.seeds
+    repeated = "a seed was run more than once: its runs were averaged first, and count as one"
+    return Cell(str(len(seeds)), len(seeds), (_note(notes, repeated),) if len(seeds) < len(row.records) else ())
+
+
+def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
+    estimate = row.estimates.get(metric)
+    missing = [record for record in row.records if record.value(metric) is None]
+    reasons = "; ".join(dict.fromkeys(record.reason(metric) for record in missing))
+    if estimate is None:
+        return Cell("unavailable", None, (_note(notes, f"unavailable: {reasons}"),))
+    text = number(estimate.mean, named(metric)[2])
+    partly = f"of {len(row.records) - len(missing)} in {len(row.records)} runs; unavailable in the others: {reasons}"
+    return Cell(text, estimate.mean, (_note(notes, partly),) if missing else ())
+
+
+def _error(value: float | None, decimals: int) -> Cell:
+    return Cell(error(value, decimals), value)
+
+
+def _gap(row: Row, decimals: int) -> Cell:
+    if row.gap is None:
+        return Cell(NONE, 0.0 if row.rank else None)
+    low, high = (number(end, decimals) for end in row.gap.interval)
+    return Cell(f"{number(row.gap.difference, decimals)} ({low} to {high})", row.gap.difference)
+
+
+def _collapse(row: Row) -> Cell:
+    """The verdict, or how many runs came to each."""
+    verdicts = Counter(str(record.collapse.get("verdict", "unknown")) for record in row.records)
+    alike = len(verdicts) == 1
+    text = ", ".join(verdict if alike else f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    return Cell(text, text)
+
+
+def _mean(row: Row, part: str, key: str, decimals: int) -> Cell:
+    values = [getattr(record, part).get(key) for record in row.records]
+    known = [value for value in values if value is not None]
+    mean = sum(known) / len(known) if known else None
+    return Cell(number(mean, decimals), mean)
+
+
+# Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(boards: Iterable[Board]) -> str:
+    """Every board as a Markdown table with its footnotes, and one legend."""
+    return "\n".join([*(_markdown(board) for board in boards), LEGEND, ""])
+
+
+def _markdown(board: Board) -> str:
+    sheet = table(board)
+    shown = [index for index, column in enumerate(sheet.columns) if not column.page]
+    headings = [c.heading + (f" ({c.unit})" if c.unit else "") for c in (sheet.columns[index] for index in shown)]
+    lines = [
+        f"### {escaped(title(board))}",
+        "",
+        escaped("; ".join(f"{name}: {value}" for name, value in facts(board).items())),
+        "",
+        _line(headings),
+        _line([":--" if sheet.columns[index].words else "--:" for index in shown]),
+        *(_line([_text(cells[index]) for index in shown]) for cells in sheet.cells),
+        "",
+        *(f"[{index}] {escaped(note)}\n" for index, note in enumerate(sheet.notes, 1)),
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _text(cell: Cell) -> str:
+    return " ".join([escaped(cell.text), *(f"[{note}]" for note in cell.notes)])
+
+
+def escaped(text: str) -> str:
+    r"""Text that Markdown shows as it is, on one line.
+
+    >>> print(escaped("a|b <i> <0.01"))
+    a\|b \<i> <0.01
+    """
+    return re.sub(r"([\\`*\[\]|]|<(?=[A-Za-z/!?])|&(?=[A-Za-z#]))", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,300 @@
+"""Run records: one directory a run, written once, checked at every reading; all that the leaderboard knows of a run.
+
+    <run>/record.json       what was run, how it was measured, what came out (`RunRecord`)
+    <run>/per_image.npz     the figures of every test image, float32 (n,)
+    <run>/*.png             pictures
+    <run>/model.ckpt        the checkpoint; may be absent, the record keeps the hash of its weights
+
+`record.json` carries a SHA-256 of every other file but the checkpoint, and a digest of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import uuid4
+
+import numpy as np
+
+from vaebench.errors import UserError
+
+SCHEMA = 1
+RECORD, PER_IMAGE, CHECKPOINT, PARTIAL = "record.json", "per_image.npz", "model.ckpt", ".partial"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run was and what it measured; the fields are the keys of `record.json`, `path` is where it was read."""
+
+    id: str  # 16 hex digits, the hash of all that determines the result: `identity`
+    family: str
+    variant: str  # the setting of the family that the leaderboard shows
+    benchmark: str | None
+    seed: int
+    config: dict[str, Any]  # {"model", "data", "trainer"}
+    data: dict[str, Any]  # {"name", "measure", "shape", "sizes", "hashes": {split: SHA-256}}
+    surrogate: bool  # the likelihood is not normalised for the data's measure
+    started_at_mean: bool  # the likelihood's output started at the data's mean
+    selection: str  # which checkpoint was measured, and why that one
+    protocol: dict[str, Any]  # how it was measured: {"k", "n", "split", "version", ...}
+    metrics: dict[str, Any]  # {name: {"value", "se", "unit", "n", "definition", ...} or {"unavailable": reason, ...}}
+    units: dict[str, Any]  # figures of every latent unit
+    collapse: dict[str, Any]  # the verdict and what it rests on
+    curves: dict[str, Any]  # {name: {"step": [...], "value": [...]}}
+    cost: dict[str, Any]  # {"parameters", "flops_per_image", "device", "threads"}
+    times: dict[str, Any]  # all that depends on the clock
+    environment: dict[str, Any]  # versions and commit
+    checkpoint: dict[str, Any] | None = None  # {"file", "weights": SHA-256}
+    files: dict[str, Any] = field(default_factory=dict)  # SHA-256 of every other file but the checkpoint
+    digest: str = ""  # SHA-256 of everything else in the record
+    schema: int = SCHEMA
+    path: Path | None = field(default=None, compare=False, repr=False)
+
+    def value(self, metric: str) -> float | None:
+        """The value of a metric in its unit; None where it is unavailable."""
+        return self.metrics.get(metric, {}).get("value")
+
+    def error(self, metric: str) -> float | None:
+        """Standard error of a metric over the test images; None where it has none."""
+        return self.metrics.get(metric, {}).get("se")
+
+    def reason(self, metric: str) -> str:
+        """Why a metric is unavailable."""
+        return str(self.metrics.get(metric, {}).get("unavailable") or "not measured")
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """The figures of every test image, float32 (n,), read when asked for.
+
+        Raises:
+            UserError: the record was never written, or its file is gone.
+        """
+        if self.path is None or not (self.path / PER_IMAGE).is_file():
+            raise UserError(f"record {self.id} has no {PER_IMAGE} beside it; read it again with vb.read_records")
+        with np.load(self.path / PER_IMAGE, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def pictures(self) -> dict[str, Path]:
+        """The PNG files of the run by name."""
+        return {Path(name).stem: Path(self.path or "", name) for name in sorted(self.files) if name.endswith(".png")}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A record that cannot be trusted: its directory, and what is wrong with it and how to mend it."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Records(tuple[RunRecord, ...]):
+    """The sound records below the directory `root`, sorted by path, and the damaged ones, named and left out."""
+
+    root: Path
+    damaged: tuple[Damage, ...]
+
+
+def canonical(value: Any) -> bytes:
+    """One spelling for one JSON value: keys sorted, no blanks, floats as Python's repr; ValueError if not finite.
+
+    >>> canonical({"b": 0.1, "a": [1, None]})
+    b'{"a":[1,null],"b":0.1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def identity(**determinants: Any) -> str:
+    """16 hex digits that stand for everything given: the run's id, when all that determines its result is given."""
+    return _sha256(canonical(determinants))[:16]
+
+
+def stable(record: RunRecord) -> dict[str, Any]:
+    """The record without times and the digest over them: what two runs of the same seed have in common."""
+    return {name: value for name, value in asdict(record).items() if name not in ("times", "digest", "path")}
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_record(
+    directory: str | Path,
+    body: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    pictures: Mapping[str, np.ndarray],
+    checkpoint: str | Path | None = None,
+) -> RunRecord:
+    """Writes a run's directory at once: complete under another name first, then renamed, and never again.
+
+    Args:
+        directory: the run's directory; must not exist. Its parents are made.
+        body: the fields of a `RunRecord`; `schema`, `files` and `digest` are filled in here.
+        arrays: figures of every test image, (n,), stored as float32 in `per_image.npz`.
+        pictures: uint8 (h, w, 3) images by name, stored as PNG.
+        checkpoint: a file to copy in as `model.ckpt`.
+
+    Returns:
+        The record as `read_records` will give it.
+
+    Raises:
+        UserError: the directory exists, or a figure is not finite and so cannot be recorded.
+        ValueError: the body is not that of a `RunRecord`.
+    """
+    directory = Path(directory)
+    taken = UserError(f"'{directory}' exists and a record is never overwritten; move it away or name another directory")
+    if directory.exists():
+        raise taken
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f".{directory.name[:100]}.{uuid4().hex}{PARTIAL}")
+    partial.mkdir()
+    try:
+        _write_files(partial, arrays, pictures)
+        sums = {p.name: _sha256(p.read_bytes()) for p in sorted(partial.iterdir())}
+        if checkpoint is not None:
+            shutil.copyfile(checkpoint, partial / CHECKPOINT)
+        raw = _signed({**body, "schema": SCHEMA, "files": sums})
+        (partial / RECORD).write_bytes(raw)
+        partial.rename(directory)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and directory.exists():
+            raise taken from None
+        raise
+    return RunRecord(**json.loads(raw), path=directory)
+
+
+def _write_files(directory: Path, arrays: Mapping[str, np.ndarray], pictures: Mapping[str, np.ndarray]) -> None:
+    from PIL import Image
+
+    figures: dict[str, Any] = {name: np.asarray(arrays[name], dtype=np.float32) for name in sorted(arrays)}
+    np.savez(directory / PER_IMAGE, **figures)  # uncompressed: float noise does not shrink, and zlib builds differ
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(directory / f"{name}.png")
+
+
+def _signed(body: dict[str, Any]) -> bytes:
+    """The bytes of `record.json`: the body with its digest."""
+    if where := _not_finite(body):
+        raise UserError(
+            f"the record of '{body.get('variant')}' (seed {body.get('seed')}) holds {where}, where finite figures are "
+            "expected; record a figure that diverged as unavailable"
+        )
+    body["digest"] = _digest(body)
+    raw = _render(body)
+    if fault := _malformed(json.loads(raw)):
+        raise ValueError(f"the body {fault}")
+    return raw
+
+
+def _not_finite(value: Any, where: str = "record") -> str | None:
+    if isinstance(value, float):
+        return None if np.isfinite(value) else f"{where} = {value}"
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next(filter(None, (_not_finite(item, f"{where}.{key}") for key, item in items)), None)
+
+
+def _render(body: Mapping[str, Any]) -> bytes:
+    return (json.dumps(body, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return _sha256(canonical({name: value for name, value in body.items() if name != "digest"}))
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_records(path: str | Path) -> Records:
+    """Every record below a directory, checked against its digest and its files' checksums.
+
+    Raises:
+        UserError: the directory does not exist, or holds no record at all, not even a damaged one.
+    """
+    root = Path(path)
+    remedy = "pass a directory with the records that `vaebench bench` or `vaebench evaluate` wrote"
+    if not root.is_dir():
+        raise UserError(f"no directory '{root}' to read records from; {remedy}")
+    damaged: list[Damage] = []
+    found = [_read(directory) for directory in _directories(root, damaged)]
+    records = Records(record for record in found if isinstance(record, RunRecord))
+    records.root = root
+    records.damaged = (*damaged, *(damage for damage in found if isinstance(damage, Damage)))
+    if not records and not records.damaged:
+        raise UserError(f"no {RECORD} anywhere below '{root}'; {remedy}")
+    return records
+
+
+def _directories(root: Path, damaged: list[Damage]) -> Iterator[Path]:
+    """Directories that hold a run or what is left of one, sorted; those that cannot be listed are damage."""
+
+    def unreadable(error: OSError) -> None:
+        damaged.append(Damage(Path(error.filename), f"cannot be listed ({error.strerror}); mend its permissions"))
+
+    for directory, below, files in os.walk(root, onerror=unreadable):
+        below.sort()
+        if directory.endswith(PARTIAL) or RECORD in files or PER_IMAGE in files:
+            yield Path(directory)
+
+
+def _read(directory: Path) -> RunRecord | Damage:
+    """The record of one run, or what is missing, altered or of another schema in it."""
+    again = "restore it or run it again"
+    if directory.name.endswith(PARTIAL):
+        return Damage(directory, "was never finished: its writer was killed or is at work; delete it if no run is")
+    try:
+        raw = (directory / RECORD).read_bytes()
+        body = json.loads(raw)
+        schema = body.get("schema") if isinstance(body, dict) else None
+        if schema != SCHEMA:
+            return Damage(directory, f"{RECORD} has schema {schema!r}, not {SCHEMA}; update vaebench or {again}")
+        intact = body.get("digest") == _digest(body) and _render(body) == raw
+    except (OSError, ValueError, RecursionError) as error:
+        return Damage(directory, f"{RECORD} cannot be read ({error}); {again}")
+    if fault := _malformed(body) if intact else "is not what was written: its digest does not match":
+        return Damage(directory, f"{RECORD} {fault}; {again}")
+    for name, checksum in body["files"].items():
+        try:
+            found = _sha256((directory / Path(name).name).read_bytes())
+        except OSError as error:
+            return Damage(directory, f"{name} cannot be read ({error.strerror}); {again}")
+        if found != checksum:
+            return Damage(directory, f"{name} is not what was written: its SHA-256 does not match; {again}")
+    return RunRecord(**body, path=directory)
+
+
+_INSIDE: dict[str, dict[str, type]] = {
+    "data": {"name": str, "measure": str, "shape": list, "hashes": dict},
+    "protocol": {"k": int, "n": int, "version": object},
+    "files": {PER_IMAGE: str},
+}
+
+
+def _malformed(body: Mapping[str, Any]) -> str | None:
+    """What keeps a body from being that of a `RunRecord`; readers meet records that other programs wrote."""
+    hints = get_type_hints(RunRecord)
+    del hints["path"]
+    if wrong := sorted(body.keys() ^ hints.keys()):
+        return f"lacks or does not know {', '.join(wrong)}"
+    for name in hints:
+        allowed = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        if not isinstance(body[name], tuple(get_origin(hint) or hint for hint in allowed)):
+            return f"has {name} of type {type(body[name]).__name__}"
+    for name, inside in _INSIDE.items():
+        if wrong := [f"{name}.{key}" for key, kind in inside.items() if not isinstance(body[name].get(key), kind)]:
+            return f"lacks {', '.join(wrong)} or has another type there"
+    for name, metric in body["metrics"].items():
+        if not isinstance(metric, dict) or not isinstance(metric.get("value"), float | int | None):
+            return f"has a malformed metric {name}"
+    return None
