@@ -11,7 +11,9 @@ from vaebench.core import DataSpec, Family
 from vaebench.discovery import families
 
 FAMILIES = sorted(families())
-SPEC = DataSpec((1, 4, 4), "binary", torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4))
+BOUNDS = [name for name in FAMILIES if families()[name].NEUTRAL is not None]
+EXACT = [name for name in FAMILIES if families()[name].EXACT_GRADIENT]
+SPEC = DataSpec((1, 4, 4), "binary", torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4), size=1000)
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
 
 
@@ -33,7 +35,7 @@ def small(name: str, spec: DataSpec = SPEC, seed: int = 0, **overrides: Any) -> 
 
 def neutral(name: str, **overrides: Any) -> Family:
     """The family where its objective is the ELBO."""
-    return small(name, **{**getattr(families()[name], "NEUTRAL", {}), **overrides})
+    return small(name, **{**families()[name].NEUTRAL, **overrides})
 
 
 def bits(n: int, spec: DataSpec = SPEC, seed: int = 1) -> Tensor:

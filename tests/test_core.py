@@ -122,7 +122,6 @@ def test_clip_bounds_each_groups_gradient() -> None:
             model.zero_grad()
 
     model.optimizers = Recorder  # type: ignore[method-assign, assignment]
-    model.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     model._learn(model.step(bits(8), None, torch.tensor(0.0)), torch.tensor(0.0))
     assert norms[0] == pytest.approx(1e-3, rel=1e-3)
 

@@ -141,7 +141,7 @@ def test_linear_starts_like_torchs_and_stores_its_transpose() -> None:
     ours = Linear(5, 7)
     torch.manual_seed(0)
     theirs = torch.nn.Linear(5, 7)
-    x = torch.randn(4, 2, 5)
+    x = torch.randn(4, 5)
     assert ours.weight.shape == (5, 7)
     assert torch.allclose(ours(x), theirs(x), atol=1e-6)
 

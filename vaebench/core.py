@@ -15,9 +15,9 @@ Nats everywhere, summed over pixels and latents, averaged over images. Losses ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from lightning import LightningModule
@@ -81,6 +81,11 @@ class Step(NamedTuple):
     state: Mapping[str, Tensor] = {}
 
 
+def batches(batch: Sequence[Any]) -> Sequence[tuple[Tensor, Tensor | None]]:
+    """The batches (x, y) of a block, or the one batch as a block."""
+    return cast(Any, (batch,) if isinstance(batch[0], Tensor) else batch)
+
+
 def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
     """Samples the posterior of each image k times and scores every sample; gradients flow through.
 
@@ -116,16 +121,24 @@ class Family(LightningModule, ABC):
         prior: builds p(z) from the shape of a latent.
         likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
             measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
-        lr: learning rate of Adam.
+        lr: learning rate of Adam; a group of its own may have one in a buffer `lr_<group>`.
         clip: largest norm of a group's gradient; None does not clip.
         surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
             records are flagged and never share a leaderboard with likelihoods.
+
+    Attributes:
+        NEUTRAL: settings at which the objective is the ELBO, for the laws; None where there are none.
+        EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
+            DReG promise that only in the mean.
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off.
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
+
+    NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
+    EXACT_GRADIENT: ClassVar[bool] = True
 
     lr: Tensor
 
@@ -150,7 +163,8 @@ class Family(LightningModule, ABC):
         self.data, self.surrogate = data, _surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip = clip
-        self.automatic_optimization = False  # one loop for one group and for many, and half of Lightning's cost a step
+        self.steps = 0
+        self.automatic_optimization = False  # one loop for one group and for many
 
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
@@ -164,7 +178,7 @@ class Family(LightningModule, ABC):
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
-            t: training step, 0-dim, from 0: batches seen before this one.
+            t: training step, 0-dim, from 0: batches learnt from before this one.
         """
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -189,13 +203,28 @@ class Family(LightningModule, ABC):
 
     # Training -----------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        x, y = batch
-        t = torch.tensor(float(self.trainer.fit_loop.epoch_loop.total_batch_idx), device=x.device)
-        step = self.step(x, y, t)
-        if self.trainer._logger_connector.should_update_logs:
+    def training_step(self, batch: Sequence[Any], index: int) -> None:
+        """One optimiser step for a batch (x, y), or for each of a block of them: Lightning's cost is paid once a call."""
+        for x, y in batches(batch):
+            t = torch.tensor(float(self.steps), device=x.device)
+            step = self.step(x, y, t)
+            self._learn(step, t)
+            self.steps += 1
+        if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
             self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
-        self._learn(step, t)
+
+    def on_fit_start(self) -> None:
+        if "16" in str(self.trainer.precision) and "bf16" not in str(self.trainer.precision):
+            raise UserError(
+                f"trainer.precision {self.trainer.precision} would need its gradients scaled, which several parameter "
+                "groups do not allow; choose bf16-mixed or 32-true"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["steps"] = self.steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.steps = checkpoint["steps"]
 
     def _learn(self, step: Step, t: Tensor) -> None:
         """Differentiates each loss with respect to its own group only, steps the active groups, writes the state."""
@@ -203,12 +232,7 @@ class Family(LightningModule, ABC):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         active = self.active(t)
         for name, members in self._members.items():
-            if len(self._members) == 1:
-                self.manual_backward(step.losses[name])
-            else:
-                gradients = torch.autograd.grad(step.losses[name], members, retain_graph=True, allow_unused=True)
-                for parameter, gradient in zip(members, gradients, strict=True):
-                    parameter.grad = gradient
+            step.losses[name].backward(inputs=members, retain_graph=len(self._members) > 1)
         for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True):
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(members, self.clip)
@@ -224,17 +248,29 @@ class Family(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         self._members = {group: self.members(group) for group in self.groups()}
-        optimizers = [torch.optim.Adam(members, float(self.lr), fused=True) for members in self._members.values()]
+        optimizers = [
+            torch.optim.Adam(members, float(getattr(self, f"lr_{group}", self.lr)), fused=True)
+            for group, members in self._members.items()
+        ]
         return optimizers[0] if len(optimizers) == 1 else optimizers
 
     # Selection ----------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs the held-out β = 1 bound with fixed noise: what selection, early stopping and pruning read."""
+        """Logs the held-out β = 1 bound with fixed noise, 'val/elbo', which selection and pruning read as 'val/selection'.
+
+        Where the posterior has no density there is no bound: then log p(x|z) selects, 'val/log_x'.
+        """
         x, y = batch
+        model = cast("Family", self if y is None else self.given(y))
         with fixed_noise(self.VALIDATION_SEED + index, x.device):
-            bound = cast("Family", self if y is None else self.given(y)).draw(x).log_w.mean()
-        self.log("val/elbo", bound, batch_size=len(x), on_epoch=True, sync_dist=True)
+            try:
+                name, value = "val/elbo", model.draw(x).log_w.mean()
+            except NotImplementedError:
+                z = model.posterior(x).rsample(torch.Size((1,)))
+                name, value = "val/log_x", model.likelihood(z).log_prob(x).mean()
+        for key in (name, "val/selection"):
+            self.log(key, value, batch_size=len(x), on_epoch=True, sync_dist=True)
 
 
 def _surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:

@@ -69,7 +69,7 @@ class Bernoulli(Distribution):
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
         if torch.is_grad_enabled():  # a few samples an image: one pass, and the cheapest backward
-            return (value * logits + F.logsigmoid(-logits)).sum(-1)
+            return -F.binary_cross_entropy_with_logits(logits, value.expand_as(logits), reduction="none").sum(-1)
         return log_bernoulli(logits, value)
 
 
@@ -77,7 +77,7 @@ def log_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
     """Σ_d x_d l_d − softplus(l_d), for scoring: no term cancels another, and few logarithms are taken.
 
     With softplus(l) = max(l, 0) − log σ(|l|) it is Σ log σ(|l|) − Σ (max(l, 0) − x l), where for x in [0, 1] all terms
-    of a sum have one sign and log σ(|l|) is taken of products of 16 pixels, each in [1/2, 1). Gradients take the plain formula.
+    of a sum have one sign, and the logarithm is taken of the product of 16 pixels, each in [1/2, 1].
 
     Args:
         logits: l, (*batch, d), of any floating type; half precision is scored in the type of `value`.

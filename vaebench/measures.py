@@ -30,12 +30,15 @@ class DataSpec:
         measure: one of the names above.
         mean: training mean of every pixel, of shape ``shape``, in [0, 1]; None when only the architecture is wanted
             (a model that is loaded from a checkpoint).
+        size: number of training images, which minibatch estimators of aggregate quantities weigh by.
 
     Raises:
         UserError: the measure is none of those above.
     """
 
-    def __init__(self, shape: Sequence[int], measure: str = BINARY, mean: Tensor | None = None) -> None:
+    def __init__(
+        self, shape: Sequence[int], measure: str = BINARY, mean: Tensor | None = None, size: int | None = None
+    ) -> None:
         if measure not in (BINARY, CONTINUOUS) and not re.fullmatch(r"discrete([2-9]|[1-9]\d+)", measure):
             raise UserError(
                 f"unknown measure '{measure}': expected 'binary', 'continuous' or 'discreteN' with N ≥ 2 levels; "
@@ -44,6 +47,7 @@ class DataSpec:
         self.shape: Shape = tuple(shape)
         self.measure = measure
         self.mean = mean
+        self.size = size
 
     @property
     def kind(self) -> str:
@@ -67,7 +71,7 @@ class DataSpec:
         """Plain class_path / init_args that build this spec again, without the mean (for checkpoints and records)."""
         return {
             "class_path": "vaebench.measures.DataSpec",
-            "init_args": {"shape": list(self.shape), "measure": self.measure},
+            "init_args": {"shape": list(self.shape), "measure": self.measure, "size": self.size},
         }
 
     def __repr__(self) -> str:

@@ -57,9 +57,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(start.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 2:
-            return torch.addmm(self.bias, x, self.weight)
-        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).reshape(*x.shape[:-1], -1)
+        """x (b, in) -> (b, out); exactly one batch dimension."""
+        return torch.addmm(self.bias, x, self.weight)
 
 
 class MLP(Network):
@@ -87,11 +86,11 @@ class MLP(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         act = ACTIVATIONS[self.activation]
-        x = x.flatten(-len(self.inputs)) if len(self.inputs) > 1 else x
+        batch = x.shape[: x.dim() - len(self.inputs)]
+        x = x.reshape(-1, prod(self.inputs))
         for layer in self.layers[:-1]:
             x = act(layer(x))
-        x = self.layers[-1](x)
-        return x.unflatten(-1, self.outputs) if len(self.outputs) > 1 else x
+        return self.layers[-1](x).reshape(*batch, *self.outputs)
 
 
 class _Residual(nn.Module):
@@ -152,17 +151,13 @@ class Conv(Network):
         residuals = [nn.Sequential(*(_Residual(w, activation) for _ in range(blocks))) for w in widths[1:]]
         if self.encodes:
             self.stem = nn.Conv2d(image[0], channels, 3, padding=1)
-            self.convolutions = nn.ModuleList(
-                nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
-            )
+            self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
             self.residuals = nn.ModuleList(residuals)
             self.linear = Linear(prod(self.inner), vector)
         else:
             self.linear = Linear(vector, prod(self.inner))
             self.residuals = nn.ModuleList(residuals[::-1])
-            self.convolutions = nn.ModuleList(
-                nn.Conv2d(b, a, 3, padding=1) for a, b in list(pairwise(widths))[::-1]
-            )
+            self.convolutions = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in list(pairwise(widths))[::-1])
             self.head = nn.Conv2d(channels, image[0], 3, padding=1, bias=False)
             self.bias = nn.Parameter(torch.zeros(prod(outputs)))
 

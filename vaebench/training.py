@@ -23,7 +23,7 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from vaebench.core import Family
+from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
 from vaebench.files import write_atomically
@@ -84,7 +84,7 @@ class History(Callback):
         self._last = self._shown = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.images += len(batch[0])
+        self.images += sum(len(x) for x, _ in batches(batch))
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
             self.progress(_fraction(trainer, batch_idx), self._metrics)
@@ -92,18 +92,14 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
         self.seconds, self._last = self.seconds + now - self._last, now
-        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logged = trainer.callback_metrics.items()
+        self._metrics = {name: float(value) for name, value in logged if name != "val/selection"}
         for name, value in self._metrics.items():
             curve = self.curves.setdefault(name, {"step": [], "value": []})
-            curve["step"].append(steps_taken(trainer))
+            curve["step"].append(cast(Family, pl_module).steps)
             curve["value"].append(value)
         if self.progress:
             self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
-
-
-def steps_taken(trainer: Trainer) -> int:
-    """Training batches so far; Lightning's global_step counts every optimiser of every batch."""
-    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
 
 def _fraction(trainer: Trainer, batch: int) -> float:
@@ -112,6 +108,9 @@ def _fraction(trainer: Trainer, batch: int) -> float:
     if trainer.max_epochs and trainer.max_epochs > 0:
         return epochs / trainer.max_epochs
     return trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
+
+
+BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
 
 
 class Experiment(LightningCLI):
@@ -197,9 +196,10 @@ class Experiment(LightningCLI):
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
         model, data = self.build()
+        data.block = BLOCK
         history = History(progress)
         best = ModelCheckpoint(
-            work / "checkpoints", "best", "val/elbo", mode="max", save_last=True, save_on_train_epoch_end=True,
+            work / "checkpoints", "best", "val/selection", mode="max", save_last=True, save_on_train_epoch_end=True,
             enable_version_counter=False,
         )  # fmt: skip
         config = {**self.config_init.trainer}
@@ -213,21 +213,20 @@ class Experiment(LightningCLI):
         if trainer.interrupted:
             raise KeyboardInterrupt
         chosen = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-        chosen_step = chosen["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+        criterion = "bound" if "val/elbo" in history.curves else "log p(x|z), for want of a bound"
         info = {
             "run": self.identity(data),
             "config": self.plain,
             "seed": self.seed,
             "data": describe(data),
             "curves": history.curves,
-            "selection": f"best held-out bound, at step {chosen_step} of {steps_taken(trainer)}",
+            "selection": f"best held-out {criterion}, at step {chosen['steps']} of {model.steps}",
             "started": started,
             "train_seconds": round(history.seconds, 3),
             "images_per_second": round(history.images / max(history.seconds, 1e-9), 1),
             "started_at_mean": bool(getattr(model.likelihood, "started", False)),
         }
-        kept = {k: chosen[k] for k in ("state_dict", "hyper_parameters", "pytorch-lightning_version", "global_step")}
-        kept["epoch"] = chosen["epoch"]
+        kept = {key: chosen[key] for key in ("state_dict", "hyper_parameters", "steps")}
         buffer = io.BytesIO()
         torch.save({**kept, "vaebench": info}, buffer)
         write_atomically(work / "model.ckpt", buffer.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -87,6 +87,26 @@ class TrainingBatches(Batches):
             if random:
                 x = measure.draw(x, noise)
             yield x, None if labels is None else labels.index_select(0, index)
+
+
+class Blocks:
+    """Consecutive batches, several at a time: a training loop that costs something a call pays it once a block.
+
+    Args:
+        batches: what is grouped.
+        size: batches a block; the last has what is left.
+    """
+
+    def __init__(self, batches: Batches, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
+        batches = iter(self.batches)
+        while block := tuple(islice(batches, self.size)):
+            yield block
 
 
 def _spans(n: int, size: int, batches: int) -> Iterator[tuple[int, int]]:

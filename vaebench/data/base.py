@@ -14,7 +14,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebench.data._batches import Batches, TrainingBatches
+from vaebench.data._batches import Batches, Blocks, TrainingBatches
 from vaebench.data._measure import Measure
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
@@ -50,6 +50,7 @@ class ImageData(LightningDataModule, ABC):
     Attributes:
         levels: number of values of a stored pixel.
         measures: the measures that the data set can have.
+        block: batches that the training loader hands over at a time.
         name: the module's name, by which records know the data set.
 
     Raises:
@@ -58,6 +59,7 @@ class ImageData(LightningDataModule, ABC):
 
     levels: ClassVar[int]
     measures: ClassVar[tuple[str, ...]]
+    block: int = 1
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class ImageData(LightningDataModule, ABC):
     def spec(self) -> DataSpec:
         """Shape, measure and training mean (the expectation of the images, without a draw)."""
         train = self._split("train").images
-        return DataSpec(tuple(train.shape[1:]), self._measure.name, self._measure.mean(train))
+        return DataSpec(tuple(train.shape[1:]), self._measure.name, self._measure.mean(train), len(train))
 
     def images(self, split: str) -> Tensor:
         """A split's images under the measure, (n, c, h, w) float32 in [0, 1], on the CPU; always the same ones.
@@ -123,10 +125,13 @@ class ImageData(LightningDataModule, ABC):
         return {name: _hash(self._split(name).images if name == "train" else self.images(name), self.labels(name))
                 for name in SEEDS}  # fmt: skip
 
-    def train_dataloader(self) -> TrainingBatches:
-        """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch."""
+    def train_dataloader(self) -> TrainingBatches | Blocks:
+        """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch.
+
+        In blocks of `block` batches where that is set and one process trains (several exchange gradients every batch).
+        """
         trainer = self.trainer
-        return TrainingBatches(
+        batches = TrainingBatches(
             *_to(self._device, *self._split("train")),
             measure=self._measure,
             size=self.batch_size,
@@ -134,6 +139,7 @@ class ImageData(LightningDataModule, ABC):
             epoch=(lambda: trainer.current_epoch) if trainer else None,
             **self._place,
         )
+        return Blocks(batches, self.block) if self.block > 1 and batches.world == 1 else batches
 
     def val_dataloader(self) -> Batches:
         """Batches of the fixed validation images."""

@@ -1,0 +1,76 @@
+"""K-sample log-likelihoods/s: `vaebench.log_likelihood` in f32 and bf16 against pythae's `get_nll`, interleaved in one run.
+
+    VAEBENCH_DATA=… .venv/bin/python benchmarks/likelihood.py [--k 5000] [--images 64] [--rounds 5] [--checkpoint FILE]
+
+Needs static MNIST and `pip install -c constraints.txt -e ".[peers]"`. All three score the same images with the same two
+networks; without a checkpoint a model is trained for two epochs first. bf16's error is measured against f32 with the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from work import interleaved, pythae_vae
+
+import vaebench as vb
+from vaebench.core import Family
+from vaebench.data.binarized_mnist import BinarizedMNIST
+from vaebench.explain import experiment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--k", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--checkpoint", type=Path)
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    model = vb.load(arguments.checkpoint) if arguments.checkpoint else _trained()
+    x = BinarizedMNIST().images("test")[: arguments.images]
+    peer = pythae_vae(model.posterior.net, model.likelihood.net).eval()
+    values: dict[str, Tensor] = {}
+
+    def ours(precision: str) -> Callable[[], float]:
+        def run() -> float:
+            start = time.perf_counter()
+            values[precision] = vb.log_likelihood(model, x, k=arguments.k, seed=0, precision=precision)
+            return len(x) / (time.perf_counter() - start)
+
+        return run
+
+    def pythae() -> float:
+        few = x[: max(4, len(x) // 8)]
+        start = time.perf_counter()
+        with torch.no_grad():
+            values["pythae"] = torch.as_tensor(peer.get_nll(few, n_samples=arguments.k, batch_size=100))
+        return len(few) / (time.perf_counter() - start)
+
+    print(f"K = {arguments.k}, {len(x)} images, {torch.get_num_threads()} threads\n")
+    contestants = {"pythae get_nll": pythae, "vaebench f32": ours("f32"), "vaebench bf16": ours("bf16")}
+    interleaved(contestants, arguments.rounds, "pythae get_nll")
+    difference = (values["bf16"] - values["f32"]).double()
+    print(
+        f"\nbf16 − f32 with the same noise: mean {difference.mean():+.4f}, largest {difference.abs().max():.4f} nats an image"
+    )
+
+
+def _trained() -> Family:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(__file__).parent.parent / "configs" / "family" / "vae.yaml"
+        job = experiment([f"--config={config}", "--data=binarized_mnist", "--trainer.max_epochs=2"])
+        return vb.load(job.run(Path(folder)))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    main()

@@ -1,0 +1,147 @@
+"""Posterior collapse: which latent units carry nothing from the image to the decoder, and which part is to blame.
+
+Three signs are read of every unit:
+
+    kl       KL(q(z_j|x)‖p(z_j)) < 0.01 nats for at least 99 % of the images: (ε, δ)-collapse, Lucas et al. 2019
+             (https://arxiv.org/abs/1911.02469);
+    mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
+    decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
+             by no more than can be told from 0.05 nats at two standard errors.
+
+The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
+nothing can be shuffled without loss, and so can one that the decoder does not read. The first two then say which of
+the two it is. The fall is signed: a decoder that an idle unit's noise merely unsettles gains as often as it loses.
+Where one of the first two sees an idle unit and the third does not, it is not counted, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.conditions import spread, start_noise
+from vaebench.evaluation.latents import Latents
+from vaebench.evaluation.likelihood import codes
+
+THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
+IMAGES = 500  # shuffled, evenly spaced over the split
+
+COSTLY = 0.1  # nats a unit: a collapsed one that costs more is written to
+
+ENCODER_IDLE = (
+    "the encoder writes nothing there: suspect the pull of the prior; a warm-up of the rate's weight, free bits \
+or a smaller β usually mend it, else a weaker decoder"
+)
+ENCODER_BLIND = (
+    "the encoder's mean is the same for all images although its rate is not zero: suspect saturated units; a \
+decoder whose output bias starts at the data's mean usually mends it, else a smaller learning rate"
+)
+DECODER_DEAF = (
+    "the encoder writes there and the decoder does not read it: suspect the decoder; an output bias that starts \
+at the data's mean usually mends it, else a smaller learning rate, or a weaker decoder where pixels see one another"
+)
+UNKNOWN = (
+    "the posterior's signs cannot be read, so either side may be at fault; try a warm-up of the rate's weight first"
+)
+
+
+class Drops(NamedTuple):
+    """How far log p(x|z) falls when codes are shuffled between images, nats an image.
+
+    Attributes:
+        units: mean fall when one unit is shuffled, (units,).
+        se: its standard error over the images, (units,).
+        whole: mean fall when all units are shuffled.
+        whole_se: its standard error.
+        images: number of images.
+    """
+
+    units: Tensor
+    se: Tensor
+    whole: float
+    whole_se: float
+    images: int
+
+
+def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
+    """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
+    x = x[spread(len(x), IMAGES).to(x.device)]
+    z = codes(model, x, 1, seed)  # (1, b, *latent)
+    start_noise(b"shuffle", seed % 2**63)
+    order = torch.randperm(len(x), device=x.device)
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
+    flat, shuffled = z.flatten(2), z[:, other].flatten(2)
+    intact = model.likelihood(z).log_prob(x)  # (1, b)
+
+    def drop(mixed: Tensor) -> tuple[float, float]:
+        falls = (intact - model.likelihood(mixed.view_as(z)).log_prob(x)).double().flatten()
+        return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
+
+    units = torch.arange(flat.shape[-1], device=x.device)
+    each = torch.tensor([drop(torch.where(units == j, shuffled, flat)) for j in units], dtype=torch.float64)
+    return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
+
+
+def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
+    """The verdict, JSON-able.
+
+    Returns:
+        verdict: 'none', 'partial' or 'full'; units: indices of the collapsed ones; signs: the units that each sign
+        marks, None where it cannot be read, with the reason in `unread`; thresholds; decoder_drop_whole, nats;
+        disagreement: units that a sign of the encoder marks and the decoder's does not; sentence: the verdict in words.
+    """
+    signs = {
+        "kl": _marked(latents.kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
+        "mean": _marked(latents.mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
+        "decoder": _marked(drops.units - 2 * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
+    }
+    count, decoder = len(drops.units), signs["decoder"] or []
+    unmoved = drops.whole - 2 * drops.whole_se <= THRESHOLDS["decoder_drop"]
+    collapsed = list(range(count)) if unmoved else decoder
+    silent = {unit for name in ("kl", "mean") for unit in signs[name] or []}
+    verdict = "none" if not collapsed else "full" if len(collapsed) == count else "partial"
+    return {
+        "verdict": verdict,
+        "units": collapsed,
+        "signs": signs,
+        "unread": {name: latents.why[name] for name in ("kl", "mean") if signs[name] is None},
+        "thresholds": dict(THRESHOLDS),
+        "images_shuffled": drops.images,
+        "decoder_drop_whole": drops.whole,
+        "disagreement": sorted(silent - set(collapsed)),
+        "sentence": _sentence(count, collapsed, sorted(silent - set(collapsed)), _suspect(collapsed, silent, latents)),
+    }
+
+
+def _marked(figures: Tensor | None, test: Any) -> list[int] | None:
+    return None if figures is None else test(figures).nonzero().flatten().tolist()
+
+
+def _suspect(collapsed: list[int], silent: set[int], latents: Latents) -> str:
+    """Who is to blame, by what holds for most of the collapsed units, and what usually mends it."""
+    if latents.kl is None and latents.mean is None:
+        return UNKNOWN
+    if 2 * len(silent & set(collapsed)) < len(collapsed):
+        return DECODER_DEAF
+    costly = latents.kl is not None and float(latents.kl[:, collapsed].mean()) > COSTLY
+    return ENCODER_BLIND if costly else ENCODER_IDLE
+
+
+def _sentence(count: int, collapsed: list[int], doubtful: list[int], suspect: str) -> str:
+    remark = f" (the encoder's signs call {_named(doubtful)} idle, but the decoder uses it)" if doubtful else ""
+    if not collapsed:
+        return f"all {count} units carry something from the image to the decoder{remark}"
+    if len(collapsed) == count:
+        return f"no unit carries anything from the image to the decoder: {suspect}"
+    return (
+        f"{len(collapsed)} of {count} units carry nothing from the image to the decoder ({_named(collapsed)}), which "
+        f"is usual where fewer suffice{remark}; if the bound suffers: {suspect}"
+    )
+
+
+def _named(units: list[int]) -> str:
+    return ("unit " if len(units) == 1 else "units ") + ", ".join(map(str, units))

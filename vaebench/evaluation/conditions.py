@@ -1,0 +1,98 @@
+"""Under which conditions a model is measured: checked images, evaluation mode, no trace left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from vaebench.core import LatentModel, fixed_noise
+from vaebench.errors import UserError
+from vaebench.measures import BINARY, DISCRETE, DataSpec
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises a UserError unless `value` is a whole number, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(
+            f"{name} is {value!r}, where a whole number of at least 1 is expected; give {name} such a value"
+        )
+
+
+def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
+    """Raises a UserError that names the first image which is not finite, leaves [0, 1], or misses the measure's values.
+
+    Args:
+        x: images, (n, *data), n ≥ 1.
+        spec: shape and measure the images were declared to have; None checks neither.
+    """
+    if len(x) == 0:
+        raise UserError("there are no images to evaluate: expected at least one; give another split or a larger limit")
+    if spec is not None and tuple(x.shape[1:]) != spec.shape:
+        raise UserError(
+            f"images of shape {tuple(x.shape[1:])} meet a model or data set of shape {spec.shape}; "
+            "evaluate the model on the data it was built for"
+        )
+    _refuse(~torch.isfinite(x), "holds values that are not finite", "clean the data")
+    _refuse((x < 0) | (x > 1), "leaves the range [0, 1] that images have", "divide by the largest possible value")
+    if spec is not None and spec.kind in (BINARY, DISCRETE):
+        steps = x.double() * ((spec.levels or 2) - 1)
+        _refuse(
+            (steps - steps.round()).abs() > 1e-3,
+            f"holds values that '{spec.measure}' images cannot have",
+            "set data.measure to the one that the images have",
+        )
+
+
+def _refuse(wrong: Tensor, what: str, remedy: str) -> None:
+    images = wrong.flatten(1).any(1)
+    if images.any():
+        raise UserError(f"image {int(images.nonzero()[0])} {what}; {remedy}")
+
+
+def place(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
+    """Where a model lives and in which precision: those of its first floating tensor, else those of x."""
+    tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in _modules(model))
+    floating = (t for t in tensors if t.is_floating_point())
+    like = next(floating, x if x.is_floating_point() else torch.empty(0))
+    return like.device, like.dtype
+
+
+@contextmanager
+def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
+    """A block in evaluation mode, without gradients; every module's mode and the random state are put back after it."""
+    modules = list(dict.fromkeys(chain.from_iterable(m.modules() for m in _modules(model))))
+    modes = [(module, module.training) for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        with fixed_noise(0, device), torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _modules(model: LatentModel) -> list[nn.Module]:
+    parts = (model, *(getattr(model, name, None) for name in ("posterior", "prior", "likelihood")))
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
+def noise_keys(x: Tensor, seed: int) -> list[bytes]:
+    """One key an image, from its own float32 bytes and the seed: its noise is the same in any batch and any order."""
+    start = seed.to_bytes(16, "little", signed=True)
+    return [blake2b(image.tobytes(), key=start, digest_size=16).digest() for image in x.float().cpu().numpy()]
+
+
+def start_noise(key: bytes, block: int) -> None:
+    """Sets torch's random state for one block of an image's samples; call it inside `quiet`."""
+    torch.manual_seed(int.from_bytes(blake2b(key, salt=block.to_bytes(8, "little"), digest_size=8).digest(), "little"))
+
+
+def spread(n: int, at_most: int) -> Tensor:
+    """Indices of up to `at_most` of n images, evenly spaced: splits are often sorted by class."""
+    return torch.linspace(0, n - 1, min(n, at_most)).round().long()

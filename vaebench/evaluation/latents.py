@@ -1,0 +1,87 @@
+"""What the encoder writes into each latent unit: its mean's spread over the images (active units) and its rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from vaebench.core import LatentModel
+
+THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
+BATCH = 500
+
+
+class Latents(NamedTuple):
+    """What the posteriors of n images are, float64 on the CPU; None with a reason in `why` where it is not defined.
+
+    Attributes:
+        mean: E_q[z], (n, units).
+        kl: KL(q(z_j|x) ‖ p(z_j)) of each unit in closed form, nats, (n, units).
+        rate: KL(q(z|x) ‖ p(z)) in closed form, nats, (n,).
+        why: reasons by the names above.
+    """
+
+    mean: Tensor | None
+    kl: Tensor | None
+    rate: Tensor | None
+    why: dict[str, str]
+
+
+def read_latents(model: LatentModel, x: Tensor) -> Latents:
+    """Encodes images x (n, *data), which lie where the model does; call it inside `quiet`."""
+    prior = model.prior()
+    posteriors = [model.posterior(images) for images in x.split(BATCH)]
+    readers: dict[str, Callable[[Distribution], Tensor]] = {
+        "mean": _mean,
+        "kl": lambda q: _unit_kl(q, prior),
+        "rate": lambda q: _kl(q, prior),
+    }
+    found: dict[str, Tensor | None] = dict.fromkeys(readers)
+    why: dict[str, str] = {}
+    for name, read in readers.items():
+        try:
+            found[name] = torch.cat([read(q) for q in posteriors]).double().cpu()
+        except NotImplementedError as error:
+            why[name] = str(error)
+    return Latents(**found, why=why)
+
+
+def _mean(q: Distribution) -> Tensor:
+    try:
+        return q.mean.flatten(1)
+    except NotImplementedError:
+        raise NotImplementedError(f"the posterior, {_name(q)}, has no mean in closed form") from None
+
+
+def _unit_kl(q: Distribution, prior: Distribution) -> Tensor:
+    if isinstance(q, Independent) and isinstance(prior, Independent):
+        return _kl(q.base_dist, prior.base_dist).flatten(1)
+    side, d = ("prior", prior) if isinstance(q, Independent) else ("posterior", q)
+    raise NotImplementedError(f"the {side}, {_name(d)}, does not factorise over the units")
+
+
+def _kl(q: Distribution, p: Distribution) -> Tensor:
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        raise NotImplementedError(f"KL({_name(q)}‖{_name(p)}) has no closed form") from None
+
+
+def _name(d: Distribution) -> str:
+    return type(d).__name__
+
+
+def active_units(mean: Tensor, threshold: float = 0.01) -> int:
+    """Number of units whose posterior mean varies over the images: Var_x(E_q[z_j]) > threshold.
+
+    Burda, Grosse & Salakhutdinov 2016, section 5.2 (https://arxiv.org/abs/1509.00519); the variance is unbiased.
+
+    Args:
+        mean: E_q[z], (n, units), n ≥ 2.
+        threshold: in the latent's squared units.
+    """
+    return int((mean.var(0) > threshold).sum())

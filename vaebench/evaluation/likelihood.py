@@ -1,0 +1,229 @@
+"""log p(x) by importance sampling, and what the same samples tell: distortion, rate, effective sample size.
+
+Every image has noise of its own, drawn in blocks of fixed size, so that a result does not depend on how the work is
+cut: on the images beside it, their order, or how many samples are scored at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaebench.core import Draw, Family, LatentModel
+from vaebench.errors import UserError
+from vaebench.evaluation.conditions import check_count, check_images, noise_keys, place, quiet, start_noise
+from vaebench.evaluation.scoring import Precision, Score, scorer
+from vaebench.measures import DataSpec
+
+BLOCK = 1000  # samples drawn from one state of an image's noise; part of the definition of a seed
+VALUES = {"cpu": 2**20, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
+
+Progress = Callable[[float], None]
+
+
+class Estimates(NamedTuple):
+    """What K samples of each image tell, float64 (n,) on the CPU.
+
+    Attributes:
+        log_likelihood: L_K = log (1/K) Σ_k w_k, nats; its expectation is at most log p(x) and grows with K.
+        ess: effective sample size (Σ w)² / Σ w², in [1, K].
+        distortion: −(1/K) Σ_k log p(x|z_k), nats.
+        rate: (1/K) Σ_k log q(z_k|x) − log p(z_k), nats.
+    """
+
+    log_likelihood: Tensor
+    ess: Tensor
+    distortion: Tensor
+    rate: Tensor
+
+
+def log_likelihood(
+    model: LatentModel,
+    x: Tensor,
+    k: int = 5000,
+    seed: int = 0,
+    chunk: int | None = None,
+    precision: Precision = "f32",
+    compile: bool = False,
+    progress: Progress | None = None,
+) -> Tensor:
+    r"""The importance-weighted estimate of log p(x) of every image.
+
+    .. math:: L_K(x) = \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
+
+    A lower bound of log p(x) in expectation, tight as K grows (Burda et al. 2016, https://arxiv.org/abs/1509.00519).
+    Memory does not grow with K. In f32 the result is the same to 1e-4 nats for any chunk, batch and order of images.
+
+    Args:
+        model: anything with the three parts; where it has a `draw` of its own, as hierarchies have, that is used.
+        x: images, (n, *data), in [0, 1].
+        k: samples an image.
+        seed: of the noise; images that are equal get equal noise, under any model.
+        chunk: most samples of an image scored at once; None chooses, and a model's own `draw` does not ask.
+        precision: 'f32', or 'bf16' for the likelihood's network alone.
+        compile: compile the likelihood for this call: worth it from about a thousand images at k = 5000.
+        progress: called with the fraction done, in [0, 1].
+
+    Returns:
+        Nats an image, float64 (n,), on the CPU.
+
+    Raises:
+        UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite.
+        NotImplementedError: the posterior or the prior has no density.
+    """
+    return estimate(model, x, k, seed, chunk, precision=precision, compile=compile, progress=progress).log_likelihood
+
+
+def estimate(
+    model: LatentModel,
+    x: Tensor,
+    k: int = 5000,
+    seed: int = 0,
+    chunk: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "f32",
+    compile: bool = False,
+    progress: Progress | None = None,
+) -> Estimates:
+    """All that `log_likelihood`'s samples tell; its arguments, and `batch`, the most images taken at once."""
+    check_count("k", k)
+    for name, size in (("chunk", chunk), ("batch", batch)):
+        if size is not None:
+            check_count(name, size)
+    data = getattr(model, "data", None)
+    check_images(x, data if isinstance(data, DataSpec) else None)
+    device, dtype = place(model, x)
+    values = VALUES.get(device.type, VALUES["cuda"])
+    pixels = x[0].numel()
+    images = batch or max(1, values // (min(k, BLOCK) * pixels))
+    parts: list[Estimates] = []
+    with quiet(model, device):
+        score = scorer(model, precision, compile)
+        for first in range(0, len(x), images):
+            group = x[first : first + images]
+            keys = noise_keys(group, seed)
+            group = group.to(device, dtype)
+            rows = chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
+            if own := _own_draw(model):
+                draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
+            else:
+                draws = _draws(model, group, keys, _blocks(k), score, rows)
+            parts.append(_fold(_counted(draws, first, len(x), k, progress), first))
+    return Estimates(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+
+
+def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
+    """k ≤ BLOCK samples of the posterior of each image under its own noise, (k, n, *latent); call it inside `quiet`."""
+    keys = noise_keys(x, seed)
+    return torch.cat([_sample(model.posterior(image[None]), key, 0, k) for image, key in zip(x, keys, strict=True)], 1)
+
+
+def no_density(model: LatentModel, x: Tensor) -> str | None:
+    """Why q(z|x) or p(z) cannot be scored, None where both can; x (n, *data) lie where the model does."""
+    try:
+        if own := _own_draw(model):
+            own(x[:1], 1)
+        else:
+            q = model.posterior(x[:1])
+            z = _sample(q, b"", 0, 1)
+            q.log_prob(z)
+            model.prior().log_prob(z)
+    except NotImplementedError as error:
+        return str(error) or "the posterior or the prior has no density"
+    return None
+
+
+def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> Tensor:
+    """−log p(x|z) of images x where the model lives, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
+
+    For models without a density of q or p; call it inside `quiet`.
+    """
+    size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * x[0].numel()))
+    scores = [model.likelihood(codes(model, some, k, seed)).log_prob(some) for some in x.split(size)]
+    return -torch.cat(scores, 1).double().mean(0).cpu()
+
+
+def _sample(q: Distribution, key: bytes, block: int, size: int) -> Tensor:
+    start_noise(key, block)
+    return (q.rsample if q.has_rsample else q.sample)(torch.Size((size,)))
+
+
+def _blocks(k: int, block: int = BLOCK) -> list[int]:
+    return [block] * (k // block) + [k % block] * (k % block > 0)
+
+
+def _draws(
+    model: LatentModel, x: Tensor, keys: list[bytes], blocks: list[int], score: Score, rows: int
+) -> Iterator[Draw]:
+    """The samples of a group of images (b, *data), block by block: encoded once, scored `rows` samples at a time."""
+    posteriors, prior = [model.posterior(image[None]) for image in x], model.prior()
+    for block, size in enumerate(blocks):
+        samples = [_sample(q, key, block, size) for q, key in zip(posteriors, keys, strict=True)]
+        log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, samples, strict=True)], 1)
+        z = torch.cat(samples, 1)
+        log_p = prior.log_prob(z)
+        yield Draw(z, log_q, log_p, torch.cat([score(some, x) for some in z.split(rows)]))
+
+
+def _halved(size: int, limit: int) -> int:
+    """`size`, halved until it is at most `limit`, at least 1: pieces of equal shape."""
+    while size > max(1, limit):
+        size = (size + 1) // 2
+    return size
+
+
+def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
+    own = getattr(model, "draw", None)
+    return None if getattr(own, "__func__", own) is Family.draw else own
+
+
+def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:
+    """As `_draws`, for a model that draws and scores by itself, in its own precision."""
+    for block, size in enumerate(blocks):
+        parts = []
+        for image, key in zip(x, keys, strict=True):
+            start_noise(key, block)
+            parts.append(draw(image[None], size))
+        yield Draw(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progress | None) -> Iterator[Draw]:
+    """The draws of one group, with the fraction of all samples done reported after each."""
+    done = 0
+    for draw in draws:
+        yield draw
+        samples, images = draw.log_q.shape
+        done += samples * images
+        if progress is not None:
+            progress(first / n + done / (n * k))
+
+
+def _fold(draws: Iterator[Draw], first: int) -> Estimates:
+    """Running sums over the blocks of one group, in float64; `first` is the index of its first image."""
+    k, distortion, rate = 0, torch.zeros(()), torch.zeros(())
+    log_sum = log_squares = torch.tensor(-math.inf)
+    for draw in draws:
+        log_q, log_p, log_x = (part.double() for part in draw[1:])
+        log_w = log_x + log_p - log_q
+        _check_weights(log_w, first)
+        log_sum = torch.logaddexp(log_sum.to(log_w), torch.logsumexp(log_w, 0))
+        log_squares = torch.logaddexp(log_squares.to(log_w), torch.logsumexp(2 * log_w, 0))
+        distortion = distortion.to(log_w) - log_x.sum(0)
+        rate = rate.to(log_w) + (log_q - log_p).sum(0)
+        k += len(log_w)
+    return Estimates(log_sum - math.log(k), (2 * log_sum - log_squares).exp(), distortion / k, rate / k)
+
+
+def _check_weights(log_w: Tensor, first: int) -> None:
+    wrong = ~torch.isfinite(log_w).all(0)
+    if wrong.any():
+        index = first + int(wrong.nonzero()[0])
+        raise UserError(
+            f"the model gives image {index} an importance weight that is not finite, where log p(x|z), log p(z) and "
+            "log q(z|x) must be; look for diverged weights or a likelihood that excludes the image"
+        )

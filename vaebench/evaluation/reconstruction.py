@@ -1,0 +1,90 @@
+"""How close a reconstruction comes to its image: mean squared error, PSNR, SSIM. Pixels lie in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.likelihood import codes
+
+BATCH = 250
+WINDOW = 11  # pixels across the Gaussian window of SSIM
+
+
+class Reconstruction(NamedTuple):
+    """The reconstructions of n images.
+
+    Attributes:
+        images: E[x|z], (n, *data), on the device of the model.
+        code: which z: 'the posterior mean' or 'one sample of the posterior'.
+    """
+
+    images: Tensor
+    code: str
+
+
+def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
+    """The mean of p(x|z) at the posterior mean of z, or at one sample where q has none; call it inside `quiet`.
+
+    Raises:
+        NotImplementedError: the likelihood has no mean in closed form.
+    """
+    parts, code = [], "the posterior mean"
+    for images in x.split(BATCH):
+        try:
+            z = model.posterior(images).mean[None]
+        except NotImplementedError:
+            z, code = codes(model, images, 1, seed), "one sample of the posterior"
+        parts.append(mean_image(model, z)[0])
+    return Reconstruction(torch.cat(parts), code)
+
+
+def mean_image(model: LatentModel, z: Tensor) -> Tensor:
+    """E[x|z] for z (k, b, *latent): (k, b, *data).
+
+    Raises:
+        NotImplementedError: the likelihood has none in closed form.
+    """
+    p = model.likelihood(z)
+    try:
+        return p.mean
+    except NotImplementedError:
+        raise NotImplementedError(f"the likelihood, {type(p).__name__}, has no mean in closed form") from None
+
+
+def mse(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error over the values of each image, (n, *data) -> float64 (n,) on the CPU."""
+    return (x.double() - y.double()).square().flatten(1).mean(1).cpu()
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image, −10 log10 mse, dB; infinite where the two are equal."""
+    return -10 * mse(x, y).log10()
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity of each image, (n, c, h, w) -> float64 (n,) on the CPU, at most 1.
+
+    Wang et al. 2004 (https://doi.org/10.1109/TIP.2003.819861), with their Gaussian window, σ = 1.5: the mean over
+    channels and over all pixels whose window lies inside the image, as `skimage.metrics.structural_similarity` has it
+    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0``.
+
+    Raises:
+        NotImplementedError: an image is smaller than the window.
+    """
+    if min(x.shape[-2:]) < WINDOW:
+        raise NotImplementedError(
+            f"SSIM's window is {WINDOW} pixels across, and the images are {x.shape[-2]} × {x.shape[-1]}"
+        )
+    edge = WINDOW // 2
+    values = []
+    for a, b in zip(x.split(BATCH), y.split(BATCH), strict=True):
+        result = structural_similarity_index_measure(
+            a.double(), b.double(), sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+        )
+        values.append(result[1][..., edge:-edge, edge:-edge].flatten(1).mean(1).cpu())
+    return torch.cat(values)
