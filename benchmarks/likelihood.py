@@ -1,9 +1,9 @@
-"""K-sample log-likelihoods/s: `vaebench.log_likelihood` in f32 and bf16 against pythae's `get_nll`, interleaved in one run.
+"""K-sample log-likelihoods/s: `vaebench.log_likelihood` in f32 and bf16 against pythae's `get_nll`, interleaved.
 
     VAEBENCH_DATA=… .venv/bin/python benchmarks/likelihood.py [--k 5000] [--images 64] [--rounds 5] [--checkpoint FILE]
 
-Needs static MNIST and `pip install -c constraints.txt -e ".[peers]"`. All three score the same images with the same two
-networks; without a checkpoint a model is trained for two epochs first. bf16's error is measured against f32 with the same noise.
+Needs static MNIST and `pip install -c constraints.txt -e ".[peers]"`. All three score the same images with the same
+networks; without a checkpoint a model is trained for two epochs first. bf16's error is against f32 with the same noise.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def main() -> None:
     contestants = {"pythae get_nll": pythae, "vaebench f32": ours("f32"), "vaebench bf16": ours("bf16")}
     interleaved(contestants, arguments.rounds, "pythae get_nll")
     difference = (values["bf16"] - values["f32"]).double()
-    print(
-        f"\nbf16 − f32 with the same noise: mean {difference.mean():+.4f}, largest {difference.abs().max():.4f} nats an image"
-    )
+    largest = difference.abs().max()
+    print(f"\nbf16 − f32 with the same noise: mean {difference.mean():+.4f}, largest {largest:.4f} nats an image")
 
 
 def _trained() -> Family:

@@ -2,8 +2,8 @@
 
     VAEBENCH_DATA=… .venv/bin/python benchmarks/training.py [--batch 128] [--epochs 3] [--rounds 5]
 
-Needs static MNIST (downloaded where it is not at hand) and `pip install -c constraints.txt -e ".[peers]"`. All contestants run
-with denormals flushed, which `vaebench fit` sets by itself: the bare loop and pythae would be slower without.
+Needs static MNIST (downloaded where it is not at hand) and `pip install -c constraints.txt -e ".[peers]"`. All run with
+denormals flushed, which `vaebench fit` sets by itself: the bare loop and pythae would be slower without.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The work that every benchmark does: an MLP VAE, 784-200-200-50 tanh, on static MNIST; as vaebench, bare and pythae."""
+"""The work of every benchmark: an MLP VAE, 784-200-200-50 tanh, on static MNIST; bare, and as pythae has it."""
 
 from __future__ import annotations
 

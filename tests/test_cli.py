@@ -34,7 +34,7 @@ def _fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 @pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["bench", "--help"], ["evaluate", "--help"],
                                   ["leaderboard", "--help"], ["families", "--help"], ["--version"]])  # fmt: skip
 def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]) -> None:
-    code = f"import sys\nfrom vaebench.cli import main\ntry: main({argv})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = f"import sys, vaebench.cli as c\ntry: c.main({argv})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "False"
     assert argv == ["--version"] or "vaebench " + argv[0].replace("--help", "bench") in out

@@ -108,7 +108,7 @@ def fit(argv: list[str]) -> int:
     if not argv or argv in (["--help"], ["-h"]):
         print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--KEY VALUE ...]\n\n{FIT}")
         return 0
-    from vaebench.explain import explained, experiment
+    from vaebench.explain import experiment, explained
     from vaebench.progress import training_bar
 
     out, argv = _out(["--help" if a == "--help-all" else a for a in argv])

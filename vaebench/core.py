@@ -9,7 +9,7 @@ A family is a LightningModule with three parts, which are all that evaluation kn
 and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns the rest:
 the training loop, the held-out bound that selects models, and what a checkpoint needs to be loaded again.
 
-Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised; bounds are better when higher.
+Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised, bounds maximised.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Family(LightningModule, ABC):
     # Training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Sequence[Any], index: int) -> None:
-        """One optimiser step for a batch (x, y), or for each of a block of them: Lightning's cost is paid once a call."""
+        """One optimiser step for a batch (x, y), or for each of a block: Lightning's cost is paid once a call."""
         for x, y in batches(batch):
             t = torch.tensor(float(self.steps), device=x.device)
             step = self.step(x, y, t)
@@ -257,7 +257,7 @@ class Family(LightningModule, ABC):
     # Selection ----------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs the held-out β = 1 bound with fixed noise, 'val/elbo', which selection and pruning read as 'val/selection'.
+        """Logs the held-out β = 1 bound with fixed noise, 'val/elbo', which selection reads as 'val/selection'.
 
         Where the posterior has no density there is no bound: then log p(x|z) selects, 'val/log_x'.
         """

@@ -16,6 +16,7 @@ Where one of the first two sees an idle unit and the third does not, it is not c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -28,20 +29,19 @@ from vaebench.evaluation.likelihood import codes
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES = 500  # shuffled, evenly spaced over the split
-
-COSTLY = 0.1  # nats a unit: a collapsed one that costs more is written to
+COSTLY = 0.1  # nats: a collapsed unit whose rate exceeds this is written to
 
 ENCODER_IDLE = (
-    "the encoder writes nothing there: suspect the pull of the prior; a warm-up of the rate's weight, free bits \
-or a smaller β usually mend it, else a weaker decoder"
+    "the encoder writes nothing there: suspect the pull of the prior; a warm-up of the rate's weight, free bits or a "
+    "smaller β usually mend it, else a weaker decoder"
 )
 ENCODER_BLIND = (
-    "the encoder's mean is the same for all images although its rate is not zero: suspect saturated units; a \
-decoder whose output bias starts at the data's mean usually mends it, else a smaller learning rate"
+    "the encoder's mean is the same for all images although its rate is not zero: suspect saturated units; a decoder "
+    "whose output bias starts at the data's mean usually mends it, else a smaller learning rate"
 )
 DECODER_DEAF = (
-    "the encoder writes there and the decoder does not read it: suspect the decoder; an output bias that starts \
-at the data's mean usually mends it, else a smaller learning rate, or a weaker decoder where pixels see one another"
+    "the encoder writes there and the decoder does not read it: suspect the decoder; an output bias that starts at the "
+    "data's mean usually mends it, else a smaller learning rate, or a decoder that sees less of the other pixels"
 )
 UNKNOWN = (
     "the posterior's signs cannot be read, so either side may be at fault; try a warm-up of the rate's weight first"
@@ -94,45 +94,51 @@ def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
         marks, None where it cannot be read, with the reason in `unread`; thresholds; decoder_drop_whole, nats;
         disagreement: units that a sign of the encoder marks and the decoder's does not; sentence: the verdict in words.
     """
+    count = len(drops.units)
+    kl, mean = (_of_units(figures, count) for figures in (latents.kl, latents.mean))
     signs = {
-        "kl": _marked(latents.kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
-        "mean": _marked(latents.mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
+        "kl": _marked(kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
+        "mean": _marked(mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
         "decoder": _marked(drops.units - 2 * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
     }
-    count, decoder = len(drops.units), signs["decoder"] or []
     unmoved = drops.whole - 2 * drops.whole_se <= THRESHOLDS["decoder_drop"]
-    collapsed = list(range(count)) if unmoved else decoder
-    silent = {unit for name in ("kl", "mean") for unit in signs[name] or []}
-    verdict = "none" if not collapsed else "full" if len(collapsed) == count else "partial"
+    collapsed = list(range(count)) if unmoved else signs["decoder"] or []
+    idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
+    doubtful = sorted(idle - set(collapsed))
+    reasons = {name: latents.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
     return {
-        "verdict": verdict,
+        "verdict": "none" if not collapsed else "full" if len(collapsed) == count else "partial",
         "units": collapsed,
         "signs": signs,
-        "unread": {name: latents.why[name] for name in ("kl", "mean") if signs[name] is None},
+        "unread": {name: reason for name, reason in reasons.items() if signs[name] is None},
         "thresholds": dict(THRESHOLDS),
         "images_shuffled": drops.images,
         "decoder_drop_whole": drops.whole,
-        "disagreement": sorted(silent - set(collapsed)),
-        "sentence": _sentence(count, collapsed, sorted(silent - set(collapsed)), _suspect(collapsed, silent, latents)),
+        "disagreement": doubtful,
+        "sentence": _sentence(count, collapsed, doubtful, _suspect(collapsed, idle, kl, mean)),
     }
 
 
-def _marked(figures: Tensor | None, test: Any) -> list[int] | None:
+def _of_units(figures: Tensor | None, count: int) -> Tensor | None:
+    return figures if figures is not None and figures.shape[1] == count else None
+
+
+def _marked(figures: Tensor | None, test: Callable[[Tensor], Tensor]) -> list[int] | None:
     return None if figures is None else test(figures).nonzero().flatten().tolist()
 
 
-def _suspect(collapsed: list[int], silent: set[int], latents: Latents) -> str:
+def _suspect(collapsed: list[int], idle: set[int], kl: Tensor | None, mean: Tensor | None) -> str:
     """Who is to blame, by what holds for most of the collapsed units, and what usually mends it."""
-    if latents.kl is None and latents.mean is None:
+    if kl is None and mean is None:
         return UNKNOWN
-    if 2 * len(silent & set(collapsed)) < len(collapsed):
+    if 2 * len(idle & set(collapsed)) < len(collapsed):
         return DECODER_DEAF
-    costly = latents.kl is not None and float(latents.kl[:, collapsed].mean()) > COSTLY
+    costly = kl is not None and bool(kl[:, collapsed].mean() > COSTLY)
     return ENCODER_BLIND if costly else ENCODER_IDLE
 
 
 def _sentence(count: int, collapsed: list[int], doubtful: list[int], suspect: str) -> str:
-    remark = f" (the encoder's signs call {_named(doubtful)} idle, but the decoder uses it)" if doubtful else ""
+    remark = f" (the encoder seems not to use {_named(doubtful)}, but shuffling does harm)" if doubtful else ""
     if not collapsed:
         return f"all {count} units carry something from the image to the decoder{remark}"
     if len(collapsed) == count:

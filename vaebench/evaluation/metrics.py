@@ -55,9 +55,7 @@ KINDS = {
     "rate": Kind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
     "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image"),
     "active_units": Kind("units", True, "units with Var_x(E_q[z]) > {threshold}, unbiased, out of {units}"),
-    "mse": Kind(
-        "", False, "mean squared error of E[x|z] at {code}, mean over an image's values"
-    ),
+    "mse": Kind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
     "psnr": Kind("dB", True, "−10 log10 of an image's mse"),
     "ssim": Kind("", True, "structural similarity of E[x|z] at {code} with x, Gaussian window σ = 1.5, data range 1"),
     "bf16_error": Kind(
