@@ -184,6 +184,19 @@ def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
     assert not [p for p in (tmp_path / "w").rglob("*") if p.is_file()], "no scratch is left"
 
 
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vaebench", "fit", VAE, "--data=digits", *FAST, "--trainer.max_epochs=4000",
+               f"--out={tmp_path}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.strip() == "vaebench: interrupted; the same command goes on where it stopped"
+    assert list(tmp_path.rglob("last.ckpt"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

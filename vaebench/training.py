@@ -9,6 +9,7 @@ import inspect
 import io
 import logging
 import shutil
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -208,10 +209,12 @@ class Experiment(LightningCLI):
             trainer = self._instantiate_trainer(config, [history, best])
         write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
         last = work / "checkpoints" / "last.ckpt"
-        with quiet():
-            trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            with quiet():
+                trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
         chosen = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
         criterion = "bound" if "val/elbo" in history.curves else "log p(x|z), for want of a bound"
         info = {
