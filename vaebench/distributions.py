@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints, kl_divergence
+from torch.distributions import Distribution, Independent, constraints, kl_divergence, register_kl
 from torch.distributions import Normal as TorchNormal
 
-__all__ = ["Bernoulli", "DiagonalNormal", "DiscretisedLogistic", "Normal", "divergence"]
+__all__ = ["Bernoulli", "Delta", "DiagonalNormal", "DiscretisedLogistic", "Normal", "divergence", "divergence_units"]
 
 SampleShape = torch.Size | list[int] | tuple[int, ...]
 
@@ -38,8 +38,7 @@ def DiagonalNormal(loc: Tensor, scale: Tensor, event: int = 1) -> Independent:  
 class Bernoulli(Distribution):
     """Independent Bernoulli pixels: log p(x) = Σ_d x_d l_d − softplus(l_d), the sum over all event dimensions.
 
-    Scoring x of shape (b, *event) under logits of shape (k, b, *event) is a batched matrix-vector product and one
-    softplus: the (k, b, *event) product is never stored.
+    x of shape (b, *event) is scored under logits of shape (k, b, *event); without gradients, by `log_bernoulli`.
 
     Args:
         logits: l, of shape (*batch, *event).
@@ -69,7 +68,8 @@ class Bernoulli(Distribution):
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
         if torch.is_grad_enabled():  # a few samples an image: one pass, and the cheapest backward
-            return -F.binary_cross_entropy_with_logits(logits, value.expand_as(logits), reduction="none").sum(-1)
+            logits, value = torch.broadcast_tensors(logits, value)
+            return -F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
         return log_bernoulli(logits, value)
 
 
@@ -154,3 +154,59 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         return kl_divergence(q, p)
     except NotImplementedError:
         return (q.log_prob(z) - p.log_prob(z)).mean(0)
+
+
+def divergence_units(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q_j‖p_j) of each latent unit in closed form, nats, (*batch, units); their sum is KL(q‖p).
+
+    Args:
+        q: a batch of posteriors that factorise over the units.
+        p: a prior that does, broadcast against q.
+
+    Raises:
+        NotImplementedError: one of them does not factorise, or torch knows no closed form.
+    """
+    for side, d in (("posterior", q), ("prior", p)):
+        if not isinstance(d, Independent) or d.reinterpreted_batch_ndims < len(d.event_shape):
+            raise NotImplementedError(f"the {side}, {type(d).__name__}, does not factorise over the units")
+    try:
+        return kl_divergence(q.base_dist, p.base_dist).flatten(len(q.batch_shape))
+    except NotImplementedError:
+        names = f"{type(q.base_dist).__name__}‖{type(p.base_dist).__name__}"
+        raise NotImplementedError(f"KL({names}) has no closed form") from None
+
+
+class Delta(Distribution):
+    """All mass on one point: what a deterministic encoder gives. It samples, and has a mean, but no density.
+
+    Args:
+        point: (*batch, *event).
+        event: number of event dimensions.
+    """
+
+    arg_constraints = {"point": constraints.real}
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, point: Tensor, event: int = 1) -> None:
+        self.point = point
+        split = point.dim() - event
+        super().__init__(point.shape[:split], point.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.point
+
+    def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
+        return self.point.expand(self._extended_shape(torch.Size(sample_shape)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise NotImplementedError(NO_DENSITY)
+
+
+NO_DENSITY = "the encoder is deterministic: q(z|x) has no density, so there is no bound on log p(x)"
+
+
+@register_kl(Delta, Distribution)
+def _kl_delta(q: Delta, p: Distribution) -> Tensor:
+    raise NotImplementedError(NO_DENSITY)

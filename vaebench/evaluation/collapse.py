@@ -6,7 +6,7 @@ Three signs are read of every unit:
              (https://arxiv.org/abs/1911.02469);
     mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
     decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
-             by no more than can be told from 0.05 nats at two standard errors.
+             by no more than can be told from 0.05 nats at three standard errors.
 
 The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
 nothing can be shuffled without loss, and so can one that the decoder does not read. The first two then say which of
@@ -25,10 +25,11 @@ from torch import Tensor
 from vaebench.core import LatentModel
 from vaebench.evaluation.conditions import spread, start_noise
 from vaebench.evaluation.latents import Latents
-from vaebench.evaluation.likelihood import codes
+from vaebench.evaluation.likelihood import sample
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES = 500  # shuffled, evenly spaced over the split
+ERRORS = 3  # standard errors by which a fall must exceed its threshold to count
 COSTLY = 0.1  # nats: a collapsed unit whose rate exceeds this is written to
 
 ENCODER_IDLE = (
@@ -69,8 +70,8 @@ class Drops(NamedTuple):
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
     x = x[spread(len(x), IMAGES).to(x.device)]
-    z = codes(model, x, 1, seed)  # (1, b, *latent)
     start_noise(b"shuffle", seed % 2**63)
+    z = sample(model.posterior(x), 1)  # (1, b, *latent); equal images must not share their noise here
     order = torch.randperm(len(x), device=x.device)
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
@@ -99,9 +100,9 @@ def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
     signs = {
         "kl": _marked(kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
         "mean": _marked(mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
-        "decoder": _marked(drops.units - 2 * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
+        "decoder": _marked(drops.units - ERRORS * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
     }
-    unmoved = drops.whole - 2 * drops.whole_se <= THRESHOLDS["decoder_drop"]
+    unmoved = drops.whole - ERRORS * drops.whole_se <= THRESHOLDS["decoder_drop"]
     collapsed = list(range(count)) if unmoved else signs["decoder"] or []
     idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
     doubtful = sorted(idle - set(collapsed))

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from vaebench.core import LatentModel
+from vaebench.distributions import divergence_units
 
 THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
 BATCH = 500
@@ -37,7 +38,7 @@ def read_latents(model: LatentModel, x: Tensor) -> Latents:
     posteriors = [model.posterior(images) for images in x.split(BATCH)]
     readers: dict[str, Callable[[Distribution], Tensor]] = {
         "mean": _mean,
-        "kl": lambda q: _unit_kl(q, prior),
+        "kl": lambda q: divergence_units(q, prior),
         "rate": lambda q: _kl(q, prior),
     }
     found: dict[str, Tensor | None] = dict.fromkeys(readers)
@@ -55,13 +56,6 @@ def _mean(q: Distribution) -> Tensor:
         return q.mean.flatten(1)
     except NotImplementedError:
         raise NotImplementedError(f"the posterior, {_name(q)}, has no mean in closed form") from None
-
-
-def _unit_kl(q: Distribution, prior: Distribution) -> Tensor:
-    if isinstance(q, Independent) and isinstance(prior, Independent):
-        return _kl(q.base_dist, prior.base_dist).flatten(1)
-    side, d = ("prior", prior) if isinstance(q, Independent) else ("posterior", q)
-    raise NotImplementedError(f"the {side}, {_name(d)}, does not factorise over the units")
 
 
 def _kl(q: Distribution, p: Distribution) -> Tensor:

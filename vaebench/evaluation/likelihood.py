@@ -148,9 +148,14 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
+def sample(q: Distribution, k: int) -> Tensor:
+    """k samples of every distribution in a batch, whether or not they can be differentiated: (k, *batch, *event)."""
+    return (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
+
+
 def _sample(q: Distribution, key: bytes, block: int, size: int) -> Tensor:
     start_noise(key, block)
-    return (q.rsample if q.has_rsample else q.sample)(torch.Size((size,)))
+    return sample(q, size)
 
 
 def _blocks(k: int, block: int = BLOCK) -> list[int]:

@@ -60,9 +60,11 @@ class Compiled:
 
     def _compile(self, z: Tensor, x: Tensor) -> Tensor:
         try:  # a compiler can fail in any way, and the result is right without it
-            # A graph of its own holds the weights as constants: a later change of the model cannot meet a stale one.
-            fast = torch.compile(make_fx(self.score)(z, x), dynamic=False, options={"freezing": True})
-            result = fast(z, x)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's remarks on its own code
+                # A graph of its own holds the weights as constants: no later change of the model can meet a stale one.
+                fast = torch.compile(make_fx(self.score)(z, x), dynamic=False, options={"freezing": True})
+                result = fast(z, x)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             warnings.warn(f"the likelihood could not be compiled and runs uncompiled, slower: {reason}", stacklevel=4)
