@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,10 @@ def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaebench", "fit", VAE, "--data=digits", *FAST, "--trainer.max_epochs=4000",
                f"--out={tmp_path}"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heard
+    )
     while not list(tmp_path.rglob("last.ckpt")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
