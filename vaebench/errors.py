@@ -14,7 +14,7 @@ def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> Use
     """An error for a name that does not exist, with the nearest ones that do.
 
     >>> print(unknown("family", "beta_vea", ["vae", "beta_vae", "iwae"]))
-    unknown family 'beta_vea'; did you mean beta_vae, vae or iwae?
+    unknown family 'beta_vea'; did you mean beta_vae?
     """
     names = list(known)
     lower = {known.lower(): known for known in names}
