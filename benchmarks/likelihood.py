@@ -39,10 +39,10 @@ def main() -> None:
     peer = pythae_vae(model.posterior.net, model.likelihood.net).eval()
     values: dict[str, Tensor] = {}
 
-    def ours(precision: str) -> Callable[[], float]:
+    def ours(precision: str, compile: bool = False) -> Callable[[], float]:
         def run() -> float:
             start = time.perf_counter()
-            values[precision] = vb.log_likelihood(model, x, k=arguments.k, seed=0, precision=precision)
+            values[precision] = vb.log_likelihood(model, x, k=arguments.k, precision=precision, compile=compile)
             return len(x) / (time.perf_counter() - start)
 
         return run
@@ -55,7 +55,13 @@ def main() -> None:
         return len(few) / (time.perf_counter() - start)
 
     print(f"K = {arguments.k}, {len(x)} images, {torch.get_num_threads()} threads\n")
-    contestants = {"pythae get_nll": pythae, "vaebench f32": ours("f32"), "vaebench bf16": ours("bf16")}
+    contestants = {
+        "pythae get_nll": pythae,
+        "vaebench f32": ours("f32"),
+        "vaebench f32, compiled": ours("f32", True),
+        "vaebench bf16": ours("bf16"),
+        "vaebench bf16, compiled": ours("bf16", True),
+    }
     interleaved(contestants, arguments.rounds, "pythae get_nll")
     difference = (values["bf16"] - values["f32"]).double()
     largest = difference.abs().max()

@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     args = [*SMALL, "--trainer.max_epochs=12"]
     code = f"import pathlib as p, vaebench.explain as e; e.experiment({args}).run(p.Path('{tmp_path}/killed'))"
     process = subprocess.Popen([sys.executable, "-c", code])
-    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    last = tmp_path / "killed" / "last.ckpt"
     while not last.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -95,7 +95,7 @@ def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[
 def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Iterator[tuple[Run, Path, bool]]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
-    All runs are parsed before the first starts. A run that was interrupted goes on after its last full epoch.
+    All runs are parsed before the first starts. A run that was interrupted goes on where it was last saved.
 
     Args:
         path: the benchmark file.

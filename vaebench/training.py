@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import io
 import logging
-import shutil
+import math
 import signal
 import time
 import warnings
@@ -21,7 +21,6 @@ from typing import Any, cast
 import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vaebench.core import Family, batches
@@ -49,33 +48,40 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.* is deprecated", FutureWarning)
             warnings.filterwarnings("ignore", r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated in v4)", DeprecationWarning)
-            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", UserWarning)
             yield
     finally:
         logger.setLevel(level)
 
 
-class History(Callback):
-    """Keeps what was logged at every validation, the time spent, and torch's random state, so that an interrupted run
-    continues as if it had not been.
+class Keeper(Callback):
+    """Keeps the weights with the best held-out bound, what was logged at every validation, and the time spent; saves all
+    of it with torch's random state after the first epoch and then every 20 seconds, so that an interrupted run goes on
+    as if it had not been.
 
     Args:
-        progress: called after each validation and about twice a second with (fraction done, metrics).
+        path: the file to save to.
+        progress: called after each epoch and about twice a second with (fraction done, metrics).
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self.path = path
         self.curves: dict[str, dict[str, list[float]]] = {}
-        self.seconds, self.images = 0.0, 0
+        self.best: dict[str, Any] = {"value": -math.inf}
+        self.seconds, self.images, self._saved = 0.0, 0, -math.inf
         self.progress = progress
         self._metrics: dict[str, float] = {}
         self._noise: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        return {"curves": self.curves, "seconds": self.seconds, "images": self.images, "noise": noise}
+        kept = {"curves": self.curves, "best": self.best, "seconds": self.seconds, "images": self.images}
+        return {**kept, "noise": noise}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.curves, self.seconds, self.images = state["curves"], state["seconds"], state["images"]
+        self.curves, self.best = state["curves"], state["best"]
+        self.seconds, self.images = state["seconds"], state["images"]
         self._noise = state["noise"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,8 +105,19 @@ class History(Callback):
             curve = self.curves.setdefault(name, {"step": [], "value": []})
             curve["step"].append(cast(Family, pl_module).steps)
             curve["value"].append(value)
+        self._keep(trainer, cast(Family, pl_module))
+        if now - self._saved > self.EVERY:
+            self._saved = now
+            trainer.save_checkpoint(self.path)
         if self.progress:
             self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
+
+    def _keep(self, trainer: Trainer, model: Family) -> None:
+        """Copies the weights if their held-out bound is the best yet; the first and any later ones without a bound."""
+        value = float(trainer.callback_metrics.get("val/selection", -math.inf))
+        if value > self.best["value"] or self.best["value"] == -math.inf:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            self.best = {"value": value, "steps": model.steps, "weights": weights}
 
 
 def _fraction(trainer: Trainer, batch: int) -> float:
@@ -144,6 +161,7 @@ class Experiment(LightningCLI):
                 "max_epochs": 100,
                 "devices": 1,
                 "logger": False,
+                "enable_checkpointing": False,  # `Keeper` does it
                 "enable_progress_bar": False,
                 "enable_model_summary": False,
                 "num_sanity_val_steps": 0,
@@ -192,48 +210,43 @@ class Experiment(LightningCLI):
     def run(self, work: Path, progress: Progress | None = None) -> Path:
         """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.
 
-        A run that was interrupted in the same folder goes on after its last full epoch, with the same random state.
+        A run that was interrupted in the same folder goes on after the last epoch that was saved, with the same random state.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
         model, data = self.build()
         data.block = BLOCK
-        history = History(progress)
-        best = ModelCheckpoint(
-            work / "checkpoints", "best", "val/selection", mode="max", save_last=True, save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )  # fmt: skip
+        last = work / "last.ckpt"
+        keeper = Keeper(last, progress)
         config = {**self.config_init.trainer}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
-            trainer = self._instantiate_trainer(config, [history, best])
+            trainer = self._instantiate_trainer(config, [keeper])
         write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
-        last = work / "checkpoints" / "last.ckpt"
         try:
             with quiet():
                 trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
-        chosen = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-        criterion = "bound" if "val/elbo" in history.curves else "log p(x|z), for want of a bound"
+        criterion = "bound" if "val/elbo" in keeper.curves else "log p(x|z), for want of a bound"
         info = {
             "run": self.identity(data),
             "config": self.plain,
             "seed": self.seed,
             "data": describe(data),
-            "curves": history.curves,
-            "selection": f"best held-out {criterion}, at step {chosen['steps']} of {model.steps}",
+            "curves": keeper.curves,
+            "selection": f"best held-out {criterion}, at step {keeper.best['steps']} of {model.steps}",
             "started": started,
-            "train_seconds": round(history.seconds, 3),
-            "images_per_second": round(history.images / max(history.seconds, 1e-9), 1),
+            "train_seconds": round(keeper.seconds, 3),
+            "images_per_second": round(keeper.images / max(keeper.seconds, 1e-9), 1),
             "started_at_mean": bool(getattr(model.likelihood, "started", False)),
         }
-        kept = {key: chosen[key] for key in ("state_dict", "hyper_parameters", "steps")}
         buffer = io.BytesIO()
-        torch.save({**kept, "vaebench": info}, buffer)
+        weights, settings = keeper.best["weights"], dict(model.hparams)
+        torch.save({"state_dict": weights, "hyper_parameters": settings, "vaebench": info}, buffer)
         write_atomically(work / "model.ckpt", buffer.getvalue())
-        shutil.rmtree(work / "checkpoints")
+        last.unlink()
         return work / "model.ckpt"
 
 
