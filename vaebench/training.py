@@ -54,9 +54,10 @@ def quiet() -> Iterator[None]:
 
 
 class Keeper(Callback):
-    """Keeps the weights with the best held-out bound, what was logged at every validation, and the time spent; saves all
-    of it with torch's random state after the first epoch and then every 20 seconds, so that an interrupted run goes on
-    as if it had not been.
+    """Keeps the weights with the best held-out bound, what was logged at every validation, and the time spent.
+
+    All of it is saved, with torch's random state, after the first epoch and then every 20 seconds, so that an
+    interrupted run goes on as if it had not been.
 
     Args:
         path: the file to save to.
@@ -210,7 +211,7 @@ class Experiment(LightningCLI):
     def run(self, work: Path, progress: Progress | None = None) -> Path:
         """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.
 
-        A run that was interrupted in the same folder goes on after the last epoch that was saved, with the same random state.
+        A run that was interrupted in the same folder goes on after the last epoch saved, with the same random state.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
