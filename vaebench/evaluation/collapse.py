@@ -70,7 +70,7 @@ class Drops(NamedTuple):
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
     x = x[spread(len(x), IMAGES).to(x.device)]
-    start_noise(b"shuffle", seed % 2**63)
+    start_noise(b"shuffle", seed % 2**63, x.device)
     z = sample(model.posterior(x), 1)  # (1, b, *latent); equal images must not share their noise here
     order = torch.randperm(len(x), device=x.device)
     other = torch.empty_like(order)

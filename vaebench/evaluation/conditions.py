@@ -88,9 +88,12 @@ def noise_keys(x: Tensor, seed: int) -> list[bytes]:
     return [blake2b(image.tobytes(), key=start, digest_size=16).digest() for image in x.float().cpu().numpy()]
 
 
-def start_noise(key: bytes, block: int) -> None:
-    """Sets torch's random state for one block of an image's samples; call it inside `quiet`."""
-    torch.manual_seed(int.from_bytes(blake2b(key, salt=block.to_bytes(8, "little"), digest_size=8).digest(), "little"))
+def start_noise(key: bytes, block: int, device: torch.device) -> None:
+    """Sets torch's random state on `device` for one block of an image's samples; call it inside `quiet`."""
+    seed = int.from_bytes(blake2b(key, salt=block.to_bytes(8, "little"), digest_size=8).digest(), "little")
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed costs a tenth of a millisecond
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
 def spread(n: int, at_most: int) -> Tensor:

@@ -120,7 +120,8 @@ def estimate(
 def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
     """k ≤ BLOCK samples of the posterior of each image under its own noise, (k, n, *latent); call it inside `quiet`."""
     keys = noise_keys(x, seed)
-    return torch.cat([_sample(model.posterior(image[None]), key, 0, k) for image, key in zip(x, keys, strict=True)], 1)
+    samples = [_sample(model.posterior(image[None]), key, 0, k, x.device) for image, key in zip(x, keys, strict=True)]
+    return torch.cat(samples, 1)
 
 
 def no_density(model: LatentModel, x: Tensor) -> str | None:
@@ -130,7 +131,7 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
             own(x[:1], 1)
         else:
             q = model.posterior(x[:1])
-            z = _sample(q, b"", 0, 1)
+            z = sample(q, 1)
             q.log_prob(z)
             model.prior().log_prob(z)
     except NotImplementedError as error:
@@ -153,8 +154,8 @@ def sample(q: Distribution, k: int) -> Tensor:
     return (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
 
 
-def _sample(q: Distribution, key: bytes, block: int, size: int) -> Tensor:
-    start_noise(key, block)
+def _sample(q: Distribution, key: bytes, block: int, size: int, device: torch.device) -> Tensor:
+    start_noise(key, block, device)
     return sample(q, size)
 
 
@@ -168,7 +169,7 @@ def _draws(
     """The samples of a group of images (b, *data), block by block: encoded once, scored `rows` samples at a time."""
     posteriors, prior = [model.posterior(image[None]) for image in x], model.prior()
     for block, size in enumerate(blocks):
-        samples = [_sample(q, key, block, size) for q, key in zip(posteriors, keys, strict=True)]
+        samples = [_sample(q, key, block, size, x.device) for q, key in zip(posteriors, keys, strict=True)]
         log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, samples, strict=True)], 1)
         z = torch.cat(samples, 1)
         log_p = prior.log_prob(z)
@@ -192,7 +193,7 @@ def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes]
     for block, size in enumerate(blocks):
         parts = []
         for image, key in zip(x, keys, strict=True):
-            start_noise(key, block)
+            start_noise(key, block, x.device)
             parts.append(draw(image[None], size))
         yield Draw(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 

@@ -101,7 +101,7 @@ def evaluate(
         latents = read_latents(model, here)
         if reason := no_density(model, here):
             _miss_likelihood(report, reason, k, spec)
-            _add_bound(report, latents, sampled_distortion(model, here, SAMPLES, seed), None, SAMPLES)
+            _add_bound(report, latents, sampled_distortion(model, here, SAMPLES, seed), None, SAMPLES, reason)
         else:
             found = estimate(model, x, k, seed, precision=precision, compile=compile, progress=advance)
             _add_likelihood(report, found, k, spec)
@@ -146,15 +146,17 @@ def _miss_likelihood(report: Report, reason: str, k: int, spec: DataSpec) -> Non
         report.metrics[name] = missing(name, reason, **_open(k, spec))
 
 
-def _add_bound(report: Report, latents: Latents, distortion: Tensor, sampled: Tensor | None, samples: int) -> None:
-    """Distortion, rate (in closed form, or else from the samples) and their sum."""
+def _add_bound(
+    report: Report, latents: Latents, distortion: Tensor, sampled: Tensor | None, samples: int, reason: str = ""
+) -> None:
+    """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
     _add(report, "distortion", distortion, samples=samples)
     rate, how = latents.rate, "in closed form"
     if rate is None:
         rate, how = sampled, f"mean of {samples} samples"
     if rate is None:
         for name in ("rate", "elbo"):
-            report.metrics[name] = missing(name, latents.why["rate"], how="in closed form")
+            report.metrics[name] = missing(name, f"{reason}, and {latents.why['rate']}", how="in closed form")
     else:
         _add(report, "rate", rate, how=how)
         _add(report, "elbo", -(rate + distortion))
@@ -204,7 +206,7 @@ def _add_pictures(report: Report, model: LatentModel, x: Tensor, seed: int) -> N
         _add_errors(report, x, made)
         shown = spread(len(x), COLUMNS * PAIRS)
         report.pictures["reconstructions"] = reconstruction_grid(x[shown], made.images[shown])
-    start_noise(b"prior", seed % 2**63)
+    start_noise(b"prior", seed % 2**63, x.device)
     try:
         report.pictures["samples"] = sample_grid(model)
     except NotImplementedError:
