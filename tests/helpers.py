@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family
 from vaebench.discovery import families
+from vaebench.posteriors import DiagonalGaussian
 
 FAMILIES = sorted(families())
 BOUNDS = [name for name in FAMILIES if families()[name].NEUTRAL is not None]
 EXACT = [name for name in FAMILIES if families()[name].EXACT_GRADIENT]
+INEXACT = [name for name in FAMILIES if not families()[name].EXACT_GRADIENT]
 SPEC = DataSpec((1, 4, 4), "binary", torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4), size=1000)
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
 
@@ -29,8 +32,11 @@ def small(name: str, spec: DataSpec = SPEC, seed: int = 0, **overrides: Any) -> 
     import vaebench as vb
 
     torch.manual_seed(seed)
-    posterior = {"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {"net": NET}}
-    return vb.build(name, Source(spec), latent=2, posterior=posterior, **overrides).double()
+    own = signature(families()[name]).parameters.get("posterior")  # a family of deterministic encoders names one
+    kind = DiagonalGaussian if own is None else own.default
+    posterior = {"class_path": f"vaebench.posteriors.{kind.__name__}", "init_args": {"net": NET}}
+    few = {count: 4 for count in ("m", "k") if count in signature(families()[name]).parameters}
+    return vb.build(name, Source(spec), **{"latent": 2, "posterior": posterior, **few, **overrides}).double()
 
 
 def neutral(name: str, **overrides: Any) -> Family:
@@ -44,7 +50,12 @@ def bits(n: int, spec: DataSpec = SPEC, seed: int = 1) -> Tensor:
     return (torch.rand(n, *spec.shape, generator=generator, dtype=torch.float64) < 0.4).double()
 
 
+def labels(n: int) -> Tensor:
+    """n labels, 0 to 2 in turn; families without a use for them pass them over."""
+    return torch.arange(n) % 3
+
+
 def noisy_step(model: Family, x: Tensor, seed: int, t: float = 0.0) -> dict[str, Tensor]:
     """The losses of one step under fixed noise."""
     torch.manual_seed(seed)
-    return dict(model.step(x, None, torch.tensor(t, dtype=torch.float64)).losses)
+    return dict(model.step(x, labels(len(x)), torch.tensor(t, dtype=torch.float64)).losses)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution as Conditional
 
+from vaebench.distributions import require_units
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.measures import DataSpec, Shape
@@ -130,15 +131,18 @@ class Family(LightningModule, ABC):
         NEUTRAL: settings at which the objective is the ELBO, for the laws; None where there are none.
         EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
             DReG promise that only in the mean.
+        DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
 
     Raises:
-        UserError: the likelihood is not normalised for the data's measure and `surrogate` is off.
+        UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, or the encoder is
+            deterministic where the objective needs the density of q(z|x).
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
 
     NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
     EXACT_GRADIENT: ClassVar[bool] = True
+    DENSITY: ClassVar[bool] = True
 
     lr: Tensor
 
@@ -159,6 +163,7 @@ class Family(LightningModule, ABC):
         shape = (latent,)
         self.posterior = posterior(data.shape, shape)
         self.prior = prior(shape)
+        self._check_density()
         self.likelihood = (likelihood or natural(data))(shape, data)
         self.data, self.surrogate = data, _surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
@@ -166,10 +171,21 @@ class Family(LightningModule, ABC):
         self.steps = 0
         self.automatic_optimization = False  # one loop for one group and for many
 
+    def _check_density(self) -> None:
+        if self.DENSITY and getattr(self.posterior, "deterministic", False):
+            raise UserError(
+                f"{type(self).__name__} needs the density of q(z|x), and {type(self.posterior).__name__} is "
+                "deterministic; set model.posterior to vaebench.posteriors.DiagonalGaussian"
+            )
+
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
         for name, value in scalars.items():
             self.register_buffer(name, torch.tensor(float(value)))
+
+    def require_units(self) -> None:
+        """Refuses a posterior or prior that does not factorise over the latent units; see the function of that name."""
+        require_units(type(self).__name__, self.posterior, self.prior, torch.zeros(1, *self.data.shape))
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
@@ -182,7 +198,10 @@ class Family(LightningModule, ABC):
         """
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Parameter groups by name prefix, each learning from its own loss; default: one, 'model', with everything."""
+        """Parameter groups by name prefix, each learning from its own loss; default: one, 'model', with everything.
+
+        The first group's loss is the objective, which is −ELBO at the `NEUTRAL` setting.
+        """
         return {"model": ("",)}
 
     def active(self, t: Tensor) -> dict[str, Tensor]:
@@ -231,13 +250,17 @@ class Family(LightningModule, ABC):
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         active = self.active(t)
-        for name, members in self._members.items():
+        learning = [
+            (name, members, optimizer)
+            for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True)
+            if name not in active or bool(active[name])
+        ]
+        for name, members, _ in learning:  # all before the first step, which changes what the others differentiate
             step.losses[name].backward(inputs=members, retain_graph=len(self._members) > 1)
-        for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True):
+        for _, members, optimizer in learning:
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(members, self.clip)
-            if name not in active or bool(active[name]):
-                optimizer.step()
+            optimizer.step()
             optimizer.zero_grad()
         for name, value in step.state.items():
             self.get_buffer(name).copy_(value.detach())

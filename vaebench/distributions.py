@@ -7,11 +7,24 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints, kl_divergence, register_kl
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, constraints, kl_divergence
 from torch.distributions import Normal as TorchNormal
+from torch.func import functional_call
 
-__all__ = ["Bernoulli", "Delta", "DiagonalNormal", "DiscretisedLogistic", "Normal", "divergence", "divergence_units"]
+from vaebench.errors import UserError
+
+__all__ = [
+    "Bernoulli",
+    "Delta",
+    "DiagonalNormal",
+    "DiscretisedLogistic",
+    "Normal",
+    "divergence",
+    "divergence_units",
+    "require_units",
+    "stopped",
+]
 
 SampleShape = torch.Size | list[int] | tuple[int, ...]
 
@@ -166,14 +179,18 @@ def divergence_units(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         NotImplementedError: one of them does not factorise, or torch knows no closed form.
     """
-    for side, d in (("posterior", q), ("prior", p)):
-        if not isinstance(d, Independent) or d.reinterpreted_batch_ndims < len(d.event_shape):
-            raise NotImplementedError(f"the {side}, {type(d).__name__}, does not factorise over the units")
+    units, priors = _units("posterior", q), _units("prior", p)
     try:
-        return kl_divergence(q.base_dist, p.base_dist).flatten(len(q.batch_shape))
+        return kl_divergence(units, priors).flatten(len(q.batch_shape))
     except NotImplementedError:
-        names = f"{type(q.base_dist).__name__}‖{type(p.base_dist).__name__}"
+        names = f"{type(units).__name__}‖{type(priors).__name__}"
         raise NotImplementedError(f"KL({names}) has no closed form") from None
+
+
+def _units(side: str, d: Distribution) -> Distribution:
+    if isinstance(d, Independent) and d.reinterpreted_batch_ndims == len(d.event_shape):
+        return d.base_dist
+    raise NotImplementedError(f"the {side}, {type(d).__name__}, does not factorise over the units")
 
 
 class Delta(Distribution):
@@ -201,12 +218,41 @@ class Delta(Distribution):
         return self.point.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise NotImplementedError(NO_DENSITY)
+        raise NotImplementedError(
+            "the encoder is deterministic: q(z|x) has no density, so there is no bound on log p(x)"
+        )
 
 
-NO_DENSITY = "the encoder is deterministic: q(z|x) has no density, so there is no bound on log p(x)"
+def require_units(who: str, posterior: nn.Module, prior: nn.Module, image: Tensor) -> None:
+    """Refuses, when a model is built, parts whose divergence does not split over the latent units.
+
+    Args:
+        who: what needs the split, for the message.
+        posterior: x -> q(z|x).
+        prior: -> p(z).
+        image: any image, (1, *data).
+
+    Raises:
+        UserError: the posterior or the prior does not factorise, or their divergence has no closed form.
+    """
+    training = posterior.training
+    try:
+        with torch.no_grad():
+            divergence_units(posterior.eval()(image), prior())
+    except NotImplementedError as error:
+        raise UserError(
+            f"{who} needs the divergence of every latent unit, and {error}; choose posteriors.DiagonalGaussian and "
+            "priors.StandardNormal"
+        ) from None
+    finally:
+        posterior.train(training)
 
 
-@register_kl(Delta, Distribution)
-def _kl_delta(q: Delta, p: Distribution) -> Tensor:
-    raise NotImplementedError(NO_DENSITY)
+def stopped(posterior: nn.Module, x: Tensor) -> Distribution:
+    """q(z|x) whose parameters pass no gradient on, so that a score of z passes it through z alone.
+
+    Args:
+        posterior: x -> q(z|x).
+        x: images, (b, *data).
+    """
+    return functional_call(posterior, {name: p.detach() for name, p in posterior.named_parameters()}, x)

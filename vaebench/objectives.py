@@ -29,3 +29,104 @@ def importance_weighted(log_w: Tensor) -> Tensor:
         One bound an image, of shape (b,); K = 1 is the one-sample ELBO.
     """
     return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])
+
+
+def multiply_importance_weighted(log_w: Tensor, k: int) -> Tensor:
+    """The mean of M bounds L_K, from M × K samples (MIWAE; Rainforth et al. 2018, https://arxiv.org/abs/1802.04537).
+
+    Args:
+        log_w: log p(x, z) − log q(z|x) with z ~ q, of shape (M k, b).
+        k: samples a bound.
+
+    Returns:
+        One bound an image, of shape (b,); k = 1 is the M-sample ELBO, and M = 1 is L_K.
+    """
+    return (torch.logsumexp(log_w.unflatten(0, (-1, k)), 1) - math.log(k)).mean(0)
+
+
+def with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
+    """The value of the one with the gradient of the other, so that what is logged is never a surrogate.
+
+    Args:
+        value: whose gradient does not matter.
+        surrogate: whose value does not matter, of the same shape.
+    """
+    return value.detach() + (surrogate - surrogate.detach())
+
+
+def doubly_reparameterised(log_w: Tensor, pathwise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""L_K twice: with DReG's gradient for the encoder, and with the plain one for the decoder.
+
+    .. math:: \nabla_\phi L_K = E \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k, \qquad
+              \nabla_\theta L_K = E \sum_k \tilde w_k \nabla_\theta \log w_k, \qquad \tilde w_k = w_k / \sum_j w_j
+
+    Tucker et al. 2018 (https://arxiv.org/abs/1810.04152). At K = 1 the first is the path derivative of Roeder et al.
+    2017 (https://arxiv.org/abs/1703.09194), "sticking the landing".
+
+    Args:
+        log_w: log p(x, z_k) − log q(z_k|x), of shape (k, b).
+        pathwise: the same with q's parameters stopped, so that φ acts through z_k alone.
+
+    Returns:
+        Two tensors of one bound an image, of shape (b,), equal in value.
+    """
+    bound = importance_weighted(log_w)
+    weight = torch.softmax(log_w.detach(), 0)
+    return with_gradient(bound, (weight**2 * pathwise).sum(0)), bound
+
+
+def free_bits(units: Tensor, free: Tensor) -> Tensor:
+    """Σ_j max(λ, KL_j): no unit or group gains by a rate below λ (Kingma et al. 2016, https://arxiv.org/abs/1606.04934).
+
+    Args:
+        units: KL_j of each unit or group, nats, (*batch, units); of each image, or averaged over the batch before.
+        free: λ ≥ 0, nats a unit or group.
+
+    Returns:
+        Nats, (*batch,); the plain rate at λ = 0.
+    """
+    return torch.maximum(units, free).sum(-1)
+
+
+def soft_free_bits(weight: Tensor, rate: Tensor, free: Tensor, speed: Tensor, slack: Tensor) -> Tensor:
+    """The next weight of the rate: larger where the rate exceeds its target, smaller where it falls short, at most 1.
+
+    Chen et al. 2017, appendix C (https://arxiv.org/abs/1611.02731), who take ε = 10 % and a slack of 5 %.
+
+    Args:
+        weight: γ in (0, 1].
+        rate: KL(q‖p) of the batch, nats.
+        free: λ, the target, nats.
+        speed: ε: the weight is multiplied by 1 + ε above (1 + slack) λ, and by 1 − ε below λ.
+        slack: relative width of the band above λ where the weight stays.
+    """
+    factor = torch.where(rate > (1 + slack) * free, 1 + speed, torch.where(rate < free, 1 - speed, 1.0))
+    return (weight * factor).clamp(1e-6, 1.0)
+
+
+def capacity(rate: Tensor, target: Tensor) -> Tensor:
+    """|KL − C| of the batch's mean rate (Burgess et al. 2018, https://arxiv.org/abs/1804.03599).
+
+    Args:
+        rate: KL(q(z|x)‖p(z)), nats, (b,).
+        target: C ≥ 0, nats an image.
+    """
+    return (rate.mean() - target).abs()
+
+
+def minibatch_information(log_q: Tensor) -> Tensor:
+    r"""A lower bound on the mutual information of image and code under q, from one batch; at most log b.
+
+    .. math:: I_q(x; z) \ge E \Big[ \frac1b \sum_i \log q(z_i|x_i) - \log \frac1b \sum_j q(z_i|x_j) \Big]
+
+    Poole et al. 2019 (https://arxiv.org/abs/1905.06922), with the density known: InfoNCE whose critic is
+    optimal. It is the estimate by which He et al. 2019 (https://arxiv.org/abs/1901.05534) watch the encoder.
+
+    Args:
+        log_q: log q(z_i|x_j), nats, (b, b): row i holds z_i ~ q(z|x_i) under every image's posterior.
+
+    Returns:
+        Nats, 0-dim.
+    """
+    aggregate = torch.logsumexp(log_q, 1) - math.log(log_q.shape[1])
+    return (log_q.diagonal() - aggregate).mean()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
+from vaebench.distributions import Delta as PointMass
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
@@ -35,3 +36,22 @@ class DiagonalGaussian(LazyDistribution):
     def forward(self, c: Tensor | None = None) -> Independent:
         loc, log_scale = self.net(c).chunk(2, -1)
         return DiagonalNormal(loc, log_scale.exp())
+
+
+class Delta(LazyDistribution):
+    """q(z|x) with all mass on μ(x), a network's output: a deterministic encoder, for objectives that need no density.
+
+    Args:
+        data: shape of an image.
+        latent: shape of a latent, (n,).
+        net: builds the network from the two shapes.
+    """
+
+    deterministic = True
+
+    def __init__(self, data: Shape, latent: Shape, net: Callable[[Shape, Shape], Network] = MLP) -> None:
+        super().__init__()
+        self.net = net(data, latent)
+
+    def forward(self, c: Tensor | None = None) -> PointMass:
+        return PointMass(self.net(c))

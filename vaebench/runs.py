@@ -6,7 +6,7 @@ import hashlib
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -108,14 +108,22 @@ def record_checkpoint(
 
 def cost(model: Family, x: Tensor) -> dict[str, Any]:
     """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.draw(x)
+    try:
+        flops = _flops(model.draw, x)
+    except NotImplementedError:  # no density to score the sample with, which costs nothing beside the networks
+        flops = _flops(lambda x: model.likelihood(model.posterior(x).rsample((1,))), x)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "flops_per_image": counter.get_total_flops(),
+        "flops_per_image": flops,
         "device": x.device.type,
         "threads": torch.get_num_threads(),
     }
+
+
+def _flops(function: Callable[[Tensor], Any], x: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function(x)
+    return counter.get_total_flops()
 
 
 def weights_hash(model: Family) -> str:

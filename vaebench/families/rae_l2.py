@@ -1,0 +1,57 @@
+"""The deterministic autoencoder with a decoder of small weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import Tensor
+
+from vaebench.core import Conditional, DataSpec, Family, Shape, Step
+from vaebench.posteriors import Delta
+
+
+@final
+class RAEL2(Family):
+    r"""Regularised autoencoder RAE-L2: instead of noise in the code, small codes and small weights θ of the decoder.
+
+    .. math:: -\log p_\theta(x|z) + \frac\beta2 |z|^2 + \lambda |\theta|^2, \quad z = \mu(x)
+
+    The cost is the likelihood's, in nats; q(z|x) has no density, so there is no bound. Codes follow no prior: the paper
+    fits a mixture of Gaussians to them afterwards, and samples of N(0, I) look worse than its own.
+
+    Reference:
+        Ghosh, Sajjadi, Vergari, Black & Schölkopf 2020, https://arxiv.org/abs/1903.12436.
+
+    Args:
+        data: shape, measure and mean of the images.
+        beta: β ≥ 0.
+        penalty: λ ≥ 0.
+        posterior: builds μ(x).
+        parts: latent, prior, likelihood, lr, surrogate; see `Family`.
+    """
+
+    NEUTRAL = None
+    DENSITY = False
+
+    beta: Tensor
+    penalty: Tensor
+
+    def __init__(
+        self,
+        data: DataSpec,
+        beta: float = 0.01,
+        penalty: float = 8e-5,
+        posterior: Callable[[Shape, Shape], Conditional] = Delta,
+        **parts: Any,
+    ) -> None:
+        super().__init__(data, posterior=posterior, **parts)
+        self.hyper(beta=beta, penalty=penalty)
+
+    def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        z = self.posterior(x).rsample((1,))  # (1, b, latent)
+        distortion = -self.likelihood(z).log_prob(x).mean()
+        size = z.square().sum(-1).mean() / 2
+        weights = sum(p.square().sum() for p in self.likelihood.parameters())
+        loss = distortion + self.beta * size + self.penalty * weights
+        return Step({"model": loss}, {"distortion": distortion, "code_size": size, "decoder_weights": weights})

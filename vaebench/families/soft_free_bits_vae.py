@@ -1,0 +1,63 @@
+"""The VAE with soft free bits."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor
+
+from vaebench.core import DataSpec, Family, Step
+from vaebench.distributions import divergence
+from vaebench.objectives import elbo, soft_free_bits
+
+
+@final
+class SoftFreeBitsVAE(Family):
+    r"""Soft free bits: the rate's weight γ is steered so that the rate comes to a target λ.
+
+    .. math:: L(x) = E_{q(z|x)}[\log p(x|z)] - \gamma\,KL(q(z|x) \| p(z)), \qquad
+              \gamma \leftarrow \min\big(1,\, \gamma\,(1 \pm \epsilon)\big)
+
+    γ grows where the batch's rate exceeds λ by more than a slack, falls where it is below λ, and never exceeds 1, so
+    the gradient does not vanish below λ as it does with free bits. The ELBO at λ = 0 and γ = 1. Nats an image.
+
+    Reference:
+        Chen et al. 2017, Variational lossy autoencoder, appendix C, https://arxiv.org/abs/1611.02731.
+
+    Args:
+        data: shape, measure and mean of the images.
+        free: λ ≥ 0, nats an image.
+        weight: γ at the start, in (0, 1].
+        speed: ε, the relative change of γ in a step, in [0, 1).
+        slack: relative width of the band above λ in which γ stays.
+        parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
+    """
+
+    NEUTRAL = {"free": 0.0, "weight": 1.0}
+
+    free: Tensor
+    weight: Tensor
+    speed: Tensor
+    slack: Tensor
+
+    def __init__(
+        self,
+        data: DataSpec,
+        free: float = 10.0,
+        weight: float = 1.0,
+        speed: float = 0.1,
+        slack: float = 0.05,
+        **parts: Any,
+    ) -> None:
+        super().__init__(data, **parts)
+        self.hyper(free=free, weight=weight, speed=speed, slack=slack)
+
+    def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        q, p = self.posterior(x), self.prior()
+        z = q.rsample((1,))  # (1, b, latent)
+        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
+        rate = divergence(q, p, z)  # (b,)
+        loss = -elbo(distortion, rate, self.weight).mean()
+        weight = soft_free_bits(self.weight, rate.mean(), self.free, self.speed, self.slack)
+        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
+        return Step({"model": loss}, logs | {"weight": self.weight}, {"weight": weight})
