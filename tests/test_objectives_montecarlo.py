@@ -233,12 +233,13 @@ def test_piwaes_groups_learn_from_their_own_bounds() -> None:
     assert not torch.allclose(gradients["posterior"]["piwae"], gradients["posterior"]["iwae"])
 
 
-@pytest.mark.parametrize(("beta", "other"), [(0.0, ("iwae", {"k": 6})), (1.0, ("vae", {"samples": 6}))])
-def test_ciwae_lies_between_iwae_and_the_elbo(beta: float, other: tuple[str, dict[str, int]]) -> None:
-    x = bits(5000)
-    bounds = []
-    for name, settings in (("ciwae", {"beta": beta, "k": 6}), other):
-        torch.manual_seed(0)
-        step = small(name, **settings).step(x, None, torch.tensor(0.0, dtype=DOUBLE))
-        bounds.append(float(next(iter(step.losses.values())).detach()))
-    assert bounds[0] == pytest.approx(bounds[1], abs=0.02)
+@pytest.mark.parametrize("beta", [0.0, 0.25, 1.0])
+def test_ciwae_lies_between_iwae_and_the_elbo(beta: float) -> None:
+    model, x = small("ciwae", beta=beta, k=6), bits(50)
+    torch.manual_seed(0)
+    loss = model.step(x, None, torch.tensor(0.0, dtype=DOUBLE)).losses["model"]
+    torch.manual_seed(0)
+    log_w = model.draw(x, 6).log_w.detach()
+    elbo, tight = float(log_w.mean()), float(importance_weighted(log_w).mean())
+    assert tight > elbo + 1e-3
+    assert float(loss.detach()) == pytest.approx(-(beta * elbo + (1 - beta) * tight), rel=1e-9)
