@@ -101,7 +101,7 @@ def estimate(
     values = VALUES.get(device.type, VALUES["cuda"])
     pixels = x[0].numel()
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
-    parts: list[Estimates] = []
+    found = Estimates(*torch.empty(4, len(x), dtype=torch.float64))  # no small tensor outlives a chunk's large ones
     with quiet(model, device):
         score = scorer(model, precision, compile)
         for first in range(0, len(x), images):
@@ -113,8 +113,10 @@ def estimate(
                 draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
             else:
                 draws = _draws(model, group, keys, _blocks(k), score, rows)
-            parts.append(_fold(_counted(draws, first, len(x), k, progress), first))
-    return Estimates(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+            folded = _fold(_counted(draws, first, len(x), k, progress), first)
+            for column, part in zip(found, folded, strict=True):
+                column[first : first + images] = part
+    return found
 
 
 def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
