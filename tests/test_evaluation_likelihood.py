@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -362,3 +365,22 @@ def test_bernoulli_scores_under_vmap(grad: bool) -> None:
     with torch.set_grad_enabled(grad):
         found = torch.func.vmap(lambda one: Bernoulli(one).log_prob(x))(logits)
         torch.testing.assert_close(found, Bernoulli(logits).log_prob(x))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    """Small results, kept for each image between two chunks, used to pin a chunk's memory once a training had run."""
+    script = f"""
+import pathlib, torch, vaebench as vb
+from vaebench.core import DataSpec
+from vaebench.explain import experiment
+experiment(["--data=digits", "--model=vae", "--trainer.max_epochs=1"]).run(pathlib.Path({str(tmp_path)!r}))
+class Source: spec = DataSpec((1, 28, 28), "binary", torch.full((1, 28, 28), 0.1))
+model, x = vb.build("vae", Source()), (torch.rand(200, 1, 28, 28) < 0.1).float()
+pages = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+vb.log_likelihood(model, x[:5], 1000)
+before = pages()
+for _ in range(3): vb.log_likelihood(model, x, 1000)
+print((pages() - before) * 4096)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(out) < 6 * 4 * 2**20, "six chunks of 2^20 float32 values, where 600 have been scored"
