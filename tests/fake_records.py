@@ -56,6 +56,7 @@ def fake_body(arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
         "metrics": metrics,
         "units": {"kl": [1.5] * 14 + [0.001] * 2},
         "collapse": {"verdict": "partial", "units": [14, 15]},
+        "tables": {}, "warnings": [],
         "curves": {"val/elbo": {"step": steps, "value": [bound - 40 * math.exp(-step / 300) for step in steps]}},
         "cost": {"parameters": 52_416, "flops_per_image": 104_832, "device": "cpu", "threads": 1},
         "times": {"started": "2025-03-01T12:00:00+00:00", "train_seconds": 12.5, "evaluate_seconds": 3.25},

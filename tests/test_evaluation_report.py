@@ -17,7 +17,7 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation import report as harness
-from vaebench.evaluation.metrics import average
+from vaebench.evaluation.metrics import Findings, Kind
 
 BINARY = ("log_likelihood", "nll", "elbo", "rate", "distortion", "bits_per_dim", "ess", "mse", "psnr")
 
@@ -45,8 +45,10 @@ def test_figures_agree_with_one_another_and_with_the_images() -> None:
     assert value["bits_per_dim"] == pytest.approx(value["nll"] / (16 * math.log(2)))
     assert value["elbo"] < value["log_likelihood"]
     assert 1 <= value["ess"] <= 64
+    settings = {"k": 64, "precision": "f32", "compile": False, "corrections": False}
     assert found.protocol == {
-        "version": 1, "k": 64, "seed": 0, "split": "test", "n": 40, "precision": "f32", "compiled": False,
+        "version": 2, "name": "likelihood", "k": 64, "seed": 0, "split": "test", "n": 40,
+        "measurements": {"likelihood": settings, "units": {}, "collapse": {}, "reconstruction": {}, "samples": {}},
     }  # fmt: skip
 
 
@@ -204,9 +206,11 @@ def test_one_image_and_one_sample_have_no_spread() -> None:
 
 
 def test_a_figure_that_is_not_finite_is_no_figure() -> None:
-    metric = average("psnr", torch.tensor([1.0, 2.0, math.inf]))
-    assert metric.value is None
-    assert metric.unavailable == "it is not finite for image 2"
+    found = Findings({"psnr": Kind("dB", True, "")})
+    found.average("psnr", torch.tensor([1.0, 2.0, math.inf]))
+    assert found.metrics["psnr"].value is None
+    assert found.metrics["psnr"].unavailable == "it is not finite for image 2"
+    assert "psnr" not in found.per_image
 
 
 def test_bf16_reports_its_own_error() -> None:
@@ -255,4 +259,4 @@ def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Mon
         console = Console(file=page, force_terminal=terminal)
         monkeypatch.setattr(harness, "Console", lambda console=console, **_: console)
         _report(small("vae"), bits(2), progress=progress)
-        assert ("log p(x)" in page.getvalue()) == (terminal and progress)
+        assert ("likelihood" in page.getvalue()) == (terminal and progress)

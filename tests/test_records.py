@@ -166,7 +166,7 @@ def test_what_is_no_record_of_this_schema_is_named(tmp_path, rng):
         text = json.dumps(forged, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
         (tmp_path / name / RECORD).write_text(text, encoding="utf-8")
 
-    forge("newer", schema=2)
+    forge("newer", schema=3)
     forge("list", metrics=[])
     forge("lacking", protocol={"k": "many", "n": 10, "version": 1})
     forge("outside", files={**body["files"], "../sound/extra.png": "0" * 64})
@@ -179,12 +179,25 @@ def test_what_is_no_record_of_this_schema_is_named(tmp_path, rng):
     assert len(records) == 1
     reasons = {damage.path.name: damage.reason for damage in records.damaged}
     assert reasons.keys() == {"newer", "list", "lacking", "outside", "empty", "array", "deep", "headless"}
-    assert "schema 2" in reasons["newer"]
+    assert "schema 3" in reasons["newer"]
     assert "metrics of type list" in reasons["list"]
     assert "protocol.k" in reasons["lacking"]
     assert "schema None" in reasons["array"]
     for name in ("empty", "deep", "headless"):
         assert "cannot be read" in reasons[name]
+
+
+def test_a_record_of_the_first_schema_is_read(tmp_path, rng):
+    """Schema 1 knew neither tables nor warnings."""
+    path = write_fake(tmp_path / "old", rng).path
+    body = json.loads((path / RECORD).read_bytes())
+    old = {name: value for name, value in body.items() if name not in ("tables", "warnings", "digest")} | {"schema": 1}
+    old["digest"] = hashlib.sha256(canonical(old)).hexdigest()
+    (path / RECORD).write_text(json.dumps(old, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    records = read_records(tmp_path)
+    assert not records.damaged
+    assert (records[0].schema, records[0].tables, records[0].warnings) == (1, {}, [])
+    assert records[0].metrics == body["metrics"]
 
 
 def test_a_directory_without_records_is_an_error_with_a_remedy(tmp_path):

@@ -14,7 +14,7 @@ from vaebench.errors import UserError, unknown
 
 KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides"}
-PROTOCOL_KEYS = {"k", "seed", "limit", "precision"}
+PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Benchmark:
 
     Attributes:
         name: of the benchmark.
-        protocol: arguments of the evaluation: k, seed, limit, precision.
+        protocol: which protocol judges the runs (name), and changes to it: k, seed, limit, precision, ...
         runs: every variant with every seed.
     """
 
@@ -54,7 +54,7 @@ def read_benchmark(path: Path) -> Benchmark:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}; mend that line") from error
     content = _table(content, KEYS, str(path))
-    protocol = {"k": 5000, "seed": 0, **_table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")}
+    protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
     seeds, runs = content.get("seeds", [0]), content.get("runs")
     if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) and s >= 0 for s in seeds):
         raise UserError(f"'{path}' has seeds {seeds!r}: expected a list of whole numbers such as [0, 1, 2]")
@@ -107,16 +107,17 @@ def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Itera
         Each run with its record's folder, and whether it had been finished before.
     """
     benchmark = read_benchmark(path)  # before torch is imported: a mistake is answered at once
-    from vaebench.evaluation import VERSION
+    from vaebench.evaluation import read_protocol
     from vaebench.explain import experiment
     from vaebench.progress import training_bar
     from vaebench.runs import record_id, record_run
 
     request = benchmark.protocol
+    judge = read_protocol(**request)
     plan = [(run, experiment(run.args)) for run in benchmark.runs]
     for index, (run, job) in enumerate(plan):
         _, data = job.build()
-        identity = record_id(job.identity(data), {**request, "version": VERSION})
+        identity = record_id(job.identity(data), judge)
         name = f"{run.variant}-s{run.seed}-{identity[:8]}"
         directory = results / benchmark.name / name
         if (directory / "record.json").is_file():

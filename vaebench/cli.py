@@ -13,7 +13,7 @@ EXAMPLES = """\
 examples:
   vaebench bench configs/benchmark/digits.yaml          three families, three seeds, a leaderboard
   vaebench fit --data digits --model beta_vae --model.beta 2 --trainer.max_epochs 50
-  vaebench evaluate runs/digits-beta_vae-s0-1a2b3c4d/model.ckpt --k 5000
+  vaebench evaluate runs/digits-beta_vae-s0-1a2b3c4d/model.ckpt --protocol full
   vaebench leaderboard results --html leaderboard.html
 """
 FIT = """\
@@ -79,14 +79,26 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     commands.add_parser("fit", help="train one model (LightningCLI)", add_help=False)
-    sub = command("evaluate", evaluate, "evaluate a checkpoint on its test split and write a record",
-                  "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --k 5000 --results results")  # fmt: skip
+    sub = command(
+        "evaluate",
+        evaluate,
+        "evaluate a checkpoint on its test split and write a record",
+        "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol quick",
+    )
     sub.add_argument("checkpoint", type=Path, help="the model.ckpt of a finished run")
-    sub.add_argument("--k", type=int, default=5000, help="importance samples an image (default: 5000)")
-    sub.add_argument("--seed", type=int, default=0, help="of the evaluation's noise (default: 0)")
+    sub.add_argument("--protocol", default="likelihood",
+                     help="what to measure: quick, likelihood, disentanglement, full, or a YAML file (default: "
+                     "likelihood)")  # fmt: skip
+    sub.add_argument("--k", type=int, help="importance samples an image (default: the protocol's)")
+    sub.add_argument("--seed", type=int, help="of the evaluation's noise (default: the protocol's, 0)")
     sub.add_argument("--limit", type=int, help="only the first LIMIT test images")
-    sub.add_argument("--precision", choices=["f32", "bf16"], default="f32",
-                     help="of the decoder; bf16 is faster and prints its error (default: f32)")  # fmt: skip
+    sub.add_argument("--precision", choices=["f32", "bf16"],
+                     help="of the decoder; bf16 is faster and prints its error (default: the protocol's)")  # fmt: skip
+    sub.add_argument("--compile", action=argparse.BooleanOptionalAction,
+                     help="compile the decoder: faster from about a thousand images at K = 5,000")  # fmt: skip
+    sub.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+    sub.add_argument("--processes", type=int, default=1,
+                     help="share the images among so many, one a GPU where there are GPUs (default: 1)")  # fmt: skip
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
     sub = command("bench", bench, "train, evaluate and record families × seeds; goes on where it stopped",
                   "vaebench bench configs/benchmark/digits.yaml --results results")  # fmt: skip
@@ -139,8 +151,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vaebench.runs import record_checkpoint
     from vaebench.tables import metrics_table
 
-    request = {key: getattr(arguments, key) for key in ("k", "seed", "limit", "precision")}
-    record, directory = record_checkpoint(arguments.checkpoint, arguments.results, request)
+    request = {key: getattr(arguments, key) for key in ("k", "seed", "limit", "precision", "compile")}
+    request["name"] = arguments.protocol
+    where = {"device": arguments.device, "processes": arguments.processes}
+    record, directory = record_checkpoint(arguments.checkpoint, arguments.results, request, **where)
     metrics_table(record)
     print(directory / "record.json")
     return 0

@@ -25,7 +25,8 @@ import numpy as np
 
 from vaebench.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
+OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}}  # what a record of an older schema lacks
 RECORD, PER_IMAGE, CHECKPOINT, PARTIAL = "record.json", "per_image.npz", "model.ckpt", ".partial"
 
 
@@ -47,6 +48,8 @@ class RunRecord:
     metrics: dict[str, Any]  # {name: {"value", "se", "unit", "n", "definition", ...} or {"unavailable": reason, ...}}
     units: dict[str, Any]  # figures of every latent unit
     collapse: dict[str, Any]  # the verdict and what it rests on
+    tables: dict[str, Any]  # curves and matrices that the evaluation found, by name
+    warnings: list[Any]  # sentences that a reader of the figures must know
     curves: dict[str, Any]  # {name: {"step": [...], "value": [...]}}
     cost: dict[str, Any]  # {"parameters", "flops_per_image", "device", "threads"}
     times: dict[str, Any]  # all that depends on the clock
@@ -257,9 +260,10 @@ def _read(directory: Path) -> RunRecord | Damage:
         raw = (directory / RECORD).read_bytes()
         body = json.loads(raw)
         schema = body.get("schema") if isinstance(body, dict) else None
-        if schema != SCHEMA:
+        if schema != SCHEMA and schema not in OLDER:
             return Damage(directory, f"{RECORD} has schema {schema!r}, not {SCHEMA}; update vaebench or {again}")
         intact = body.get("digest") == _digest(body) and _render(body) == raw
+        body = {**OLDER.get(schema, {}), **body}
     except (OSError, ValueError, RecursionError) as error:
         return Damage(directory, f"{RECORD} cannot be read ({error}); {again}")
     if fault := _malformed(body) if intact else "is not what was written: its digest does not match":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -21,13 +22,16 @@ from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
 from vaebench.core import Family
 from vaebench.errors import UserError
+from vaebench.parallel import helpers, place_for
 from vaebench.records import RunRecord, identity, read_records, write_record
 from vaebench.training import describe
 
+WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
 
-def record_id(run: str, protocol: Mapping[str, Any]) -> str:
+
+def record_id(run: str, protocol: evaluation.Protocol) -> str:
     """16 hex digits of a run (its configuration, seed and data) and the protocol that judges it."""
-    return identity(run=run, protocol=dict(protocol))
+    return identity(run=run, protocol=protocol.config)
 
 
 def record_run(
@@ -37,16 +41,22 @@ def record_run(
     benchmark: str | None = None,
     variant: str | None = None,
     progress: bool = True,
+    device: str | None = None,
+    processes: int = 1,
 ) -> RunRecord:
     """Evaluates a checkpoint on its own test split and writes the record, with the checkpoint, to `directory`.
 
     Args:
         checkpoint: what `Experiment.run` returned.
         directory: the record's folder; must not exist.
-        request: the protocol asked for: k, seed and the other arguments of `evaluation.evaluate`.
+        request: the protocol asked for: name, k, seed and the other arguments of `evaluation.read_protocol`.
         benchmark: name of the benchmark that the run is part of.
         variant: name of the row in the leaderboard; default: the family's.
         progress: draw a progress bar.
+        device: where to evaluate; default: the first GPU, or the CPU where there is none.
+        processes: how many share the images; with GPUs, the i-th takes the i-th GPU.
+
+    An interrupted evaluation goes on where it stopped, from a folder beside `directory` that is then removed.
 
     Raises:
         UserError: the checkpoint cannot be read, or its data set has changed since it was trained.
@@ -61,10 +71,14 @@ def record_run(
             "hashes of all splits; restore the data or train again"
         )
     start = time.perf_counter()
-    report = evaluation.evaluate(model, data, **request, progress=progress)
+    plan = evaluation.read_protocol(**request)
+    work = directory.with_name(f".{directory.name}{WORK}")
+    model.to(place_for(device))
+    with helpers(processes, checkpoint, plan, work, device):
+        report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
     family = type(model).__module__.rpartition(".")[2]
     body = {
-        "id": record_id(info["run"], {**request, "version": evaluation.VERSION}),
+        "id": record_id(info["run"], plan),
         "family": family,
         "variant": variant or family,
         "benchmark": benchmark,
@@ -74,7 +88,9 @@ def record_run(
         "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
         "units": report.units,
         "collapse": report.collapse,
-        "cost": cost(model, data.images("test")[:1]),
+        "tables": report.tables,
+        "warnings": report.warnings,
+        "cost": cost(model, data.images("test")[:1].to(model.device)),
         "times": {
             "started": info["started"],
             "train_seconds": info["train_seconds"],
@@ -84,26 +100,31 @@ def record_run(
         "environment": environment(),
         "checkpoint": {"file": "model.ckpt", "weights": weights_hash(model)},
     }
-    return write_record(directory, body, report.per_image, report.pictures, checkpoint)
+    record = write_record(directory, body, report.per_image, report.pictures, checkpoint)
+    shutil.rmtree(work)
+    return record
 
 
 def record_checkpoint(
-    checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True
+    checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True, **where: Any
 ) -> tuple[RunRecord, Path]:
     """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or finds it there.
+
+    Args:
+        checkpoint, request, progress: as `record_run` takes them, and `where`: its device and processes.
+        results: the folder of all records.
 
     Returns:
         The record and its folder.
     """
     info = read_checkpoint(checkpoint).get("vaebench") or {}
-    request = {key: value for key, value in request.items() if value is not None}
-    identity = record_id(info.get("run", ""), {**request, "version": evaluation.VERSION})
+    identity = record_id(info.get("run", ""), evaluation.read_protocol(**request))
     family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
     directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
     if (directory / "record.json").is_file():
         (record,) = read_records(directory)
         return record, directory
-    return record_run(checkpoint, directory, request, progress=progress), directory
+    return record_run(checkpoint, directory, request, progress=progress, **where), directory
 
 
 def cost(model: Family, x: Tensor) -> dict[str, Any]:

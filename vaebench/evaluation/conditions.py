@@ -56,7 +56,7 @@ def _refuse(wrong: Tensor, what: str, remedy: str) -> None:
 
 def place(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
     """Where a model lives and in which precision: those of its first floating tensor, else those of x."""
-    tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in _modules(model))
+    tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules(model))
     floating = (t for t in tensors if t.is_floating_point())
     like = next(floating, x if x.is_floating_point() else torch.empty(0))
     return like.device, like.dtype
@@ -65,10 +65,10 @@ def place(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
 @contextmanager
 def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
     """A block in evaluation mode, without gradients; every module's mode and the random state are put back after it."""
-    modules = list(dict.fromkeys(chain.from_iterable(m.modules() for m in _modules(model))))
-    modes = [(module, module.training) for module in modules]
+    inside = list(dict.fromkeys(chain.from_iterable(m.modules() for m in modules(model))))
+    modes = [(module, module.training) for module in inside]
     try:
-        for module in modules:
+        for module in inside:
             module.training = False
         with fixed_noise(0, device), torch.inference_mode():
             yield
@@ -77,7 +77,8 @@ def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
             module.training = training
 
 
-def _modules(model: LatentModel) -> list[nn.Module]:
+def modules(model: LatentModel) -> list[nn.Module]:
+    """The modules that a model consists of: itself or its parts."""
     parts = (model, *(getattr(model, name, None) for name in ("posterior", "prior", "likelihood")))
     return [part for part in parts if isinstance(part, nn.Module)]
 

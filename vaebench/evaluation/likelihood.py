@@ -18,6 +18,7 @@ from vaebench.core import Draw, Family, LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import check_count, check_images, noise_keys, place, quiet, start_noise
 from vaebench.evaluation.scoring import Precision, Score, scorer
+from vaebench.evaluation.weights import jackknife, pareto_k
 from vaebench.measures import DataSpec
 
 BLOCK = 1000  # samples drawn from one state of an image's noise; part of the definition of a seed
@@ -32,12 +33,16 @@ class Estimates(NamedTuple):
     Attributes:
         log_likelihood: L_K = log (1/K) Σ_k w_k, nats; its expectation is at most log p(x) and grows with K.
         ess: effective sample size (Σ w)² / Σ w², in [1, K].
+        pareto_k: shape of the weights' tail; see `pareto_k`. NaN where there are fewer than 25 samples.
+        jackknife: L_K with its bias of order 1/K taken out; see `jackknife`.
         distortion: −(1/K) Σ_k log p(x|z_k), nats.
         rate: (1/K) Σ_k log q(z_k|x) − log p(z_k), nats.
     """
 
     log_likelihood: Tensor
     ess: Tensor
+    pareto_k: Tensor
+    jackknife: Tensor
     distortion: Tensor
     rate: Tensor
 
@@ -76,7 +81,11 @@ def log_likelihood(
         UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite.
         NotImplementedError: the posterior or the prior has no density.
     """
-    return estimate(model, x, k, seed, chunk, precision=precision, compile=compile, progress=progress).log_likelihood
+    data = getattr(model, "data", None)
+    check_images(x, data if isinstance(data, DataSpec) else None)
+    with quiet(model, place(model, x)[0]):
+        score = scorer(model, precision, compile)
+        return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
 
 
 def estimate(
@@ -86,36 +95,41 @@ def estimate(
     seed: int = 0,
     chunk: int | None = None,
     batch: int | None = None,
-    precision: Precision = "f32",
-    compile: bool = False,
+    score: Score | None = None,
+    start: int = 0,
     progress: Progress | None = None,
 ) -> Estimates:
-    """All that `log_likelihood`'s samples tell; its arguments, and `batch`, the most images taken at once."""
+    """All that `log_likelihood`'s samples tell, of checked images; call it inside `quiet`.
+
+    Args:
+        model, x, k, seed, chunk, progress: as there.
+        batch: most images taken at once.
+        score: a `scorer` of the model; default: in f32, as it stands.
+        start: index of the first image, for messages.
+    """
     check_count("k", k)
     for name, size in (("chunk", chunk), ("batch", batch)):
         if size is not None:
             check_count(name, size)
-    data = getattr(model, "data", None)
-    check_images(x, data if isinstance(data, DataSpec) else None)
     device, dtype = place(model, x)
     values = VALUES.get(device.type, VALUES["cuda"])
     pixels = x[0].numel()
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
-    found = Estimates(*torch.empty(4, len(x), dtype=torch.float64))  # no small tensor outlives a chunk's large ones
-    with quiet(model, device):
-        score = scorer(model, precision, compile)
-        for first in range(0, len(x), images):
-            group = x[first : first + images]
-            keys = noise_keys(group, seed)
-            group = group.to(device, dtype)
-            rows = chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
-            if own := _own_draw(model):
-                draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
-            else:
-                draws = _draws(model, group, keys, _blocks(k), score, rows)
-            folded = _fold(_counted(draws, first, len(x), k, progress), first)
-            for column, part in zip(found, folded, strict=True):
-                column[first : first + images] = part
+    score = score or scorer(model)
+    # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
+    found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
+    for first in range(0, len(x), images):
+        group = x[first : first + images]
+        keys = noise_keys(group, seed)
+        group = group.to(device, dtype)
+        rows = chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
+        if own := _own_draw(model):
+            draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
+        else:
+            draws = _draws(model, group, keys, _blocks(k), score, rows)
+        folded = _fold(_counted(draws, first, len(x), k, progress), k, start + first)
+        for column, part in zip(found, folded, strict=True):
+            column[first : first + images] = part
     return found
 
 
@@ -211,20 +225,20 @@ def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progre
             progress(first / n + done / (n * k))
 
 
-def _fold(draws: Iterator[Draw], first: int) -> Estimates:
-    """Running sums over the blocks of one group, in float64; `first` is the index of its first image."""
-    k, distortion, rate = 0, torch.zeros(()), torch.zeros(())
-    log_sum = log_squares = torch.tensor(-math.inf)
+def _fold(draws: Iterator[Draw], k: int, first: int) -> Estimates:
+    """What the draws of one group tell, in float64; of each sample only its log weight is kept."""
+    log_w, distortion, rate = [], torch.zeros(()), torch.zeros(())
     for draw in draws:
         log_q, log_p, log_x = (part.double() for part in draw[1:])
-        log_w = log_x + log_p - log_q
-        _check_weights(log_w, first)
-        log_sum = torch.logaddexp(log_sum.to(log_w), torch.logsumexp(log_w, 0))
-        log_squares = torch.logaddexp(log_squares.to(log_w), torch.logsumexp(2 * log_w, 0))
-        distortion = distortion.to(log_w) - log_x.sum(0)
-        rate = rate.to(log_w) + (log_q - log_p).sum(0)
-        k += len(log_w)
-    return Estimates(log_sum - math.log(k), (2 * log_sum - log_squares).exp(), distortion / k, rate / k)
+        log_w.append(log_x + log_p - log_q)
+        _check_weights(log_w[-1], first)
+        distortion = distortion.to(log_x) - log_x.sum(0)
+        rate = rate.to(log_x) + (log_q - log_p).sum(0)
+    weights = torch.cat(log_w)
+    log_sum = torch.logsumexp(weights, 0)
+    ess = (2 * log_sum - torch.logsumexp(2 * weights, 0)).exp()
+    bound = log_sum - math.log(k)
+    return Estimates(bound, ess, pareto_k(weights), jackknife(weights), distortion / k, rate / k)
 
 
 def _check_weights(log_w: Tensor, first: int) -> None:

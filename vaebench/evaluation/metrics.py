@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from vaebench.evaluation.store import Arrays
+
+Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,7 @@ class Metric:
 
     Attributes:
         value: the figure; None where it is unavailable.
-        se: its standard error over the n images, sd/√n; None where there is none.
+        se: its standard error over the n images, sd/√n, or as the definition says; None where there is none.
         unit: of value and se; '' for a pure number.
         n: number of images.
         definition: what was computed.
@@ -34,64 +42,87 @@ class Metric:
 
 
 class Kind(NamedTuple):
-    """What all figures of one name have in common."""
+    """What all figures of one name have in common; `{...}` in a definition is filled in by each."""
 
     unit: str
     higher_is_better: bool | None
     definition: str
 
 
-KINDS = {
-    "log_likelihood": Kind("nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images"),
-    "nll": Kind("nats", False, "−log_likelihood, K = {k}"),
-    "bits_per_dim": Kind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}"),
-    "log_likelihood_mc_se": Kind(
-        "nats",
-        False,
-        "standard error that the K = {k} samples leave in log_likelihood, apart from the choice of images",
-    ),
-    "ess": Kind("samples", True, "effective sample size (Σw)²/Σw² of an image's K = {k} importance weights"),
-    "elbo": Kind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits"),
-    "rate": Kind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
-    "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image"),
-    "active_units": Kind("units", True, "units with Var_x(E_q[z]) > {threshold}, unbiased, out of {units}"),
-    "mse": Kind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
-    "psnr": Kind("dB", True, "−10 log10 of an image's mse"),
-    "ssim": Kind("", True, "structural similarity of E[x|z] at {code} with x, Gaussian window σ = 1.5, data range 1"),
-    "bf16_error": Kind(
-        "nats", None, "log_likelihood in bf16 less that in f32 under the same noise, on {n} of the images; mean"
-    ),
-    "bf16_error_largest": Kind("nats", False, "the largest absolute bf16_error of an image, among {n} of the images"),
-}
+@dataclass
+class Findings:
+    """What one measurement found, filled by it figure by figure.
 
-
-def average(name: str, values: Tensor, **fill: Any) -> Metric:
-    """The mean over the images of values (n,), with its standard error; unavailable where a value is not finite.
-
-    Args:
-        name: of the figure, a key of KINDS.
-        values: one figure an image.
-        fill: what the definition leaves open.
+    Attributes:
+        kinds: of the figures that it can give.
+        metrics: figures by name.
+        per_image: figures of every test image, float32 (n,).
+        units: figures of every latent unit.
+        tables: JSON-able curves, matrices and verdicts by name.
+        pictures: uint8 RGB arrays (h, w, 3) by name.
+        warnings: sentences that a reader of the figures must know.
     """
-    n, values = len(values), values.double()
-    strange = ~torch.isfinite(values)
-    if strange.any():
-        return missing(name, f"it is not finite for image {int(strange.nonzero()[0])}", **fill)
-    se = float(values.std()) / math.sqrt(n) if n > 1 else None
-    return _metric(name, float(values.mean()), se, n, fill)
 
+    kinds: Mapping[str, Kind]
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    per_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    units: dict[str, list[float]] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
-def single(name: str, value: float, images: int, **fill: Any) -> Metric:
-    """One figure of all `images` together."""
-    return _metric(name, float(value), None, images, fill)
+    def average(self, name: str, values: Tensor, keep: bool = True, **fill: Any) -> None:
+        """The mean over images of values (n,), with its standard error; unavailable where a value is not finite.
 
+        Args:
+            name: of the figure, a key of `kinds`.
+            values: one figure an image.
+            keep: every image's figure in `per_image` too; not where they are of some of the test images only.
+            fill: what the definition leaves open.
+        """
+        n, values = len(values), values.double().cpu()
+        strange = ~torch.isfinite(values)
+        if strange.any():
+            self.missing(name, f"it is not finite for image {int(strange.nonzero()[0])}", **fill)
+            return
+        se = float(values.std()) / math.sqrt(n) if n > 1 else None
+        self.single(name, float(values.mean()), n, se, **fill)
+        if keep:
+            self.per_image[name] = values.float().numpy()
 
-def missing(name: str, reason: str, **fill: Any) -> Metric:
-    """A figure that cannot be had, and why."""
-    kind = KINDS[name]
-    return Metric(None, None, kind.unit, None, kind.definition.format(**fill), kind.higher_is_better, reason)
+    def single(
+        self, name: str, value: float, images: int, se: float | None = None, kind: str = "", **fill: Any
+    ) -> None:
+        """One figure of `images` together; `kind` where the kind has another name than the figure."""
+        if not math.isfinite(value):
+            self.missing(name, "it is not finite", kind, **fill)
+            return
+        unit, higher, definition = self.kinds[kind or name]
+        self.metrics[name] = Metric(float(value), se, unit, images, definition.format(**fill), higher)
 
+    def missing(self, name: str, reason: str, kind: str = "", **fill: Any) -> None:
+        """A figure that cannot be had, and why."""
+        unit, higher, definition = self.kinds[kind or name]
+        self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason)
 
-def _metric(name: str, value: float, se: float | None, n: int, fill: dict[str, Any]) -> Metric:
-    kind = KINDS[name]
-    return Metric(value, se, kind.unit, n, kind.definition.format(**fill), kind.higher_is_better)
+    def pack(self) -> Arrays:
+        """All of it as arrays, for a `Store`."""
+        metrics = {name: asdict(metric) for name, metric in self.metrics.items()}
+        rest = {name: getattr(self, name) for name in ("units", "tables", "warnings")}
+        body = json.dumps({"metrics": metrics, **rest}, allow_nan=False)
+        arrays: dict[str, NDArray[Any]] = {"body": np.array(body)}
+        for kind in ("per_image", "pictures"):
+            arrays |= {f"{kind}/{name}": values for name, values in getattr(self, kind).items()}
+        return arrays
+
+    @classmethod
+    def unpack(cls, arrays: Arrays) -> Findings:
+        """What `pack` packed."""
+        body = json.loads(str(arrays["body"]))
+        metrics = {name: Metric(**metric) for name, metric in body.pop("metrics").items()}
+        found = cls({}, metrics, **body)
+        for path, values in arrays.items():
+            kind, _, name = path.partition("/")
+            if name:
+                getattr(found, kind)[name] = values
+        return found

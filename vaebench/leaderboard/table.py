@@ -64,7 +64,10 @@ def title(board: Board) -> str:
 
 def facts(board: Board) -> dict[str, str]:
     """All that the runs of a board have in common, in words."""
-    protocol = {name: value for name, value in board.protocol.items() if name not in ("k", "n", "split")}
+    shown = ("k", "n", "split")
+    protocol = {name: value for name, value in board.protocol.items() if name not in shown}
+    if "measurements" in protocol:
+        protocol["measurements"] = list(protocol["measurements"])
     hashes = board.data["hashes"].items()
     return {
         "images": f"{number(board.protocol['n'])} of the {board.protocol.get('split', 'test')} split",

@@ -1,0 +1,1 @@
+"""The measurements that protocols name, one module each; see `vaebench.evaluation.protocol`."""

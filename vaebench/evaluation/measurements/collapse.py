@@ -1,0 +1,25 @@
+"""Posterior collapse: the verdict, with the units that carry nothing and the part to suspect."""
+
+from __future__ import annotations
+
+from vaebench.evaluation.collapse import collapse, shuffle_drops
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+KINDS: dict[str, Kind] = {}
+
+
+def measure(subject: Subject, found: Findings) -> None:
+    """The verdict of `vaebench.evaluation.collapse`, and how far log p(x|z) falls when each unit is shuffled.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+    """
+    if len(subject.raw) < 2:
+        sentence = "one image alone cannot show posterior collapse"
+        found.tables["collapse"] = {"verdict": "unknown", "units": [], "sentence": sentence}
+        return
+    drops = shuffle_drops(subject.model, subject.x, subject.seed)
+    found.units["decoder_drop"] = drops.units.tolist()
+    found.tables["collapse"] = collapse(subject.latents, drops)

@@ -1,0 +1,170 @@
+"""log p(x) by importance sampling, the plain bound with its two terms, and how far the estimate can be trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.scoring import Precision, scorer
+from vaebench.evaluation.subject import Subject
+from vaebench.evaluation.weights import FEWEST, TRUSTED
+
+BF16_CHECKED = 100  # images on which bf16 is compared with f32
+SAMPLES = 16  # of the distortion, where the posterior or the prior has no density
+SHARD = 2**20  # samples
+
+KINDS = {
+    "log_likelihood": Kind("nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images"),
+    "nll": Kind("nats", False, "−log_likelihood, K = {k}"),
+    "bits_per_dim": Kind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}"),
+    "log_likelihood_mc_se": Kind(
+        "nats",
+        False,
+        "standard error that the K = {k} samples leave in log_likelihood, apart from the choice of images",
+    ),
+    "log_likelihood_jackknife": Kind(
+        "nats",
+        True,
+        "L_K with its bias of order 1/K removed by the jackknife (Nowozin 2018), K = {k}; no bound: it errs both ways",
+    ),
+    "log_likelihood_delta": Kind(
+        "nats",
+        True,
+        "L_K with its bias of order 1/K removed by the delta method, L_K + (K/ess − 1) / 2(K − 1), K = {k}; no bound",
+    ),
+    "ess": Kind("samples", True, "effective sample size (Σw)²/Σw² of an image's K = {k} importance weights"),
+    "pareto_k": Kind(
+        "",
+        False,
+        "shape k̂ of the tail of an image's K = {k} importance weights (Vehtari et al. 2024); beyond 0.7 its "
+        "log-likelihood is not to be trusted",
+    ),
+    "untrusted_images": Kind("images", False, "images whose pareto_k exceeds 0.7, K = {k}"),
+    "elbo": Kind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits"),
+    "rate": Kind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
+    "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image"),
+    "bf16_error": Kind(
+        "nats", None, "log_likelihood in bf16 less that in f32 under the same noise, on {n} of the images; mean"
+    ),
+    "bf16_error_largest": Kind("nats", False, "the largest absolute bf16_error of an image, among {n} of the images"),
+}
+
+
+def measure(
+    subject: Subject,
+    found: Findings,
+    k: int = 5000,
+    precision: Precision = "f32",
+    compile: bool = False,
+    corrections: bool = False,
+) -> None:
+    """Log-likelihood, bound, rate and distortion of every test image.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        k: importance samples an image.
+        precision: of the likelihood's network in the estimate: 'f32' or 'bf16'; the error of the latter is measured on
+            some of the images and reported.
+        compile: compile the likelihood; see `vaebench.log_likelihood`.
+        corrections: give the bias-corrected estimates too.
+    """
+    if reason := subject.no_density:
+        _miss_likelihood(subject, found, reason, k)
+        distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
+        _add_bound(subject, found, distortion, None, SAMPLES, reason)
+        return
+    score = scorer(subject.model, precision, compile)
+
+    def compute(first: int, last: int) -> dict[str, Tensor]:
+        x = subject.raw[first:last]
+        return estimate(subject.model, x, k, subject.seed, score=score, start=first)._asdict()
+
+    size = max(50, min(5000, SHARD // k))
+    estimates = Estimates(**subject.sharded("likelihood-shard", compute, size=size))
+    _add_likelihood(subject, found, estimates, k, corrections)
+    _add_trust(found, estimates, k)
+    _add_bound(subject, found, estimates.distortion, estimates.rate, k)
+    if precision == "bf16":
+        _add_bf16_error(subject, found, estimates, k)
+
+
+def _fill(subject: Subject, k: int) -> dict[str, Any]:
+    return {"k": k, "pixels": subject.spec.dimensions}
+
+
+def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> None:
+    for name in ("log_likelihood", "nll", "bits_per_dim", "log_likelihood_mc_se", "ess", "pareto_k"):
+        found.missing(name, reason, **_fill(subject, k))
+
+
+def _add_likelihood(subject: Subject, found: Findings, estimates: Estimates, k: int, corrections: bool) -> None:
+    n, bound, fill = len(estimates.ess), estimates.log_likelihood, _fill(subject, k)
+    found.average("log_likelihood", bound, **fill)
+    found.average("nll", -bound, keep=False, **fill)
+    if subject.spec.levels is None:
+        found.missing("bits_per_dim", "a density over continuous images has no bits", **fill)
+    else:
+        found.average("bits_per_dim", -bound / (subject.spec.dimensions * math.log(2)), keep=False, **fill)
+    if k == 1:
+        for name in ("log_likelihood_mc_se", *(["log_likelihood_jackknife", "log_likelihood_delta"] * corrections)):
+            found.missing(name, "one sample has no spread", k=k)
+        return
+    variances = (1 / estimates.ess - 1 / k).clamp(min=0) * k / (k - 1)  # of each log mean weight, by the delta method
+    found.single("log_likelihood_mc_se", float(variances.sum().sqrt()) / n, n, k=k)
+    if corrections:
+        found.average("log_likelihood_jackknife", estimates.jackknife, k=k)
+        found.average("log_likelihood_delta", bound + variances / 2, k=k)
+
+
+def _add_trust(found: Findings, estimates: Estimates, k: int) -> None:
+    """Effective sample size and k̂, with a warning where the estimate is not to be trusted."""
+    found.average("ess", estimates.ess, k=k)
+    n = len(estimates.ess)
+    if k < FEWEST:
+        for name in ("pareto_k", "untrusted_images"):
+            found.missing(name, f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
+        return
+    found.average("pareto_k", estimates.pareto_k, k=k)
+    strange = estimates.pareto_k > TRUSTED
+    found.single("untrusted_images", int(strange.sum()), n, k=k)
+    if strange.any():
+        found.warnings.append(
+            f"the log-likelihood of {int(strange.sum())} of {n} images (the first is image "
+            f"{int(strange.nonzero()[0])}) is not to be trusted: the largest of their {k} importance weights outweigh "
+            "the rest (Pareto k̂ > 0.7), so that it is likely too low; take a larger k, or bracket it with the "
+            "measurement 'ais'"
+        )
+
+
+def _add_bound(
+    subject: Subject,
+    found: Findings,
+    distortion: Tensor,
+    sampled: Tensor | None,
+    samples: int,
+    reason: str = "",
+) -> None:
+    """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
+    found.average("distortion", distortion, samples=samples)
+    rate, how = subject.latents.rate, "in closed form"
+    if rate is None:
+        rate, how = sampled, f"mean of {samples} samples"
+    if rate is None:
+        for name in ("rate", "elbo"):
+            found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form")
+    else:
+        found.average("rate", rate, how=how)
+        found.average("elbo", -(rate + distortion))
+
+
+def _add_bf16_error(subject: Subject, found: Findings, estimates: Estimates, k: int) -> None:
+    some = subject.some(BF16_CHECKED)
+    exact = estimate(subject.model, subject.raw[some], k, subject.seed).log_likelihood
+    error = estimates.log_likelihood[some] - exact
+    found.average("bf16_error", error, keep=False, n=len(some))
+    found.single("bf16_error_largest", float(error.abs().max()), len(some), n=len(some))

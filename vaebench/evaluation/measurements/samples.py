@@ -1,0 +1,22 @@
+"""What the model dreams up, as a picture."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.pictures import sample_grid
+from vaebench.evaluation.subject import Subject
+
+KINDS: dict[str, Kind] = {}
+
+
+def measure(subject: Subject, found: Findings) -> None:
+    """The means of p(x|z) for samples z of the prior; no picture where the model cannot give them.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+    """
+    with suppress(NotImplementedError):
+        found.pictures["samples"] = sample_grid(subject.model)

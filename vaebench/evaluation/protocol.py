@@ -1,0 +1,144 @@
+"""Protocols: named sets of measurements with all their settings, so that two models are judged in the same way.
+
+A protocol is a YAML file; those in `protocols/` go by their name. A measurement is a module in `measurements/` with
+
+    KINDS: dict[str, Kind]                                            the figures that it can give
+    def measure(subject: Subject, found: Findings, **settings) -> None
+
+and is found by walking that folder: a new one is a new file, and no list names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation.conditions import check_count
+
+VERSION = 2  # of all definitions and thresholds here: results of different versions do not rank together
+HERE = Path(__file__).parent
+DEFAULT = "likelihood"
+SHORTHANDS = ("k", "precision", "compile")  # settings of `likelihood` that may be given without its name
+CHANGES = ("name", "seed", "limit", "measurements")
+KEYS = {"description", "seed", "limit", "measurements"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a model is measured.
+
+    Attributes:
+        name: of the file it was read from.
+        seed: of all noise.
+        limit: how many of the test images are used; None: all.
+        measurements: settings of each measurement, defaults included, in the order in which they are made.
+    """
+
+    name: str
+    seed: int
+    limit: int | None
+    measurements: dict[str, dict[str, Any]]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that determines a result, JSON-able; k is that of the importance samples, 0 where none are drawn."""
+        k = self.measurements.get("likelihood", {}).get("k", 0)
+        return {"version": VERSION, "name": self.name, "seed": self.seed, "limit": self.limit, "k": k,
+                "measurements": self.measurements}  # fmt: skip
+
+
+def names() -> list[str]:
+    """Names of the protocols that vaebench ships."""
+    return sorted(path.stem for path in (HERE / "protocols").glob("*.yaml"))
+
+
+def measurements() -> list[str]:
+    """Names of all measurements, found without importing any."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(HERE / "measurements")]) if m.name[0] != "_")
+
+
+def measurement(name: str) -> ModuleType:
+    """The module of a measurement.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in measurements():
+        raise unknown("measurement", name, measurements(), "`vaebench evaluate --help` names them.")
+    return importlib.import_module(f"vaebench.evaluation.measurements.{name}")
+
+
+def read_protocol(
+    name: str | Path = DEFAULT,
+    seed: int | None = None,
+    limit: int | None = None,
+    measurements: Mapping[str, Mapping[str, Any] | None] | None = None,
+    **shorthands: Any,
+) -> Protocol:
+    """A protocol by its name or file, with changes.
+
+    Args:
+        name: one of `names()`, or a YAML file.
+        seed: of all noise; default: the protocol's.
+        limit: use the first `limit` test images; default: the protocol's.
+        measurements: settings to change or measurements to add, by name; None leaves a measurement out.
+        shorthands: k, precision and compile of the measurement `likelihood`.
+
+    Raises:
+        UserError: no such protocol, measurement or setting, or a file that is not one.
+    """
+    body = _read(name)
+    chosen: dict[str, dict[str, Any]] = {key: dict(value or {}) for key, value in body["measurements"].items()}
+    for key, changes in (measurements or {}).items():
+        if changes is None:
+            chosen.pop(key, None)
+        else:
+            chosen[key] = {**chosen.get(key, {}), **changes}
+    for key, value in shorthands.items():
+        if key not in SHORTHANDS:
+            raise unknown("key", key, [*SHORTHANDS, *CHANGES], "It stands in a protocol.")
+        if value is not None:
+            chosen.setdefault("likelihood", {})[key] = value
+    limit = body.get("limit") if limit is None else limit
+    if limit is not None:
+        check_count("limit", limit)
+    seed = body.get("seed", 0) if seed is None else seed
+    return Protocol(Path(name).stem, seed, limit, {key: _settings(key, given) for key, given in chosen.items()})
+
+
+def _read(name: str | Path) -> dict[str, Any]:
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else HERE / "protocols" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("protocol", str(name), names(), "Give one of these names, or a YAML file.")
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}; mend that line") from error
+    if not isinstance(body, dict) or not isinstance(body.get("measurements"), dict):
+        raise UserError(f"'{path}' has no measurements: expected 'measurements:' with names such as 'likelihood: {{}}'")
+    for key in body:
+        if key not in KEYS:
+            raise unknown("key", str(key), KEYS, f"It stands in {path}.")
+    return body
+
+
+def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a measurement: the given ones, and the defaults of its function."""
+    parameters = list(inspect.signature(measurement(name).measure).parameters.values())[2:]
+    known = {p.name: p.default for p in parameters}
+    for key, value in given.items():
+        if key not in known:
+            raise unknown("setting", key, known, f"It is given to the measurement '{name}'.")
+        check_type = type(known[key])
+        if check_type is int:
+            check_count(f"{name}.{key}", value)
+    return {**known, **given}

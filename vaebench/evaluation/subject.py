@@ -1,0 +1,135 @@
+"""What every measurement is given: the model, the images it is judged on, and where to keep what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.conditions import check_count, check_images, place, spread
+from vaebench.evaluation.latents import Latents, read_latents
+from vaebench.evaluation.likelihood import no_density
+from vaebench.evaluation.store import Arrays, Store
+from vaebench.measures import DataSpec
+
+Progress = Callable[[float], None]
+
+
+class Images(Protocol):
+    """What is asked of a data module: its images by split, and their shape and measure.
+
+    Where it also has `labels(split)`, (n,) or None, and `factors(split)`, (n, factors), they are used.
+    """
+
+    @property
+    def spec(self) -> DataSpec: ...
+    def images(self, split: str) -> Tensor: ...
+
+
+class Subject:
+    """A model and the data it is judged on, as measurements meet them: in evaluation mode and without gradients.
+
+    Args:
+        model: anything with the three parts.
+        data: anything with `images(split)` and `spec`.
+        seed: of all noise.
+        limit: take the first `limit` test images only.
+        store: keeps finished pieces.
+        advance: called with the fraction of the present measurement that is done.
+
+    Attributes:
+        x: test images, (n, *data), where the model lives and in its precision.
+        raw: the same on the CPU, as the data module gave them.
+
+    Raises:
+        UserError: limit below 1, no images, an image that the measure does not know.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        data: Images,
+        seed: int = 0,
+        limit: int | None = None,
+        store: Store | None = None,
+        advance: Progress = lambda _: None,
+    ) -> None:
+        if limit is not None:
+            check_count("limit", limit)
+        self.model, self.data, self.seed, self.limit = model, data, seed, limit
+        self.spec = data.spec
+        self.store, self.advance = store or Store(), advance
+        self.raw = data.images("test")[:limit]
+        check_images(self.raw, self.spec)
+        self.device, self.dtype = place(model, self.raw)
+
+    @cached_property
+    def x(self) -> Tensor:
+        return self.raw.to(self.device, self.dtype)
+
+    @cached_property
+    def latents(self) -> Latents:
+        """Posteriors of all test images."""
+        return read_latents(self.model, self.x)
+
+    @cached_property
+    def no_density(self) -> str | None:
+        """Why q(z|x) or p(z) cannot be scored; None where both can."""
+        return no_density(self.model, self.x)
+
+    def some(self, count: int) -> Tensor:
+        """Indices of up to `count` test images, evenly spaced."""
+        return spread(len(self.raw), count)
+
+    def train(self, count: int | None = None) -> Tensor:
+        """Up to `count` training images, evenly spaced, (m, *data), where the model lives."""
+        images = self.data.images("train")
+        return (images if count is None else images[spread(len(images), count)]).to(self.device, self.dtype)
+
+    def labels(self, split: str, count: int | None = None) -> Tensor | None:
+        """Labels, (m,), of the test images or of up to `count` training images; None where the data has none."""
+        return self._known("labels", split, count)
+
+    def factors(self, split: str, count: int | None = None) -> Tensor | None:
+        """Factors of variation, (m, factors), as `labels`; None where the data has none."""
+        return self._known("factors", split, count)
+
+    def _known(self, what: str, split: str, count: int | None) -> Tensor | None:
+        known = getattr(self.data, what, lambda _: None)(split)
+        if known is None or split == "test":
+            return known if known is None else known[: self.limit]
+        return known if count is None else known[spread(len(known), count)]
+
+    def sharded(
+        self, name: str, compute: Callable[[int, int], dict[str, Tensor]], n: int | None = None, size: int = 250
+    ) -> dict[str, Tensor]:
+        """Figures of many images, a shard at a time: interrupted, it goes on there; several processes share the work.
+
+        Args:
+            name: of the figures; a file name.
+            compute: from the first image and one past the last to tensors, each with the shard's images in front.
+                What it gives for an image must not depend on the shard.
+            n: number of images; default: all test images.
+            size: images a shard.
+
+        Returns:
+            The tensors of all images, on the CPU.
+        """
+        n = len(self.raw) if n is None else n
+        starts = range(0, n, size)
+
+        def piece(index: int) -> Arrays:
+            first = starts[index]
+            found = compute(first, min(first + size, n))
+            return {key: values.detach().cpu().numpy() for key, values in found.items()}
+
+        parts: dict[int, Arrays] = {}
+        for index, part in self.store.pieces([f"{name}-{first:06}" for first in starts], piece):
+            parts[index] = part
+            self.advance(len(parts) / len(starts))
+        return {key: torch.from_numpy(np.concatenate([parts[i][key] for i in range(len(starts))])) for key in parts[0]}

@@ -1,0 +1,64 @@
+"""What importance weights tell of themselves: whether to trust their mean, and how far its logarithm is off."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FEWEST = 25  # samples from which a tail, a fifth of them, can be fitted
+TRUSTED = 0.7  # of k̂: beyond it the error of the mean falls too slowly with K to be told from the sample
+
+
+def pareto_k(log_w: Tensor) -> Tensor:
+    """k̂ of each image: the shape of a generalised Pareto distribution fitted to the largest weights.
+
+    The weights have about 1/k̂ finite moments: below 0.5 their variance is finite, beyond 0.7 the estimate is not to be
+    trusted, whatever its standard error says. Vehtari, Simpson, Gelman, Yao & Gabry 2024
+    (https://arxiv.org/abs/1507.02646), fitted after Zhang & Stephens 2009 (https://doi.org/10.1198/tech.2009.08017)
+    to the min(K/5, 3√K) largest weights, with the former's weak prior.
+
+    Args:
+        log_w: nats, (K, b).
+
+    Returns:
+        (b,); 0 where the tail is constant to rounding, NaN where K is below 25.
+    """
+    samples = len(log_w)
+    if samples < FEWEST:
+        return torch.full_like(log_w[0], math.nan)
+    tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+    top = torch.topk(log_w, tail + 1, dim=0).values.flip(0)  # ascending
+    weights = (top - top[-1]).exp()
+    excess = weights[1:] - weights[:1]  # (tail, b)
+    constant = excess[-1] < 1e-9
+    excess = torch.where(constant, torch.linspace(0.1, 1, tail).to(excess)[:, None], excess)
+    candidates = 30 + math.isqrt(tail)
+    index = torch.arange(1, candidates + 1).to(excess) - 0.5
+    quartile = excess[int(tail / 4 + 0.5) - 1].clamp(min=1e-12)
+    theta = (1 - (candidates / index).sqrt())[:, None] / (3 * quartile) + 1 / excess[-1]  # (candidates, b)
+    shape = torch.stack([torch.log1p(-t * excess).mean(0) for t in theta])
+    profile = tail * ((-theta / shape).log() - shape - 1)
+    best = (theta * profile.softmax(0)).sum(0)
+    fitted = torch.log1p(-best * excess).mean(0)
+    return torch.where(constant, 0.0, (tail * fitted + 10 * 0.5) / (tail + 10))
+
+
+def jackknife(log_w: Tensor) -> Tensor:
+    """log p(x) of each image with the bias of order 1/K taken out: K L_K − (K − 1) mean_i L_{K−1} without sample i.
+
+    Nowozin 2018, https://openreview.net/forum?id=HyZoi-WRb, at order one. No bound: it errs to both sides.
+
+    Args:
+        log_w: nats, (K, b).
+
+    Returns:
+        Nats, (b,); NaN where K = 1.
+    """
+    samples = len(log_w)
+    if samples == 1:
+        return torch.full_like(log_w[0], math.nan)
+    total = torch.logsumexp(log_w, 0)
+    share = (log_w - total).exp().clamp(max=1 - 1e-12)
+    return total - math.log(samples) + (samples - 1) * (math.log1p(-1 / samples) - torch.log1p(-share).mean(0))
