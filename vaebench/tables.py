@@ -32,6 +32,8 @@ def metrics_table(record: RunRecord) -> None:
     console = _console()
     console.print(table)
     console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False)
+    for warning in record.warnings:
+        console.print(f"warning: {warning}", highlight=False, style="yellow")
 
 
 def classes_table(classes: Mapping[str, type[Any]]) -> None:

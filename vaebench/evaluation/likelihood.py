@@ -18,7 +18,7 @@ from vaebench.core import Draw, Family, LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import check_count, check_images, noise_keys, place, quiet, start_noise
 from vaebench.evaluation.scoring import Precision, Score, scorer
-from vaebench.evaluation.weights import jackknife, pareto_k
+from vaebench.evaluation.weights import jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
 
 BLOCK = 1000  # samples drawn from one state of an image's noise; part of the definition of a seed
@@ -118,6 +118,7 @@ def estimate(
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
     found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
+    tails = torch.empty(min(tail_length(k) + 1, k), len(x), dtype=torch.float64)
     for first in range(0, len(x), images):
         group = x[first : first + images]
         keys = noise_keys(group, seed)
@@ -127,9 +128,10 @@ def estimate(
             draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
         else:
             draws = _draws(model, group, keys, _blocks(k), score, rows)
-        folded = _fold(_counted(draws, first, len(x), k, progress), k, start + first)
-        for column, part in zip(found, folded, strict=True):
-            column[first : first + images] = part
+        folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
+        for name, part in folded.items():
+            getattr(found, name)[first : first + images] = part
+    found.pareto_k.copy_(pareto_k(tails, k))
     return found
 
 
@@ -225,8 +227,8 @@ def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progre
             progress(first / n + done / (n * k))
 
 
-def _fold(draws: Iterator[Draw], k: int, first: int) -> Estimates:
-    """What the draws of one group tell, in float64; of each sample only its log weight is kept."""
+def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]:
+    """What the draws of one group tell, in float64, and their largest weights; of a sample only its weight is kept."""
     log_w, distortion, rate = [], torch.zeros(()), torch.zeros(())
     for draw in draws:
         log_q, log_p, log_x = (part.double() for part in draw[1:])
@@ -235,10 +237,11 @@ def _fold(draws: Iterator[Draw], k: int, first: int) -> Estimates:
         distortion = distortion.to(log_x) - log_x.sum(0)
         rate = rate.to(log_x) + (log_q - log_p).sum(0)
     weights = torch.cat(log_w)
+    k = len(weights)
     log_sum = torch.logsumexp(weights, 0)
     ess = (2 * log_sum - torch.logsumexp(2 * weights, 0)).exp()
-    bound = log_sum - math.log(k)
-    return Estimates(bound, ess, pareto_k(weights), jackknife(weights), distortion / k, rate / k)
+    found = {"log_likelihood": log_sum - math.log(k), "ess": ess, "jackknife": jackknife(weights)}
+    return found | {"distortion": distortion / k, "rate": rate / k}, largest(weights)
 
 
 def _check_weights(log_w: Tensor, first: int) -> None:

@@ -73,7 +73,7 @@ def measurement(name: str) -> ModuleType:
         UserError: there is none of that name.
     """
     if name not in measurements():
-        raise unknown("measurement", name, measurements(), "`vaebench evaluate --help` names them.")
+        raise unknown("measurement", name, measurements(), f"There are {', '.join(measurements())}.")
     return importlib.import_module(f"vaebench.evaluation.measurements.{name}")
 
 

@@ -11,25 +11,34 @@ FEWEST = 25  # samples from which a tail, a fifth of them, can be fitted
 TRUSTED = 0.7  # of k̂: beyond it the error of the mean falls too slowly with K to be told from the sample
 
 
-def pareto_k(log_w: Tensor) -> Tensor:
+def tail_length(samples: int) -> int:
+    """How many of the largest of K weights make the tail: min(K/5, 3√K)."""
+    return math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+
+
+def largest(log_w: Tensor) -> Tensor:
+    """The tail of the log weights (K, b) and the one below it, ascending: (`tail_length`(K) + 1, b)."""
+    return torch.topk(log_w, min(tail_length(len(log_w)) + 1, len(log_w)), dim=0).values.flip(0)
+
+
+def pareto_k(top: Tensor, samples: int) -> Tensor:
     """k̂ of each image: the shape of a generalised Pareto distribution fitted to the largest weights.
 
     The weights have about 1/k̂ finite moments: below 0.5 their variance is finite, beyond 0.7 the estimate is not to be
     trusted, whatever its standard error says. Vehtari, Simpson, Gelman, Yao & Gabry 2024
     (https://arxiv.org/abs/1507.02646), fitted after Zhang & Stephens 2009 (https://doi.org/10.1198/tech.2009.08017)
-    to the min(K/5, 3√K) largest weights, with the former's weak prior.
+    to the `tail_length`(K) largest weights, with the former's weak prior.
 
     Args:
-        log_w: nats, (K, b).
+        top: the `largest` log weights of each image, nats, (tail + 1, b).
+        samples: K.
 
     Returns:
         (b,); 0 where the tail is constant to rounding, NaN where K is below 25.
     """
-    samples = len(log_w)
     if samples < FEWEST:
-        return torch.full_like(log_w[0], math.nan)
-    tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
-    top = torch.topk(log_w, tail + 1, dim=0).values.flip(0)  # ascending
+        return torch.full_like(top[0], math.nan)
+    tail = len(top) - 1
     weights = (top - top[-1]).exp()
     excess = weights[1:] - weights[:1]  # (tail, b)
     constant = excess[-1] < 1e-9
