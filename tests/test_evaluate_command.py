@@ -48,7 +48,7 @@ def test_several_processes_give_the_record_of_one(checkpoint: Path, tmp_path: Pa
 
 def test_an_evaluation_that_is_killed_goes_on_and_leaves_no_trace(checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaebench", "evaluate", checkpoint, "--k", 20_000, "--device", "cpu"]
-    argv = [str(part) for part in [*command, "--limit", 110, "--results", tmp_path / "results"]]
+    argv = [str(part) for part in [*command, "--limit", 60, "--results", tmp_path / "results"]]
     running = subprocess.Popen(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
     pieces = f"digits/.*{WORK}/*/likelihood-shard-*.npz"
     while not (done := list((tmp_path / "results").glob(pieces))):

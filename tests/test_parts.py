@@ -17,7 +17,7 @@ from vaebench.errors import UserError, unknown
 from vaebench.likelihoods import Bernoulli as BernoulliLikelihood
 from vaebench.likelihoods import DiscretisedLogistic as LogisticLikelihood
 from vaebench.likelihoods import Gaussian
-from vaebench.networks import MLP, Conv, Linear, ResNet
+from vaebench.networks import MLP, Conv, Linear, ResNet, tanh
 from vaebench.objectives import elbo, importance_weighted
 from vaebench.schedules import Constant
 from vaebench.schedules import Linear as Warmup
@@ -89,6 +89,22 @@ def test_normal_samples_under_vmap_as_torchs_does_not() -> None:
     assert not torch.allclose(samples[0], samples[1] - 1)
     with pytest.raises(RuntimeError):
         vmap(lambda m: torch.distributions.Normal(m, torch.ones(())).rsample(), randomness="different")(loc)
+
+
+def test_the_normal_density_and_its_gradient_are_torch_s() -> None:
+    loc, scale, x = (torch.randn(5, 3, dtype=DOUBLE).requires_grad_() for _ in range(3))
+    found, expected = (kind(loc, scale.exp()).log_prob(x) for kind in (Normal, torch.distributions.Normal))
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(*(torch.autograd.grad(d.sum(), (loc, scale, x)) for d in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_fast_tanh_is_tanh() -> None:
+    x = torch.linspace(-20, 20, 4001)
+    assert float((tanh(x) - torch.tanh(x)).abs().max()) < 2e-7
+    torch.testing.assert_close(tanh(x.double()), torch.tanh(x.double()), rtol=0, atol=4e-16)
+    assert float((tanh(x.bfloat16()) - torch.tanh(x.bfloat16())).abs().max()) <= 2**-8
+    torch.autograd.gradcheck(tanh, torch.linspace(-3, 3, 11, dtype=DOUBLE, requires_grad=True))
 
 
 def test_divergence_in_closed_form_equals_its_estimate() -> None:

@@ -5,6 +5,8 @@ All of them are unvalidated: models are checked where they meet the data (`core`
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +43,11 @@ class Normal(TorchNormal):
     def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """−((x − μ)/σ)²/2 − log σ√(2π), in half as many passes over the values as torch's own."""
+        standard = (value - self.loc) / self.scale
+        return torch.addcmul(-self.scale.log() - 0.5 * math.log(2 * math.pi), standard, standard, value=-0.5)
 
 
 def DiagonalNormal(loc: Tensor, scale: Tensor, event: int = 1) -> Independent:  # noqa: N802 - reads as a distribution

@@ -21,8 +21,8 @@ from vaebench.evaluation.scoring import Precision, Score, scorer
 from vaebench.evaluation.weights import jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
 
-BLOCK = 1000  # samples drawn from one state of an image's noise; part of the definition of a seed
-VALUES = {"cpu": 2**20, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
+BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
+VALUES = {"cpu": 2**22, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
 
