@@ -6,7 +6,7 @@ Codes of a batch are (b, n): one sample, or mean, of q(z|x) for each of b images
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -169,27 +169,9 @@ def directions(count: int, like: Tensor) -> Tensor:
     return raw / raw.norm(dim=-1, keepdim=True)
 
 
-# One code or the decoder ----------------------------------------------------------------------------------------------
+# One code -------------------------------------------------------------------------------------------------------------
 
 
 def moments(mean: Tensor, scale: Tensor) -> Tensor:
     """Σ_j μ_j² + (σ_j − 1)²: (b, n), (b, n) -> (b,); zero only for N(0, I), as the KL is, but no divergence."""
     return (mean.square() + (scale - 1).square()).sum(-1)
-
-
-def jacobian_norm(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """An unbiased estimate of the squared Frobenius norm of a decoder's Jacobian, ‖∂x/∂z‖²_F, at each code.
-
-    E_u |Jᵀu|² = ‖J‖²_F for independent signs u, one a pixel: one backward pass, whatever the number of latents
-    (Hutchinson's estimator of the trace of J Jᵀ).
-
-    Args:
-        decode: codes (1, b, n) -> images (1, b, *data), each from its own code.
-        z: codes, (1, b, n).
-
-    Returns:
-        (1, b).
-    """
-    images, pull = torch.func.vjp(decode, z)[:2]
-    signs = torch.randn(images.shape, dtype=z.dtype, device=z.device).sign()
-    return pull(signs)[0].square().sum(-1)
