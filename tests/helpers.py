@@ -16,7 +16,8 @@ FAMILIES = sorted(families())
 BOUNDS = [name for name in FAMILIES if families()[name].NEUTRAL is not None]
 EXACT = [name for name in FAMILIES if families()[name].EXACT_GRADIENT]
 INEXACT = [name for name in FAMILIES if not families()[name].EXACT_GRADIENT]
-SPEC = DataSpec((1, 4, 4), "binary", torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4), size=1000)
+MEANS = torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4)
+SPEC, CONTINUOUS = (DataSpec((1, 4, 4), measure, MEANS, size=1000) for measure in ("binary", "continuous"))
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
 
 
@@ -27,10 +28,16 @@ class Source:
         self.spec = spec
 
 
-def small(name: str, spec: DataSpec = SPEC, seed: int = 0, **overrides: Any) -> Family:
+def images_of(name: str) -> DataSpec:
+    """Binary images where the family takes them, else continuous ones."""
+    return SPEC if "binary" in families()[name].KINDS else CONTINUOUS
+
+
+def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: Any) -> Family:
     """A tiny float64 model of a family with two latents, built as `vaebench.build` builds it."""
     import vaebench as vb
 
+    spec = spec or images_of(name)
     torch.manual_seed(seed)
     own = signature(families()[name]).parameters.get("posterior")  # a family of deterministic encoders names one
     kind = DiagonalGaussian if own is None else own.default

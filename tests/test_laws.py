@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers import BOUNDS, EXACT, FAMILIES, INEXACT, SPEC, bits, labels, neutral, noisy_step, small
+from helpers import BOUNDS, EXACT, FAMILIES, INEXACT, SPEC, bits, images_of, labels, neutral, noisy_step, small
 from torch.func import functional_call, stack_module_state, vmap
 
 import vaebench as vb
 from vaebench.core import Family, draw
+from vaebench.data.digits import Digits
 
 ROOT = Path(__file__).parent.parent
 every_family = pytest.mark.parametrize("name", FAMILIES)
@@ -159,5 +160,5 @@ def test_family_has_its_configuration(name: str) -> None:
     cls = vb.families()[name]
     config = yaml.safe_load((ROOT / "configs" / "family" / f"{name}.yaml").read_text())["model"]
     assert config["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    model = vb.build(name, "digits", **config["init_args"])
+    model = vb.build(name, Digits(images_of(name).measure), **config["init_args"])
     assert isinstance(model, cls)

@@ -27,8 +27,8 @@ from zuko.lazy import LazyDistribution as Conditional
 
 from vaebench.distributions import require_units
 from vaebench.errors import UserError
-from vaebench.likelihoods import Likelihood, natural
-from vaebench.measures import DataSpec, Shape
+from vaebench.likelihoods import Likelihood, is_surrogate, natural
+from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.priors import StandardNormal
 
@@ -132,10 +132,11 @@ class Family(LightningModule, ABC):
         EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
             DReG promise that only in the mean.
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
+        KINDS: kinds of measure whose images the objective takes.
 
     Raises:
-        UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, or the encoder is
-            deterministic where the objective needs the density of q(z|x).
+        UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
+            not take such images, or the encoder is deterministic where it needs the density of q(z|x).
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
@@ -143,6 +144,7 @@ class Family(LightningModule, ABC):
     NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
     EXACT_GRADIENT: ClassVar[bool] = True
     DENSITY: ClassVar[bool] = True
+    KINDS: ClassVar[frozenset[str]] = frozenset({BINARY, DISCRETE, CONTINUOUS})
 
     lr: Tensor
 
@@ -161,11 +163,12 @@ class Family(LightningModule, ABC):
         self.save_hyperparameters()
         self.hparams["data"] = data.config
         shape = (latent,)
+        require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, shape)
         self.prior = prior(shape)
         self._check_density()
         self.likelihood = (likelihood or natural(data))(shape, data)
-        self.data, self.surrogate = data, _surrogate(self.likelihood, data, surrogate)
+        self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip = clip
         self.steps = 0
@@ -294,16 +297,3 @@ class Family(LightningModule, ABC):
                 name, value = "val/log_x", model.likelihood(z).log_prob(x).mean()
         for key in (name, "val/selection"):
             self.log(key, value, batch_size=len(x), on_epoch=True, sync_dist=True)
-
-
-def _surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
-    support: frozenset[str] = getattr(likelihood, "support", frozenset())
-    if data.kind in support:
-        return False
-    if allowed:
-        return True
-    raise UserError(
-        f"{type(likelihood).__name__} is no likelihood for '{data.measure}' images (it supports "
-        f"{', '.join(sorted(support)) or 'none'}); choose {natural(data).__name__}, change data.measure, or set "
-        "model.surrogate to true to train it as a flagged surrogate"
-    )

@@ -1,4 +1,4 @@
-"""Penalties on a decoder's Jacobian J = ∂E[x|z]/∂z at each code: exact, or estimated from a few directions without bias.
+"""Penalties on a decoder's Jacobian J = ∂E[x|z]/∂z at each code: exact, or an unbiased estimate from a few directions.
 
 A decoder maps codes (*batch, n) to images (*batch, *data), each from its own code. Forward mode pushes one direction of
 all codes through it at once: J v costs one pass beside the decoder's own, whatever the number of pixels, and n of them

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from math import prod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution
 
-from vaebench import distributions
+from vaebench import distributions, pixels
 from vaebench.errors import UserError
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
+from vaebench.similarity import WINDOW, most_scales
 
 Scale = Literal["fixed", "learned", "decoder"]
 
@@ -146,6 +147,35 @@ class Gaussian(LocationScale):
         return distributions.DiagonalNormal(loc, scale, event=len(self.shape))
 
 
+class LogCosh(LocationScale):
+    """p(x|z) ∝ cosh((x − μ(z))/s)^−ν: the density of which a log-cosh loss is the logarithm; see `LocationScale`.
+
+    The loss (1/a) Σ_d log cosh(a (x_d − μ_d)) of Chen et al. 2019 (https://openreview.net/forum?id=rkglvsC9Ym) is
+    s = 1/a and ν = 1/a with a fixed scale, less a constant. It is a likelihood for continuous images, no surrogate.
+
+    Args:
+        latent: shape of a latent.
+        data: shape, measure and mean of the images.
+        exponent: ν > 0; 1 is the hyperbolic secant, large ones (with s² = ν σ²) are close to a Gaussian.
+        parts: net, scale, initial, floor, start_at_mean; see `LocationScale`.
+
+    Raises:
+        UserError: the exponent is not positive.
+    """
+
+    support = frozenset({CONTINUOUS})
+
+    def __init__(self, latent: Shape, data: DataSpec, exponent: float = 1.0, **parts: Any) -> None:
+        super().__init__(latent, data, **parts)
+        if not exponent > 0:
+            raise UserError(f"LogCosh has exponent {exponent}: expected a positive one; raise likelihood.exponent")
+        self.exponent = exponent
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        loc, scale = self.location_scale(c)
+        return pixels.HyperbolicSecant(loc, scale, self.exponent, event=len(self.shape))
+
+
 class DiscretisedLogistic(LocationScale):
     """p(x|z): a logistic density integrated over the bin of each level, for images of N levels; see `LocationScale`.
 
@@ -159,6 +189,72 @@ class DiscretisedLogistic(LocationScale):
         return distributions.DiscretisedLogistic(loc, scale, self.levels or 256, event=len(self.shape))
 
 
+class StructuralSimilarity(Likelihood):
+    """−w (1 − MS-SSIM(x, x̂(z))) in the place of log p(x|z): a surrogate for every measure, which config must accept.
+
+    Wang, Simoncelli & Bovik 2003 (https://doi.org/10.1109/ACSSC.2003.1292216), as a training loss Snell et al. 2017
+    (https://arxiv.org/abs/1511.06409). It is blind to a constant factor on flat parts of an image.
+
+    Args:
+        latent: shape of a latent.
+        data: shape, measure and mean of the images, (c, h, w).
+        net: builds the network from latents to the logits of x̂.
+        weight: w, nats an image; None takes the number of its values, so that one costs at most 1. The choice is ours.
+        scales: at most 5; None takes as many as the window of 11 pixels fits into: 2 at 28 × 28, 3 at 64 × 64.
+        start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
+
+    Raises:
+        UserError: the window does not fit into the image at that many scales.
+    """
+
+    support = frozenset()
+
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec,
+        net: Callable[[Shape, Shape], Network] = MLP,
+        weight: float | None = None,
+        scales: int | None = None,
+        start_at_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        height, width = data.shape[-2:]
+        most = most_scales(height, width)
+        if not 1 <= (scales or most) <= most:
+            raise UserError(
+                f"StructuralSimilarity has a window of {WINDOW} pixels, which fits into images of {height} × {width} "
+                f"at {most} scales, not at {scales or 'any'}; "
+                + ("lower likelihood.scales" if most else "take larger images or another likelihood")
+            )
+        self.scales = scales or most
+        self.weight = float(data.dimensions) if weight is None else weight
+        self.net = net(latent, data.shape)
+        if start_at_mean:
+            self.start(self.net, data.mean, lambda m: torch.logit(m, 1e-3))
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        return pixels.Similarity(torch.sigmoid(self.net(c)), self.weight, self.scales)
+
+
 def natural(data: DataSpec) -> type[Likelihood]:
     """The likelihood of a measure where none is named: Bernoulli, Gaussian or discretised logistic."""
     return {BINARY: Bernoulli, CONTINUOUS: Gaussian, DISCRETE: DiscretisedLogistic}[data.kind]
+
+
+def is_surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
+    """Whether a likelihood is not normalised for the data's measure.
+
+    Raises:
+        UserError: it is not, and that is not allowed.
+    """
+    support: frozenset[str] = getattr(likelihood, "support", frozenset())
+    if data.kind in support:
+        return False
+    if allowed:
+        return True
+    raise UserError(
+        f"{type(likelihood).__name__} is no likelihood for '{data.measure}' images (it supports "
+        f"{', '.join(sorted(support)) or 'none'}); choose {natural(data).__name__}, change data.measure, or set "
+        "model.surrogate to true to train it as a flagged surrogate"
+    )

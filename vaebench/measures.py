@@ -76,3 +76,21 @@ class DataSpec:
 
     def __repr__(self) -> str:
         return f"DataSpec(shape={self.shape}, measure='{self.measure}')"
+
+
+def require_kind(who: str, data: DataSpec, kinds: frozenset[str]) -> None:
+    """Refuses images of a measure that a family is not made for.
+
+    Args:
+        who: the family, for the message.
+        data: the images.
+        kinds: the kinds of measure that it takes.
+
+    Raises:
+        UserError: the images have another.
+    """
+    if data.kind not in kinds:
+        raise UserError(
+            f"{who} takes {' or '.join(sorted(kinds))} images, and these are '{data.measure}'; change data.measure or "
+            "choose another family"
+        )

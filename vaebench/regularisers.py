@@ -175,3 +175,39 @@ def directions(count: int, like: Tensor) -> Tensor:
 def moments(mean: Tensor, scale: Tensor) -> Tensor:
     """Σ_j μ_j² + (σ_j − 1)²: (b, n), (b, n) -> (b,); zero only for N(0, I), as the KL is, but no divergence."""
     return (mean.square() + (scale - 1).square()).sum(-1)
+
+
+# Weights --------------------------------------------------------------------------------------------------------------
+
+
+class SpikeAndSlab(NamedTuple):
+    """What a spike-and-slab lasso says of weights (rows, n).
+
+    Attributes:
+        log_density: Σ log p(w), nats, 0-dim.
+        inclusion: p*, the probability that a weight comes from the slab, (rows, n).
+    """
+
+    log_density: Tensor
+    inclusion: Tensor
+
+
+def spike_and_slab(weights: Tensor, mixing: Tensor, slab: Tensor, spike: Tensor) -> SpikeAndSlab:
+    r"""The spike-and-slab lasso: each weight is from a wide Laplace density or from a narrow one.
+
+    .. math:: p(w) = \eta\,\frac{\lambda_1}{2} e^{-\lambda_1 |w|} + (1 - \eta)\,\frac{\lambda_0}{2} e^{-\lambda_0 |w|}
+
+    Its gradient is −(p* λ₁ + (1 − p*) λ₀) sign w, which is what an EM step that holds p* follows. Ročková & George 2018
+    (https://doi.org/10.1080/01621459.2016.1260469).
+
+    Args:
+        weights: w, (rows, n).
+        mixing: η of each column, in (0, 1), (n,).
+        slab: λ₁ > 0.
+        spike: λ₀ ≥ λ₁.
+    """
+    magnitude = weights.abs()
+    wide = mixing.log() + (slab / 2).log() - slab * magnitude
+    narrow = torch.log1p(-mixing) + (spike / 2).log() - spike * magnitude
+    log_density = torch.logaddexp(wide, narrow)
+    return SpikeAndSlab(log_density.sum(), (wide - log_density).exp())

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.evaluation.likelihood import codes
+from vaebench.similarity import WINDOW, compared
 
 BATCH = 250
-WINDOW, SIGMA = 11, 1.5  # pixels: SSIM's window across, and the standard deviation of its weights
 
 
 class Reconstruction(NamedTuple):
@@ -78,24 +78,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     if min(height, width) < WINDOW:
         raise NotImplementedError(f"SSIM's window is {WINDOW} pixels across, and the images are {height} × {width}")
-    down, across = _window(height).to(x.device), _window(width).to(x.device)
-
-    def local(t: Tensor) -> Tensor:
-        return down.T @ t @ across
 
     def similarity(x: Tensor, y: Tensor) -> Tensor:
-        mx, my = local(x), local(y)
-        vx, vy, vxy = local(x * x) - mx * mx, local(y * y) - my * my, local(x * y) - mx * my
-        c1, c2 = 0.01**2, 0.03**2
-        score = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-        return score.flatten(1).mean(1).cpu()
+        return compared(x.double(), y.double())[0].mean(-1).cpu()
 
-    pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
-    return torch.cat([similarity(a.double(), b.double()) for a, b in pairs])
-
-
-def _window(size: int) -> Tensor:
-    """The matrix (size, size − WINDOW + 1) whose columns are the Gaussian window at every place where it fits."""
-    offset = torch.arange(size)[:, None] - torch.arange(size - WINDOW + 1) - WINDOW // 2
-    weight = torch.exp(-0.5 * (offset.double() / SIGMA) ** 2) * (offset.abs() <= WINDOW // 2)
-    return weight / weight.sum(0)
+    return torch.cat([similarity(a, b) for a, b in zip(x.split(BATCH), y.split(BATCH), strict=True)])
