@@ -203,9 +203,11 @@ def test_the_estimates_loss_is_the_exact_one_in_the_mean(name: str) -> None:
     assert found != expected
 
 
-def test_one_direction_has_no_variance_and_is_refused() -> None:
-    with pytest.raises(UserError, match=r"estimates a variance over directions, and model\.samples is 1"):
-        small("orojar_vae", samples=1)
+@pytest.mark.parametrize(("name", "samples", "least"), [("orojar_vae", 1, 2), ("jl1_vae", 0, 1), ("jl2_vae", -1, 1)])
+def test_too_few_directions_are_refused(name: str, samples: int, least: int) -> None:
+    """One of them has no variance, for instance."""
+    with pytest.raises(UserError, match=rf"from {least} or more directions, and model\.samples is {samples}; raise it or"):
+        small(name, samples=samples)
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

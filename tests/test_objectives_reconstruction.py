@@ -211,6 +211,17 @@ def test_families_train_with_structural_similarity(name: str) -> None:
     assert float(noisy_step(model, x, seed=0)["model"].detach()) < before
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("LogCosh", CONTINUOUS), ("StructuralSimilarity", IMAGES)], ids=["log-cosh", "similarity"]
+)
+def test_the_decoded_image_starts_at_the_training_mean(kind: str, spec: DataSpec) -> None:
+    model = small("vae", spec, likelihood={"class_path": f"vaebench.likelihoods.{kind}"}, surrogate=True)
+    with torch.no_grad():
+        model.likelihood.net.layers[-1].weight.zero_()
+        mean = model.likelihood(torch.zeros(1, 2, dtype=DOUBLE)).mean[0]
+    assert torch.allclose(mean, spec.mean.double(), atol=1e-6)
+
+
 # The best variance ----------------------------------------------------------------------------------------------------
 
 

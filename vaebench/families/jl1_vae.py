@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence
-from vaebench.jacobians import l1
+from vaebench.jacobians import l1, require_samples
 from vaebench.objectives import elbo
 from vaebench.schedules import Constant, Schedule
 
@@ -33,6 +33,9 @@ class JL1VAE(Family):
         samples: columns of the Jacobian drawn for each image and step; None, as in the paper, is all of them.
         schedule: s(t) in [0, 1] as a function of the step.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
+
+    Raises:
+        UserError: fewer than 1 sample.
     """
 
     NEUTRAL = {"beta": 1.0, "gamma": 0.0}
@@ -50,7 +53,7 @@ class JL1VAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, **parts)
-        self.samples = samples
+        self.samples = require_samples("JL1VAE", samples, least=1)
         self.schedule = schedule or Constant()
         self.hyper(beta=beta, gamma=gamma)
 

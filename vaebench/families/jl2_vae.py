@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence
-from vaebench.jacobians import frobenius
+from vaebench.jacobians import frobenius, require_samples
 from vaebench.objectives import elbo
 from vaebench.schedules import Constant, Schedule
 
@@ -33,6 +33,9 @@ class JL2VAE(Family):
         samples: random directions an image and step that estimate the norm; None, as in the paper, is exact.
         schedule: s(t) in [0, 1] as a function of the step.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
+
+    Raises:
+        UserError: fewer than 1 sample.
     """
 
     NEUTRAL = {"beta": 1.0, "gamma": 0.0}
@@ -50,7 +53,7 @@ class JL2VAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, **parts)
-        self.samples = samples
+        self.samples = require_samples("JL2VAE", samples, least=1)
         self.schedule = schedule or Constant()
         self.hyper(beta=beta, gamma=gamma)
 

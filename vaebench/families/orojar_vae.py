@@ -8,8 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence
-from vaebench.errors import UserError
-from vaebench.jacobians import overlap
+from vaebench.jacobians import overlap, require_samples
 from vaebench.objectives import elbo
 
 
@@ -44,12 +43,7 @@ class OroJaRVAE(Family):
 
     def __init__(self, data: DataSpec, penalty: float = 0.1, samples: int | None = 2, **parts: Any) -> None:
         super().__init__(data, **parts)
-        if samples is not None and samples < 2:
-            raise UserError(
-                f"OroJaRVAE estimates a variance over directions, and model.samples is {samples}; expected 2 or more, "
-                "or null for the exact overlap"
-            )
-        self.samples = samples
+        self.samples = require_samples("OroJaRVAE", samples, least=2)
         self.hyper(penalty=penalty)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
