@@ -32,14 +32,20 @@ def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
     Raises:
         NotImplementedError: the likelihood has no mean in closed form.
     """
-    parts, code = [], "the posterior mean"
+    parts, which = [], ""
     for images in x.split(BATCH):
-        try:
-            z = model.posterior(images).mean[None]
-        except NotImplementedError:
-            z, code = codes(model, images, 1, seed), "one sample of the posterior"
-        parts.append(mean_image(model, z)[0])
-    return Reconstruction(torch.cat(parts), code)
+        z, which = code(model, images, seed)
+        parts.append(mean_image(model, z[None])[0])
+    return Reconstruction(torch.cat(parts), which)
+
+
+def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
+    """The code that stands for each image, (b, *latent), and which: the posterior's mean, or one sample of it where it
+    has none."""
+    try:
+        return model.posterior(x).mean, "the posterior mean"
+    except NotImplementedError:
+        return codes(model, x, 1, seed)[0], "one sample of the posterior"
 
 
 def mean_image(model: LatentModel, z: Tensor) -> Tensor:

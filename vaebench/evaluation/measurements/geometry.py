@@ -1,0 +1,139 @@
+"""The decoder's geometry at the codes of some of the test images, and along the lines between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebench.evaluation import geometry
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.reconstruction import code
+from vaebench.evaluation.subject import Subject
+
+ACTIVE = 0.01  # of Var_x(E_q[z]): Burda's threshold, as in `active_units`
+VALUES = 2**24  # of the Jacobians held at once
+
+AT = "J = ∂E[x|z]/∂z at {code}, {n} of the images"
+LIVE = "{live} of {units} units: those with Var_x(E_q[z]) > 0.01 that the decoder reads"
+LINE = "the straight line between {code} of two images, decoded at {points} points; {n} pairs"
+
+KINDS = {
+    "jacobian_norm": Kind("", None, f"Frobenius norm of {AT}; values of x in [0, 1], a unit of z"),
+    "jacobian_rank": Kind("directions", None, f"(Σσ²)²/Σσ⁴ of the singular values σ, out of {{units}}, of {AT}"),
+    "jacobian_condition": Kind(
+        "", None, f"log10 of the largest over the smallest singular value of the columns of {AT}; {LIVE}"
+    ),
+    "column_cosine": Kind(
+        "", False, f"mean |cos| between the columns (Rolinek et al. 2019), 0 if orthogonal, of {AT}; {LIVE}"
+    ),
+    "ima_contrast": Kind(
+        "nats", False, f"Σ log|J_j| − ½ log det JᵀJ (Gresele et al. 2021), 0 if orthogonal, of {AT}; {LIVE}"
+    ),
+    "column_sparsity": Kind(
+        "",
+        None,
+        f"(√D − |J_j|₁/|J_j|₂)/(√D − 1) (Hoyer 2004), 1 for one pixel alone, mean over columns of {AT}; {LIVE}",
+    ),
+    "path_stretch": Kind("", None, f"length over chord, at least 1, of {LINE}"),
+    "path_turning": Kind("rad", None, f"sum of the angles between successive pieces (Milnor 1950) of {LINE}"),
+}
+OF_LIVE = ("jacobian_condition", "column_cosine", "ima_contrast", "column_sparsity")
+OF_PATHS = ("path_stretch", "path_turning")
+
+
+def measure(subject: Subject, found: Findings, images: int = 100, pairs: int = 100, steps: int = 16) -> None:
+    """Norm and spectrum of the decoder's Jacobian, how far its units move apart, and how its interpolations curve.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: at whose codes the Jacobian is taken; it costs a decoding for every latent.
+        pairs: of images that are interpolated.
+        steps: pieces of an interpolation, at least 2 for an angle.
+    """
+    some = subject.some(images)
+    z, which = code(subject.model, subject.x[some[:1]], subject.seed)
+    units = z[0].numel()
+    try:
+        if not z.is_floating_point():
+            raise NotImplementedError(f"codes of type {z.dtype} have no neighbourhood")
+        decode = geometry.decoder(subject.model, z.shape[1:])
+        _add_jacobian(subject, found, decode, some, units, which)
+        _add_paths(subject, found, decode, pairs, steps, which)
+    except NotImplementedError as error:
+        for name in KINDS:
+            if name not in found.metrics:
+                found.missing(name, str(error), code=which, n=len(some), live="unknown", units=units, points=steps + 1)
+
+
+def _flat_codes(subject: Subject, indices: Tensor) -> Tensor:
+    return code(subject.model, subject.x[indices.to(subject.device)], subject.seed)[0].flatten(1)
+
+
+def _add_jacobian(
+    subject: Subject, found: Findings, decode: geometry.Decoder, some: Tensor, units: int, which: str
+) -> None:
+    def compute(first: int, last: int) -> dict[str, Tensor]:
+        jacobian = geometry.jacobian(decode, _flat_codes(subject, some[first:last]))
+        return {"metric": geometry.metric(jacobian), "sparsity": geometry.sparsity(jacobian)}
+
+    size = max(1, VALUES // (subject.spec.dimensions * units))
+    at = subject.sharded("geometry-jacobian", compute, n=len(some), size=size)
+    metric = at["metric"]
+    fill: dict[str, Any] = {"code": which, "n": len(some), "units": units}
+    columns = metric.diagonal(dim1=1, dim2=2).sqrt().mean(0)
+    found.units["jacobian_norm"] = columns.tolist()
+    spectrum = geometry.singular_values(metric)[:, : subject.spec.dimensions]
+    found.tables["jacobian_spectrum"] = {
+        "singular_values": spectrum.mean(0).tolist(),
+        "sd": spectrum.std(0, correction=0).tolist(),
+        "definition": f"singular values, largest first, mean and sd over the images, of {AT.format(**fill)}",
+    }
+    found.average("jacobian_norm", geometry.frobenius(metric), keep=False, **fill)
+    found.average("jacobian_rank", geometry.participation(metric), keep=False, **fill)
+    live, reason = _live(subject, columns)
+    fill["live"] = len(live)
+    if reason:
+        for name in OF_LIVE:
+            found.missing(name, reason, **fill)
+        return
+    of_live = metric[:, live][:, :, live]
+    values = geometry.singular_values(of_live)
+    found.average("jacobian_condition", (values[:, 0] / values[:, -1]).log10(), keep=False, **fill)
+    found.average("column_cosine", geometry.cosines(of_live), keep=False, **fill)
+    found.average("ima_contrast", geometry.contrast(of_live), keep=False, **fill)
+    found.average("column_sparsity", at["sparsity"][:, live].mean(1), keep=False, **fill)
+
+
+def _live(subject: Subject, columns: Tensor) -> tuple[Tensor, str | None]:
+    """Indices of the units that carry something, and why they cannot be compared, if so."""
+    none, mean = torch.arange(0), subject.latents.mean
+    if mean is None or len(mean) < 2:
+        return none, subject.latents.why.get("mean", "one image has no variance")
+    live = ((mean.var(0) > ACTIVE) & (columns > 0)).nonzero().flatten()
+    return live, None if len(live) > 1 else "fewer than two units are active and read by the decoder"
+
+
+def _add_paths(subject: Subject, found: Findings, decode: geometry.Decoder, pairs: int, steps: int, which: str) -> None:
+    ends = subject.some(2 * pairs)
+    count = len(ends) // 2
+    fill: dict[str, Any] = {"code": which, "points": steps + 1, "n": count}
+    if count == 0:
+        for name in OF_PATHS:
+            found.missing(name, "one image makes no pair", **fill)
+        return
+    starts, stops = ends[:count], ends[count : 2 * count]  # far apart in a split that is sorted by class
+
+    def compute(first: int, last: int) -> dict[str, Tensor]:
+        a, b = (_flat_codes(subject, side[first:last]) for side in (starts, stops))
+        return geometry.path(decode, a, b, steps)._asdict()
+
+    size = max(1, VALUES // (subject.spec.dimensions * (steps + 1)))
+    paths = geometry.Path(**subject.sharded("geometry-paths", compute, n=count, size=size))
+    for name, values in zip(OF_PATHS, (paths.length / paths.chord, paths.turning), strict=True):
+        if (paths.length == 0).any():
+            found.missing(name, "the decoder makes the same image of two codes, so that no line joins them", **fill)
+        else:
+            found.average(name, values, keep=False, **fill)
