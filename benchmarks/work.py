@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +57,15 @@ def pythae_vae(encoder: nn.Module, decoder: nn.Module) -> nn.Module:
 
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")
     return VAE(config, encoder=Encoder(), decoder=Decoder())
+
+
+def pythae_adapter(model: nn.Module) -> nn.Module:
+    """A pythae model in the adapter that docs/adapters.md shows, as it stands there."""
+    page = (Path(__file__).parent.parent / "docs" / "adapters.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Pythae" in block)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    return names["Pythae"](model)
 
 
 def interleaved(runs: dict[str, Callable[[], float]], rounds: int, base: str) -> dict[str, list[float]]:
