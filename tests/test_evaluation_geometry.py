@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import bits, small
+from helpers import FAMILIES, bits, small
 from oracles import Channels, Data, LinearGaussian, Parts, without
 from torch import Tensor
 from torch.distributions import OneHotCategorical
@@ -231,6 +231,21 @@ def test_one_image_makes_no_pair() -> None:
     assert found.metrics["path_stretch"].unavailable == "one image makes no pair"
     assert found.metrics["column_cosine"].unavailable == "one image has no variance"
     assert found.metrics["jacobian_norm"].value > 0
+
+
+def test_one_piece_has_no_angle() -> None:
+    found = _report(small("vae"), bits(4), "binary", steps=1)
+    assert found.metrics["path_stretch"].value == pytest.approx(1)
+    assert found.metrics["path_turning"].unavailable == "one piece alone has no angle"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_a_geometry(name: str) -> None:
+    model = small(name)
+    x = model.data.mean.expand(6, 1, 4, 4).bernoulli() if model.data.measure == "binary" else torch.rand(6, 1, 4, 4)
+    found = _report(model, x, model.data.measure)
+    for figure in FIGURES - set(measurement.OF_LIVE):
+        assert found.metrics[figure].value >= 0
 
 
 def test_a_decoder_that_reads_nothing_draws_no_line() -> None:

@@ -51,7 +51,7 @@ def measure(subject: Subject, found: Findings, images: int = 100, pairs: int = 1
         found: is filled.
         images: at whose codes the Jacobian is taken; it costs a decoding for every latent.
         pairs: of images that are interpolated.
-        steps: pieces of an interpolation, at least 2 for an angle.
+        steps: pieces of an interpolation; one alone has no angle.
     """
     some = subject.some(images)
     z, which = code(subject.model, subject.x[some[:1]], subject.seed)
@@ -132,8 +132,11 @@ def _add_paths(subject: Subject, found: Findings, decode: geometry.Decoder, pair
 
     size = max(1, VALUES // (subject.spec.dimensions * (steps + 1)))
     paths = geometry.Path(**subject.sharded("geometry-paths", compute, n=count, size=size))
+    still = bool((paths.length == 0).any())
     for name, values in zip(OF_PATHS, (paths.length / paths.chord, paths.turning), strict=True):
-        if (paths.length == 0).any():
+        if still:
             found.missing(name, "the decoder makes the same image of two codes, so that no line joins them", **fill)
+        elif name == "path_turning" and steps == 1:
+            found.missing(name, "one piece alone has no angle", **fill)
         else:
             found.average(name, values, keep=False, **fill)
