@@ -167,6 +167,18 @@ def test_models_of_one_bound_lie_on_a_falling_diagonal() -> None:
     assert down == pytest.approx(across, abs=1)
 
 
+def test_a_curve_from_far_above_does_not_squash_the_rest() -> None:
+    picture = charts.rate_distortion_plane(25, 72, [(0, 5000), (5, 120), (20, 60)])[TOP + 60 :]
+    ends = [np.nonzero(_where(picture, colour))[0] for colour in (BLUE, ORANGE)]
+    assert ends[1].max() - ends[0].max() > 30  # of 360 pixels, for 12 nats
+
+
+@pytest.mark.parametrize(("rate", "distortion"), [(0, 206.6), (25, -1200), (1e-6, 0), (900, 1e5)])
+def test_a_model_anywhere_is_in_its_picture(rate: float, distortion: float) -> None:
+    size = _where(charts.rate_distortion_plane(rate, distortion), BLUE).sum()
+    assert size > 50
+
+
 def test_principal_components_do_not_see_a_rotation() -> None:
     z, prior = torch.randn(60, 4).double() * torch.tensor([3, 2, 0.5, 0.2]), torch.randn(60, 4).double()
     turn = torch.linalg.qr(torch.randn(4, 4).double())[0]

@@ -56,17 +56,19 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
     """
     points = [(rate, distortion), *curve]
     rates, distortions = zip(*points, strict=True)
-    span = 1.3 * max(max(rates) - min(rates), max(distortions) - min(distortions), 0.8 * max(rates), 1.0)
-    x0 = max(0.0, (max(rates) + min(rates) - span) / 2)
-    y0 = (max(distortions) + min(distortions) - span) / 2
+    lowest, highest = min(distortions), max(distortions)
+    wide = 1.3 * max(max(rates) - min(rates), 0.8 * max(rates), 1.0)
+    high = max(wide, min(1.2 * (highest - lowest), 3 * wide))  # a curve may come from very far above
+    x0 = max(-0.03 * wide, (max(rates) + min(rates) - wide) / 2)
+    y0 = (highest + lowest - high) / 2 if high > highest - lowest else lowest - 0.1 * high
     chart = Chart(
-        (x0, x0 + span), (y0, y0 + span), "rate (nats)", "distortion (nats)",
+        (x0, x0 + wide), (y0, y0 + high), "rate (nats)", "distortion (nats)",
         f"rate {rate:,.1f}, distortion {distortion:,.1f}, ELBO {-rate - distortion:,.1f} nats", (360, 360),
     )  # fmt: skip
-    for total, label in ticks(x0 + y0, x0 + y0 + 2 * span, 8):
-        chart.line([(x0, total - x0), (x0 + span, total - x0 - span)], (205, 208, 220), 1)
-        end = min(x0 + 0.9 * span, total - y0 - 0.04 * span)  # where the line leaves on the right, or below
-        if end > x0 + 0.1 * span and total - end < y0 + 0.97 * span:
+    for total, label in ticks(x0 + y0, x0 + y0 + wide + high, 8):
+        chart.line([(x0, total - x0), (x0 + wide, total - x0 - wide)], (205, 208, 220), 1)
+        end = min(x0 + 0.9 * wide, total - y0 - 0.04 * high)  # where the line leaves on the right, or below
+        if end > x0 + 0.1 * wide and total - end < y0 + 0.97 * high:
             chart.note(end, total - end, f"ELBO {_negated(label)}", FAINT, "mm")
     if curve:
         chart.line(curve, ORANGE)
