@@ -94,10 +94,23 @@ def test_two_columns_by_their_angle_at_any_length(angle: float) -> None:
     assert float(geometry.contrast(metric)) == pytest.approx(-math.log(math.sin(angle)))
 
 
+def test_random_columns_are_nearly_orthogonal() -> None:
+    metric = geometry.metric(torch.randn(20, 784, 10, dtype=torch.float64))
+    assert float(geometry.cosines(metric).mean()) == pytest.approx(math.sqrt(2 / (math.pi * 784)), rel=0.05)
+
+
 def test_the_contrast_by_its_own_formula() -> None:
     columns = torch.randn(6, 12, 4, dtype=torch.float64)
     exact = columns.norm(dim=1).log().sum(-1) - 0.5 * torch.linalg.slogdet(columns.mT @ columns)[1]
     torch.testing.assert_close(geometry.contrast(geometry.metric(columns)), exact)
+
+
+def test_a_column_of_zeros_has_no_angle() -> None:
+    columns = torch.tensor([[[1.0, 0], [1, 0]], [[1, 0], [0, 1]]])
+    for figure in (geometry.cosines, geometry.contrast):
+        found = figure(geometry.metric(columns))
+        assert math.isnan(found[0])
+        assert found[1] == 0
 
 
 def test_sparsity_between_one_pixel_and_all_of_them() -> None:
@@ -206,6 +219,23 @@ def test_an_operation_without_a_forward_derivative_is_a_reason() -> None:
     found = _report(Parts(inner.posterior, inner.prior, likelihood), inner.images(6))
     assert "forward AD" in found.metrics["jacobian_norm"].unavailable
     assert found.tables == {}
+
+
+def test_a_jacobian_that_is_not_finite_names_its_image() -> None:
+    """Its eigenvalues raised an error of linear algebra."""
+    inner = LinearGaussian(orthogonal=True)
+    x = inner.images(9)
+    x[4] = 0
+
+    def posterior(x: Tensor) -> torch.distributions.Distribution:
+        q = inner.posterior(x)
+        return DiagonalNormal(q.mean * x.flatten(1).any(1, keepdim=True), q.stddev)
+
+    model = Parts(posterior, inner.prior, lambda z: inner.likelihood(z.abs().sqrt()))
+    found = _report(model, x)
+    for name in measurement.OF_JACOBIAN:
+        assert found.metrics[name].unavailable == "the Jacobian is not finite at the code of image 4"
+    assert found.metrics["path_turning"].value > 0
 
 
 def test_codes_without_a_neighbourhood_have_no_geometry() -> None:

@@ -75,7 +75,8 @@ def cosines(metric: Tensor) -> Tensor:
     """|cos| of the angle between the columns of J, the mean over pairs of units: (b, n, n) -> (b,), in [0, 1].
 
     Zero where the columns are orthogonal, as those of a VAE with a diagonal posterior tend to be (Rolinek, Zietlow &
-    Martius 2019, https://arxiv.org/abs/1812.06775). NaN for one unit alone, or where a column is zero.
+    Martius 2019, https://arxiv.org/abs/1812.06775). Columns of random directions have √(2/πD) already, which is the
+    yardstick of a small value. NaN for one unit alone, or where a column is zero.
     """
     cosine = _correlation(metric).abs()
     n = cosine.shape[-1]
@@ -87,8 +88,9 @@ def contrast(metric: Tensor) -> Tensor:
 
     .. math:: \sum_j \log |J_j| - \tfrac12 \log \det J^\top J
 
-    Gresele et al. 2021 (https://arxiv.org/abs/2106.05200), definition 4.2, for a decoder into a larger space: zero only
-    where the columns are orthogonal, infinite where they are not independent, the same for any scales of the units.
+    Gresele et al. 2021 (https://arxiv.org/abs/2106.05200), extended to a larger space as by Ghosh et al. 2023
+    (https://arxiv.org/abs/2312.13438): zero only where the columns are orthogonal, infinite where they are not
+    independent, the same for any scales of the units. NaN where a column is zero.
     """
     return -0.5 * _eigenvalues(_correlation(metric)).log().sum(-1)
 
@@ -109,9 +111,11 @@ def _trace(matrix: Tensor) -> Tensor:
 
 
 def _eigenvalues(matrix: Tensor) -> Tensor:
-    values = torch.linalg.eigvalsh(matrix).flip(-1)
+    """Largest first, 0 where they are rounding, NaN where the matrix is not finite, which eigvalsh refuses."""
+    values = torch.linalg.eigvalsh(matrix.nan_to_num(0.0, 0.0, 0.0)).flip(-1)
     rounding = values.shape[-1] * torch.finfo(values.dtype).eps * values[..., :1]
-    return torch.where(values > rounding, values, 0.0)
+    finite = torch.isfinite(matrix).all(-1).all(-1)[..., None]
+    return torch.where(finite, torch.where(values > rounding, values, 0.0), torch.nan)
 
 
 def _correlation(metric: Tensor) -> Tensor:

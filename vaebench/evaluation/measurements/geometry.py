@@ -40,6 +40,7 @@ KINDS = {
     "path_turning": Kind("rad", None, f"sum of the angles between successive pieces (Milnor 1950) of {LINE}"),
 }
 OF_LIVE = ("jacobian_condition", "column_cosine", "ima_contrast", "column_sparsity")
+OF_JACOBIAN = ("jacobian_norm", "jacobian_rank", *OF_LIVE)
 OF_PATHS = ("path_stretch", "path_turning")
 
 
@@ -82,7 +83,13 @@ def _add_jacobian(
     size = max(1, VALUES // (subject.spec.dimensions * units))
     at = subject.sharded("geometry-jacobian", compute, n=len(some), size=size)
     metric = at["metric"]
-    fill: dict[str, Any] = {"code": which, "n": len(some), "units": units}
+    fill: dict[str, Any] = {"code": which, "n": len(some), "units": units, "live": "unknown"}
+    strange = ~torch.isfinite(metric).flatten(1).all(1)
+    if strange.any():
+        first_strange = int(some[strange.nonzero()[0]])
+        for name in OF_JACOBIAN:
+            found.missing(name, f"the Jacobian is not finite at the code of image {first_strange}", **fill)
+        return
     columns = metric.diagonal(dim1=1, dim2=2).sqrt().mean(0)
     found.units["jacobian_norm"] = columns.tolist()
     spectrum = geometry.singular_values(metric)[:, : subject.spec.dimensions]
@@ -94,11 +101,11 @@ def _add_jacobian(
     found.average("jacobian_norm", geometry.frobenius(metric), keep=False, **fill)
     found.average("jacobian_rank", geometry.participation(metric), keep=False, **fill)
     live, reason = _live(subject, columns)
-    fill["live"] = len(live)
     if reason:
         for name in OF_LIVE:
             found.missing(name, reason, **fill)
         return
+    fill["live"] = len(live)
     of_live = metric[:, live][:, :, live]
     values = geometry.singular_values(of_live)
     found.average("jacobian_condition", (values[:, 0] / values[:, -1]).log10(), keep=False, **fill)
