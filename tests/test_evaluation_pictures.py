@@ -262,6 +262,21 @@ def test_without_rates_of_units_codes_are_shown_by_their_components() -> None:
     assert "interpolations" in _report(opaque, model.images(8)).pictures
 
 
+def test_what_is_not_finite_is_not_drawn() -> None:
+    two = Channels([1, 1], [1, 1])
+
+    def posterior(x: Tensor) -> torch.distributions.Distribution:
+        mean = two.posterior(x).mean / (x.flatten(1).sum(1, keepdim=True) > 0)
+        return DiagonalNormal(mean, torch.ones_like(mean))
+
+    found = _report(Parts(posterior, two.prior, two.likelihood), torch.zeros(2, 1, 1, 2), "binary")
+    assert found.tables["pictures_left_out"] == {
+        "unit_kl": "rates of units are not all finite",
+        "rate_distortion": "rate and distortion are not all finite",
+        "aggregate_posterior": "codes are not all finite",
+    }
+
+
 def test_one_unit_and_one_image_leave_little_to_draw() -> None:
     model = OneLatent()
     found = _report(model, model.images(8), "binary")

@@ -23,7 +23,11 @@ def unit_bars(kl: Tensor, threshold: float = 0.01) -> Picture:
     Args:
         kl: mean over the images, nats, (units,); no number is negative.
         threshold: nats, drawn as a line.
+
+    Raises:
+        NotImplementedError: a rate is not finite.
     """
+    _require_finite("rates of units", kl)
     order = kl.argsort(descending=True, stable=True).tolist()
     values, n = [float(kl[j]) for j in order], len(kl)
     above = sum(value > threshold for value in values)
@@ -53,8 +57,12 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
         rate: KL(q(z|x)‖p(z)), nats.
         distortion: −E log p(x|z), nats.
         curve: more pairs of the two, in the order in which they are joined.
+
+    Raises:
+        NotImplementedError: one of them is not finite.
     """
     points = [(rate, distortion), *curve]
+    _require_finite("rate and distortion", torch.tensor(points))
     rates, distortions = zip(*points, strict=True)
     lowest, highest = min(distortions), max(distortions)
     wide = 1.3 * max(max(rates) - min(rates), 0.8 * max(rates), 1.0)
@@ -78,6 +86,11 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
     return chart.picture()
 
 
+def _require_finite(what: str, values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise NotImplementedError(f"{what} are not all finite")
+
+
 def _negated(number: str) -> str:
     return number[1:] if number.startswith("-") else f"-{number}" if number.strip("0.,") else number
 
@@ -92,10 +105,11 @@ def aggregate_plane(z: Tensor, prior: Tensor, kl: Tensor | None = None, y: Tenso
         y: integer labels, (n,), shown as colours.
 
     Raises:
-        NotImplementedError: there is one unit only.
+        NotImplementedError: there is one unit only, or a code is not finite.
     """
     if z.shape[1] < 2:
         raise NotImplementedError("one latent unit spans no plane")
+    _require_finite("codes", torch.cat([z, prior]))
     z, prior = z.double().cpu(), prior.double().cpu()
     if kl is None:
         centre = z.mean(0)
