@@ -1,0 +1,200 @@
+"""Draws the figures of `objectives.md` from its own Python blocks, and that of posterior collapse from its records.
+
+    python docs/figures.py              # all of them into docs/figures/
+    python docs/figures.py collapse     # only some; the page's blocks run where one of its figures is asked for
+
+Needs the extra `dev`. The same code on the same machine gives the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaebench.files import write_atomically
+from vaebench.records import RunRecord, read_records
+
+HERE = Path(__file__).parent
+PAGE, FIGURES, RECORDS = HERE / "objectives.md", HERE / "figures", HERE.parent / "results" / "collapse"
+BLUE, RED, GREY, GREEN = "#1f77b4", "#d62728", "#888888", "#2ca02c"
+STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "vaebench", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False,
+}  # fmt: skip
+
+Page = Mapping[str, Any]
+
+
+def run_page() -> dict[str, Any]:
+    """Executes the page's Python blocks in order and returns the variables that they leave."""
+    variables: dict[str, Any] = {}
+    for index, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)):
+        exec(compile(block, f"{PAGE.name}, block {index + 1}", "exec"), variables)
+    return variables
+
+
+def signs(page: Page) -> Figure:
+    """Section 1: the bound and the loss against the encoder's error."""
+    figure, (left, right) = _panels(2)
+    shift, bound, evidence = page["shift"].numpy(), page["bound"].numpy(), float(page["evidence"])
+    for axes, sign, name, exact in ((left, 1, "ELBO", "log p(x)"), (right, -1, "loss = rate + distortion", "nll")):
+        axes.axhline(sign * evidence, color=GREY, linestyle="--", label=exact)
+        axes.plot(shift, sign * bound, color=BLUE if sign > 0 else RED, label=name)
+        axes.set(xlabel="encoder's mean − exact posterior's", ylabel="nats")
+        axes.legend()
+    left.set_title("maximised")
+    right.set_title("minimised")
+    return figure
+
+
+def beta(page: Page) -> Figure:
+    """Section 2: rate and squared error for each β, trained in both ways."""
+    figure, (axes,) = _panels(1)
+    looks: list[dict[str, Any]] = [{"marker": "o", "markersize": 10, "color": GREY}, {"marker": "x", "color": RED}]
+    for look, (name, points) in zip(looks, page["curve"].items(), strict=True):
+        axes.plot(*zip(*points, strict=True), linestyle="", label=name, **look)
+    for value, (rate, squares) in zip(page["betas"], page["curve"]["VAE, σ² = β"], strict=True):
+        axes.annotate(f"β = {value:g}", (rate, squares), (8, 6), textcoords="offset points")
+    axes.margins(0.12)
+    axes.set(xlabel="rate (nats an image)", ylabel="squared error of an image")
+    axes.legend()
+    return figure
+
+
+def penalty(page: Page) -> Figure:
+    """Section 3: the two penalties, and what an objective claims against what it should bound."""
+    figure, (left, middle, right) = _panels(3)
+    sigma = np.logspace(-3, 0.4, 200)
+    left.plot(sigma, -np.log(sigma) + (sigma**2 - 1) / 2, color=BLUE, label="KL, μ = 0")
+    left.plot(sigma, (sigma - 1) ** 2, color=RED, label="moments, μ = 0")
+    left.set(xscale="log", xlabel="σ of the code", ylabel="nats; penalty")
+    middle.plot(page["sharpness"], page["truth"], color=BLUE, label="log p(x) = ELBO")
+    middle.plot(page["sharpness"], page["claimed"], color=RED, label="moments' objective")
+    middle.set(xscale="log", xlabel="noise of the decoder", ylabel="nats", title="exact, one pixel")
+    names = ("objective", "true ELBO", "log p(x)")
+    for offset, colour, (name, values) in zip((-0.2, 0.2), (BLUE, RED), page["judged"].items(), strict=True):
+        bars = right.bar(np.arange(3) + offset, values, 0.38, color=colour, label=name)
+        right.bar_label(bars, fmt="%.0f", padding=2)
+    right.set(xticks=range(3), xticklabels=names, ylabel="nats an image", title="trained on digits")
+    right.margins(y=0.12)
+    for axes in (left, middle, right):
+        axes.legend()
+    return figure
+
+
+def pixels(page: Page) -> Figure:
+    """Section 4: the rate and the verdict under each reduction."""
+    figure, (axes,) = _panels(1)
+    names = [f"{name}\n(β = {value:g})" for name, value in zip(page["reductions"], (1, 8, 64), strict=True)]
+    rates, verdicts = zip(*page["reductions"].values(), strict=True)
+    bars = axes.bar(names, rates, 0.6, color=[GREEN if verdict != "full" else RED for verdict in verdicts])
+    axes.bar_label(bars, [f"{rate:.2f} nats\ncollapse: {v}" for rate, v in zip(rates, verdicts, strict=True)])
+    axes.margins(y=0.2)
+    axes.set(xlabel="over pixels, over units", ylabel="rate (nats an image)")
+    return figure
+
+
+def bits(page: Page) -> Figure:
+    """Section 5: bits per dimension, with the nats beside them."""
+    figure, (axes,) = _panels(1)
+    values = list(page["bits"].values())
+    bars = axes.barh(list(page["bits"]), values, color=BLUE)
+    axes.bar_label(bars, [f" {v:.2f} bits/dim = {v * 64 * np.log(2):.0f} nats an image" for v in values])
+    axes.set(xlabel="bits per dimension (64 pixels of 17 levels); lower is better", xlim=(0, 8))
+    axes.invert_yaxis()
+    return figure
+
+
+def surgery(page: Page) -> Figure:
+    """Section 6: the three parts of the rate for each β."""
+    figure, (axes,) = _panels(1)
+    names = ("index-code information", "total correlation", "dimension-wise KL")
+    labels, below = [f"β = {value:g}" for value in page["surgery"]], np.zeros(len(page["surgery"]))
+    for name, colour, values in zip(names, (BLUE, RED, GREY), zip(*page["surgery"].values(), strict=True), strict=True):
+        axes.bar(labels, values, 0.6, below, color=colour, label=name)
+        below = below + np.array(values)
+    limit = np.log(len(page["pixels"]))
+    axes.axhline(limit, color=BLUE, linestyle="--")
+    axes.annotate("log N: most that information can be", (3.4, limit), (0, 3), textcoords="offset points", ha="right")
+    axes.set(ylabel="rate (nats an image)")
+    axes.legend()
+    return figure
+
+
+def collapse(records: Sequence[RunRecord]) -> Figure:
+    """Verdict, rate and bound of every run: one row a variant in the order of the mean bound, one mark a seed."""
+    variants: dict[str, list[RunRecord]] = {}
+    for record in records:
+        variants.setdefault(record.variant, []).append(record)
+    rows = sorted(variants.items(), key=lambda item: np.mean([_known(r, "elbo") for r in item[1]]))
+    figure, panels = _panels(3, height=0.6 + 0.35 * len(rows), sharey=True)
+    for row, (_, runs) in enumerate(rows):
+        for axes, metric in zip(panels, ("units", "rate", "elbo"), strict=True):
+            for place, run in enumerate(sorted(runs, key=lambda run: run.seed)):
+                dead = len(run.collapse["units"])
+                value = dead if metric == "units" else _known(run, metric)
+                colour = RED if run.collapse["verdict"] == "full" else GREEN if dead == 0 else BLUE
+                height = row + 0.25 * (place - (len(runs) - 1) / 2)
+                axes.plot(value, height, "o", color=colour, markersize=5)
+    units = max(len(run.units["decoder_drop"]) for run in records)
+    panels[0].set(xlabel=f"collapsed units of {units}", yticks=range(len(rows)), yticklabels=[name for name, _ in rows])
+    panels[1].set(xlabel="rate (nats an image)")
+    panels[2].set(xlabel="ELBO (nats an image)")
+    for axes in panels:
+        axes.grid(axis="x", color="#dddddd")
+    for verdict, colour in (("full", RED), ("partial", BLUE), ("none", GREEN)):
+        panels[2].plot([], [], "o", color=colour, label=verdict)
+    figure.legend(title="collapse", loc="outside right upper")
+    return figure
+
+
+def _known(record: RunRecord, metric: str) -> float:
+    value = record.value(metric)
+    if value is None:
+        raise ValueError(f"{record.variant}, seed {record.seed} has no {metric}: {record.reason(metric)}")
+    return value
+
+
+def _panels(count: int, height: float = 2.8, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(max(5.0, 3.0 * count), height))
+    return figure, list(np.atleast_1d(figure.subplots(1, count, sharey=sharey)))
+
+
+PAGES: dict[str, Callable[[Page], Figure]] = {
+    function.__name__: function for function in (signs, beta, penalty, pixels, bits, surgery)
+}
+
+
+def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:
+    """A figure as SVG with text as text, the same bytes every time."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        draw(content).savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*PAGES, "collapse"]
+    parser.add_argument("figures", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
+    wanted = parser.parse_args().figures or names
+    if unknown := sorted(set(wanted) - set(names)):
+        parser.error(f"no figure is called {', '.join(unknown)}: expected some of {', '.join(names)}")
+    page = run_page() if set(wanted) & set(PAGES) else {}
+    for name in wanted:
+        drawn = svg(collapse, read_records(RECORDS)) if name == "collapse" else svg(PAGES[name], page)
+        write_atomically(FIGURES / f"{name}.svg", drawn)
+        print(FIGURES / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main()
