@@ -68,13 +68,12 @@ def pythae_adapter(model: nn.Module) -> nn.Module:
     return names["Pythae"](model)
 
 
-def interleaved(runs: dict[str, Callable[[], float]], rounds: int, base: str) -> dict[str, list[float]]:
-    """Runs every contestant once a round, in turn, and prints medians with their ratio to `base`.
+def in_turn(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Runs every contestant once a round, in turn, and returns what each said in each round.
 
     Args:
         runs: name -> a function that does the work once and returns images a second.
         rounds: how often; one more is run before, and not counted.
-        base: the contestant that ratios are taken to.
     """
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
@@ -82,9 +81,18 @@ def interleaved(runs: dict[str, Callable[[], float]], rounds: int, base: str) ->
             speed = run()
             if turn:
                 speeds[name].append(speed)
+    return speeds
+
+
+def interleaved(runs: dict[str, Callable[[], float]], rounds: int, base: str) -> None:
+    """Runs every contestant `in_turn` and prints medians with their ratio to the contestant `base`."""
+    speeds = in_turn(runs, rounds)
     print(f"| {'contestant':44s} | images/s | × {base} | spread |\n| --- | ---: | ---: | ---: |")
     for name, values in speeds.items():
         ratio = statistics.median(v / b for v, b in zip(values, speeds[base], strict=True))
-        spread = (max(values) - min(values)) / statistics.median(values)
-        print(f"| {name:44s} | {statistics.median(values):8.0f} | {ratio:.2f} | ± {50 * spread:.0f} % |", flush=True)
-    return speeds
+        print(f"| {name:44s} | {statistics.median(values):8.0f} | {ratio:.2f} | ± {spread(values):.0f} % |", flush=True)
+
+
+def spread(values: list[float]) -> float:
+    """Half the range of what was measured, in percent of its median."""
+    return 50 * (max(values) - min(values)) / statistics.median(values)
