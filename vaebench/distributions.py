@@ -26,6 +26,7 @@ __all__ = [
     "divergence_units",
     "require_units",
     "stopped",
+    "units",
 ]
 
 SampleShape = torch.Size | list[int] | tuple[int, ...]
@@ -186,15 +187,24 @@ def divergence_units(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         NotImplementedError: one of them does not factorise, or torch knows no closed form.
     """
-    units, priors = _units("posterior", q), _units("prior", p)
+    single, priors = units("posterior", q), units("prior", p)
     try:
-        return kl_divergence(units, priors).flatten(len(q.batch_shape))
+        return kl_divergence(single, priors).flatten(len(q.batch_shape))
     except NotImplementedError:
-        names = f"{type(units).__name__}‖{type(priors).__name__}"
+        names = f"{type(single).__name__}‖{type(priors).__name__}"
         raise NotImplementedError(f"KL({names}) has no closed form") from None
 
 
-def _units(side: str, d: Distribution) -> Distribution:
+def units(side: str, d: Distribution) -> Distribution:
+    """The distributions of the latent units, of batch shape (*batch, *latent).
+
+    Args:
+        side: what d is, 'posterior' or 'prior', for the message.
+        d: a distribution that factorises over its units, (*batch) of (*latent).
+
+    Raises:
+        NotImplementedError: it does not.
+    """
     if isinstance(d, Independent) and d.reinterpreted_batch_ndims == len(d.event_shape):
         return d.base_dist
     raise NotImplementedError(f"the {side}, {type(d).__name__}, does not factorise over the units")

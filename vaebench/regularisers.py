@@ -70,9 +70,22 @@ def decompose(log_q: Tensor, log_p: Tensor, log_shares: Tensor) -> Decomposition
         log_shares: log weights of the images in the aggregate, (b, b), as `log_shares` gives them.
     """
     posterior = log_q.diagonal().sum(0)  # diagonal(): (n, b)
-    joint = torch.logsumexp(log_q.sum(-1) + log_shares, 1)
-    product = torch.logsumexp(log_q + log_shares[..., None], 1).sum(-1)
+    joint, single = aggregate(log_q, log_shares)
+    product = single.sum(-1)
     return Decomposition(posterior - joint, joint - product, product - log_p)
+
+
+def aggregate(log_q: Tensor, log_shares: Tensor) -> tuple[Tensor, Tensor]:
+    """The aggregate Σ_k W_k q(z|x_k) of factorised posteriors: its log-density, and that of its every latent.
+
+    Args:
+        log_q: log q(z_ij|x_k) of every latent j of sample i under image k, (b, c, n) as [i, k, j].
+        log_shares: log W_ik of the images in the aggregate that a sample is scored under, (b, c).
+
+    Returns:
+        log q(z_i), (b,), and log q(z_ij), (b, n), nats.
+    """
+    return torch.logsumexp(log_q.sum(-1) + log_shares, 1), torch.logsumexp(log_q + log_shares[..., None], 1)
 
 
 def permuted(z: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""How well the codes fill the prior: holes, and distances and tests between codes and samples of the prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebench.errors import UserError
+from vaebench.evaluation.aggregate import scores
+from vaebench.evaluation.latents import BATCH
+from vaebench.evaluation.likelihood import codes, sample
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+from vaebench.evaluation.two_sample import classifier_test, mmd_test, share_below
+from vaebench.regularisers import directions, sliced_wasserstein
+
+LEVEL = 0.01
+PAIR = "between {m} codes z ~ q(z|x), one a test image, and as many samples of p(z)"
+
+KINDS = {
+    "holes": Kind(
+        "",
+        False,
+        "share of {m} samples z ~ p(z) that lie where codes hardly ever do: log q(z) is below the {level} quantile of "
+        "that of {m} codes, each without its own image, q(z) over all N = {n} test images; {level} where q(z) = p(z)",
+    ),
+    "strays": Kind(
+        "",
+        False,
+        "share of {m} codes that lie where the prior hardly ever does: log p(z) is below its {level} quantile over {m} "
+        "samples of p(z); {level} where q(z) = p(z)",
+    ),
+    "mmd": Kind(
+        "",
+        False,
+        "unbiased MMD² " + PAIR + ", inverse multiquadratic kernel of seven widths; 0 where they agree, and the "
+        "standard error is that of this case",
+    ),
+    "mmd_p": Kind("", None, "p-value of mmd, {permutations} random exchanges"),
+    "sliced_wasserstein": Kind("", False, "sliced 2-Wasserstein distance " + PAIR + ", {directions} directions"),
+    "sliced_wasserstein_floor": Kind(
+        "", None, "the same between two sets of {m} samples of p(z): what sliced_wasserstein is where they agree"
+    ),
+    "classifier_accuracy": Kind(
+        "", False, "accuracy of a nearest-neighbour classifier, on samples it has not seen, " + PAIR + "; 0.5 at chance"
+    ),
+    "classifier_p": Kind("", None, "p-value of classifier_accuracy, exact binomial test"),
+}
+
+
+def measure(
+    subject: Subject, found: Findings, samples: int = 1000, permutations: int = 500, directions: int = 200
+) -> None:
+    """Holes in the sense of Rezende & Viola 2018 (https://arxiv.org/abs/1810.00597): prior mass without codes.
+
+    Codes are samples of q(z|x), so that all of it compares the aggregate posterior with the prior. Where each image's
+    posterior is far from all others, q(z) is a mixture of islands, and holes are what lies between.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        samples: codes, one for each of as many test images, and samples of the prior.
+        permutations: random exchanges of the MMD's test.
+        directions: of the sliced distance.
+
+    Raises:
+        UserError: samples below 4.
+    """
+    if samples < 4:
+        raise UserError(f"holes.samples is {samples}, where two samples need at least 4 each; give it 4 or more")
+    own = subject.some(samples)
+    m = len(own)
+    fill: dict[str, Any] = {"m": m, "n": len(subject.raw), "level": LEVEL, "permutations": permutations, "directions": directions}
+    if m < 4:
+        for name in KINDS:
+            found.missing(name, f"{m} images are too few: 4 are needed", **fill)
+        return
+    own = own[torch.randperm(m)]  # splits are often sorted by class
+    try:
+        z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
+        drawn = sample(subject.model.prior(), 2 * m)
+    except NotImplementedError as error:
+        for name in KINDS:
+            found.missing(name, str(error) or "the prior cannot be sampled", **fill)
+        return
+    _add_holes(subject, found, z, drawn[:m], own, fill)
+    a, b, c = (part.flatten(1).double() for part in (z, drawn[:m], drawn[m:]))
+    _add_distances(found, a, b, c, permutations, directions, fill)
+
+
+def _add_holes(subject: Subject, found: Findings, z: Tensor, drawn: Tensor, own: Tensor, fill: dict) -> None:
+    try:
+        posteriors = [subject.model.posterior(x) for x in subject.x.split(BATCH)]
+        reference = scores(posteriors, z, own, each=False).others
+        subject.advance(0.45)
+        share, se = share_below(scores(posteriors, drawn, each=False).joint, reference, LEVEL)
+        subject.advance(0.9)
+        found.single("holes", share, fill["m"], se, **fill)
+    except NotImplementedError as error:
+        found.missing("holes", str(error) or "the posterior has no density", **fill)
+    try:
+        prior = subject.model.prior()
+        share, se = share_below(prior.log_prob(z), prior.log_prob(drawn), LEVEL)
+        found.single("strays", share, fill["m"], se, **fill)
+    except NotImplementedError as error:
+        found.missing("strays", str(error) or "the prior has no density", **fill)
+
+
+def _add_distances(found: Findings, a: Tensor, b: Tensor, c: Tensor, permutations: int, count: int, fill: dict) -> None:
+    """Codes a and samples of the prior, b and c, (m, n) each."""
+    m = len(a)
+    test = mmd_test(a, b, permutations)
+    found.single("mmd", test.statistic, m, test.se, **fill)
+    found.single("mmd_p", test.p_value, m, **fill)
+    along = directions(count, a)
+    found.single("sliced_wasserstein", float(sliced_wasserstein(a, b, along).sqrt()), m, **fill)
+    found.single("sliced_wasserstein_floor", float(sliced_wasserstein(c, b, along).sqrt()), m, **fill)
+    test = classifier_test(a, b)
+    found.single("classifier_accuracy", test.statistic, test.n, test.se, **fill)
+    found.single("classifier_p", test.p_value, test.n, **fill)

@@ -1,0 +1,60 @@
+"""Whether images that are alike have codes that are: distances between codes of nearest neighbours among the images."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+NORMS = {"l1": 1, "l2": 2}
+CODES = "L{p} distance between the codes E_q[z] of an image and of "
+
+KINDS = {
+    "neighbour_distance": Kind("", None, CODES + "its nearest neighbour (L2 between images) among {n} test images"),
+    "random_distance": Kind("", None, CODES + "another one drawn at random among {n} test images"),
+    "neighbour_ratio": Kind(
+        "", False, "mean neighbour_distance_l{p} over mean random_distance_l{p}: 1 where codes do not know what is near"
+    ),
+}
+
+
+def measure(subject: Subject, found: Findings, images: int = 10_000) -> None:
+    """L1 and L2 distances between codes of neighbours and of random pairs, and their ratio, which no scale changes.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: test images that are compared, each with all the others.
+    """
+    some = subject.some(images)
+    n, mean = len(some), subject.latents.mean
+    if mean is None or n < 2:
+        reason = subject.latents.why.get("mean", "one image has no neighbour")
+        for name in KINDS:
+            for norm, p in NORMS.items():
+                found.missing(f"{name}_{norm}", reason, name, p=p, n=n)
+        return
+    codes, nearest = mean[some], neighbours(subject.raw[some])
+    order = torch.randperm(n)
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)  # one cycle through all: none meets itself
+    for norm, p in NORMS.items():
+        near, far = ((codes - codes[pair]).norm(p=p, dim=1) for pair in (nearest, other))
+        for name, values in (("neighbour_distance", near), ("random_distance", far)):
+            se = float(values.std()) / n**0.5
+            found.single(f"{name}_{norm}", float(values.mean()), n, se, kind=name, p=p, n=n)
+        if far.mean() == 0:
+            found.missing(f"neighbour_ratio_{norm}", "all codes are the same", "neighbour_ratio", p=p)
+            continue
+        ratio = float(near.mean() / far.mean())
+        se = float((near - ratio * far).std()) / n**0.5 / float(far.mean())  # by the delta method
+        found.single(f"neighbour_ratio_{norm}", ratio, n, se, kind="neighbour_ratio", p=p)
+
+
+def neighbours(x: Tensor) -> Tensor:
+    """The index of each image's nearest neighbour, itself left out, by Euclidean distance: (n, *data) -> (n,)."""
+    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x.flatten(1).double().numpy())
+    return torch.from_numpy(search.kneighbors(return_distance=False)[:, 0])
