@@ -72,7 +72,13 @@ def measure(
         raise UserError(f"holes.samples is {samples}, where two samples need at least 4 each; give it 4 or more")
     own = subject.some(samples)
     m = len(own)
-    fill: dict[str, Any] = {"m": m, "n": len(subject.raw), "level": LEVEL, "permutations": permutations, "directions": directions}
+    fill: dict[str, Any] = {
+        "m": m,
+        "n": len(subject.raw),
+        "level": LEVEL,
+        "permutations": permutations,
+        "directions": directions,
+    }
     if m < 4:
         for name in KINDS:
             found.missing(name, f"{m} images are too few: 4 are needed", **fill)

@@ -1,0 +1,281 @@
+"""Disentanglement on data whose factors are known: scores that compare every latent unit with every factor.
+
+Codes are posterior means, (n, units) float64; factors are (n, factors) whole numbers, one value of each an image. What
+Locatello et al. 2019 (https://arxiv.org/abs/1811.12359) define in disentanglement_lib is followed, with its defaults,
+and where it is not, the function says so. Mutual informations are those of the images' table of counts, which are too
+high by about (bins − 1)(values − 1) / 2n nats where code and factor are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import entropy
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import LinearSVC
+
+Array = NDArray[np.float64]
+Codes = Array
+Factors = NDArray[np.int64]
+
+BINS = 20
+QUANTILE = 0.99
+
+# Mutual information ---------------------------------------------------------------------------------------------------
+
+
+def discretised(codes: Codes, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each code, 0 to bins − 1, in equal parts of each unit's range: (n, units)."""
+    low, high = codes.min(0), codes.max(0)
+    width = np.where(high > low, high - low, 1.0)
+    return np.minimum((codes - low) / width * bins, bins - 1).astype(np.int64)
+
+
+def mutual_information(codes: Codes, factors: Factors, bins: int = BINS) -> Array:
+    """I(discretised z_j; v_k) of the table of counts, nats, (units, factors)."""
+    units, binned = codes.shape[1], discretised(codes, bins)
+    found = np.empty((units, factors.shape[1]))
+    for k, values in enumerate(factors.T):
+        names, index = np.unique(values, return_inverse=True)
+        cells = (np.arange(units) * bins + binned) * len(names) + index[:, None]
+        counts = np.bincount(cells.ravel(), minlength=units * bins * len(names)).reshape(units, bins, len(names))
+        joint = counts / len(codes)
+        found[:, k] = entropy(joint.sum(2), axis=1) + entropy(joint.sum(1), axis=1) - entropy(joint, axis=(1, 2))
+    return np.maximum(found, 0.0)
+
+
+def entropies(factors: Factors) -> Array:
+    """H(v_k) of the factors' frequencies, nats, (factors,)."""
+    return np.array([entropy(np.unique(values, return_counts=True)[1]) for values in factors.T])
+
+
+def mig(information: Array, entropies: Array) -> float:
+    r"""Mutual information gap, in [0, 1]: the mean over factors of how far the best unit is ahead of the next.
+
+    .. math:: \frac1K \sum_k \frac{1}{H(v_k)} \big(I(z_{j^{(k)}}; v_k) - \max_{j \ne j^{(k)}} I(z_j; v_k)\big)
+
+    Chen et al. 2018, https://arxiv.org/abs/1802.04942, with discretised means as in disentanglement_lib, where the
+    paper takes samples and the density of q. Factors that do not vary are left out.
+
+    Args:
+        information: I(z_j; v_k), nats, (units, factors), at least 2 units.
+        entropies: H(v_k), nats, (factors,), at least one of them positive.
+    """
+    ordered = np.sort(information, axis=0)
+    varying = entropies > 0
+    return float(((ordered[-1] - ordered[-2])[varying] / entropies[varying]).mean())
+
+
+def modularity(information: Array) -> float:
+    r"""Modularity, in [0, 1]: the mean over units of how little each knows of factors other than its best one.
+
+    .. math:: 1 - \frac{\sum_{k \ne k^*} I(z_j; v_k)^2}{I(z_j; v_{k^*})^2 (K - 1)}, \quad k^* = \arg\max_k I(z_j; v_k)
+
+    Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312; a unit that knows nothing counts 0, as in
+    disentanglement_lib.
+
+    Args:
+        information: I(z_j; v_k), nats, (units, factors), at least 2 factors.
+    """
+    squared = information**2
+    best = squared.max(1)
+    rest = (squared.sum(1) - best) / np.where(best > 0, best, 1.0) / (squared.shape[1] - 1)
+    return float(np.where(best > 0, 1 - rest, 0.0).mean())
+
+
+def local_mig(
+    codes: Codes,
+    factors: Factors,
+    draw: np.random.Generator,
+    neighbourhoods: int,
+    locality: float,
+    ordered: int,
+    fewest: int,
+) -> list[float]:
+    """MIG among images with similar factors: Rhodes & Lee 2021, https://arxiv.org/abs/2106.02923.
+
+    A neighbourhood is all images whose factors of at least `ordered` values lie within ⌊locality × values⌋ steps of
+    those of a centre, and whose other factors are the centre's; the score is over the former. Their code draws the
+    factors of new images around a centre; here the centre is one of the images, the neighbours are those there are.
+
+    Args:
+        codes, factors: of the images.
+        draw: of the centres.
+        neighbourhoods: how many.
+        locality: radius as a share of a factor's number of values.
+        ordered: least number of values of a factor that has near and far ones.
+        fewest: images; smaller neighbourhoods are passed over.
+
+    Returns:
+        The MIG of each neighbourhood; fewer than asked for, or none, where neighbourhoods are too small.
+    """
+    index = np.stack([np.unique(values, return_inverse=True)[1] for values in factors.T], 1)
+    values = index.max(0) + 1
+    radius = np.where(values >= ordered, np.floor(values * locality), 0)
+    found: list[float] = []
+    for centre in draw.permutation(len(codes)):
+        near = (np.abs(index - index[centre]) <= radius).all(1)
+        spread = entropies(index[near])
+        if near.sum() >= fewest and spread.any():
+            found.append(mig(mutual_information(codes[near], index[near]), spread))
+        if len(found) == neighbourhoods:
+            break
+    return found
+
+
+# Robustness -----------------------------------------------------------------------------------------------------------
+
+
+def irs(codes: Codes, factors: Factors, quantile: float = QUANTILE) -> float:
+    """Interventional robustness, in [0, 1]: how little units move while their best factor stands and others change.
+
+    Of each unit and factor, 1 − (mean over the factor's values of the `quantile` of |z_j − its mean there|) / (largest
+    |z_j − its mean|); the best factor of each unit, averaged over units by that largest deviation. Units that are
+    constant are left out. Suter et al. 2019, https://arxiv.org/abs/1811.00007, whose quantile is 1; 0.99 is that of
+    disentanglement_lib. Random codes do not score 0 but about 1 − quantile's share of the largest deviation.
+    """
+    largest = np.abs(codes - codes.mean(0)).max(0)
+    codes, largest = codes[:, largest > 0], largest[largest > 0]
+    if not len(largest):
+        return 0.0
+    moved = np.empty((codes.shape[1], factors.shape[1]))
+    for k, values in enumerate(factors.T):
+        groups = [codes[values == value] for value in np.unique(values)]
+        moved[:, k] = np.mean([np.quantile(np.abs(g - g.mean(0)), quantile, axis=0) for g in groups], axis=0)
+    return float(np.average((1 - moved / largest[:, None]).max(1), weights=largest))
+
+
+# Prediction -----------------------------------------------------------------------------------------------------------
+
+
+def importances(
+    train: Codes, train_factors: Factors, test: Codes, test_factors: Factors, model: str, seed: int
+) -> tuple[Array, Array]:
+    """How much a classifier of each factor relies on each unit, (units, factors), and its accuracy on test images.
+
+    Args:
+        train, train_factors: what it learns from.
+        test, test_factors: what it is judged on.
+        model: 'forest', 100 trees, of which each may split by any unit, so that a unit stands in for no other (Eastwood
+            & Williams 2018 take random forests); or 'boosting', scikit-learn's gradient boosting, which
+            disentanglement_lib takes, and which is several times as slow.
+        seed: of the trees.
+
+    Returns:
+        Importances, each factor's summing to 1, and right or wrong, (test images, factors).
+    """
+    relied, right = [], []
+    for k in range(train_factors.shape[1]):
+        classifier = (
+            GradientBoostingClassifier(random_state=seed)
+            if model == "boosting"
+            else RandomForestClassifier(max_features=None, random_state=seed, n_jobs=torch.get_num_threads())
+        )
+        classifier.fit(train, train_factors[:, k])
+        relied.append(np.abs(classifier.feature_importances_))
+        right.append(classifier.predict(test) == test_factors[:, k])
+    return np.stack(relied, 1), np.stack(right, 1).astype(np.float64)
+
+
+def dci_disentanglement(importances: Array) -> float:
+    """1 − the entropy of the factors that each unit is relied on for, base K, weighted by the unit's importance.
+
+    In [0, 1]. Eastwood & Williams 2018, section 2, https://openreview.net/forum?id=By-7dz-AZ.
+
+    Args:
+        importances: ≥ 0, (units, factors), at least 2 factors.
+    """
+    total = importances.sum(1)
+    used = total > 0
+    if not used.any():
+        return 0.0
+    each = 1 - entropy(importances[used], base=importances.shape[1], axis=1)
+    return float(np.average(each, weights=total[used]))
+
+
+def dci_completeness(importances: Array) -> float:
+    """The same of the units that each factor is predicted from: the other axis."""
+    return dci_disentanglement(importances.T)
+
+
+def standardised(train: Codes, *others: Codes) -> list[Codes]:
+    """Codes less the mean of the first, over its standard deviation, or 1 where that is 0."""
+    mean, scale = train.mean(0), train.std(0)
+    return [(codes - mean) / np.where(scale > 0, scale, 1.0) for codes in (train, *others)]
+
+
+def separability(train: Codes, train_factors: Factors, test: Codes, test_factors: Factors) -> Array:
+    """Whether a linear classifier reads each factor off each single unit, right 1 or wrong 0: (test, units, factors).
+
+    LinearSVC with C = 0.01 and balanced classes, as disentanglement_lib; codes are standardised, so that their scale
+    does not matter.
+    """
+    train, test = standardised(train, test)
+    right = np.empty((len(test), train.shape[1], train_factors.shape[1]))
+    for j, k in np.ndindex(*right.shape[1:]):
+        classifier = LinearSVC(C=0.01, class_weight="balanced", dual=False)
+        classifier.fit(train[:, [j]], train_factors[:, k])
+        right[:, j, k] = classifier.predict(test[:, [j]]) == test_factors[:, k]
+    return right
+
+
+def determination(codes: Codes, factors: Factors) -> Array:
+    """R² of each factor, taken as a number, on each single unit, (units, factors); 0 for a unit that is constant."""
+    (z, v) = (standardised(part.astype(np.float64))[0] for part in (codes, factors))
+    return (z.T @ v / len(z)) ** 2
+
+
+def sap(scores: Array) -> float:
+    """Separated attribute predictability: the mean over factors of the best unit's score less the next one's.
+
+    Kumar et al. 2018, https://arxiv.org/abs/1711.00848.
+
+    Args:
+        scores: accuracies or R², (units, factors), at least 2 units.
+    """
+    ordered = np.sort(scores, axis=0)
+    return float((ordered[-1] - ordered[-2]).mean())
+
+
+def explicitness(train: Codes, train_factors: Factors, test: Codes, test_factors: Factors) -> float:
+    """How well logistic regression reads the factors off the code: mean area under the ROC of their values.
+
+    0.5 at chance, 1 at best; one value against the others, mean over values, then over factors. Ridgeway & Mozer 2018,
+    https://arxiv.org/abs/1802.05312.
+    """
+    train, test = standardised(train, test)
+    areas = []
+    for k in range(train_factors.shape[1]):
+        classifier = LogisticRegression(max_iter=2000).fit(train, train_factors[:, k])
+        chances, truth = classifier.predict_proba(test), test_factors[:, k]
+        found = [
+            roc_auc_score(truth == value, chances[:, i])
+            for i, value in enumerate(classifier.classes_)
+            if 0 < (truth == value).sum() < len(truth)
+        ]
+        areas.append(np.mean(found))
+    return float(np.mean(areas))
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def jackknife(statistic: Callable[[NDArray[np.int64]], float], n: int, groups: int = 20) -> float:
+    """The standard error of a statistic of n images, from what it is without each of `groups` random groups.
+
+    Efron & Stein 1981, https://doi.org/10.1214/aos/1176345462, with groups deleted for single images.
+
+    Args:
+        statistic: of the images with the given indices.
+        n: number of images, at least 2.
+        groups: how many.
+    """
+    groups = min(groups, n)
+    parts = np.array_split(np.random.RandomState(0).permutation(n), groups)
+    values = np.array([statistic(np.concatenate(parts[:g] + parts[g + 1 :])) for g in range(groups)])
+    return float(np.sqrt((groups - 1) / groups * ((values - values.mean()) ** 2).sum()))

@@ -1,0 +1,233 @@
+"""Disentanglement scores, on data whose factors of variation are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation import disentanglement as scores
+from vaebench.evaluation.conditions import spread
+from vaebench.evaluation.disentanglement import (
+    BINS,
+    Codes,
+    Factors,
+    entropies,
+    jackknife,
+    local_mig,
+    mutual_information,
+)
+from vaebench.evaluation.fixed_factor import (
+    ACTIVE,
+    SIZE,
+    Index,
+    beta_vae_features,
+    beta_vae_score,
+    draws,
+    factor_vae_score,
+    factor_vae_votes,
+)
+from vaebench.evaluation.latents import read_latents
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+FEWEST = 100  # images of a neighbourhood
+MODELS = ("forest", "boosting")
+TABLE = f"codes E_q[z] of {{n}} test images in {BINS} equal bins"
+LEARNT = "of {n} test images, learnt from {m} training images"
+JACKKNIFED = "; standard error by the jackknife over images"
+DRAWN = (
+    f"{{judged}} draws of {SIZE} {{what}} among {{n}} test images, learnt from {{drawn}} among {{m}} training images; "
+    "standard error over draws"
+)
+
+KINDS = {
+    "mig": Kind("", True, "mutual information gap (Chen et al. 2018), " + TABLE + JACKKNIFED),
+    "modularity": Kind("", True, "modularity (Ridgeway & Mozer 2018), idle units included, " + TABLE + JACKKNIFED),
+    "irs": Kind(
+        "", True, "interventional robustness (Suter et al. 2019) at the 0.99 quantile, {n} test images" + JACKKNIFED
+    ),
+    "local_mig": Kind(
+        "",
+        True,
+        "mig within {count} neighbourhoods of factors (Rhodes & Lee 2021) of 100 images or more, out of {n} test and "
+        f"training images: factors of {{ordered}} values or more within {{locality:.0%}} of their values from the "
+        f"centre's, the others equal to it; {BINS} equal bins",
+    ),
+    "sap": Kind(
+        "",
+        True,
+        "separated attribute predictability (Kumar et al. 2018), accuracy of linear classifiers " + LEARNT + JACKKNIFED,
+    ),
+    "sap_r2": Kind(
+        "",
+        True,
+        "the same with factors taken as numbers: R² of {n} test images, meant for ordered factors" + JACKKNIFED,
+    ),
+    "dci_disentanglement": Kind(
+        "", True, "disentanglement (Eastwood & Williams 2018), importances of a {model} " + LEARNT
+    ),
+    "dci_completeness": Kind("", True, "completeness, likewise, importances of a {model} " + LEARNT),
+    "dci_informativeness": Kind("", True, "accuracy, mean over factors, of the same {model} " + LEARNT),
+    "explicitness": Kind(
+        "",
+        True,
+        "explicitness (Ridgeway & Mozer 2018): mean area under the ROC of a factor's values, 0.5 at chance, logistic "
+        "regression " + LEARNT,
+    ),
+    "factor_vae_score": Kind("", True, "FactorVAE score (Kim & Mnih 2018), " + DRAWN),
+    "beta_vae_score": Kind("", True, "β-VAE score (Higgins et al. 2017), " + DRAWN),
+}
+
+
+def measure(
+    subject: Subject,
+    found: Findings,
+    train: int = 5000,
+    learnt: int = 1000,
+    drawn: int = 10_000,
+    dci: str = "forest",
+    neighbourhoods: int = 20,
+    locality: float = 0.3,
+    ordered: int = 6,
+) -> None:
+    """All scores, and the table of mutual informations, on the factors that vary among the test images.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        train: training images that classifiers and votes are learnt from.
+        learnt: how many of them the slow ones take: DCI and SAP.
+        drawn: draws that the FactorVAE and β-VAE scores learn from; half as many judge.
+        dci: where DCI's importances come from: 'forest' or 'boosting'.
+        neighbourhoods: of the local MIG.
+        locality: their radius, as a share of a factor's number of values.
+        ordered: least number of values of a factor that has near and far ones.
+
+    Raises:
+        UserError: a model that does not exist, or a locality outside (0, 1].
+    """
+    if dci not in MODELS:
+        raise unknown("model", dci, MODELS, "Set disentanglement.dci to one of them.")
+    if not 0 < locality <= 1:
+        raise UserError(
+            f"disentanglement.locality is {locality}, where a share of a factor's values is expected; give it a number "
+            "above 0 and at most 1"
+        )
+    fill: dict[str, Any] = {"n": len(subject.raw), "m": train, "model": dci, "count": neighbourhoods,
+                            "ordered": ordered, "locality": locality, "drawn": drawn, "judged": -(-drawn // 2),
+                            }  # fmt: skip
+    try:
+        train_set, few, test_set = _coded(subject, train, learnt)
+    except NotImplementedError as error:
+        for name in KINDS:
+            found.missing(name, str(error), **fill, what="images")
+        return
+    fill["m"] = len(train_set.codes)
+    found.tables["mutual_information"] = mutual_information(*test_set).tolist()
+    _add_tables(found, test_set, fill)
+    _add_local(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+    subject.advance(0.1)
+    _add_learnt(found, few, test_set, subject.seed % 2**32, {**fill, "m": len(few.codes)})
+    subject.advance(0.8)
+    explicit = scores.explicitness(*train_set, *test_set)
+    found.single("explicitness", explicit, fill["n"], **fill)
+    _add_drawn(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+
+
+class Coded(NamedTuple):
+    """Images by their codes, (n, units), and those of their factors that vary, (n, factors)."""
+
+    codes: Codes
+    factors: Factors
+
+
+def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Coded]:
+    """Training images, a few of them, and test images; NotImplementedError with the reason if there can be no scores."""
+    known = subject.factors("test"), subject.factors("train", train)
+    if known[0] is None or known[1] is None:
+        raise NotImplementedError("the data has no factors")
+    if subject.latents.mean is None:
+        raise NotImplementedError(subject.latents.why["mean"])
+    if subject.latents.mean.shape[1] < 2:
+        raise NotImplementedError("the code has a single unit, where 2 are needed")
+    tested, trained = (factors.cpu().numpy() for factors in known if factors is not None)
+    some = spread(len(trained), learnt).numpy()
+    varying = []
+    for k in range(tested.shape[1]):
+        counts = [len(np.unique(part[:, k])) for part in (tested, trained, trained[some])]
+        if any(2 * count > len(part) for count, part in zip(counts, (tested, trained), strict=False)):
+            raise NotImplementedError(
+                f"factor {k} takes more than one value for every two images, and the scores need images that share one"
+            )
+        if min(counts) > 1:
+            varying.append(k)
+    if len(varying) < 2:
+        raise NotImplementedError(f"{len(varying)} of the factors vary among the images, where 2 are needed")
+    mean = read_latents(subject.model, subject.train(train)).mean
+    assert mean is not None
+    learning = Coded(mean.numpy(), trained[:, varying])
+    few = Coded(*(part[some] for part in learning))
+    return learning, few, Coded(subject.latents.mean.numpy(), tested[:, varying])
+
+
+def _add_tables(found: Findings, test: Coded, fill: dict[str, Any]) -> None:
+    """The scores that learn nothing."""
+    statistics: dict[str, Callable[[Codes, Factors], float]] = {
+        "mig": lambda z, v: scores.mig(mutual_information(z, v), entropies(v)),
+        "modularity": lambda z, v: scores.modularity(mutual_information(z, v)),
+        "irs": scores.irs,
+        "sap_r2": lambda z, v: scores.sap(scores.determination(z, v)),
+    }
+    n = len(test.codes)
+    for name, statistic in statistics.items():
+
+        def of(some: Index, statistic: Callable[[Codes, Factors], float] = statistic) -> float:
+            return statistic(test.codes[some], test.factors[some])
+
+        found.single(name, statistic(*test), n, jackknife(of, n), **fill)
+
+
+def _add_local(found: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
+    codes, factors = (np.concatenate(parts) for parts in zip(test, train, strict=True))
+    fill = {**fill, "n": len(codes)}
+    values = local_mig(codes, factors, draw, fill["count"], fill["locality"], fill["ordered"], FEWEST)
+    if not values:
+        found.missing("local_mig", f"no neighbourhood has {FEWEST} images among which an ordered factor varies", **fill)
+        return
+    fill["count"] = len(values)
+    se = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
+    found.single("local_mig", float(np.mean(values)), len(codes), se, **fill)
+
+
+def _add_learnt(found: Findings, few: Coded, test: Coded, seed: int, fill: dict[str, Any]) -> None:
+    """SAP and DCI, which learn from a few images."""
+    n, right = len(test.codes), scores.separability(*few, *test)
+    se = jackknife(lambda some: scores.sap(right[some].mean(0)), n)
+    found.single("sap", scores.sap(right.mean(0)), n, se, **fill)
+    relied, predicted = scores.importances(*few, *test, fill["model"], seed)
+    found.tables["dci_importances"] = relied.tolist()
+    found.single("dci_disentanglement", scores.dci_disentanglement(relied), n, **fill)
+    found.single("dci_completeness", scores.dci_completeness(relied), n, **fill)
+    found.average("dci_informativeness", torch.from_numpy(predicted.mean(1)), keep=False, **fill)
+
+
+def _add_drawn(found: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
+    """The scores of what stays still while one factor does."""
+    counts = (train, fill["drawn"]), (test, fill["judged"])
+
+    def add(name: str, score: float, what: str) -> None:
+        found.single(name, score, fill["n"], (score * (1 - score) / fill["judged"]) ** 0.5, **fill, what=what)
+
+    if min(part.codes.std(0, ddof=1).max() for part in (train, test)) < ACTIVE:
+        found.missing("factor_vae_score", f"no unit's standard deviation reaches {ACTIVE}", **fill, what="images")
+    else:
+        factors = test.factors.shape[1]
+        votes = [factor_vae_votes(p.codes, draws(p.factors, count, draw, True), factors) for p, count in counts]
+        add("factor_vae_score", factor_vae_score(*votes), "images")
+    pairs = [draws(part.factors, count, draw, False) for part, count in counts]
+    learnt, judged = (beta_vae_features(part.codes, drawn) for part, drawn in zip((train, test), pairs, strict=True))
+    add("beta_vae_score", beta_vae_score(learnt, pairs[0].factor, judged, pairs[1].factor), "pairs")
