@@ -107,6 +107,6 @@ def _score(components: Sequence[Distribution], n: int, z: Tensor, own: Tensor) -
         mine = mine.expand_as(single).clone()
         mine[is_own.any(1)] = log_q[is_own].double()
         first += count
-    rest = joint + (own >= 0) * math.log(n / max(n - 1, 1))
+    rest = joint + (own >= 0).double() * math.log(n / max(n - 1, 1))
     log_n = math.log(n)
     return mine, torch.logaddexp(joint, mine.sum(-1) - log_n), torch.logaddexp(single, mine - log_n), rest

@@ -117,9 +117,10 @@ def measure(
             f"disentanglement.locality is {locality}, where a share of a factor's values is expected; give it a number "
             "above 0 and at most 1"
         )
-    fill: dict[str, Any] = {"n": len(subject.raw), "m": train, "model": dci, "count": neighbourhoods,
-                            "ordered": ordered, "locality": locality, "drawn": drawn, "judged": -(-drawn // 2),
-                            }  # fmt: skip
+    fill: dict[str, Any] = {
+        **{"n": len(subject.raw), "m": train, "model": dci, "drawn": drawn, "judged": -(-drawn // 2)},
+        **{"count": neighbourhoods, "ordered": ordered, "locality": locality},
+    }
     try:
         train_set, few, test_set = _coded(subject, train, learnt)
     except NotImplementedError as error:
@@ -146,7 +147,7 @@ class Coded(NamedTuple):
 
 
 def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Coded]:
-    """Training images, a few of them, and test images; NotImplementedError with the reason if there can be no scores."""
+    """Training images, a few of them, and test images; NotImplementedError says why there are no scores."""
     known = subject.factors("test"), subject.factors("train", train)
     if known[0] is None or known[1] is None:
         raise NotImplementedError("the data has no factors")
