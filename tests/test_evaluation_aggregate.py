@@ -180,6 +180,35 @@ def test_without_a_density_there_is_a_reason() -> None:
     assert "no others" in found.metrics["information_upper"].unavailable
 
 
+def test_latents_may_have_any_shape() -> None:
+    flat = encoder(lambda x: 2 * x, 4, 0.5)
+
+    def posterior(x: Tensor) -> Distribution:
+        q = flat.posterior(x).base_dist
+        return DiagonalNormal(q.loc.unflatten(1, (2, 2)), q.scale.unflatten(1, (2, 2)), 2)
+
+    zeros = torch.zeros(2, 2).double()
+    square = Parts(posterior, lambda: DiagonalNormal(zeros, zeros + 1, 2), flat.likelihood)
+    x = torch.rand(40, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    for name in ("aggregate", "holes", "neighbours"):
+        data, plan = Data(x, DataSpec((1, 2, 2), "continuous")), {**ONLY, name: {}}
+        found, expected = (vb.evaluate(model, data, measurements=plan) for model in (square, flat))
+        assert found.units == {key: pytest.approx(values) for key, values in expected.units.items()}
+        for key, metric in expected.metrics.items():
+            assert found.metrics[key].value == pytest.approx(metric.value), key
+
+
+def test_a_code_that_is_not_finite_is_named() -> None:
+    x = torch.rand(30, 1, 2, 2).double()
+    x[7] = 0
+    model = encoder(lambda x: x / x.sum(1, keepdim=True), 4)
+    found = _report(model, x)
+    assert {metric.unavailable for metric in found.metrics.values()} == {"log q(z|x) is not finite for image 7"}
+    found = vb.evaluate(model, Data(x, DataSpec((1, 2, 2), "continuous")), measurements={**ONLY, "holes": {}})
+    reasons = {metric.unavailable for metric in found.metrics.values()}
+    assert reasons == {"a code or a sample of the prior is not finite"}
+
+
 def test_training_images_may_make_the_aggregate() -> None:
     x = {"train": torch.rand(300, 1, 2, 2).double(), "test": torch.rand(20, 1, 2, 2).double()}
     settings = {**ONLY, "aggregate": {"split": "train", "images": 100}}

@@ -45,6 +45,10 @@ def _perfect(factors: Any, idle: int = 0) -> Any:
     return np.concatenate([factors * [3.0, -1.0, 0.5], np.ones((len(factors), idle))], 1)
 
 
+def _explicitness(train: Any, train_factors: Any, test: Any, test_factors: Any) -> float:
+    return scores.explicitness(scores.chances(train, train_factors, test), train_factors, test_factors)
+
+
 # By hand ----------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +100,13 @@ def test_irs_by_hand() -> None:
     both = np.concatenate([codes, [[1.0], [-1.0], [1.0], [-1.0]], np.ones((4, 1))], 1)
     assert scores.irs(both, factors, 1.0) == pytest.approx((3 * (2 / 3) + 1 * 1) / 4), "weighted by largest deviation"
     assert scores.irs(np.ones((4, 2)), factors) == 0
+
+
+def test_explicitness_is_the_mean_area_under_the_roc() -> None:
+    """AUC = P(a positive outranks a negative): 3/4 and 1/2 for the factor's values 4 and 8; value 9 is nobody's."""
+    chances = [np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.5, 0.5, 0.0], [0.1, 0.3, 0.6]])]
+    learnt, seen = np.array([[4], [8], [9]]), np.array([[4], [4], [8], [8]])
+    assert scores.explicitness(chances, learnt, seen) == pytest.approx((3 / 4 + 2 / 4) / 2)
 
 
 def test_r2_is_the_squared_correlation() -> None:
@@ -150,7 +161,7 @@ def test_perfect_codes_of_two_values_are_perfectly_separable_and_explicit() -> N
     right = scores.separability(_perfect(factors), factors, _perfect(factors), factors)
     assert scores.sap(right.mean(0)) == pytest.approx(0.5), "the next unit is at chance, which is 1/2"
     assert np.allclose(right.mean(0).diagonal(), 1)
-    assert scores.explicitness(_perfect(factors), factors, _perfect(factors), factors) == pytest.approx(1)
+    assert _explicitness(_perfect(factors), factors, _perfect(factors), factors) == pytest.approx(1)
 
 
 def test_random_codes_score_nothing() -> None:
@@ -164,7 +175,7 @@ def test_random_codes_score_nothing() -> None:
     assert scores.dci_disentanglement(relied) < 0.05
     assert scores.dci_completeness(relied) < 0.05
     assert predicted.mean() == pytest.approx(np.mean([1 / 2, 1 / 4, 1 / 7]), abs=0.03)
-    assert scores.explicitness(codes, factors, other, factors) == pytest.approx(0.5, abs=0.03)
+    assert _explicitness(codes, factors, other, factors) == pytest.approx(0.5, abs=0.03)
     pairs = [draws(factors, 3000, _rng(seed), False) for seed in (0, 1)]
     learnt, judged = (beta_vae_features(z, drawn) for z, drawn in zip((codes, other), pairs, strict=True))
     assert beta_vae_score(learnt, pairs[0].factor, judged, pairs[1].factor) == pytest.approx(1 / 3, abs=0.05)
@@ -206,7 +217,7 @@ def _all(codes: Any, factors: Any) -> dict[str, float]:
         "irs": scores.irs(codes, factors),
         "sap": scores.sap(scores.separability(*train, *test).mean(0)),
         "sap_r2": scores.sap(scores.determination(codes, factors)),
-        "explicitness": scores.explicitness(*train, *test),
+        "explicitness": _explicitness(*train, *test),
         "factor": factor_vae_score(*votes),
         "beta": beta_vae_score(features[0], pairs[0].factor, features[1], pairs[1].factor),
         "informativeness": float(right.mean()),
@@ -331,6 +342,11 @@ def test_factors_that_do_not_vary_are_left_out() -> None:
     assert found.metrics["mig"].value == pytest.approx(1, abs=0.02)
 
 
+def _first_black(data: Splits) -> str:
+    index = int((data.x["test"].flatten(1).sum(1) == 0).nonzero()[0])
+    return f"the posterior mean is not finite for image {index}"
+
+
 def test_without_scores_there_is_a_reason() -> None:
     data = _data({"train": 100, "test": 60})
 
@@ -344,6 +360,7 @@ def test_without_scores_there_is_a_reason() -> None:
     assert reasons(data, single) == {"the code has a single unit, where 2 are needed"}
     (reason,) = reasons(data, without(encoder(lambda x: x, 3), posterior="mean"))
     assert "no mean" in reason
+    assert reasons(data, encoder(lambda x: x / x.sum(1, keepdim=True), 3)) == {_first_black(data)}
     (reason,) = reasons(_data({"train": 100, "test": 60}, (2, 1, 1)))
     assert reason.startswith("1 of the factors vary")
     (reason,) = reasons(_data({"train": 100, "test": 60}, (2, 3, 10_000)))
@@ -360,3 +377,5 @@ def test_senseless_settings_are_refused() -> None:
     for locality in (0.0, 1.5):
         with pytest.raises(UserError, match=f"locality is {locality}"):
             _report(_data(), locality=locality)
+    with pytest.raises(UserError, match="drawn is 99"):
+        _report(_data(), drawn=99)

@@ -242,23 +242,24 @@ def sap(scores: Array) -> float:
     return float((ordered[-1] - ordered[-2]).mean())
 
 
-def explicitness(train: Codes, train_factors: Factors, test: Codes, test_factors: Factors) -> float:
-    """How well logistic regression reads the factors off the code: mean area under the ROC of their values.
-
-    0.5 at chance, 1 at best; one value against the others, mean over values, then over factors. Ridgeway & Mozer 2018,
-    https://arxiv.org/abs/1802.05312.
-    """
+def chances(train: Codes, train_factors: Factors, test: Codes) -> list[Array]:
+    """What logistic regression on standardised codes gives each value of each factor, one (test, values) a factor."""
     train, test = standardised(train, test)
+    fitted = [LogisticRegression(max_iter=2000).fit(train, values) for values in train_factors.T]
+    return [classifier.predict_proba(test) for classifier in fitted]
+
+
+def explicitness(chances: list[Array], train_factors: Factors, test_factors: Factors) -> float:
+    """How well `chances` tell the values of the factors of test images: mean area under the ROC.
+
+    0.5 at chance, 1 at best; one value against the others, mean over the values that some test images have and some do
+    not, then over factors. Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312.
+    """
     areas = []
-    for k in range(train_factors.shape[1]):
-        classifier = LogisticRegression(max_iter=2000).fit(train, train_factors[:, k])
-        chances, truth = classifier.predict_proba(test), test_factors[:, k]
-        found = [
-            roc_auc_score(truth == value, chances[:, i])
-            for i, value in enumerate(classifier.classes_)
-            if 0 < (truth == value).sum() < len(truth)
-        ]
-        areas.append(np.mean(found))
+    for k, columns in enumerate(chances):
+        each = zip(np.unique(train_factors[:, k]), columns.T, strict=True)
+        hits = ((test_factors[:, k] == value, column) for value, column in each)
+        areas.append(np.mean([roc_auc_score(hit, column) for hit, column in hits if 0 < hit.sum() < len(hit)]))
     return float(np.mean(areas))
 
 

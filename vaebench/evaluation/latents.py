@@ -51,6 +51,20 @@ def read_latents(model: LatentModel, x: Tensor) -> Latents:
     return Latents(**found, why=why)
 
 
+def finite_mean(latents: Latents) -> Tensor:
+    """The posterior means, (n, units).
+
+    Raises:
+        NotImplementedError: there are none, or one is not finite; it says why.
+    """
+    if latents.mean is None:
+        raise NotImplementedError(latents.why["mean"])
+    strange = ~torch.isfinite(latents.mean).all(1)
+    if strange.any():
+        raise NotImplementedError(f"the posterior mean is not finite for image {int(strange.nonzero()[0])}")
+    return latents.mean
+
+
 def _mean(q: Distribution) -> Tensor:
     try:
         return q.mean.flatten(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vaebench.distributions import units
@@ -63,6 +64,9 @@ def measure(subject: Subject, found: Findings, images: int = 1000, split: str = 
 
     try:
         sampled = Scores(**subject.sharded(f"aggregate-{split}", compute, n=m))
+        for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
+            if (strange := ~torch.isfinite(values)).any():
+                raise NotImplementedError(f"{what} is not finite for image {int(own[strange][0])}")
     except NotImplementedError as error:
         for name in KINDS:
             found.missing(name, str(error) or "the posterior has no density", how="the rate in closed form", **fill)

@@ -30,14 +30,15 @@ from vaebench.evaluation.fixed_factor import (
     factor_vae_score,
     factor_vae_votes,
 )
-from vaebench.evaluation.latents import read_latents
+from vaebench.evaluation.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
 FEWEST = 100  # images of a neighbourhood
+LEAST = 100  # draws to learn from
 MODELS = ("forest", "boosting")
 TABLE = f"codes E_q[z] of {{n}} test images in {BINS} equal bins"
-LEARNT = "of {n} test images, learnt from {m} training images"
+LEARNT = "on {n} test images, learnt from {m} training images"
 JACKKNIFED = "; standard error by the jackknife over images"
 DRAWN = (
     f"{{judged}} draws of {SIZE} {{what}} among {{n}} test images, learnt from {{drawn}} among {{m}} training images; "
@@ -65,7 +66,7 @@ KINDS = {
     "sap_r2": Kind(
         "",
         True,
-        "the same with factors taken as numbers: R² of {n} test images, meant for ordered factors" + JACKKNIFED,
+        "the same with factors taken as numbers: R² over {n} test images, meant for ordered factors" + JACKKNIFED,
     ),
     "dci_disentanglement": Kind(
         "", True, "disentanglement (Eastwood & Williams 2018), importances of a {model} " + LEARNT
@@ -76,7 +77,7 @@ KINDS = {
         "",
         True,
         "explicitness (Ridgeway & Mozer 2018): mean area under the ROC of a factor's values, 0.5 at chance, logistic "
-        "regression " + LEARNT,
+        "regression " + LEARNT + JACKKNIFED,
     ),
     "factor_vae_score": Kind("", True, "FactorVAE score (Kim & Mnih 2018), " + DRAWN),
     "beta_vae_score": Kind("", True, "β-VAE score (Higgins et al. 2017), " + DRAWN),
@@ -108,7 +109,7 @@ def measure(
         ordered: least number of values of a factor that has near and far ones.
 
     Raises:
-        UserError: a model that does not exist, or a locality outside (0, 1].
+        UserError: a model that does not exist, a locality outside (0, 1], or too few draws.
     """
     if dci not in MODELS:
         raise unknown("model", dci, MODELS, "Set disentanglement.dci to one of them.")
@@ -116,6 +117,10 @@ def measure(
         raise UserError(
             f"disentanglement.locality is {locality}, where a share of a factor's values is expected; give it a number "
             "above 0 and at most 1"
+        )
+    if drawn < LEAST:
+        raise UserError(
+            f"disentanglement.drawn is {drawn}, where scores need at least {LEAST} draws to learn from; give it more"
         )
     fill: dict[str, Any] = {
         **{"n": len(subject.raw), "m": train, "model": dci, "drawn": drawn, "judged": -(-drawn // 2)},
@@ -134,8 +139,7 @@ def measure(
     subject.advance(0.1)
     _add_learnt(found, few, test_set, subject.seed % 2**32, {**fill, "m": len(few.codes)})
     subject.advance(0.8)
-    explicit = scores.explicitness(*train_set, *test_set)
-    found.single("explicitness", explicit, fill["n"], **fill)
+    _add_explicitness(found, train_set, test_set, fill)
     _add_drawn(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
 
 
@@ -151,9 +155,8 @@ def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Cod
     known = subject.factors("test"), subject.factors("train", train)
     if known[0] is None or known[1] is None:
         raise NotImplementedError("the data has no factors")
-    if subject.latents.mean is None:
-        raise NotImplementedError(subject.latents.why["mean"])
-    if subject.latents.mean.shape[1] < 2:
+    codes = finite_mean(subject.latents)
+    if codes.shape[1] < 2:
         raise NotImplementedError("the code has a single unit, where 2 are needed")
     tested, trained = (factors.cpu().numpy() for factors in known if factors is not None)
     some = spread(len(trained), learnt).numpy()
@@ -168,11 +171,9 @@ def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Cod
             varying.append(k)
     if len(varying) < 2:
         raise NotImplementedError(f"{len(varying)} of the factors vary among the images, where 2 are needed")
-    mean = read_latents(subject.model, subject.train(train)).mean
-    assert mean is not None
-    learning = Coded(mean.numpy(), trained[:, varying])
+    learning = Coded(finite_mean(read_latents(subject.model, subject.train(train))).numpy(), trained[:, varying])
     few = Coded(*(part[some] for part in learning))
-    return learning, few, Coded(subject.latents.mean.numpy(), tested[:, varying])
+    return learning, few, Coded(codes.numpy(), tested[:, varying])
 
 
 def _add_tables(found: Findings, test: Coded, fill: dict[str, Any]) -> None:
@@ -214,6 +215,16 @@ def _add_learnt(found: Findings, few: Coded, test: Coded, seed: int, fill: dict[
     found.single("dci_disentanglement", scores.dci_disentanglement(relied), n, **fill)
     found.single("dci_completeness", scores.dci_completeness(relied), n, **fill)
     found.average("dci_informativeness", torch.from_numpy(predicted.mean(1)), keep=False, **fill)
+
+
+def _add_explicitness(found: Findings, train: Coded, test: Coded, fill: dict[str, Any]) -> None:
+    chances = scores.chances(*train, test.codes)
+
+    def of(some: Index) -> float:
+        return scores.explicitness([part[some] for part in chances], train.factors, test.factors[some])
+
+    n = len(test.codes)
+    found.single("explicitness", of(np.arange(n)), n, jackknife(of, n), **fill)
 
 
 def _add_drawn(found: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:

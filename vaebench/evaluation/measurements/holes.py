@@ -85,8 +85,10 @@ def measure(
         return
     own = own[torch.randperm(m)]  # splits are often sorted by class
     try:
-        z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
         drawn = sample(subject.model.prior(), 2 * m)
+        z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
+        if not (torch.isfinite(z).all() and torch.isfinite(drawn).all()):
+            raise NotImplementedError("a code or a sample of the prior is not finite")
     except NotImplementedError as error:
         for name in KINDS:
             found.missing(name, str(error) or "the prior cannot be sampled", **fill)

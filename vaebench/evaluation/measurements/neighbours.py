@@ -6,6 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from vaebench.evaluation.latents import finite_mean
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
@@ -30,14 +31,17 @@ def measure(subject: Subject, found: Findings, images: int = 10_000) -> None:
         images: test images that are compared, each with all the others.
     """
     some = subject.some(images)
-    n, mean = len(some), subject.latents.mean
-    if mean is None or n < 2:
-        reason = subject.latents.why.get("mean", "one image has no neighbour")
+    n = len(some)
+    try:
+        codes = finite_mean(subject.latents)[some]
+        if n < 2:
+            raise NotImplementedError("one image has no neighbour")
+    except NotImplementedError as error:
         for name in KINDS:
             for norm, p in NORMS.items():
-                found.missing(f"{name}_{norm}", reason, name, p=p, n=n)
+                found.missing(f"{name}_{norm}", str(error), name, p=p, n=n)
         return
-    codes, nearest = mean[some], neighbours(subject.raw[some])
+    nearest = neighbours(subject.raw[some])
     order = torch.randperm(n)
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # one cycle through all: none meets itself

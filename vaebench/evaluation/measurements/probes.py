@@ -13,19 +13,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vaebench.evaluation.latents import read_latents
+from vaebench.evaluation.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
-
-Array = NDArray[np.float64]
 
 ITERATIONS = 5000  # of the solver, which stops where the gradient is below 1e-4
 
 KINDS = {
     "linear_probe_accuracy": Kind(
-        "", True, "accuracy of logistic regression (L2, C = 1) on standardised codes E_q[z], " + "{learnt}"
+        "", True, "accuracy of logistic regression (L2, C = 1) on standardised codes E_q[z], {learnt}"
     ),
-    "knn_accuracy": Kind("", True, "accuracy of the {k} nearest neighbours (L2) of codes E_q[z], " + "{learnt}"),
+    "knn_accuracy": Kind("", True, "accuracy of the {k} nearest neighbours (L2) of codes E_q[z], {learnt}"),
 }
 
 
@@ -41,38 +39,41 @@ def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) 
         train: training images that the classifiers learn from, evenly spaced over the split.
         k: neighbours.
     """
-    labels, learnt_labels = subject.labels("test"), subject.labels("train", train)
-    reason = None
-    if labels is None or learnt_labels is None:
-        reason = "the data has no labels"
-    elif len(learnt_labels.unique()) < 2:
-        reason = "the training images have a single label"
-    elif len(learnt_labels) < k:
-        reason = f"{len(learnt_labels)} training images are fewer than {k} neighbours"
-    elif subject.latents.mean is None:
-        reason = subject.latents.why["mean"]
-    if reason is not None or labels is None or learnt_labels is None or subject.latents.mean is None:
+    try:
+        truth = _labels(subject, train, k)
+        judged = finite_mean(subject.latents)
+        images = subject.train(train)
+        learnt = finite_mean(read_latents(subject.model, images))
+    except NotImplementedError as error:
         for name in KINDS:
-            found.missing(name, reason or "", k=k, learnt=f"learnt from {train} training images")
+            found.missing(name, str(error), k=k, learnt=f"learnt from {train} training images")
         return
-    images = subject.train(train)
-    mean = read_latents(subject.model, images).mean
-    assert mean is not None
     sides = {
-        "codes": (mean.numpy(), subject.latents.mean.numpy()),
+        "codes": (learnt.numpy(), judged.numpy()),
         "pixels": tuple(x.flatten(1).double().cpu().numpy() for x in (images, subject.raw)),
     }
-    truth = learnt_labels.cpu().numpy(), labels.cpu().numpy()
     table: dict[str, dict[str, Any]] = {}
-    for at, (side, (learnt, judged)) in enumerate(sides.items()):
+    for at, (side, (x, test)) in enumerate(sides.items()):
         for name, classifier in _classifiers(k).items():
-            right = torch.from_numpy(classifier.fit(learnt, truth[0]).predict(judged) == truth[1]).double()
+            right = torch.from_numpy(classifier.fit(x, truth[0]).predict(test) == truth[1]).double()
             se = float(right.std()) / len(right) ** 0.5 if len(right) > 1 else None
             table.setdefault(name, {})[side] = {"accuracy": float(right.mean()), "se": se}
             if side == "codes":
-                found.average(name, right, k=k, learnt=f"learnt from {len(learnt)} training images")
+                found.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
         subject.advance((at + 1) / len(sides))
     found.tables["probes"] = table
+
+
+def _labels(subject: Subject, train: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels of training and of test images; NotImplementedError says why they cannot be learnt."""
+    learnt, judged = subject.labels("train", train), subject.labels("test")
+    if learnt is None or judged is None:
+        raise NotImplementedError("the data has no labels")
+    if len(learnt.unique()) < 2:
+        raise NotImplementedError("the training images have a single label")
+    if len(learnt) < k:
+        raise NotImplementedError(f"{len(learnt)} training images are fewer than {k} neighbours")
+    return learnt.cpu().numpy(), judged.cpu().numpy()
 
 
 def _classifiers(k: int) -> dict[str, ClassifierMixin]:
