@@ -8,11 +8,12 @@ import torch
 from helpers import bits, small
 from oracles import Channels, LinearGaussian, without
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+from skimage.transform import downscale_local_mean
 from torch import Tensor
 
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.pictures import GAP, PAPER, TILE, reconstruction_grid, sample_grid
-from vaebench.evaluation.reconstruction import mse, psnr, reconstruct, ssim
+from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
 
 CPU = torch.device("cpu")
 
@@ -41,6 +42,48 @@ def test_errors_do_not_depend_on_the_batch() -> None:
     x, y = _pairs((1, 12, 12), n=601)
     for error in (mse, psnr, ssim):
         torch.testing.assert_close(error(x, y)[600:], error(x[600:], y[600:]))
+
+
+def _multiscale(x: np.ndarray, y: np.ndarray, exponents: list[float]) -> float:
+    """MS-SSIM of (h, w) images from scikit-image's SSIM; a huge K1 leaves contrast and structure alone."""
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    product = 1.0
+    for scale, exponent in enumerate(exponents):
+        if scale:
+            x, y = (t[: len(t) // 2 * 2, : t.shape[1] // 2 * 2] for t in (x, y))
+            x, y = (downscale_local_mean(t, (2, 2)) for t in (x, y))
+        alone = {"K1": 1e7} if scale < len(exponents) - 1 else {}
+        product *= max(0, structural_similarity(x, y, **settings, **alone)) ** exponent
+    return product
+
+
+@pytest.mark.parametrize("shape", [(1, 176, 176), (1, 181, 200)])
+def test_multiscale_similarity_is_composed_of_that_of_scikit_image(shape: tuple[int, ...]) -> None:
+    x, y = _pairs(shape, n=2)
+    exponents = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
+    for i in range(2):
+        expected = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), exponents)
+        assert float(ms_ssim(x, y)[i]) == pytest.approx(expected, abs=1e-6)
+        renamed = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), (np.array(exponents[:3]) / sum(exponents[:3])).tolist())
+        assert float(ms_ssim(x, y, 3)[i]) == pytest.approx(renamed, abs=1e-6)
+    assert 0.05 < expected < 0.99
+
+
+def test_multiscale_similarity_with_itself_is_one_with_the_opposite_nought_and_with_one_scale_ssim() -> None:
+    x, y = _pairs((3, 64, 64))
+    torch.testing.assert_close(ms_ssim(x, x, 3), torch.ones(5).double())
+    assert (ms_ssim(x, 1 - x, 3) < 1e-5).all(), "the structure is negative"
+    torch.testing.assert_close(ms_ssim(x, y, 1), ssim(x, y))
+    torch.testing.assert_close(ms_ssim(x, y, 3)[3:], ms_ssim(x[3:], y[3:], 3))
+
+
+@pytest.mark.parametrize(("size", "scales"), [(175, 5), (43, 3)])
+def test_small_images_have_no_multiscale_similarity(size: int, scales: int) -> None:
+    """The window must fit at the coarsest scale: 11 · 2⁴ = 176 pixels, or 11 · 2² = 44 for three scales."""
+    x, y = _pairs((1, size, size + 9), n=1)
+    with pytest.raises(NotImplementedError, match=f"{size + 1} pixels .* {size} × {size + 9}"):
+        ms_ssim(x, y, scales)
+    assert ms_ssim(*_pairs((1, size + 1, size + 1), n=1), scales).isfinite().all()
 
 
 def test_ssim_of_an_image_with_itself_is_one_and_small_images_have_none() -> None:

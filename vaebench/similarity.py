@@ -36,7 +36,7 @@ def compared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ms_ssim(x: Tensor, y: Tensor, scales: int) -> Tensor:
-    r"""Multi-scale structural similarity, in (0, 1], averaged over channels: (*batch,).
+    r"""Multi-scale structural similarity, in (0, 1], of similarities averaged over channels: (*batch,).
 
     .. math:: S_M(x_M, y_M)^{w_M} \prod_{m < M} C_m(x_m, y_m)^{w_m}
 
@@ -48,12 +48,13 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int) -> Tensor:
         x, y: as in `compared`.
         scales: M, 1 to what `most_scales` says.
     """
-    weights = [w / sum(WEIGHTS[:scales]) for w in WEIGHTS[:scales]]
+    total = 1.0 if scales == len(WEIGHTS) else sum(WEIGHTS[:scales])
+    weights = [w / total for w in WEIGHTS[:scales]]
     product = torch.ones((), dtype=x.dtype, device=x.device)
     for weight in weights[:-1]:
-        product = product * compared(x, y)[1].clamp(min=LEAST) ** weight
+        product = product * compared(x, y)[1].mean(-1).clamp(min=LEAST) ** weight
         x, y = _halved(x), _halved(y)
-    return (product * compared(x, y)[0].clamp(min=LEAST) ** weights[-1]).mean(-1)
+    return product * compared(x, y)[0].mean(-1).clamp(min=LEAST) ** weights[-1]
 
 
 def most_scales(height: int, width: int) -> int:

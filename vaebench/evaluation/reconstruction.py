@@ -1,4 +1,4 @@
-"""How close a reconstruction comes to its image: mean squared error, PSNR, SSIM. Pixels lie in [0, 1]."""
+"""How close a reconstruction comes to its image: mean squared error, PSNR, SSIM, MS-SSIM. Pixels lie in [0, 1]."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebench import similarity
 from vaebench.core import LatentModel
 from vaebench.evaluation.likelihood import codes
 from vaebench.similarity import WINDOW, compared
@@ -81,11 +82,32 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         NotImplementedError: an image is smaller than the window.
     """
+    _require_window(x, 1)
+    pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
+    return torch.cat([compared(a.double(), b.double())[0].mean(-1).cpu() for a, b in pairs])
+
+
+def ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
+    """Multi-scale structural similarity of each image, as `vaebench.similarity.ms_ssim`: float64 (n,) on the CPU.
+
+    Args:
+        x, y: images in [0, 1], (n, c, h, w).
+        scales: the name MS-SSIM is for 5.
+
+    Raises:
+        NotImplementedError: at the coarsest scale an image is smaller than the window: 176 pixels are needed for 5.
+    """
+    _require_window(x, scales)
+    pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
+    return torch.cat([similarity.ms_ssim(a.double(), b.double(), scales).cpu() for a, b in pairs])
+
+
+def _require_window(x: Tensor, scales: int) -> None:
     height, width = x.shape[-2:]
-    if min(height, width) < WINDOW:
-        raise NotImplementedError(f"SSIM's window is {WINDOW} pixels across, and the images are {height} × {width}")
-
-    def similarity(x: Tensor, y: Tensor) -> Tensor:
-        return compared(x.double(), y.double())[0].mean(-1).cpu()
-
-    return torch.cat([similarity(a, b) for a, b in zip(x.split(BATCH), y.split(BATCH), strict=True)])
+    if min(height, width) >> (scales - 1) < WINDOW:
+        if scales == 1:
+            raise NotImplementedError(f"SSIM's window is {WINDOW} pixels across, and the images are {height} × {width}")
+        raise NotImplementedError(
+            f"at the coarsest of {scales} scales SSIM's window is {WINDOW << (scales - 1)} pixels of the image across, "
+            f"and the images are {height} × {width}"
+        )

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
+from vaebench.evaluation.lpips import lpips, read_lpips
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.pictures import COLUMNS, PAIRS, reconstruction_grid
-from vaebench.evaluation.reconstruction import mse, psnr, reconstruct, ssim
+from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.evaluation.subject import Subject
 
 KINDS = {
     "mse": Kind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
     "psnr": Kind("dB", True, "−10 log10 of an image's mse"),
     "ssim": Kind("", True, "structural similarity of E[x|z] at {code} with x, Gaussian window σ = 1.5, data range 1"),
+    "ms_ssim": Kind(
+        "", True, "multi-scale structural similarity (Wang et al. 2003) of E[x|z] at {code} with x, 5 scales, as ssim"
+    ),
+    "ms_ssim_3": Kind(
+        "",
+        True,
+        "as ms_ssim, with the first 3 of its 5 scales and their exponents divided by their sum: another figure than "
+        "ms_ssim, for smaller images; of E[x|z] at {code} with x",
+    ),
+    "lpips": Kind(
+        "",
+        False,
+        "perceptual distance (Zhang et al. 2018, version 0.1) of E[x|z] at {code} and x by AlexNet, {weights}; one "
+        "channel is given as three",
+    ),
 }
 
 
 def measure(subject: Subject, found: Findings) -> None:
-    """MSE, PSNR and SSIM of every test image.
+    """MSE, PSNR, SSIM, MS-SSIM and LPIPS of every test image; the last three where the images' size allows them.
 
     Args:
         subject: the model and its images.
@@ -25,13 +45,26 @@ def measure(subject: Subject, found: Findings) -> None:
         made = reconstruct(subject.model, subject.x, subject.seed)
     except NotImplementedError as error:
         for name in KINDS:
-            found.missing(name, str(error), code="the posterior mean")
+            found.missing(name, str(error), code="the posterior mean", weights="none read")
         return
-    found.average("mse", mse(subject.x, made.images), code=made.code)
-    found.average("psnr", psnr(subject.x, made.images))
+    x, y, code = subject.x, made.images, made.code
+    found.average("mse", mse(x, y), code=code)
+    found.average("psnr", psnr(x, y))
+    _try(found, "ssim", lambda: ssim(x, y), code)
+    _try(found, "ms_ssim", lambda: ms_ssim(x, y), code)
+    _try(found, "ms_ssim_3", lambda: ms_ssim(x, y, 3), code)
     try:
-        found.average("ssim", ssim(subject.x, made.images), code=made.code)
+        network, sha256 = read_lpips(subject.spec.shape, subject.device)
     except NotImplementedError as error:
-        found.missing("ssim", str(error), code=made.code)
+        found.missing("lpips", str(error), code=code, weights="none read")
+    else:
+        found.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
     shown = subject.some(COLUMNS * PAIRS)
-    found.pictures["reconstructions"] = reconstruction_grid(subject.x[shown], made.images[shown])
+    found.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])
+
+
+def _try(found: Findings, name: str, compute: Callable[[], Tensor], code: str) -> None:
+    try:
+        found.average(name, compute(), code=code)
+    except NotImplementedError as error:
+        found.missing(name, str(error), code=code)

@@ -1,0 +1,185 @@
+"""How close samples and reconstructions come to test images, in the features of a named network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.evaluation.features import Extractor, inception, mnist28
+from vaebench.evaluation.fidelity import FEWEST, fid, inception_score, kid, support
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.samples import draws, means, posterior_codes, prior_codes
+from vaebench.evaluation.subject import Subject
+from vaebench.measures import BINARY
+
+SETS = "{made} and {test} test images in features of {extractor}"
+GIVEN = "it depends on both numbers of images; se over the {over}, the neighbourhoods given"
+DISTANCES = {
+    "fid{end}": Kind(
+        "",
+        False,
+        f"squared Fréchet distance ‖μ−μ'‖² + tr(Σ+Σ'−2(ΣΣ')^½) between {SETS}; biased upward by terms of order 1/n: "
+        "compare at equal numbers; se by the jackknife over 20 groups",
+    ),
+    "fid{end}_jackknife": Kind(
+        "",
+        False,
+        f"fid{{end}} with its bias of order 1/n removed by the jackknife over 20 groups, which may leave it below 0: "
+        f"{SETS}",
+    ),
+    "kid{end}": Kind(
+        "",
+        False,
+        f"unbiased MMD² under the kernel (⟨a,b⟩/d + 1)³ between {SETS}, over all pairs; it may be below 0; se by the "
+        "jackknife over 20 groups",
+    ),
+}
+SHARES = {
+    "precision_mnist28": Kind(
+        "", True, f"share of samples within the 3rd neighbour's distance of some test image: {SETS}; {GIVEN}"
+    ),
+    "recall_mnist28": Kind(
+        "", True, f"share of test images within the 3rd neighbour's distance of some sample: {SETS}; {GIVEN}"
+    ),
+    "density_mnist28": Kind(
+        "",
+        None,
+        "a fifth of the number of test images that a sample is closer to than their 5th neighbour is, near 1 where "
+        f"samples are distributed as images: {SETS}; {GIVEN}",
+    ),
+    "coverage_mnist28": Kind(
+        "", True, f"share of test images with a sample within their 5th neighbour's distance: {SETS}; {GIVEN}"
+    ),
+}
+KINDS = {
+    **{
+        name.format(end=end): kind._replace(definition=kind.definition.replace("{end}", end))
+        for end in ("_mnist28", "")
+        for name, kind in DISTANCES.items()
+    },
+    **SHARES,
+    "inception_score": Kind(
+        "", True, "exp E KL(p(y|x)‖p(y)) of {made}, mean of 10 splits and its se; classes y of {extractor}"
+    ),
+}
+
+
+class Made(NamedTuple):
+    """Images that the model made.
+
+    Attributes:
+        end: of the names of figures about them.
+        label: how many and which, for definitions.
+        images: (n, *data), or None with the reason why there are none.
+        reason: why there are none.
+        paired: image i is made from test image i.
+    """
+
+    end: str
+    label: str
+    images: Tensor | None
+    reason: str = ""
+    paired: bool = False
+
+
+def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int = 10_000) -> None:
+    """Fréchet and kernel distances, precision, recall, density, coverage; Inception's figures where its weights are.
+
+    Images are draws from p(x|z), which are distributed as the data where the model is perfect. Where the measure is not
+    binary, the means E[x|z] that papers compare are judged too, under names that end in `_means`.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        samples: images to make from samples of the prior.
+        test: most test images to compare them with.
+    """
+    real = subject.x[subject.some(test)]
+    sets = list(_sets(subject, samples, real))
+    try:
+        extractor = mnist28(subject.spec.shape, subject.device)
+    except NotImplementedError as error:
+        for made in sets:
+            _miss(found, made, _names(made, "_mnist28"), str(error), real, "mnist28")
+    else:
+        _compare(found, sets, real, extractor, "_mnist28")
+    _judge_by_inception(subject, found, sets, real)
+
+
+def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
+    model = subject.model
+    binary = subject.spec.kind == BINARY
+
+    def made(end: str, label: str, make: Callable[[], Tensor], paired: bool = False) -> Made:
+        try:
+            return Made(end, label, make(), paired=paired)
+        except NotImplementedError as error:
+            return Made(end, label, None, str(error), paired)
+
+    yield made("", f"{samples} draws x ~ p(x|z), z ~ p(z),", lambda: draws(model, prior_codes(model, samples)))
+    if not binary:
+        yield made("_means", f"{samples} means E[x|z], z ~ p(z),", lambda: means(model, prior_codes(model, samples)))
+    label = f"{len(real)} draws x' ~ p(x'|z), z ~ q(z|x), one of each image x,"
+    yield made("_reconstructions", label, lambda: draws(model, posterior_codes(model, real)), paired=True)
+
+
+def _names(made: Made, end: str) -> list[str]:
+    """Kinds of the figures that a set can have; reconstructions have distances alone."""
+    rest = [] if made.paired else list(SHARES) if end else ["inception_score"]
+    return [name.format(end=end) for name in DISTANCES] + rest
+
+
+def _miss(found: Findings, made: Made, names: list[str], reason: str, real: Tensor, extractor: str) -> None:
+    for name in names:
+        fill = {"made": made.label, "test": len(real), "extractor": extractor, "over": "images"}
+        found.missing(f"{name}{made.end}", reason, name, **fill)
+
+
+def _compare(found: Findings, sets: list[Made], real: Tensor, extractor: Extractor, end: str) -> None:
+    """The figures of every set by one extractor."""
+    y = extractor(real)
+    for made in sets:
+        x = None if made.images is None else extractor(made.images)
+        if x is None or (reason := _unfit(x, y)):
+            _miss(found, made, _names(made, end), made.reason if x is None else reason, real, extractor.label)
+            continue
+
+        def add(name: str, value: float, se: float | None, over: str = "", made: Made = made) -> None:
+            fill = {"made": made.label, "test": len(real), "extractor": extractor.label, "over": over}
+            found.single(f"{name}{made.end}", value, len(real), se, name, **fill)
+
+        frechet, kernel = fid(x, y), kid(x, y, made.paired)
+        add(f"fid{end}", frechet.value, frechet.se)
+        add(f"fid{end}_jackknife", frechet.corrected, frechet.se)
+        add(f"kid{end}", kernel.value, kernel.se)
+        if not made.paired and end:
+            over = {"precision": "samples", "recall": "test images", "density": "samples", "coverage": "test images"}
+            for name, values in support(x, y)._asdict().items():
+                se = float(values.std()) / len(values) ** 0.5
+                add(f"{name}{end}", float(values.mean()), se, over[name])
+
+
+def _unfit(x: Tensor, y: Tensor) -> str:
+    """Why features cannot be compared; '' where they can."""
+    if min(len(x), len(y)) < FEWEST:
+        return f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed"
+    return "" if torch.isfinite(x).all() else "the model makes images that are not finite"
+
+
+def _judge_by_inception(subject: Subject, found: Findings, sets: list[Made], real: Tensor) -> None:
+    try:
+        network = inception(subject.spec.shape, subject.device)
+    except NotImplementedError as error:
+        for made in sets:
+            _miss(found, made, _names(made, ""), str(error), real, "inception-2015-12-05")
+        return
+    _compare(found, sets, real, network.features, "")
+    for made in sets:
+        judged = found.metrics[f"fid{made.end}"].value is not None
+        if judged and not made.paired and made.images is not None:
+            value, se = inception_score(network.classes(made.images))
+            fill = {"made": made.label, "extractor": network.classes.label}
+            found.single(f"inception_score{made.end}", value, len(made.images), se, "inception_score", **fill)

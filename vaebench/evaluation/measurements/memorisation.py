@@ -1,0 +1,102 @@
+"""Whether samples lie closer to training images than test images do, with a picture of the closest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.evaluation.features import mnist28
+from vaebench.evaluation.memorisation import Nearest, copying, nearest, partition
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.pictures import COLUMNS, PAIRS, reconstruction_grid
+from vaebench.evaluation.samples import draws, prior_codes
+from vaebench.evaluation.subject import Subject
+
+SETS = (
+    "{samples} draws x ~ p(x|z), z ~ p(z), {test} test and {train} training images, Euclidean distances between "
+    "{space}, {cells} cells of k-means"
+)
+KINDS = {
+    "copying_c_t": Kind(
+        "standard deviations",
+        None,
+        "C_T (Meehan et al. 2020): Mann and Whitney's Z of the samples' distances to their nearest training images "
+        "against the test images', mean over cells; far below 0 the model copies, far above 0 its samples keep away "
+        f"from real images: {SETS}",
+    ),
+    "copying_p": Kind(
+        "", None, f"probability of so low a C_T where samples are distributed as test images; uniform there: {SETS}"
+    ),
+    "nearest_train_ratio": Kind(
+        "",
+        None,
+        "median distance of a sample to its nearest training image over that of a test image; below 1 where the model "
+        f"copies: {SETS}",
+    ),
+}
+SPACES = {"": "pixels", "_mnist28": "features of mnist28"}
+ALARM = 1e-3  # a smaller p is worth a warning
+
+
+def measure(
+    subject: Subject, found: Findings, samples: int = 2000, test: int = 2000, train: int = 60_000, cells: int = 10
+) -> None:
+    """The data-copying test, between pixels and, for images of 1 × 28 × 28, between features of mnist28.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        samples: draws to make from samples of the prior.
+        test: most test images.
+        train: most training images; fewer find fewer copies.
+        cells: of k-means, on training images.
+    """
+    known, real = subject.train(train), subject.x[subject.some(test)]
+    fill = {"samples": samples, "test": len(real), "train": len(known), "cells": cells}
+    try:
+        made = draws(subject.model, prior_codes(subject.model, samples))
+    except NotImplementedError as error:
+        for end, space in SPACES.items():
+            _miss(found, KINDS, end, str(error), space=space, **fill)
+        return
+    sets = [made, real, known]
+    close = _judge(found, "", [t.flatten(1) for t in sets], subject.seed, space=SPACES[""], **fill)
+    order = close.distance.argsort(stable=True)[: COLUMNS * PAIRS]
+    found.pictures["nearest_train"] = reconstruction_grid(made[order], known[close.image[order]])
+    try:
+        extractor = mnist28(subject.spec.shape, subject.device)
+    except NotImplementedError as error:
+        _miss(found, KINDS, "_mnist28", str(error), space=SPACES["_mnist28"], **fill)
+    else:
+        space = f"features of {extractor.label}"
+        _judge(found, "_mnist28", [extractor(t) for t in sets], subject.seed, space=space, **fill)
+
+
+def _judge(found: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any) -> Nearest:
+    """The figures of samples, test and training vectors, (n, d) each, and the samples' nearest training images."""
+    made, real, known = sets
+    close, usual = nearest(made, known), nearest(real, known)
+    try:
+        cells, others = partition(known, fill["cells"], seed, made, real)
+        found_out = copying(close.distance, usual.distance, cells, others)
+    except NotImplementedError as error:
+        _miss(found, ("copying_c_t", "copying_p"), end, str(error), **fill)
+    else:
+        found.single(f"copying_c_t{end}", found_out.c_t, len(real), None, "copying_c_t", **fill)
+        found.single(f"copying_p{end}", found_out.p, len(real), None, "copying_p", **fill)
+        if found_out.p < ALARM:
+            found.warnings.append(
+                f"samples lie closer to training images than test images do, between {fill['space']} (C_T "
+                f"{found_out.c_t:.1f}, p {found_out.p:.1g}): the model copies, or its samples vary less than the data; "
+                "see the picture nearest_train"
+            )
+    ratio = close.distance.median() / usual.distance.median()
+    found.single(f"nearest_train_ratio{end}", float(ratio), len(real), None, "nearest_train_ratio", **fill)
+    return close
+
+
+def _miss(found: Findings, names: Iterable[str], end: str, reason: str, **fill: Any) -> None:
+    for name in names:
+        found.missing(f"{name}{end}", reason, name, **fill)
