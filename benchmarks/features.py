@@ -33,16 +33,23 @@ def train(x: Tensor, y: Tensor) -> Mnist28:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
     for epoch in range(EPOCHS):
         for index in torch.randperm(len(x))[: steps // EPOCHS * BATCH].split(BATCH):
-            images = x[index]
-            bits = (torch.rand(len(index), 1, 1, 1) < 0.5).float()
-            images = bits * torch.bernoulli(images) + (1 - bits) * images
-            loss = F.cross_entropy(network.logits(images), y[index], label_smoothing=SMOOTHING)
+            loss = F.cross_entropy(network.logits(mixed(x[index])), y[index], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}", flush=True)
+    with torch.no_grad():
+        features = network(mixed(x))
+        network.mean.copy_(features.mean(0))
+        network.scale.copy_(features.std(0))
     return network.eval()
+
+
+def mixed(x: Tensor) -> Tensor:
+    """Each of the images x (b, 1, 28, 28) as it is or as bits, with equal probability."""
+    bits = (torch.rand(len(x), 1, 1, 1) < 0.5).float()
+    return bits * torch.bernoulli(x) + (1 - bits) * x
 
 
 @torch.no_grad()

@@ -218,7 +218,7 @@ def test_binary_images_are_compared_with_binary_draws() -> None:
         assert metric.value is not None
         assert metric.se >= 0
         assert metric.n == 60
-        assert "mnist28 (SHA-256 a0649ca4bfb6c570…)" in metric.definition
+        assert "mnist28 (SHA-256 193033b5b02a9396…)" in metric.definition
         assert "60 test images" in metric.definition
         assert "{" not in metric.definition
     assert "80 draws x ~ p(x|z), z ~ p(z)," in report.metrics["fid_mnist28"].definition

@@ -22,7 +22,7 @@ from vaebench.measures import Shape
 
 WEIGHTS = "VAEBENCH_WEIGHTS"
 MNIST28 = Path(__file__).parent / "extractors" / "mnist28.pt"
-MNIST28_SHA256 = "a0649ca4bfb6c570df38636510a6b041b37f340d7907ebd441450dee738a45ec"
+MNIST28_SHA256 = "193033b5b02a93967ae7c8965a67ba3471a82e31daee17f6345624bea4548fd0"
 INCEPTION = "inception-2015-12-05.pt"
 BATCH = 500
 
@@ -51,9 +51,16 @@ class Extractor(NamedTuple):
 
 
 class Mnist28(nn.Module):
-    """A classifier of MNIST digits, 47,786 parameters: three strided convolutions, 64 features, ten classes."""
+    """A classifier of MNIST digits, 47,786 parameters: three strided convolutions, 64 features, ten classes.
+
+    Attributes:
+        mean: of the features over training images, (64,).
+        scale: their standard deviations, (64,).
+    """
 
     shape: Shape = (1, 28, 28)
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,14 +75,16 @@ class Mnist28(nn.Module):
             nn.Linear(32 * 4 * 4, 64),
         )
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(64, 10))
+        self.register_buffer("mean", torch.zeros(64))
+        self.register_buffer("scale", torch.ones(64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of images x (b, 1, 28, 28) in [0, 1]: (b, 64), before their nonlinearity."""
-        return self.body(x - 0.5)
+        """Features of images x (b, 1, 28, 28) in [0, 1]: (b, 64), before their nonlinearity, standardised."""
+        return (self.body(x - 0.5) - self.mean) / self.scale
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of the ten digits, (b, 10)."""
-        return self.head(self(x))
+        return self.head(self.body(x - 0.5))
 
 
 def mnist28(shape: Shape, device: torch.device) -> Extractor:

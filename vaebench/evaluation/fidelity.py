@@ -15,7 +15,7 @@ from torch import Tensor
 GROUPS = 20
 FEWEST = 2 * GROUPS  # images of each set
 NEAREST, COVERED = 3, 5  # k of precision and recall, and of density and coverage, as in their papers
-ROWS = 500  # of a matrix of distances or kernels held at once
+ROWS = 100  # of a matrix of distances or kernels held at once: more leave the cache
 
 
 class Estimate(NamedTuple):
@@ -63,8 +63,8 @@ def fid(x: Tensor, y: Tensor) -> Estimate:
 
 def _group_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sizes (G,), sums (G, d) and sums of products (G, d, d) of every group."""
-    groups = _groups(x)
-    return _sizes(x), torch.stack([g.sum(0) for g in groups]), torch.stack([g.T @ g for g in groups])
+    member = _membership(x)
+    return member.sum(0), member.T @ x, torch.stack([x[g::GROUPS].T @ x[g::GROUPS] for g in range(GROUPS)])
 
 
 def _moments(size: Tensor, total: Tensor, products: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,9 +97,8 @@ def kid(x: Tensor, y: Tensor, paired: bool = False) -> Estimate:
     """
     xx, yy, xy = (_kernel_sums(a, b) for a, b in ((x, x), (y, y), (x, y)))
     for sums, a, b in ((xx, x, x), (yy, y, y), *([(xy, x, y)] * paired)):
-        itself = _kernel((a * b).sum(1), x.shape[1])
-        sums.diagonal().sub_(torch.stack([group.sum() for group in _groups(itself)]))
-    size_x, size_y = _sizes(x), _sizes(y)
+        sums.diagonal().sub_(_kernel((a * b).sum(1), x.shape[1]) @ _membership(a))
+    size_x, size_y = _membership(x).sum(0), _membership(y).sum(0)
 
     def mmd(kept: Tensor) -> Tensor:
         m, n = size_x[kept].sum(), size_y[kept].sum()
@@ -109,23 +108,21 @@ def kid(x: Tensor, y: Tensor, paired: bool = False) -> Estimate:
     return _jackknife(mmd)
 
 
-def _groups(x: Tensor) -> list[Tensor]:
-    return [x[g::GROUPS] for g in range(GROUPS)]
-
-
-def _sizes(x: Tensor) -> Tensor:
-    return torch.tensor([len(group) for group in _groups(x)], dtype=x.dtype)
+def _membership(x: Tensor) -> Tensor:
+    """1 where row i of x belongs to group g, i mod G = g, else 0: (n, G)."""
+    return torch.eye(GROUPS, dtype=x.dtype)[torch.arange(len(x)) % GROUPS]
 
 
 def _kernel(product: Tensor, d: int) -> Tensor:
-    base = product / d + 1
-    return base * base * base
+    base = (product / d).add_(1)
+    return (base * base).mul_(base)
 
 
 def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
     """Sums of the kernel over all pairs of a group of x and a group of y, (G, G)."""
-    columns = torch.stack([_kernel(group @ y.T, x.shape[1]).sum(0) for group in _groups(x)])
-    return torch.zeros(GROUPS, GROUPS, dtype=x.dtype).index_add_(1, torch.arange(len(y)) % GROUPS, columns)
+    member = _membership(y)
+    rows = [_kernel(part @ y.T, x.shape[1]) @ member for part in x.split(ROWS)]
+    return _membership(x).T @ torch.cat(rows)
 
 
 class Support(NamedTuple):
@@ -150,7 +147,8 @@ def support(x: Tensor, y: Tensor) -> Support:
     Kynkäänniemi et al. 2019 (https://arxiv.org/abs/1904.06991), k = 3; Naeem et al. 2020
     (https://arxiv.org/abs/2002.09797), k = 5. All depend on m and n.
     """
-    near_x, near_y, ball_y = _radius(x, NEAREST), _radius(y, NEAREST), _radius(y, COVERED)
+    near_x, _ = _radii(x)
+    near_y, ball_y = _radii(y)
     precision, density = [], []
     recall, coverage = (torch.zeros(len(y), dtype=torch.bool) for _ in range(2))
     for part, radius in zip(x.split(ROWS), near_x.split(ROWS), strict=True):
@@ -163,15 +161,16 @@ def support(x: Tensor, y: Tensor) -> Support:
     return Support(torch.cat(precision).double(), recall.double(), torch.cat(density), coverage.double())
 
 
-def _radius(x: Tensor, k: int) -> Tensor:
-    """Squared distance of each of x (n, d) to its k-th neighbour among the others, (n,)."""
-    nearest = (squared_distances(part, x).topk(k + 1, largest=False).values for part in x.split(ROWS))
-    return torch.cat([values[:, k] for values in nearest])  # the nearest is itself
+def _radii(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances of each of x (n, d) to its 3rd and its 5th neighbour among the others, (n,) each."""
+    nearest = [squared_distances(part, x).topk(COVERED + 1, largest=False).values for part in x.split(ROWS)]
+    found = torch.cat(nearest)  # the nearest is itself
+    return found[:, NEAREST], found[:, COVERED]
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared Euclidean distances between x (m, d) and y (n, d): (m, n)."""
-    return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0)
+    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2).add_(x.square().sum(1)[:, None]).clamp_(min=0)
 
 
 def inception_score(classes: Tensor, splits: int = 10) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from scipy.stats import norm, rankdata
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-ROWS = 500  # of a matrix of distances held at once
+ROWS = 100  # of a matrix of distances held at once
 FITTED = 5000  # training images, at most, that the cells are fitted to
 FEWEST = 20  # samples and test images that a cell must hold
 
@@ -46,9 +46,10 @@ class Copying(NamedTuple):
 
 
 def nearest(x: Tensor, train: Tensor) -> Nearest:
-    """The nearest of training vectors (t, d) to each of x (n, d), both where distances are to be computed."""
-    lengths = train.square().sum(1)
-    best = [(lengths - 2 * part @ train.T).min(1).indices for part in x.split(ROWS)]
+    """The nearest of training vectors (t, d) to each of x (n, d), on one device; found in float32."""
+    known = train.float()
+    lengths = known.square().sum(1)
+    best = [torch.addmm(lengths, part, known.T, alpha=-2).min(1).indices for part in x.float().split(ROWS)]
     index = torch.cat(best)
     return Nearest((x - train[index]).double().square().sum(1).sqrt().cpu(), index.cpu())
 
