@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_the_shipped_extractor_knows_the_digits(monkeypatch: pytest.MonkeyPatch)
         stated = re.search(r"binary images .* ([\d.]+) % test", DOCS.read_text())
         assert stated is not None
         assert 100 * float(right.float().mean()) == pytest.approx(float(stated[1]), abs=0.05)
+
+
+def test_training_repeats_bit_for_bit_and_standardises(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(DOCS.parents[1] / "benchmarks" / "features.py"))
+    monkeypatch.setitem(script["train"].__globals__, "EPOCHS", 1)
+    x, y = _noise(300, 1, 28, 28), torch.arange(300) % 10
+    first, second = script["train"](x, y).state_dict(), script["train"](x, y).state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    network = Mnist28()
+    network.load_state_dict(first)
+    bits = (x < 0.5).float()
+    both = network(torch.cat([x, bits])).detach()
+    assert both.mean().abs() < 0.3
+    assert 0.5 < both.var() < 2
 
 
 def test_images_of_another_shape_are_refused_and_not_resized() -> None:

@@ -28,8 +28,8 @@ KINDS = {
     "lpips": Kind(
         "",
         False,
-        "perceptual distance (Zhang et al. 2018, version 0.1) of E[x|z] at {code} and x by AlexNet, {weights}; one "
-        "channel is given as three",
+        "perceptual distance (Zhang et al. 2018, version 0.1) of E[x|z] at {code}, clipped to [0, 1], and x by "
+        "AlexNet, {weights}; one channel is given as three",
     ),
 }
 
