@@ -46,6 +46,14 @@ def test_several_processes_give_the_record_of_one(checkpoint: Path, tmp_path: Pa
         assert abs(values - shared.per_image()[name]).max() <= 1e-5
 
 
+def test_square_brackets_in_a_definition_are_printed(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The terminal's markup took the [z] of E_q[z] for a style and swallowed it."""
+    assert main(["evaluate", str(checkpoint), "--protocol", "quick", "--limit", "50", "--results", str(tmp_path)]) == 0
+    assert "Var_x(E_q[z]) > 0.01" in capsys.readouterr().out
+
+
 def test_an_evaluation_that_is_killed_goes_on_and_leaves_no_trace(checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaebench", "evaluate", checkpoint, "--k", 20_000, "--device", "cpu"]
     argv = [str(part) for part in [*command, "--limit", 60, "--results", tmp_path / "results"]]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -25,15 +26,15 @@ def metrics_table(record: RunRecord) -> None:
     table = Table("metric", "value", "± s.e.", "unit", "definition", title=f"{record.variant}, seed {record.seed}")
     for name, metric in record.metrics.items():
         if metric.get("value") is None:
-            table.add_row(name, "unavailable", "", "", str(metric.get("unavailable")))
+            table.add_row(name, "unavailable", "", "", escape(str(metric.get("unavailable"))))
             continue
         error = "" if metric["se"] is None else f"{metric['se']:.4g}"
-        table.add_row(name, f"{metric['value']:.4f}", error, metric["unit"], metric["definition"])
+        table.add_row(name, f"{metric['value']:.4f}", error, metric["unit"], escape(metric["definition"]))
     console = _console()
     console.print(table)
-    console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False)
+    console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False, markup=False)
     for warning in record.warnings:
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
+        console.print(f"warning: {warning}", highlight=False, markup=False, style="yellow")
 
 
 def classes_table(classes: Mapping[str, type[Any]]) -> None:
@@ -42,5 +43,5 @@ def classes_table(classes: Mapping[str, type[Any]]) -> None:
     for name, cls in classes.items():
         doc = inspect.getdoc(cls) or ""
         address = re.search(r"https?://[^\s),;]+", doc)
-        table.add_row(name, doc.splitlines()[0], address[0].rstrip(".") if address else "")
+        table.add_row(name, escape(doc.splitlines()[0]), address[0].rstrip(".") if address else "")
     _console().print(table)
