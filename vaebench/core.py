@@ -282,18 +282,26 @@ class Family(LightningModule, ABC):
 
     # Selection ----------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs the held-out β = 1 bound with fixed noise, 'val/elbo', which selection reads as 'val/selection'.
+    def held_out(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """The β = 1 bound of images, 'val/elbo', nats, 0-dim, by one sample of z an image.
 
         Where the posterior has no density there is no bound: then log p(x|z) selects, 'val/log_x'.
+
+        Args:
+            x: images, (b, *data).
+            y: labels, (b,), or None.
         """
-        x, y = batch
         model = cast("Family", self if y is None else self.given(y))
+        try:
+            return {"val/elbo": model.draw(x).log_w.mean()}
+        except NotImplementedError:
+            z = model.posterior(x).rsample(torch.Size((1,)))
+            return {"val/log_x": model.likelihood(z).log_prob(x).mean()}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
+        """Logs what `held_out` gives under fixed noise, which selection reads as 'val/selection'."""
+        x, y = batch
         with fixed_noise(self.VALIDATION_SEED + index, x.device):
-            try:
-                name, value = "val/elbo", model.draw(x).log_w.mean()
-            except NotImplementedError:
-                z = model.posterior(x).rsample(torch.Size((1,)))
-                name, value = "val/log_x", model.likelihood(z).log_prob(x).mean()
+            ((name, value),) = self.held_out(x, y).items()
         for key in (name, "val/selection"):
             self.log(key, value, batch_size=len(x), on_epoch=True, sync_dist=True)

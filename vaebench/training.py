@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -53,8 +54,40 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@dataclass
+class Kept:
+    """What a run keeps of its training.
+
+    Attributes:
+        curves: what was logged at every validation, by name: steps and values.
+        best: the weights with the best held-out bound, its value and its step.
+        seconds: time spent training and validating.
+        images: trained on so far, each counted every time.
+    """
+
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=lambda: {"value": -math.inf})
+    seconds: float = 0.0
+    images: int = 0
+
+    def add(self, model: Family, metrics: Mapping[str, float]) -> None:
+        """Notes a validation, and copies the weights if 'val/selection' is the best yet.
+
+        Without a bound the first weights are kept and any later ones.
+        """
+        for name, value in metrics.items():
+            if name != "val/selection":
+                curve = self.curves.setdefault(name, {"step": [], "value": []})
+                curve["step"].append(model.steps)
+                curve["value"].append(value)
+        value = metrics.get("val/selection", -math.inf)
+        if value > self.best["value"] or self.best["value"] == -math.inf:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            self.best = {"value": value, "steps": model.steps, "weights": weights}
+
+
 class Keeper(Callback):
-    """Keeps the weights with the best held-out bound, what was logged at every validation, and the time spent.
+    """Keeps what `Kept` does, and saves it with the state of training.
 
     All of it is saved, with torch's random state, after the first epoch and then every 20 seconds, so that an
     interrupted run goes on as if it had not been.
@@ -67,23 +100,18 @@ class Keeper(Callback):
     EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
-        self.path = path
-        self.curves: dict[str, dict[str, list[float]]] = {}
-        self.best: dict[str, Any] = {"value": -math.inf}
-        self.seconds, self.images, self._saved = 0.0, 0, -math.inf
-        self.progress = progress
+        self.path, self.kept, self.progress = path, Kept(), progress
+        self._saved = -math.inf
         self._metrics: dict[str, float] = {}
         self._noise: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        kept = {"curves": self.curves, "best": self.best, "seconds": self.seconds, "images": self.images}
-        return {**kept, "noise": noise}
+        return {**vars(self.kept), "noise": noise}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.curves, self.best = state["curves"], state["best"]
-        self.seconds, self.images = state["seconds"], state["images"]
         self._noise = state["noise"]
+        self.kept = Kept(**{name: value for name, value in state.items() if name != "noise"})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._noise is not None:
@@ -92,33 +120,22 @@ class Keeper(Callback):
         self._last = self._shown = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.images += sum(len(x) for x, _ in batches(batch))
+        self.kept.images += sum(len(x) for x, _ in batches(batch))
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
             self.progress(_fraction(trainer, batch_idx), self._metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
-        self.seconds, self._last = self.seconds + now - self._last, now
-        logged = trainer.callback_metrics.items()
-        self._metrics = {name: float(value) for name, value in logged if name != "val/selection"}
-        for name, value in self._metrics.items():
-            curve = self.curves.setdefault(name, {"step": [], "value": []})
-            curve["step"].append(cast(Family, pl_module).steps)
-            curve["value"].append(value)
-        self._keep(trainer, cast(Family, pl_module))
+        self.kept.seconds, self._last = self.kept.seconds + now - self._last, now
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.kept.add(cast(Family, pl_module), metrics)
+        self._metrics = {name: value for name, value in metrics.items() if name != "val/selection"}
         if now - self._saved > self.EVERY:
             self._saved = now
             trainer.save_checkpoint(self.path)
         if self.progress:
             self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
-
-    def _keep(self, trainer: Trainer, model: Family) -> None:
-        """Copies the weights if their held-out bound is the best yet; the first and any later ones without a bound."""
-        value = float(trainer.callback_metrics.get("val/selection", -math.inf))
-        if value > self.best["value"] or self.best["value"] == -math.inf:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            self.best = {"value": value, "steps": model.steps, "weights": weights}
 
 
 def _fraction(trainer: Trainer, batch: int) -> float:
@@ -138,11 +155,15 @@ class Experiment(LightningCLI):
     Args:
         args: the arguments, as typed after `vaebench fit`.
 
+    Attributes:
+        engine: what the configuration says besides model, data and trainer, where the trainer is not Lightning's.
+
     Raises:
         jsonargparse.ArgumentError: the arguments are not valid.
     """
 
     def __init__(self, args: list[str]) -> None:
+        self.engine: dict[str, Any] = {}
         families(), datasets()  # imported, so that short class names resolve
         with quiet():
             self._parse(args)
@@ -202,7 +223,7 @@ class Experiment(LightningCLI):
         full = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
         lightnings = {p.name: p.default for p in inspect.signature(Trainer.__init__).parameters.values()}
         trainer = {k: v for k, v in full["trainer"].items() if v != lightnings.get(k) and k not in COSMETIC}
-        return {"model": full["model"], "data": full["data"], "trainer": trainer}
+        return {"model": full["model"], "data": full["data"], "trainer": trainer, **self.engine}
 
     def identity(self, data: ImageData) -> str:
         """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
@@ -223,31 +244,48 @@ class Experiment(LightningCLI):
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
             trainer = self._instantiate_trainer(config, [keeper])
-        write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
+        self.start(work)
         try:
             with quiet():
                 trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
-        criterion = "bound" if "val/elbo" in keeper.curves else "log p(x|z), for want of a bound"
+        checkpoint = self.finish(work, model, data, keeper.kept, started)
+        last.unlink()
+        return checkpoint
+
+    def start(self, work: Path) -> None:
+        """Writes `work/config.yaml`, which `vaebench fit --config` takes."""
+        write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
+
+    def finish(self, work: Path, model: Family, data: ImageData, kept: Kept, started: str) -> Path:
+        """Writes `work/model.ckpt`, all that is needed to evaluate the best weights and to repeat the run.
+
+        Args:
+            work: the run's folder.
+            model: as it stands after the last step.
+            data: what it was trained on.
+            kept: of its training.
+            started: when, ISO 8601.
+        """
+        criterion = "bound" if "val/elbo" in kept.curves else "log p(x|z), for want of a bound"
         info = {
             "run": self.identity(data),
             "config": self.plain,
             "seed": self.seed,
             "data": describe(data),
-            "curves": keeper.curves,
-            "selection": f"best held-out {criterion}, at step {keeper.best['steps']} of {model.steps}",
+            "curves": kept.curves,
+            "selection": f"best held-out {criterion}, at step {kept.best['steps']} of {model.steps}",
             "started": started,
-            "train_seconds": round(keeper.seconds, 3),
-            "images_per_second": round(keeper.images / max(keeper.seconds, 1e-9), 1),
+            "train_seconds": round(kept.seconds, 3),
+            "images_per_second": round(kept.images / max(kept.seconds, 1e-9), 1),
             "started_at_mean": bool(getattr(model.likelihood, "started", False)),
         }
         buffer = io.BytesIO()
-        weights, settings = keeper.best["weights"], dict(model.hparams)
+        weights, settings = kept.best["weights"], dict(model.hparams)
         torch.save({"state_dict": weights, "hyper_parameters": settings, "vaebench": info}, buffer)
         write_atomically(work / "model.ckpt", buffer.getvalue())
-        last.unlink()
         return work / "model.ckpt"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
 import numpy as np
@@ -73,20 +73,36 @@ class TrainingBatches(Batches):
         self.epoch = epoch or count().__next__
 
     def __iter__(self) -> Iterator[Batch]:
+        for x, y in self.side_by_side([(self.seed, self.epoch())]):
+            yield x[0], None if y is None else y[0]
+
+    def side_by_side(self, streams: Sequence[tuple[int, int]]) -> Iterator[Batch]:
+        """The batches of several runs at once, for each the ones that it would get alone.
+
+        Args:
+            streams: seed and epoch of each of n runs.
+
+        Yields:
+            x (n, b, c, h, w) and y (n, b) or None.
+        """
         images, labels, measure = self.images, self.labels, self.measure
-        entropy = (self.seed % 2**64, self.epoch())
-        shuffle = torch.Generator().manual_seed(_mix(*entropy))
-        noise = torch.Generator(images.device).manual_seed(_mix(*entropy, 1 + self.rank))
-        order = torch.randperm(len(images), generator=shuffle)[self.rank :: self.world].to(images.device)
+        entropies = [(seed % 2**64, epoch) for seed, epoch in streams]
+        orders = torch.stack([self._order(_mix(*entropy)) for entropy in entropies]).to(images.device)
+        noises = [torch.Generator(images.device).manual_seed(_mix(*entropy, 1 + self.rank)) for entropy in entropies]
         stored, random = images.dtype == torch.uint8, measure.random
-        for start, end in _spans(len(order), self.size, len(self)):
-            index = order[start:end]
-            x = images.index_select(0, index)
+        for start, end in _spans(orders.shape[1], self.size, len(self)):
+            index = orders[:, start:end]
+            x = images.index_select(0, index.flatten()).unflatten(0, index.shape)
             if stored:
                 x = measure.scale(x)
             if random:
-                x = measure.draw(x, noise)
-            yield x, None if labels is None else labels.index_select(0, index)
+                drawn = [measure.draw(one, noise) for one, noise in zip(x, noises, strict=True)]
+                x = torch.stack(drawn) if len(drawn) > 1 else drawn[0][None]
+            yield x, None if labels is None else labels[index]
+
+    def _order(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randperm(len(self.images), generator=generator)[self.rank :: self.world]
 
 
 class Blocks:

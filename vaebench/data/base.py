@@ -51,6 +51,7 @@ class ImageData(LightningDataModule, ABC):
         levels: number of values of a stored pixel.
         measures: the measures that the data set can have.
         block: batches that the training loader hands over at a time.
+        device: where batches lie; a trainer's own device goes before it.
         name: the module's name, by which records know the data set.
 
     Raises:
@@ -60,6 +61,7 @@ class ImageData(LightningDataModule, ABC):
     levels: ClassVar[int]
     measures: ClassVar[tuple[str, ...]]
     block: int = 1
+    device: torch.device = torch.device("cpu")
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
         super().__init__()
@@ -154,7 +156,7 @@ class ImageData(LightningDataModule, ABC):
 
     @property
     def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return self.trainer.strategy.root_device if self.trainer else self.device
 
     @property
     def _place(self) -> dict[str, Any]:
