@@ -1,0 +1,188 @@
+"""Members that step as one: their tensors are stacked, and each stays a view of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from vaebench.core import Family, Step, fixed_noise
+from vaebench.data._batches import Batch, Batches, TrainingBatches
+from vaebench.errors import UserError
+from vaebench.population._adam import Adam, clip
+from vaebench.population._member import Member
+from vaebench.population._noise import Given, Request, drawn, requested
+
+Logs = dict[str, Tensor]
+
+
+class _Methods(nn.Module):
+    """Any method of a family through `functional_call`, which knows only `forward`."""
+
+    def __init__(self, model: Family) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, name: str, *args: Any) -> Any:
+        return getattr(self.model, name)(*args)
+
+
+class Lane:
+    """Members of one structure, stacked.
+
+    Args:
+        members: at least one; their models' tensors become rows of the lane's.
+
+    Attributes:
+        parameters, buffers: (n, *shape) each, by name.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        model = members[0].model
+        self.device, self.dtype = model.lr.device, model.lr.dtype
+        self._methods = _Methods(deepcopy(model).to("meta"))  # code and constants; tensors come with every call
+        self.parameters = {name: _stack([m.model.get_parameter(name) for m in members]).requires_grad_()
+                           for name, _ in model.named_parameters()}  # fmt: skip
+        self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
+        self._state = {f"model.{name}": tensor for name, tensor in (self.parameters | self.buffers).items()}
+        self.groups = {group: [name for name in self.parameters if name.startswith(prefixes)]
+                       for group, prefixes in model.groups().items()}  # fmt: skip
+        rates = [member.learning_rates() for member in members]
+        self.adam = {group: self._adam(group, [rate[group] for rate in rates]) for group in self.groups}
+        clips = [torch.inf if m.model.clip is None else m.model.clip for m in members]
+        self.clip = torch.tensor(clips, dtype=self.dtype, device=self.device) if min(clips) < torch.inf else None
+        self.t = torch.tensor([float(m.model.steps) for m in members], dtype=self.dtype, device=self.device)
+        self.generators = [member.generator for member in members]
+        self._requests: dict[tuple[int, ...], list[Request]] = {}
+
+    def _adam(self, group: str, rates: list[float]) -> Adam:
+        names = self.groups[group]
+        means, squares = ([_stack([m.moments[f"{moment}.{name}"] for m in self.members]) for name in names]
+                          for moment in ("mean", "square"))  # fmt: skip
+        taken = _stack([m.taken[group] for m in self.members])
+        return Adam([self.parameters[name] for name in names], means, squares, taken, rates)
+
+    # One step -----------------------------------------------------------------------------------------------------
+
+    def step(self, x: Tensor, y: Tensor | None) -> Logs:
+        """One optimiser step of every member, as `Family._learn` takes it; returns what they log, (n,) each.
+
+        Args:
+            x: images, (n, b, *data), or (1, b, *data) for all members.
+            y: labels, (n, b) or (1, b), or None.
+        """
+        x = x.to(self.dtype)
+        noise = drawn(self.requests(x, y), self.generators)
+        losses, logs, state, active = self._steps(x, y, noise)
+        learning = {}
+        for group, names in self.groups.items():
+            mask = active.get(group)
+            if mask is None or bool(mask.any()):
+                inputs = [self.parameters[name] for name in names]
+                gradients = torch.autograd.grad(losses[group].sum(), inputs, retain_graph=len(self.groups) > 1)
+                learning[group] = (list(gradients), mask)
+        with torch.no_grad():
+            for group, (gradients, mask) in learning.items():
+                if self.clip is not None:
+                    clip(gradients, self.clip)
+                self.adam[group].step(gradients, mask)
+            for name, value in state.items():
+                self.buffers[name].copy_(value)
+            self.t += 1
+        return logs
+
+    def _steps(self, x: Tensor, y: Tensor | None, noise: tuple[Tensor, ...]) -> tuple[Logs, Logs, Logs, Logs]:
+        """Losses, logs, new buffers and active groups of every member."""
+
+        def one(state: Logs, x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
+            with Given(noise):
+                step: Step = functional_call(self._methods, state, ("step", x, y, t))
+                active = functional_call(self._methods, state, ("active", t))
+            logs, new = ({name: value.detach() for name, value in d.items()} for d in (step.logs, step.state))
+            return dict(step.losses), logs, new, active
+
+        common = len(x) == 1 < len(self.members)
+        if common:
+            x, y = x[0], None if y is None else y[0]
+        axis = None if common else 0
+        in_dims = (0, axis, None if y is None else axis, 0, 0)
+        return vmap(one, in_dims, randomness="error")(self._state, x, y, self.t, noise)
+
+    def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
+        """The noise that a step on such a batch asks for, for each member.
+
+        Raises:
+            UserError: the family's step does not work under vmap.
+        """
+        if x.shape[1:] not in self._requests:
+            one = {name: tensor[0] for name, tensor in self._state.items()}
+            args = ("step", x[0], None if y is None else y[0], self.t[0])
+            self._requests[x.shape[1:]] = requested(lambda: functional_call(self._methods, one, args))
+        return self._requests[x.shape[1:]]
+
+    # One epoch ----------------------------------------------------------------------------------------------------
+
+    def batches(self, training: TrainingBatches) -> Iterator[Batch]:
+        """The batches of the members' next epoch: x (n, b, *data), or (1, b, *data) where they are the same for all."""
+        streams = [(member.order, member.epoch) for member in self.members]
+        return training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams)
+
+    def epoch(self, training: TrainingBatches, held_out: Batches) -> list[dict[str, float]]:
+        """Trains every member for an epoch of its own order, validates it, and returns its metrics."""
+        self._methods.train()
+        for x, y in self.batches(training):
+            logs = self.step(x, y)
+        for member in self.members:
+            member.model.steps += len(training)
+        metrics = {f"train/{name}": value for name, value in logs.items()} | self.validate(held_out)
+        columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]
+
+    @torch.no_grad()
+    def validate(self, batches: Batches) -> Logs:
+        """`Family.validation_step` for every member, with the same fixed noise: the means over all images, (n,)."""
+
+        def one(state: Logs, x: Tensor, y: Tensor | None) -> Logs:
+            return functional_call(self._methods, state, ("held_out", x, y))
+
+        self._methods.eval()
+        total, count = torch.zeros_like(self.t), 0
+        for index, (x, y) in enumerate(batches):
+            with fixed_noise(Family.VALIDATION_SEED + index, x.device):
+                values = vmap(one, (0, None, None), randomness="same")(self._state, x.to(self.dtype), y)
+            ((name, value),) = values.items()
+            total, count = total + len(x) * value, count + len(x)
+        return {name: total / count, "val/selection": total / count}
+
+
+def require_population(member: Member, training: TrainingBatches) -> None:
+    """Refuses a member whose family cannot train in a population; leaves it as it is.
+
+    Raises:
+        UserError: its step does something that vmap cannot do for many members at once.
+    """
+    x, y = next(training.side_by_side([(member.order, 0)]))
+    try:
+        trial = Lane([member.twin(), member.twin()])
+        trial.step(x[:, :4], None if y is None else y[:, :4])
+    except UserError:
+        raise
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, StopIteration) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{type(member.model).__name__} cannot train as part of a population ({reason}); train it by itself, with "
+            "`vaebench fit` or a sweep's local engine"
+        ) from error
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """One tensor (n, *shape) of which the given ones become the rows."""
+    stacked = torch.stack([tensor.detach() for tensor in tensors])
+    for tensor, row in zip(tensors, stacked.unbind(0), strict=True):
+        tensor.data = row
+    return stacked

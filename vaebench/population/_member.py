@@ -1,0 +1,205 @@
+"""One run of a population: its model, its noise, and what is kept of it."""
+
+from __future__ import annotations
+
+import io
+import math
+from copy import copy, deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor, nn
+
+from vaebench.core import Family
+from vaebench.errors import UserError
+from vaebench.files import write_atomically
+from vaebench.training import Experiment, Kept
+
+TRAINER = {"max_epochs", "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks"}
+PRECISIONS = {None: torch.float32, "32-true": torch.float32, "32": torch.float32, 32: torch.float32,
+              "64-true": torch.float64, "64": torch.float64, 64: torch.float64}  # fmt: skip
+_LIGHTNINGS = set(vars(LightningModule()))
+
+
+class Member:
+    """One run, which starts as `vaebench fit` would start it, or goes on where it was last saved.
+
+    Args:
+        job: the parsed run.
+        work: its folder, which `export` writes model.ckpt and config.yaml to.
+        device: where it trains.
+        order: seed of the order of images; None takes the run's.
+
+    Attributes:
+        model: the family with its present weights; while it trains, its tensors are rows of its lane's.
+        data: its data module.
+        source: what the data are.
+        structure: what members must have in common to train as one.
+        kept: curves, best weights and time so far.
+        epoch: epochs trained.
+        epochs: epochs to train.
+
+    Raises:
+        UserError: the run asks of Lightning's trainer what a population does not do.
+    """
+
+    SAVED = "member.ckpt"
+
+    def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
+        self.job, self.work = job, work
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        dtype, self.epochs = _trainer(job)
+        self.model, self.data = job.build()
+        self.generator = torch.Generator(device)
+        if device.type == "cpu":
+            self.generator.set_state(torch.get_rng_state())  # what building the model has left to training
+        else:
+            self.generator.manual_seed(job.seed)
+        self.model.to(device, dtype)
+        self.order = job.seed if order is None else order
+        self.epoch, self.kept = 0, Kept()
+        self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
+                        for moment in ("mean", "square")}  # fmt: skip
+        self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
+        self.stoppers: list[EarlyStopping] = job.config_init.trainer.callbacks or []
+        self.stopped = False
+        self.source = repr((job.plain["data"], self.data.hashes))
+        self.structure = structure(self.source, self.model)
+        if (work / self.SAVED).is_file():
+            self._load(torch.load(work / self.SAVED, weights_only=True, map_location="cpu"))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has trained for all of its epochs, or stopped early."""
+        return self.stopped or self.epoch >= self.epochs
+
+    @property
+    def bound(self) -> float:
+        """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
+        curve = self.kept.curves.get("val/elbo") or self.kept.curves.get("val/log_x")
+        return curve["value"][-1] if curve else -math.inf
+
+    @property
+    def best(self) -> float:
+        """The best of these bounds, whose weights are kept."""
+        return float(self.kept.best["value"])
+
+    def learning_rates(self) -> dict[str, float]:
+        """Of each parameter group."""
+        model = self.model
+        return {group: float(getattr(model, f"lr_{group}", model.lr)) for group in model.groups()}
+
+    def validated(self, metrics: dict[str, float], seconds: float, images: int) -> None:
+        """Notes an epoch, and stops early where the run's callbacks say so.
+
+        Args:
+            metrics: what was measured at its end.
+            seconds: it took: the member's share of its lane's.
+            images: it had.
+        """
+        self.epoch += 1
+        self.kept.seconds, self.kept.images = self.kept.seconds + seconds, self.kept.images + images
+        self.kept.add(self.model, metrics)
+        for stopper in self.stoppers:
+            current = torch.tensor(metrics[str(stopper.monitor)])
+            self.stopped |= stopper._evaluate_stopping_criteria(current)[0]
+
+    def save(self) -> None:
+        """Saves all that it needs to go on as if it had not been interrupted."""
+        state = {
+            "model": self.model.state_dict(),
+            "steps": self.model.steps,
+            "moments": self.moments,
+            "taken": self.taken,
+            "noise": self.generator.get_state(),
+            "epoch": self.epoch,
+            "kept": vars(self.kept),
+            "stoppers": [stopper.state_dict() for stopper in self.stoppers],
+            "stopped": self.stopped,
+            "started": self.started,
+        }
+        buffer = io.BytesIO()
+        torch.save(_copied(state), buffer)
+        write_atomically(self.work / self.SAVED, buffer.getvalue())
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.model.steps, self.epoch, self.stopped = state["steps"], state["epoch"], state["stopped"]
+        for own, saved in ((self.moments, state["moments"]), (self.taken, state["taken"])):
+            for name, tensor in own.items():
+                tensor.copy_(saved[name])
+        self.generator.set_state(state["noise"])
+        self.kept, self.started = Kept(**state["kept"]), state["started"]
+        for stopper, saved in zip(self.stoppers, state["stoppers"], strict=True):
+            stopper.load_state_dict(saved)
+
+    def twin(self) -> Member:
+        """A copy with tensors and noise of its own, for a trial that leaves this one as it is."""
+        twin = copy(self)
+        twin.model, twin.moments, twin.taken = deepcopy(self.model), _copied(self.moments), _copied(self.taken)
+        twin.generator = torch.Generator(self.generator.device)
+        twin.generator.set_state(self.generator.get_state())
+        return twin
+
+    def leave(self) -> None:
+        """Takes its tensors out of its lane's, which then need not be kept."""
+        for tensor in (*self.model.parameters(), *self.model.buffers(), *self.moments.values(), *self.taken.values()):
+            tensor.data = tensor.data.clone()
+
+    def export(self) -> Path:
+        """Writes `work/model.ckpt`, an ordinary checkpoint of the best weights, and returns its path."""
+        self.job.start(self.work)
+        checkpoint = self.job.finish(self.work, self.model, self.data, self.kept, self.started)
+        (self.work / self.SAVED).unlink(missing_ok=True)
+        return checkpoint
+
+
+def _copied(state: Any) -> Any:
+    """Rows of a lane as tensors of their own: saving a view would save all of its storage."""
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return state.detach().clone() if isinstance(state, Tensor) else state
+
+
+def _trainer(job: Experiment) -> tuple[torch.dtype, int]:
+    """The type of the weights and the number of epochs that a run asks for, where a population can give them."""
+    trainer = job.plain["trainer"]
+
+    def refused(key: str, expected: str) -> UserError:
+        return UserError(
+            f"a population cannot train with trainer.{key} {trainer[key]!r}: expected {expected}; remove it, or run "
+            "it by itself with `vaebench fit`"
+        )
+
+    for key in sorted(set(trainer) - TRAINER):
+        raise refused(key, f"no settings of the trainer besides {', '.join(sorted(TRAINER))}")
+    if trainer.get("devices") not in (1, "1", "auto", None):
+        raise refused("devices", "one device")
+    if trainer.get("precision") not in PRECISIONS:
+        raise refused("precision", "32-true or 64-true")
+    if not (isinstance(trainer.get("max_epochs"), int) and trainer["max_epochs"] > 0):
+        raise refused("max_epochs", "a number of epochs")
+    kinds = [callback["class_path"].rpartition(".")[2] for callback in trainer.get("callbacks") or []]
+    if set(kinds) - {"EarlyStopping"}:
+        raise refused("callbacks", "no callback but EarlyStopping")
+    return PRECISIONS[trainer.get("precision")], trainer["max_epochs"]
+
+
+def structure(source: str, model: Family) -> str:
+    """What members must have in common to train as one: data, code, constants and shapes; buffers' values are free."""
+    parts = [source]
+    for name, module in model.named_modules():
+        parts.append(f"{name}: {type(module).__module__}.{type(module).__qualname__} {_constants(module)}")
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return "\n".join([*parts, *(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in tensors)])
+
+
+def _constants(module: nn.Module) -> str:
+    own = {
+        key: value for key, value in vars(module).items() if key not in _LIGHTNINGS and not key.startswith("_hparams")
+    }
+    return repr({key: value for key, value in sorted(own.items()) if key not in ("steps", "clip")})

@@ -1,0 +1,77 @@
+"""Noise for members under vmap: drawn outside, for each from its own generator, and handed to the step as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+UNIFORM = {torch.rand, torch.rand_like}
+NORMAL = {torch.randn, torch.randn_like}
+
+
+class Request(NamedTuple):
+    """One tensor of noise that a step asks for.
+
+    Attributes:
+        uniform: U[0, 1) rather than N(0, 1).
+        shape: of one member's.
+        dtype: of its values.
+    """
+
+    uniform: bool
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+class Asked(TorchFunctionMode):
+    """Notes what noise is asked for in a block: `requests`, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Request] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in UNIFORM or func in NORMAL:
+            self.requests.append(Request(func in UNIFORM, out.shape, out.dtype))
+        return out
+
+
+class Given(TorchFunctionMode):
+    """Answers what is asked for in a block from tensors at hand, in their order."""
+
+    def __init__(self, noise: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.noise: Iterator[Tensor] = iter(noise)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in UNIFORM or func in NORMAL:
+            return next(self.noise)
+        return func(*args, **(kwargs or {}))
+
+
+def requested(step: Callable[[], Any]) -> list[Request]:
+    """What noise a step asks for; leaves torch's random state as it is."""
+    with torch.random.fork_rng(), torch.no_grad(), Asked() as asked:
+        step()
+    return asked.requests
+
+
+def drawn(requests: Sequence[Request], generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    """Noise for n members, (n, *shape) each, the same that each generator would give alone.
+
+    Args:
+        requests: what a step asks for.
+        generators: of n members, all on one device.
+    """
+    out = []
+    for uniform, shape, dtype in requests:
+        noise = torch.empty((len(generators), *shape), dtype=dtype, device=generators[0].device)
+        for one, generator in zip(noise.unbind(0), generators, strict=True):
+            one.uniform_(generator=generator) if uniform else one.normal_(generator=generator)
+        out.append(noise)
+    return tuple(out)

@@ -1,0 +1,146 @@
+"""The population: members in lanes, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import groupby, islice
+from pathlib import Path
+
+import torch
+
+from vaebench.data._batches import Batches, TrainingBatches
+from vaebench.population._lane import Lane, require_population
+from vaebench.population._member import Member
+from vaebench.training import Experiment, Keeper
+
+STEPS = 4  # timed for each number of members, after one that is not
+
+
+class Population:
+    """Runs of any configuration, trained together epoch by epoch on one device, as one model where they can be.
+
+    Members may differ in every 0-dim buffer (β, free bits, lengths of schedules), learning rates, clipping, seed, number
+    of epochs and early stopping. Those that differ in shapes, constants, family or data are trained in turn; those of
+    one structure in lanes: so many step at once as was measured to be fastest.
+
+    Equality that is promised: a member's initial weights, order of images, training noise and validation noise are
+    those of the same run under `vaebench fit`, whoever the other members are: each draws from a generator of its own,
+    in the state that building its model has left. So it ends with the same weights and keeps those of the same epoch, up
+    to rounding: 1e-6 in float64; in float32 the rounding grows as training goes on. On a GPU that holds as far as
+    torch's generators there give equal numbers to equal calls.
+
+    Args:
+        device: where all of it runs.
+        lanes: members that step at once; None measures it when members of a structure first train.
+        order: seed of the order of images for all members, whose batches are then the same; None takes each one's own.
+            Members of one seed share their batches in any case.
+
+    Attributes:
+        members: all that were added and not dropped, in their order.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu", lanes: int | None = None, order: int | None = None) -> None:
+        self.device, self.order = torch.device(device), order
+        self.members: list[Member] = []
+        self._lanes: list[Lane] = []
+        self._fixed, self._measured = lanes, dict[str, tuple[int, int]]()
+        self._batches: dict[str, tuple[TrainingBatches, Batches]] = {}
+        self._accepted: set[str] = set()
+        self._saved = time.perf_counter()
+        torch.set_flush_denormal(True)
+
+    def add(self, job: Experiment, work: Path) -> Member:
+        """Builds a run, which enters at the next epoch; one that was saved in `work` goes on from there.
+
+        Args:
+            job: the parsed run; its configuration, and so its identity, then says that a population trained it.
+            work: the folder that it is saved in and exported to.
+
+        Raises:
+            UserError: the run cannot be trained in a population, for its family or for what it asks of the trainer.
+        """
+        job.engine = {"engine": {"name": "population", "order": self.order}}
+        member = Member(job, work, self.device, self.order)
+        if member.source not in self._batches:
+            member.data.device = self.device
+            self._batches[member.source] = member.data.train_dataloader(), member.data.val_dataloader()
+        if member.structure not in self._accepted:
+            require_population(member, self._batches[member.source][0])
+            self._accepted.add(member.structure)
+        self.members.append(member)
+        return member
+
+    def drop(self, member: Member) -> None:
+        """Takes a member out; it can still be exported."""
+        self.members.remove(member)
+
+    def epoch(self) -> list[Member]:
+        """Trains every member that is not done for one epoch and validates it; returns these members.
+
+        Every 20 seconds all of them are saved.
+        """
+        learning = [member for member in self.members if not member.done]
+        self._arrange(learning)
+        for lane in self._lanes:
+            start = time.perf_counter()
+            training, held_out = self._batches[lane.members[0].source]
+            metrics = lane.epoch(training, held_out)
+            share = (time.perf_counter() - start) / len(lane.members)
+            for member, own in zip(lane.members, metrics, strict=True):
+                member.validated(own, share, len(training.images))
+        if time.perf_counter() - self._saved > Keeper.EVERY:
+            for member in learning:
+                member.save()
+            self._saved = time.perf_counter()
+        return learning
+
+    # Lanes --------------------------------------------------------------------------------------------------------
+
+    def _arrange(self, learning: Sequence[Member]) -> None:
+        """Stacks the members that learn, by structure and in lanes, if they are not those that are stacked already."""
+        stacked = [member for lane in self._lanes for member in lane.members]
+        if set(stacked) == set(learning):
+            return
+        for member in set(stacked) - set(learning):
+            member.leave()
+        self._lanes = []
+        for structure, group in groupby(sorted(learning, key=_structure), _structure):
+            members = list(group)
+            count = math.ceil(len(members) / self._size(structure, members))
+            self._lanes += [Lane(members[i::count]) for i in range(count)]
+
+    def _size(self, structure: str, members: Sequence[Member]) -> int:
+        """The number of members that train fastest at once, measured anew where more could be better still."""
+        if self._fixed is not None:
+            return self._fixed
+        best, tried = self._measured.get(structure, (1, 0))
+        if len(members) > tried and 2 * best > tried:
+            sizes = sorted({2**i for i in range(len(members).bit_length())} | {len(members)})
+            speeds: dict[int, float] = {}
+            for size in sizes:
+                try:
+                    speeds[size] = self._speed(members[:size])
+                except torch.OutOfMemoryError:
+                    break
+            best, tried = max(speeds, key=speeds.__getitem__), len(members)
+            self._measured[structure] = best, tried
+        return best
+
+    def _speed(self, members: Sequence[Member]) -> float:
+        """Members' steps a second, by copies of them."""
+        lane = Lane([member.twin() for member in members])
+        training, _ = self._batches[members[0].source]
+        times = []
+        for x, y in islice(lane.batches(training), STEPS + 1):
+            start = time.perf_counter()
+            lane.step(x, y)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            times.append(time.perf_counter() - start)
+        return len(members) / min(times[1:] or times)
+
+
+def _structure(member: Member) -> str:
+    return member.structure
