@@ -88,9 +88,8 @@ class Bernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
-        if torch.is_grad_enabled():  # a few samples an image: one pass, and the cheapest backward
-            logits, value = torch.broadcast_tensors(logits, value)
-            return -F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
+        if torch.is_grad_enabled():  # a few samples an image; torch's own cross-entropy falls apart under vmap
+            return torch.addcmul(F.logsigmoid(logits), value - 1, logits).sum(-1)
         return log_bernoulli(logits, value)
 
 

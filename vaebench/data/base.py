@@ -132,16 +132,20 @@ class ImageData(LightningDataModule, ABC):
 
         In blocks of `block` batches where that is set and one process trains (several exchange gradients every batch).
         """
+        batches = self.training_batches(torch.initial_seed())
+        return Blocks(batches, self.block) if self.block > 1 and batches.world == 1 else batches
+
+    def training_batches(self, seed: int) -> TrainingBatches:
+        """The same one by one, in the orders that follow from a seed."""
         trainer = self.trainer
-        batches = TrainingBatches(
+        return TrainingBatches(
             *_to(self._device, *self._split("train")),
             measure=self._measure,
             size=self.batch_size,
-            seed=torch.initial_seed(),
+            seed=seed,
             epoch=(lambda: trainer.current_epoch) if trainer else None,
             **self._place,
         )
-        return Blocks(batches, self.block) if self.block > 1 and batches.world == 1 else batches
 
     def val_dataloader(self) -> Batches:
         """Batches of the fixed validation images."""

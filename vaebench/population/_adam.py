@@ -13,8 +13,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
 class Adam:
     """`torch.optim.Adam` for n members at once; members that do not learn keep their moments and their count.
 
-    On a CPU each member takes torch's fused kernel over its own rows, which passes once over the memory; on a GPU, where
-    launches cost more than passes, all members take a few operations together.
+    On a CPU each member takes torch's fused kernel over its own rows, which passes over the memory once; on a GPU,
+    where launches cost more than passes, all members take a few operations together.
 
     Args:
         parameters: of one group, (n, *shape) each; updated in place.

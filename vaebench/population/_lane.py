@@ -84,8 +84,8 @@ class Lane:
             mask = active.get(group)
             if mask is None or bool(mask.any()):
                 inputs = [self.parameters[name] for name in names]
-                gradients = torch.autograd.grad(losses[group].sum(), inputs, retain_graph=len(self.groups) > 1)
-                learning[group] = (list(gradients), mask)
+                found = torch.autograd.grad(losses[group].sum(), inputs, retain_graph=len(self.groups) > 1)
+                learning[group] = (list(found), mask)
         with torch.no_grad():
             for group, (gradients, mask) in learning.items():
                 if self.clip is not None:

@@ -1,4 +1,4 @@
-"""Noise for members under vmap: drawn outside, for each from its own generator, and handed to the step as an argument."""
+"""Noise for members under vmap: drawn outside, for each from its own generator, and an argument of the step."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ STEPS = 4  # timed for each number of members, after one that is not
 class Population:
     """Runs of any configuration, trained together epoch by epoch on one device, as one model where they can be.
 
-    Members may differ in every 0-dim buffer (β, free bits, lengths of schedules), learning rates, clipping, seed, number
-    of epochs and early stopping. Those that differ in shapes, constants, family or data are trained in turn; those of
-    one structure in lanes: so many step at once as was measured to be fastest.
+    Members may differ in every 0-dim buffer (β, free bits, lengths of schedules), learning rates, clipping, seed,
+    number of epochs and early stopping. Those that differ in shapes, constants, family or data are trained in turn;
+    those of one structure in lanes: so many step at once as was measured to be fastest.
 
     Equality that is promised: a member's initial weights, order of images, training noise and validation noise are
     those of the same run under `vaebench fit`, whoever the other members are: each draws from a generator of its own,
-    in the state that building its model has left. So it ends with the same weights and keeps those of the same epoch, up
-    to rounding: 1e-6 in float64; in float32 the rounding grows as training goes on. On a GPU that holds as far as
+    in the state that building its model has left. So it ends with the same weights and keeps those of the same epoch,
+    up to rounding: 1e-6 in float64; in float32 the rounding grows as training goes on. On a GPU that holds as far as
     torch's generators there give equal numbers to equal calls.
 
     Args:
@@ -65,7 +65,7 @@ class Population:
         member = Member(job, work, self.device, self.order)
         if member.source not in self._batches:
             member.data.device = self.device
-            self._batches[member.source] = member.data.train_dataloader(), member.data.val_dataloader()
+            self._batches[member.source] = member.data.training_batches(job.seed), member.data.val_dataloader()
         if member.structure not in self._accepted:
             require_population(member, self._batches[member.source][0])
             self._accepted.add(member.structure)
