@@ -65,7 +65,7 @@ class Member:
         self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
                         for moment in ("mean", "square")}  # fmt: skip
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
-        self.stoppers: list[EarlyStopping] = job.config_init.trainer.callbacks or []
+        self.stoppers: list[EarlyStopping] = _listed(job.config_init.trainer.callbacks)
         self.stopped = False
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)
@@ -183,10 +183,14 @@ def _trainer(job: Experiment) -> tuple[torch.dtype, int]:
         raise refused("precision", "32-true or 64-true")
     if not (isinstance(trainer.get("max_epochs"), int) and trainer["max_epochs"] > 0):
         raise refused("max_epochs", "a number of epochs")
-    kinds = [callback["class_path"].rpartition(".")[2] for callback in trainer.get("callbacks") or []]
+    kinds = [callback["class_path"].rpartition(".")[2] for callback in _listed(trainer.get("callbacks"))]
     if set(kinds) - {"EarlyStopping"}:
         raise refused("callbacks", "no callback but EarlyStopping")
     return PRECISIONS[trainer.get("precision")], trainer["max_epochs"]
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
 def structure(source: str, model: Family) -> str:

@@ -1,0 +1,253 @@
+"""A population's members equal their solo runs under `vaebench fit`, whoever trains beside them."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+import torch
+from helpers import FAMILIES
+from torch import Tensor
+
+import vaebench as vb
+from vaebench.core import Family, Step
+from vaebench.data.digits import Digits
+from vaebench.errors import UserError
+from vaebench.explain import experiment
+from vaebench.population import Member, Population
+from vaebench.population._adam import Adam, clip
+from vaebench.runs import record_run
+
+SMALL = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--trainer.precision=64-true"]
+FEW = {"k": 4, "m": 2, "cap": 2, "check": 1, "pretrain": 3}  # settings that make a short run pass through all stages
+
+
+def args(family: str = "beta_vae", seed: int = 0, epochs: int = 2, **settings: Any) -> list[str]:
+    few = {name: value for name, value in FEW.items() if name in signature(vb.families()[family]).parameters}
+    model = [f"--model.{name}={value}" for name, value in {"latent": 3, **few, **settings}.items()]
+    return [*SMALL, f"--model={family}", f"--seed_everything={seed}", f"--trainer.max_epochs={epochs}", *model]
+
+
+def trained(population: Population) -> None:
+    while population.epoch():
+        pass
+
+
+def equal_to_solo(member: Member, run: list[str], work: Path, tolerance: float = 1e-9) -> dict[str, Any]:
+    """Compares a member's checkpoint with that of the same run alone; returns what both say of their training."""
+    alone = torch.load(experiment(run).run(work), weights_only=True)
+    own = torch.load(member.export(), weights_only=True)
+    for name, value in alone["state_dict"].items():
+        assert torch.allclose(own["state_dict"][name], value, rtol=0, atol=tolerance), name
+    mine, theirs = own["vaebench"], alone["vaebench"]
+    assert mine["selection"] == theirs["selection"]
+    assert list(mine["curves"]) == list(theirs["curves"])
+    for name, curve in theirs["curves"].items():
+        assert mine["curves"][name]["step"] == curve["step"]
+        assert mine["curves"][name]["value"] == pytest.approx(curve["value"], rel=1e-6, abs=1e-6)
+    return mine
+
+
+def entered(population: Population, runs: list[list[str]], work: Path) -> list[Member]:
+    return [population.add(experiment(run), work / f"member{i}") for i, run in enumerate(runs)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_member_equals_its_solo_run_in_every_family(family: str, tmp_path: Path) -> None:
+    population = Population(lanes=2)
+    runs = [args(family, seed, lr=lr) for seed, lr in ((0, 1e-3), (1, 4e-3))]
+    members = entered(population, runs, tmp_path)
+    trained(population)
+    equal_to_solo(members[1], runs[1], tmp_path / "solo")
+
+
+def test_members_that_enter_leave_and_differ_equal_their_solo_runs(tmp_path: Path) -> None:
+    population = Population(lanes=3)
+    schedule = {"schedule": "Linear"}
+    runs = [
+        args(seed=3, epochs=5, beta=1, lr=1e-3, **schedule, **{"schedule.length": 4}),
+        args(seed=4, epochs=3, beta=4, lr=5e-3, **schedule, **{"schedule.length": 30}),
+        args(seed=5, epochs=5, beta=0.5, lr=2e-3, clip=1.0, **schedule),
+        args(seed=3, epochs=4, beta=2, clip=5.0, **schedule),
+        args(seed=6, epochs=2, beta=9, **schedule),
+    ]
+    first = entered(population, runs[:4], tmp_path)
+    population.epoch()
+    population.epoch()
+    population.drop(first[2])
+    dropped = [curve["value"] for curve in first[2].kept.curves.values()]
+    late = population.add(experiment(runs[4]), tmp_path / "late")
+    trained(population)
+    assert [member.epoch for member in (*first, late)] == [5, 3, 2, 4, 2]
+    assert [curve["value"] for curve in first[2].kept.curves.values()] == dropped
+    runs[2].append("--trainer.max_epochs=2")
+    for i, (member, run) in enumerate(zip((*first, late), runs, strict=True)):
+        info = equal_to_solo(member, run, tmp_path / f"solo{i}")
+        assert member.best == max(info["curves"]["val/elbo"]["value"])
+        assert member.bound == info["curves"]["val/elbo"]["value"][-1]
+
+
+def test_early_stopping_stops_a_member_where_it_stops_its_solo_run(tmp_path: Path) -> None:
+    stop = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/selection",
+            "--trainer.callbacks.mode=max", "--trainer.callbacks.patience=1"]  # fmt: skip
+    population = Population(lanes=2)
+    runs = [[*args(seed=1, epochs=30, lr=0.1), *stop], args(seed=2, epochs=8)]
+    members = entered(population, runs, tmp_path)
+    trained(population)
+    assert members[0].epoch < 30
+    assert members[1].epoch == 8
+    for i, (member, run) in enumerate(zip(members, runs, strict=True)):
+        equal_to_solo(member, run, tmp_path / f"solo{i}", tolerance=1e-6)
+
+
+def test_members_of_any_structure_train_in_one_population(tmp_path: Path) -> None:
+    population = Population()
+    runs = [args("iwae"), args("iwae", k=3), args("iwae", lr=1e-2), args("vae"), args("vae", latent=2),
+            args("beta_vae", beta=2), args("beta_vae", beta=3), args("beta_vae", schedule="Linear")]  # fmt: skip
+    members = entered(population, runs, tmp_path)
+    assert len({member.structure for member in members}) == 6
+    assert members[0].structure == members[2].structure, "learning rates are free"
+    assert members[5].structure == members[6].structure, "buffers are free"
+    trained(population)
+    for i, (member, run) in enumerate(zip(members, runs, strict=True)):
+        equal_to_solo(member, run, tmp_path / f"solo{i}")
+
+
+def test_an_interrupted_population_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    runs = [args("geco", seed, epochs=4) for seed in (0, 1)]
+    first = Population(lanes=2)
+    entered(first, runs, tmp_path)
+    first.epoch()
+    first.epoch()
+    for member in first.members:
+        member.save()
+    first.epoch()
+    second = Population(lanes=1)
+    members = entered(second, runs, tmp_path)
+    assert [member.epoch for member in members] == [2, 2]
+    trained(second)
+    for i, (member, run) in enumerate(zip(members, runs, strict=True)):
+        equal_to_solo(member, run, tmp_path / f"solo{i}")
+        assert sorted(path.name for path in member.work.iterdir()) == ["config.yaml", "model.ckpt"]
+
+
+def test_an_exported_member_is_an_ordinary_record_that_says_how_it_was_trained(tmp_path: Path) -> None:
+    population = Population(lanes=2)
+    runs = [[*args(seed=seed), "--trainer.precision=32-true"] for seed in (0, 1)]
+    members = entered(population, runs, tmp_path)
+    trained(population)
+    records = [
+        record_run(member.export(), tmp_path / "results" / str(i), {"k": 8, "seed": 0, "limit": 50}, progress=False)
+        for i, member in enumerate(members)
+    ]
+    assert [record.seed for record in records] == [0, 1]
+    assert records[0].config["engine"] == {"name": "population", "order": None}
+    assert len(vb.read_records(tmp_path / "results")) == 2
+    model, data = vb.load(members[0].work / "model.ckpt"), Digits(batch_size=500)
+    bounds = []
+    for index, (x, _) in enumerate(data.val_dataloader()):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(Family.VALIDATION_SEED + index)
+            bounds.append((model.draw(x).log_w.mean() * len(x), len(x)))
+    assert members[0].best == pytest.approx(sum(float(b) for b, _ in bounds) / sum(n for _, n in bounds), abs=1e-4)
+    identities = [job.identity(members[0].data) for job in (members[0].job, experiment(runs[0]))]
+    assert identities[0] != identities[1], "another engine is another run"
+
+
+def test_one_order_for_all_gives_all_the_same_batches(tmp_path: Path) -> None:
+    population = Population(order=7, lanes=2)
+    members = entered(population, [args(seed=seed) for seed in (0, 1)], tmp_path)
+    population.epoch()
+    (lane,) = population._lanes
+    batches = members[0].data.training_batches(7)
+    batches.epoch = lambda: 1
+    for (x, y), (own, labels) in zip(lane.batches(population._batches[members[0].source][0]), batches, strict=True):
+        assert len(x) == 1
+        assert torch.equal(x[0], own)
+        assert torch.equal(y[0], labels)
+    assert not torch.equal(*(member.model.posterior.net.layers[0].weight for member in members))
+
+
+@pytest.mark.parametrize("how", ["_each", "_together"])
+def test_adam_equals_torchs_member_by_member(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning rates, counts of steps and pauses differ; `_together` is what a GPU runs."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    rates, shapes = [1e-3, 0.1, 3e-2], [(4, 3), (3,), ()]
+    stacks = [draw(3, *shape) for shape in shapes]
+    alone = [[torch.nn.Parameter(stack[i].clone()) for stack in stacks] for i in range(3)]
+    optimizers = [torch.optim.Adam(own, lr) for own, lr in zip(alone, rates, strict=True)]
+    zeros = [[torch.zeros_like(stack) for stack in stacks] for _ in range(2)]
+    adam = Adam(stacks, *zeros, torch.zeros(3), rates)
+    if how == "_together":
+        monkeypatch.setattr(adam, "_each", lambda gradients, _: adam._together(gradients, learning))
+    for step in range(6):
+        learning = None if step == 3 else torch.tensor([True, step % 2 == 0, step > 3])
+        gradients = [draw(3, *shape) for shape in shapes]
+        adam.step(gradients, learning)
+        for i, optimizer in enumerate(optimizers):
+            if learning is None or learning[i]:
+                for parameter, gradient in zip(alone[i], gradients, strict=True):
+                    parameter.grad = gradient[i].clone()
+                optimizer.step()
+    for stack, *own in zip(stacks, *alone, strict=True):
+        assert torch.allclose(stack, torch.stack([p.detach() for p in own]), rtol=0, atol=1e-12)
+
+
+def test_gradients_are_clipped_member_by_member() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn((3, *shape), generator=generator, dtype=torch.float64) for shape in ((4, 2), (5,))]
+    expected = []
+    for i, largest in enumerate((0.5, 100.0, torch.inf)):
+        parameters = [torch.nn.Parameter(torch.zeros_like(g[i])) for g in gradients]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient[i].clone()
+        torch.nn.utils.clip_grad_norm_(parameters, largest)
+        expected.append([parameter.grad for parameter in parameters])
+    clip(gradients, torch.tensor([0.5, 100.0, torch.inf], dtype=torch.float64))
+    for gradient, *own in zip(gradients, *expected, strict=True):
+        assert torch.allclose(gradient, torch.stack(own), rtol=0, atol=1e-12)
+
+
+@final
+class Branching(Family):
+    """Decides by a value."""
+
+    def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        loss = -self.draw(x).log_w.mean()
+        return Step({"model": loss if float(loss.detach()) > 0 else 2 * loss})
+
+
+@final
+class Foreign(Family):
+    """Draws noise in a way that is not torch.rand or torch.randn."""
+
+    def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
+        return Step({"model": -self.draw(x).log_w.mean() * torch.bernoulli(torch.full((), 0.5))})
+
+
+@pytest.mark.parametrize(("family", "reason"), [(Branching, "item"), (Foreign, "random")])
+def test_a_family_that_cannot_is_refused_by_name(family: type[Family], reason: str, tmp_path: Path) -> None:
+    run = [*SMALL, f"--model={__name__}.{family.__name__}", "--trainer.max_epochs=1"]
+    with pytest.raises(UserError, match=f"{family.__name__} cannot train as part of a population.*{reason}"):
+        Population().add(experiment(run), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["gradient_clip_val=1", "max_steps=5", "max_time=00:00:01:00", "limit_train_batches=3", "precision=bf16-mixed",
+     "devices=2", "callbacks=ModelCheckpoint", "accumulate_grad_batches=2", "max_epochs=-1"],
+)  # fmt: skip
+def test_what_lightning_would_do_and_a_population_does_not_is_refused(setting: str, tmp_path: Path) -> None:
+    key = setting.partition("=")[0]
+    with pytest.raises(UserError, match=f"trainer.{key} "):
+        Population().add(experiment([*args(), f"--trainer.{setting}"]), tmp_path)
+
+
+def test_a_family_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    raw = Digits.raw
+    monkeypatch.setattr(Digits, "raw", lambda self: {k: v._replace(labels=None) for k, v in raw(self).items()})
+    with pytest.raises(UserError, match="AuxiliaryVAE predicts labels"):
+        Population().add(experiment(args("auxiliary_vae")), tmp_path)
