@@ -152,3 +152,14 @@ def test_lightning_trains_on_the_epochs_batches_and_resumes_among_them(tmp_path)
     fit(1, save=str(tmp_path / "one.ckpt"))
     rest = fit(3, resume=str(tmp_path / "one.ckpt"))
     assert all(torch.equal(a, b) for (_, a, _), (_, b, _) in zip(rest.seen, whole.seen[7:], strict=True))
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=str)
+def test_batches_side_by_side_are_those_of_each_run_alone(measure):
+    levels = torch.arange(37 * 4).remainder(measure.levels).to(torch.uint8).reshape(37, 1, 2, 2)
+    streams = [(0, 3), (5, 0), (5, 1)]
+    alone = [TrainingBatches(levels, torch.arange(37), measure, 10, seed, lambda e=epoch: e) for seed, epoch in streams]
+    together = TrainingBatches(levels, torch.arange(37), measure, 10, seed=9).side_by_side(streams)
+    for (x, y), *singles in zip(together, *alone, strict=True):
+        assert torch.equal(x, torch.stack([x for x, _ in singles]))
+        assert torch.equal(y, torch.stack([y for _, y in singles]))

@@ -12,6 +12,7 @@ from helpers import FAMILIES
 from torch import Tensor
 
 import vaebench as vb
+from vaebench.cli import main
 from vaebench.core import Family, Step
 from vaebench.data.digits import Digits
 from vaebench.errors import UserError
@@ -251,3 +252,38 @@ def test_a_family_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(Digits, "raw", lambda self: {k: v._replace(labels=None) for k, v in raw(self).items()})
     with pytest.raises(UserError, match="AuxiliaryVAE predicts labels"):
         Population().add(experiment(args("auxiliary_vae")), tmp_path)
+
+
+BENCHMARK = """
+benchmark: tiny
+seeds: [0, 1]
+protocol: {{k: 10, limit: 40}}
+configs: [{root}/configs/data/digits.yaml]
+overrides: {{trainer.max_epochs: 2, trainer.accelerator: cpu}}
+runs:
+  vae: {{configs: [{root}/configs/family/vae.yaml], overrides: {{model.latent: 3}}}}
+  branching: {{configs: [branching.yaml], overrides: {{model.latent: 3}}}}
+"""
+
+
+def test_a_benchmark_trained_as_a_population_gives_the_records_of_solo_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parent.parent
+    (tmp_path / "tiny.yaml").write_text(BENCHMARK.format(root=root))
+    (tmp_path / "branching.yaml").write_text(f"model: {{class_path: {__name__}.Branching}}")
+    found = {}
+    for engine in ("solo", "population"):
+        folder = [f"--results={tmp_path}/{engine}", f"--work={tmp_path}/work", f"--engine={engine}"]
+        assert main(["bench", str(tmp_path / "tiny.yaml"), *folder]) == 0
+        found[engine] = vb.read_records(tmp_path / engine)
+    assert capsys.readouterr().err.count("trains by itself: Branching cannot train as part of a population") == 2
+    assert [(r.variant, r.seed) for r in found["population"]] == [(r.variant, r.seed) for r in found["solo"]]
+    for own, alone in zip(found["population"], found["solo"], strict=True):
+        assert (own.id == alone.id) is (own.variant == "branching")
+        assert ("engine" in own.config) is (own.variant == "vae")
+        assert own.selection == alone.selection
+        assert own.value("log_likelihood") == pytest.approx(alone.value("log_likelihood"), abs=1e-3)
+    assert main(["bench", str(tmp_path / "tiny.yaml"), *folder]) == 0
+    assert capsys.readouterr().out.count("finished before") == 4
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]

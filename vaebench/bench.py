@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from vaebench.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from vaebench.training import Experiment
+
+Engine = Literal["solo", "population"]
 KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
@@ -92,7 +97,9 @@ def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[
     return configs, [f"--{key}={value}" for key, value in (content.get("overrides") or {}).items()]
 
 
-def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Iterator[tuple[Run, Path, bool]]:
+def bench(
+    path: Path, results: Path, work: Path, progress: bool = True, engine: Engine = "solo"
+) -> Iterator[tuple[Run, Path, bool]]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
     All runs are parsed before the first starts. A run that was interrupted goes on where it was last saved.
@@ -102,6 +109,7 @@ def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Itera
         results: folder of the records; they go to `results/<benchmark>/`.
         work: folder for checkpoints of unfinished runs.
         progress: draw progress bars.
+        engine: 'solo' trains one run after another; 'population' trains together what can be, and then the others.
 
     Yields:
         Each run with its record's folder, and whether it had been finished before.
@@ -112,22 +120,65 @@ def bench(path: Path, results: Path, work: Path, progress: bool = True) -> Itera
     from vaebench.progress import training_bar
     from vaebench.runs import record_id, record_run
 
-    request = benchmark.protocol
-    judge = read_protocol(**request)
-    plan = [(run, experiment(run.args)) for run in benchmark.runs]
-    for index, (run, job) in enumerate(plan):
+    judge = read_protocol(**benchmark.protocol)
+
+    def folders(run: Run, job: Experiment) -> tuple[Path, Path]:
+        """Of the record, and of the run while it is unfinished."""
         _, data = job.build()
         identity = record_id(job.identity(data), judge)
         name = f"{run.variant}-s{run.seed}-{identity[:8]}"
-        directory = results / benchmark.name / name
+        return results / benchmark.name / name, work / benchmark.name / name
+
+    def recorded(run: Run, directory: Path, checkpoint: Path) -> tuple[Run, Path, bool]:
+        record_run(checkpoint, directory, benchmark.protocol, benchmark.name, run.variant, progress)
+        shutil.rmtree(checkpoint.parent)
+        return run, directory, False
+
+    plan = [(run, experiment(run.args)) for run in benchmark.runs]
+    if engine == "population":
+        plan = yield from _together(plan, folders, recorded, progress)
+    for index, (run, job) in enumerate(plan):
+        directory, scratch = folders(run, job)
         if (directory / "record.json").is_file():
             yield run, directory, True
             continue
-        scratch = work / benchmark.name / name
         with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
             checkpoint = scratch / "model.ckpt"
             if not checkpoint.is_file():
                 checkpoint = job.run(scratch, bar)
-        record_run(checkpoint, directory, request, benchmark.name, run.variant, progress)
-        shutil.rmtree(scratch)
-        yield run, directory, False
+        yield recorded(run, directory, checkpoint)
+
+
+def _together(
+    plan: list[tuple[Run, Experiment]],
+    folders: Callable[[Run, Experiment], tuple[Path, Path]],
+    recorded: Callable[[Run, Path, Path], tuple[Run, Path, bool]],
+    progress: bool,
+) -> Generator[tuple[Run, Path, bool], None, list[tuple[Run, Experiment]]]:
+    """Trains runs as a population; yields as `bench` does, and returns those that must train by themselves."""
+    from vaebench.population import Member, Population
+    from vaebench.progress import training_bar
+
+    population, alone = Population(), []
+    members: dict[Member, tuple[Run, Path]] = {}
+    for run, job in plan:
+        job.engine = population.engine
+        directory, scratch = folders(run, job)
+        if (directory / "record.json").is_file():
+            yield run, directory, True
+        elif (scratch / "model.ckpt").is_file():
+            yield recorded(run, directory, scratch / "model.ckpt")
+        else:
+            try:
+                members[population.add(job, scratch)] = run, directory
+            except UserError as error:
+                print(f"{run.variant} seed {run.seed} trains by itself: {error}", file=sys.stderr)
+                job.engine = {}
+                alone.append((run, job))
+    with training_bar(f"{len(members)} runs together", progress) as bar:
+        total = sum(member.epochs for member in members)
+        while population.epoch():
+            bar(sum(m.epochs if m.done else m.epoch for m in members) / total, {})
+    for member, (run, directory) in members.items():
+        yield recorded(run, directory, member.export())
+    return alone

@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", type=Path, help="the benchmark's YAML file")
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
     sub.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
+    sub.add_argument("--engine", choices=["solo", "population"], default="solo",
+                     help="one run after another, or all that can be trained as one model (default: solo)")  # fmt: skip
     sub = command("leaderboard", leaderboard, "print the leaderboard of a folder of records, and draw its page",
                   "vaebench leaderboard results --html leaderboard.html")  # fmt: skip
     sub.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
@@ -164,7 +166,7 @@ def bench(arguments: argparse.Namespace) -> int:
     """`vaebench bench`: runs what is missing and prints the leaderboard of the folder."""
     from vaebench.bench import bench as run_all
 
-    for run, directory, finished in run_all(arguments.file, arguments.results, arguments.work):
+    for run, directory, finished in run_all(arguments.file, arguments.results, arguments.work, engine=arguments.engine):
         print(f"{run.variant} seed {run.seed}: {directory}{' (finished before)' if finished else ''}", flush=True)
     from vaebench.leaderboard import leaderboard as board
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +52,11 @@ class Population:
         self._saved = time.perf_counter()
         torch.set_flush_denormal(True)
 
+    @property
+    def engine(self) -> dict[str, Any]:
+        """What the configuration of its members says besides model, data and trainer; see `Experiment.engine`."""
+        return {"engine": {"name": "population", "order": self.order}}
+
     def add(self, job: Experiment, work: Path) -> Member:
         """Builds a run, which enters at the next epoch; one that was saved in `work` goes on from there.
 
@@ -61,7 +67,7 @@ class Population:
         Raises:
             UserError: the run cannot be trained in a population, for its family or for what it asks of the trainer.
         """
-        job.engine = {"engine": {"name": "population", "order": self.order}}
+        job.engine = self.engine
         member = Member(job, work, self.device, self.order)
         if member.source not in self._batches:
             member.data.device = self.device
