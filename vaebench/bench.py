@@ -140,6 +140,7 @@ def bench(
     for index, (run, job) in enumerate(plan):
         directory, scratch = folders(run, job)
         if (directory / "record.json").is_file():
+            shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed after its record
             yield run, directory, True
             continue
         with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
@@ -165,6 +166,7 @@ def _together(
         job.engine = population.engine
         directory, scratch = folders(run, job)
         if (directory / "record.json").is_file():
+            shutil.rmtree(scratch, ignore_errors=True)
             yield run, directory, True
         elif (scratch / "model.ckpt").is_file():
             yield recorded(run, directory, scratch / "model.ckpt")

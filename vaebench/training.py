@@ -156,7 +156,7 @@ class Experiment(LightningCLI):
         args: the arguments, as typed after `vaebench fit`.
 
     Attributes:
-        engine: what the configuration says besides model, data and trainer, where the trainer is not Lightning's.
+        engine: what the configuration says besides model, data and trainer; set where Lightning does not train it.
 
     Raises:
         jsonargparse.ArgumentError: the arguments are not valid.
@@ -264,9 +264,7 @@ class Experiment(LightningCLI):
 
         Args:
             work: the run's folder.
-            model: as it stands after the last step.
-            data: what it was trained on.
-            kept: of its training.
+            model, data, kept: as they stand after the last step.
             started: when, ISO 8601.
         """
         criterion = "bound" if "val/elbo" in kept.curves else "log p(x|z), for want of a bound"
