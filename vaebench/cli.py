@@ -14,6 +14,7 @@ examples:
   vaebench bench configs/benchmark/digits.yaml          three families, three seeds, a leaderboard
   vaebench fit --data digits --model beta_vae --model.beta 2 --trainer.max_epochs 50
   vaebench evaluate runs/digits-beta_vae-s0-1a2b3c4d/model.ckpt --protocol full
+  vaebench sweep sweeps/beta.yaml                       search settings, on every device there is
   vaebench leaderboard results --html leaderboard.html
 """
 FIT = """\
@@ -107,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
     sub.add_argument("--engine", choices=["solo", "population"], default="solo",
                      help="one run after another, or all that can be trained as one model (default: solo)")  # fmt: skip
+    sub = command("sweep", sweep, "search a space of settings with Optuna; survives kills, goes on with --resume",
+                  "vaebench sweep sweeps/beta.yaml\n  vaebench sweep status sweeps/beta.yaml")  # fmt: skip
+    sub.add_argument("file", nargs="+", metavar="[status|report] FILE", help="the sweep's YAML file")
+    sub.add_argument("--storage", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (default: SQLite in results)")
+    sub.add_argument("--workers", type=int, help="number of workers (default: one a GPU, else one a core)")
+    sub.add_argument("--resume", action="store_true", help="go on with a sweep that was started")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    sub.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
     sub = command("leaderboard", leaderboard, "print the leaderboard of a folder of records, and draw its page",
                   "vaebench leaderboard results --html leaderboard.html")  # fmt: skip
     sub.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
@@ -171,6 +180,26 @@ def bench(arguments: argparse.Namespace) -> int:
     from vaebench.leaderboard import leaderboard as board
 
     print(f"\n{board(arguments.results)}")
+    return 0
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """`vaebench sweep`: runs a sweep, or prints (`status`) or draws (`report`) where it stands."""
+    *action, file = arguments.file
+    if action not in ([], ["status"], ["report"]):
+        raise unknown("action", " ".join(action), ["status", "report"], "`vaebench sweep --help` shows an example.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}: expected at least 1; leave it out for one a device")
+    from vaebench.sweep import driver
+
+    place = (Path(file), arguments.results)
+    if action == ["status"]:
+        driver.status(*place, arguments.storage)
+    elif action == ["report"]:
+        print(driver.report(*place, arguments.storage))
+    else:
+        settings = (arguments.work, arguments.storage, arguments.workers, arguments.resume)
+        print(driver.sweep(*place, *settings))
     return 0
 
 

@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -229,10 +229,11 @@ class Experiment(LightningCLI):
         """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
         return identity(config=self.plain, seed=self.seed, data=data.hashes)
 
-    def run(self, work: Path, progress: Progress | None = None) -> Path:
+    def run(self, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
         """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.
 
         A run that was interrupted in the same folder goes on after the last epoch saved, with the same random state.
+        `callbacks` hear of training after the weights of an epoch were kept.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
@@ -243,7 +244,7 @@ class Experiment(LightningCLI):
         config = {**self.config_init.trainer}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
-            trainer = self._instantiate_trainer(config, [keeper])
+            trainer = self._instantiate_trainer(config, [keeper, *callbacks])
         self.start(work)
         try:
             with quiet():

@@ -1,0 +1,164 @@
+"""The driver: starts a sweep's workers through its engine, watches the storage, and ends in order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from optuna import Study
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from vaebench.errors import UserError
+from vaebench.sweep.engines import Launch, Workers, start
+from vaebench.sweep.plan import Sweep, check, read_sweep
+from vaebench.sweep.report import write_report
+from vaebench.sweep.study import connect, create, default_storage, load
+from vaebench.sweep.table import Board, overview
+from vaebench.sweep.turns import alone, mend, over, patiently, to_do
+
+POLL = 0.5  # seconds between two looks
+
+
+def sweep(
+    file: Path,
+    results: Path,
+    work: Path,
+    storage: str | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Runs a sweep file to its end, and draws its report.
+
+    Args:
+        file: the sweep file.
+        results: folder of records; the sweep's go to `results/<sweep>/`.
+        work: folder for what is unfinished.
+        storage: address; None takes SQLite beside the records.
+        workers: number of workers; None leaves it to the engine.
+        resume: go on with a sweep that was started.
+        console: where the table is drawn.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        UserError: the file is not valid, or no worker can go on.
+        KeyboardInterrupt: it was interrupted, and all trials were given back.
+    """
+    plan = read_sweep(file)
+    shared = check(plan)
+    address = storage or default_storage(plan, results)
+    store = connect(plan, address)
+    study = create(plan, store, resume)
+    accelerator = str(shared.config.trainer.accelerator)
+    launch = Launch(plan, address, results, work, workers, accelerator)
+    with Board(plan, study, console) as board:
+        reason = drive(plan, store, study, start(launch), board)
+    board.console.print(f"{plan.name}: {reason}", highlight=False)
+    return write_report(plan, study, results)
+
+
+def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, board: Board) -> str:
+    """Keeps workers at work until nothing is left to do, and says why that is.
+
+    The first Ctrl-C lets the workers give back their trials; a second one kills them.
+    """
+    with _interruptible() as interrupted:
+        deadline = time.monotonic() + 3600 * plan.stop.get("hours", float("inf"))
+        looked, trials = -1e9, study.get_trials(deepcopy=False)
+        try:
+            while True:
+                if time.monotonic() > looked + plan.heartbeat:
+                    looked, trials = time.monotonic(), _mended(storage, study)
+                else:
+                    trials = patiently(lambda: study.get_trials(deepcopy=False))
+                board.show(trials)
+                if interrupted or time.monotonic() > deadline:
+                    break
+                wanted = to_do(plan, study, trials)
+                workers.tend(wanted)
+                if not wanted and not workers.alive() and _settled(plan, study, trials := _mended(storage, study)):
+                    end = over(plan, study, trials)
+                    return end.reason if end else "done"
+                time.sleep(POLL)
+            _end(workers, interrupted)
+            board.show(_mended(storage, study))
+        except BaseException:
+            workers.kill()
+            raise
+    if interrupted:
+        raise KeyboardInterrupt
+    return f"{plan.stop['hours']} hours are over; add --resume to go on"
+
+
+def _end(workers: Workers, interrupted: list[int]) -> None:
+    """Waits until the workers have given back their trials; not after a second Ctrl-C."""
+    heard = len(interrupted)
+    workers.interrupt()
+    while workers.alive():
+        if len(interrupted) > max(heard, 1):
+            workers.kill()
+        time.sleep(0.1)
+
+
+def _mended(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
+    def look() -> list[FrozenTrial]:
+        with alone(storage, study):
+            return mend(storage, study)
+
+    return patiently(look)
+
+
+def _settled(plan: Sweep, study: Study, trials: list[FrozenTrial]) -> bool:
+    running = any(trial.state == TrialState.RUNNING for trial in trials)
+    return not running and not to_do(plan, study, trials)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Collects SIGINTs in place of raising them."""
+    came: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def status(file: Path, results: Path, storage: str | None = None, console: Console | None = None) -> None:
+    """Prints where a sweep stands.
+
+    Raises:
+        UserError: it was never started.
+    """
+    plan, study = _started(file, results, storage)
+    overview(plan, study, study.get_trials(deepcopy=False), console)
+
+
+def report(file: Path, results: Path, storage: str | None = None) -> Path:
+    """Draws the report of a sweep as it stands, and returns the page.
+
+    Raises:
+        UserError: it was never started.
+    """
+    plan, study = _started(file, results, storage)
+    return write_report(plan, study, results)
+
+
+def _started(file: Path, results: Path, storage: str | None) -> tuple[Sweep, Study]:
+    plan = read_sweep(file)
+    address = storage or default_storage(plan, results)
+    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"there is no '{address.removeprefix('sqlite:///')}'; start the sweep, or give its --storage")
+    return plan, load(plan, connect(plan, address))

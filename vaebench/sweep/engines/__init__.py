@@ -1,0 +1,74 @@
+"""Engines: what keeps workers at a sweep's trials. One file an engine, found by its name.
+
+An engine's module holds `SETTINGS`, the names of what a sweep file may set (`engine: {name: …, SETTING: …}`), and
+`start(launch)`, which returns `Workers`. Everything else (which trial is next, retries, pruning, stop rules) is decided
+between each worker and the storage, by the functions of `vaebench.sweep.turns`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from vaebench.sweep.plan import Sweep
+
+__all__ = ["Launch", "Workers", "engines", "settings", "start"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What an engine is given.
+
+    Attributes:
+        sweep: the sweep.
+        storage: address of its storage.
+        results: folder of the records.
+        work: folder for what is unfinished.
+        workers: number of workers; None leaves it to the engine.
+        accelerator: 'cpu', 'gpu' or 'auto', as the trainer has it.
+    """
+
+    sweep: Sweep
+    storage: str
+    results: Path
+    work: Path
+    workers: int | None = None
+    accelerator: str = "auto"
+
+
+class Workers(Protocol):
+    """Workers somewhere, as the driver sees them."""
+
+    def tend(self, wanted: bool) -> None:
+        """Looks after the workers; starts those that are missing where there are trials for them (`wanted`).
+
+        Raises:
+            UserError: a worker could not go on for a reason that another one would meet too.
+        """
+
+    def alive(self) -> int:
+        """Number of workers at work."""
+
+    def interrupt(self) -> None:
+        """Asks all workers to give back their trials and end."""
+
+    def kill(self) -> None:
+        """Ends all workers at once."""
+
+
+def engines() -> list[str]:
+    """Names of all engines."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def settings(name: str) -> tuple[str, ...]:
+    """What a sweep file may set of an engine."""
+    return import_module(f"{__name__}.{name}").SETTINGS
+
+
+def start(launch: Launch) -> Workers:
+    """The workers of the sweep's engine; `tend` starts them."""
+    return import_module(f"{__name__}.{launch.sweep.engine['name']}").start(launch)

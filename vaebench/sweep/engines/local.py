@@ -1,0 +1,119 @@
+"""Workers on this machine: one process a GPU, or several; without GPUs one a core, with one thread each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaebench.errors import UserError
+from vaebench.sweep.engines import Launch
+from vaebench.sweep.worker import ADDRESS
+
+SETTINGS = ("workers", "per_gpu")
+SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, but not for ever
+
+
+def start(launch: Launch) -> LocalWorkers:
+    """This machine's workers for a sweep."""
+    command = [sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path),
+               f"--results={launch.results}", f"--work={launch.work}"]  # fmt: skip
+    return LocalWorkers(launch, command)
+
+
+class LocalWorkers:
+    """Worker processes of one machine, each in a session of its own, so that only the driver hears the terminal.
+
+    Args:
+        launch: what is asked for.
+        command: of one worker.
+    """
+
+    def __init__(self, launch: Launch, command: Sequence[str]) -> None:
+        self.launch, self.command = launch, list(command)
+        self.logs = launch.work / launch.sweep.name
+        self.slots = slots(launch)
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by slot
+        self._starts = 0
+
+    def tend(self, wanted: bool) -> None:
+        """Buries ended workers and starts the missing ones where there are trials for them."""
+        for slot, process in list(self.processes.items()):
+            if (code := process.poll()) is not None:
+                del self.processes[slot]
+                if code > 0 and code != 130:
+                    raise UserError(f"a worker ended: {_last_line(self._log(slot))}; mend that and add --resume")
+        for slot in range(len(self.slots)):
+            if wanted and slot not in self.processes:
+                self._start(slot)
+
+    def alive(self) -> int:
+        """Number of worker processes that run."""
+        return sum(process.poll() is None for process in self.processes.values())
+
+    def interrupt(self) -> None:
+        """SIGINT to every worker."""
+        self._signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to every worker, and waits for their end."""
+        self._signal(signal.SIGKILL)
+        for process in self.processes.values():
+            process.wait()
+
+    def _start(self, slot: int) -> None:
+        self._starts += 1
+        if self._starts > len(self.slots) + SPARE:
+            raise UserError(
+                f"{SPARE} workers were killed: expected them to live; look for what kills them (often the memory), "
+                "start fewer with --workers, and add --resume"
+            )
+        self.logs.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **self.slots[slot], ADDRESS: self.launch.storage}
+        with self._log(slot).open("wb") as log:
+            self.processes[slot] = subprocess.Popen(
+                self.command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def _log(self, slot: int) -> Path:
+        return self.logs / f"worker-{slot}.log"
+
+    def _signal(self, number: int) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                os.kill(process.pid, number)
+
+
+def slots(launch: Launch) -> list[dict[str, str]]:
+    """The environment of each worker, which pins it to its device."""
+    settings = launch.sweep.engine
+    gpus = _gpus() if launch.accelerator != "cpu" else []
+    asked = launch.workers or settings.get("workers")
+    if gpus:
+        several = settings.get("per_gpu", 1)
+        pinned = [{"CUDA_VISIBLE_DEVICES": gpu} for _ in range(several) for gpu in gpus]
+        if asked and asked > len(pinned):
+            raise UserError(
+                f"{asked} workers have {len(gpus)} GPUs: expected at most {several} a GPU; set engine.per_gpu to "
+                f"{-(-asked // len(gpus))}"
+            )
+        return pinned[: asked or len(pinned)]
+    one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more collapse to a tenth
+    return [one] * (asked or len(os.sched_getaffinity(0)))
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs this process may use, as CUDA_VISIBLE_DEVICES has them."""
+    import torch
+
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return allowed.split(",")[:count] if allowed else [str(index) for index in range(count)]
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1].rstrip(".") if lines else "it said nothing"

@@ -1,0 +1,91 @@
+"""What trials are told by: figures of the validation images, never of the test images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from torch import Tensor
+
+from vaebench import evaluation
+from vaebench.api import load
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation.metrics import KINDS
+from vaebench.records import read_records
+from vaebench.sweep.plan import BOUND, Sweep
+
+CURVES = (BOUND, "val/log_x")
+VERDICTS = ("none", "partial", "full", "unknown")  # of `collapse`
+
+
+class HeldOut:
+    """A data module's validation images where the evaluation asks for test images.
+
+    Args:
+        data: the module.
+    """
+
+    def __init__(self, data: ImageData) -> None:
+        self.data, self.spec = data, data.spec
+
+    def images(self, split: str) -> Tensor:
+        """The validation images, (n, c, h, w), whichever split is asked for."""
+        return self.data.images("val")
+
+
+def check_figures(sweep: Sweep) -> None:
+    """Refuses objectives and constraints on figures that no protocol yields, and settings no protocol has."""
+    known = list(dict.fromkeys([*CURVES, "val/collapse", *(f"val/{name}" for name in KINDS)]))
+    source = sweep.source
+    settings = list(inspect.signature(evaluation.evaluate).parameters)[2:]
+    for key in sweep.protocol:
+        if key not in settings:
+            raise source.error(str(unknown("key", key, settings)), "protocol", key)
+    for name in sweep.objectives:
+        if name not in known or name == "val/collapse":
+            remedy = "" if name in known else "Objectives are figures of the validation images."
+            place = next(key for key in (name, name[4:]) if key in (source.at("objectives") or {}))
+            raise source.error(str(unknown("objective", name, known, remedy)), "objectives", place)
+    for index, constraint in enumerate(sweep.constraints):
+        if constraint.figure not in known:
+            raise source.error(str(unknown("figure", constraint.figure, known)), "constraints", index)
+        verdict = constraint.figure == "val/collapse"
+        if verdict != isinstance(constraint.limit, str) or (verdict and constraint.limit not in VERDICTS):
+            expected = f"one of {', '.join(VERDICTS)} with == or !=" if verdict else "a number"
+            raise source.error(f"'{constraint}' can never hold: expected {expected}", "constraints", index)
+
+
+def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
+    """All figures of the checkpoint in a record's folder on the validation images that the sweep may ask for.
+
+    The bound is that of the weights that training kept; all others come from the sweep's protocol.
+
+    Raises:
+        UserError: the record's checkpoint is needed and gone.
+    """
+    (record,) = read_records(directory)
+    found = {name: max(record.curves[name]["value"]) for name in CURVES if name in record.curves}
+    if not sweep.measured:
+        return found
+    report = evaluation.evaluate(load(directory / "model.ckpt"), HeldOut(data), **sweep.protocol, progress=False)
+    for name, metric in report.metrics.items():
+        found.setdefault(f"val/{name}", metric.value if metric.value is not None else metric.unavailable)
+    return found | {"val/collapse": report.collapse["verdict"]}
+
+
+def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
+    """One figure of all seeds: the mean or median of numbers, the worst of verdicts.
+
+    Raises:
+        UserError: some seed does not have the figure.
+    """
+    if name == "val/collapse":
+        return max(values, key=VERDICTS.index)
+    for value in values:
+        if not isinstance(value, int | float):
+            raise UserError(f"{name} is unavailable: {value or 'this family does not have it'}; choose another figure")
+    return float((mean if sweep.combine == "mean" else median)(values))
