@@ -38,7 +38,7 @@ class HeldOut:
 
 
 def check_figures(sweep: Sweep) -> None:
-    """Refuses objectives and constraints on figures that no protocol yields, and settings no protocol has."""
+    """Refuses objectives and constraints on figures that no protocol yields, or that a pruner cannot compare."""
     known = list(dict.fromkeys([*CURVES, "val/collapse", *(f"val/{name}" for name in KINDS)]))
     source = sweep.source
     settings = list(inspect.signature(evaluation.evaluate).parameters)[2:]
@@ -50,6 +50,12 @@ def check_figures(sweep: Sweep) -> None:
             remedy = "" if name in known else "Objectives are figures of the validation images."
             place = next(key for key in (name, name[4:]) if key in (source.at("objectives") or {}))
             raise source.error(str(unknown("objective", name, known, remedy)), "objectives", place)
+    if sweep.pruner["name"] != "none" and list(sweep.objectives) != [BOUND]:
+        raise source.error(
+            f"pruning compares the held-out bound, and the objective is {', '.join(sweep.objectives)}: make it "
+            f"{BOUND} alone or remove the pruner",
+            "pruner",
+        )
     for index, constraint in enumerate(sweep.constraints):
         if constraint.figure not in known:
             raise source.error(str(unknown("figure", constraint.figure, known)), "constraints", index)

@@ -249,19 +249,12 @@ def _consistent(sweep: Sweep) -> None:
         raise source.error(str(unknown("way to combine seeds", str(sweep.combine), COMBINE)), "combine")
     if not isinstance(sweep.heartbeat, int) or sweep.heartbeat < 1:
         raise source.error(f"heartbeat is {sweep.heartbeat!r}: expected whole seconds above 0", "heartbeat")
-    several = len(sweep.objectives) > 1
-    if sweep.pruner["name"] != "none" and (several or BOUND not in sweep.objectives):
-        raise source.error(
-            f"pruning compares the held-out bound, and the objective is {', '.join(sweep.objectives)}: make it "
-            f"{BOUND} alone or remove the pruner",
-            "pruner",
-        )
-    if several and sweep.sampler["name"] == "cma-es":
+    if len(sweep.objectives) > 1 and sweep.sampler["name"] == "cma-es":
         raise source.error("cma-es follows one objective; use nsga-ii, tpe or gp for several", "sampler")
 
 
 def check(sweep: Sweep) -> Experiment:
-    """Builds the shared configuration and every corner of the search space; returns the shared one, parsed.
+    """Builds every corner of the search space; returns the last of them, parsed.
 
     Raises:
         UserError: with the line: an unknown setting, a value of the wrong type, a figure that no protocol yields, …
@@ -271,27 +264,25 @@ def check(sweep: Sweep) -> Experiment:
     from vaebench.sweep.figures import check_figures
 
     check_figures(sweep)
-    probes = list(sweep.space.probes())
-    try:
-        _, data = experiment(sweep.arguments(probes[0][1], 0)).build()
-    except UserError as error:
-        place = _origin(sweep, str(error))
-        raise sweep.source.error(str(error), *place) from None
-    for key, point in probes:
+    data = None
+    for key, point in sweep.space.probes():
         try:
             job = experiment(sweep.arguments(point, 0))
+            data = data or job.build()[1]
             model = job.plain["model"]
             with explained():
                 build(model["class_path"].split(".")[-2], data, **model["init_args"])
         except UserError as error:
-            raise sweep.source.error(f"{key} = {point[key]}: {error}", "space", key) from None
+            place = _blamed(sweep, point, str(error)) or ("space", key)
+            raise sweep.source.error(str(error), *place) from None
     return job
 
 
-def _origin(sweep: Sweep, message: str) -> tuple[str, ...]:
-    """Where a mistake in the first probe stands: in the space or the overrides where one names it, else the files."""
-    for place in ("space", "overrides"):
-        for key in sweep.source.at(place) or {}:
-            if f"'{key}'" in message or f"'{str(key).rpartition('.')[2]}'" in message:
+def _blamed(sweep: Sweep, point: Mapping[str, Any], message: str) -> tuple[str, str] | None:
+    """Where a setting stands that a message names, the innermost first."""
+    overrides = sweep.source.at("overrides") or {}
+    for place, settings in (("space", point), ("overrides", overrides)):
+        for key in sorted(settings, key=lambda key: -key.count(".")):
+            if re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b|'{re.escape(str(settings[key]))}'", message):
                 return place, key
-    return ("configs",)
+    return None

@@ -93,8 +93,8 @@ PLOTS: list[tuple[str, str, Callable[..., Figure]]] = [
     ),
     (
         "Importance for",
-        "How much of the difference between good and bad trials each setting explains (PED-ANOVA). It says little after "
-        "few trials.",
+        "How much of the difference between good and bad trials each setting explains (PED-ANOVA); it says little "
+        "after few trials.",
         visualization.plot_param_importances,
     ),
     (

@@ -1,0 +1,141 @@
+"""One trial: trainings, ordinary records, and the figures of the validation images.
+
+A record's folder is named after all that determines its content, so that a trial that comes back finds the record its
+predecessor wrote, and nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from optuna import Trial, TrialPruned
+
+from vaebench.api import data_module
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.evaluation import VERSION
+from vaebench.explain import experiment
+from vaebench.records import canonical
+from vaebench.runs import record_id, record_run
+from vaebench.sweep.figures import combined, held_out
+from vaebench.sweep.plan import BOUND, Sweep
+from vaebench.sweep.space import Point
+from vaebench.sweep.turns import Heart, first, patiently
+from vaebench.sweep.worker import Outcome
+
+
+class Report(Callback):
+    """Reports the held-out bound after each validation, and stops training where the pruner says so.
+
+    Under DDP rank 0 reports and tells the others what to do (Optuna's own callback lets every rank decide by itself).
+
+    Args:
+        trial: the trial; None on other ranks than 0.
+        prunes: whether there is a pruner to ask.
+    """
+
+    def __init__(self, trial: Trial | None, prunes: bool) -> None:
+        self.trial, self.prunes, self.pruned = trial, prunes, False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stop = False
+        if self.trial is not None and BOUND in trainer.callback_metrics and not trainer.sanity_checking:
+            bound, epoch = float(trainer.callback_metrics[BOUND]), trainer.current_epoch + 1
+            stop = patiently(lambda: self._report(bound, epoch))
+        self.pruned = trainer.strategy.broadcast(stop)
+        trainer.should_stop = trainer.should_stop or self.pruned
+
+    def _report(self, bound: float, epoch: int) -> bool:
+        assert self.trial is not None
+        if epoch not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
+            self.trial.report(bound, epoch)  # not again by a trial that came back
+        return self.prunes and self.trial.should_prune()
+
+
+class Trainings:
+    """Trials as trainings on this machine's share of devices.
+
+    Args:
+        sweep: the sweep.
+        results: folder of the records.
+        scratch: folder for unfinished trainings.
+    """
+
+    def __init__(self, sweep: Sweep, results: Path, scratch: Path) -> None:
+        self.sweep, self.results, self.scratch = sweep, results / sweep.name, scratch / sweep.name
+
+    def __call__(self, trial: Trial, point: Point, heart: Heart) -> Outcome:
+        """Trains, records and measures every seed of a trial."""
+        sweep, figures, records = self.sweep, [], []
+        for index, seed in enumerate(sweep.seeds):
+            part = (index / len(sweep.seeds), 1 / len(sweep.seeds))
+            directory, data = self._record(trial, point, seed, heart, part)
+            figures.append(held_out(sweep, directory, data))
+            records.append(directory.name)
+        names = {*sweep.objectives, *(constraint.figure for constraint in sweep.constraints)}
+        found = {name: combined(sweep, name, [seed.get(name) for seed in figures]) for name in sorted(names)}
+        return Outcome(
+            [float(found[name]) for name in sweep.objectives],
+            {str(constraint): constraint.violation(found[constraint.figure]) for constraint in sweep.constraints},
+            found,
+            records,
+        )
+
+    def _record(
+        self, trial: Trial, point: Point, seed: int, heart: Heart, part: tuple[float, float]
+    ) -> tuple[Path, ImageData]:
+        """The folder of one seed's record, written now or found, and the data it is on."""
+        sweep = self.sweep
+        job = experiment(sweep.arguments(point, seed))
+        data = _data(canonical(job.plain["data"]))
+        number = record_id(job.identity(data), {**sweep.protocol, "version": VERSION})
+        family = job.plain["model"]["class_path"].split(".")[-2]
+        directory = self.results / f"{family}-s{seed}-{number}"
+        if not (directory / "record.json").is_file():
+            scratch = self._scratch(trial, seed)
+            report = Report(trial, sweep.pruner["name"] != "none" and seed == sweep.seeds[0])
+
+            def progress(fraction: float, metrics: Mapping[str, float]) -> None:
+                heart.progress[trial.number] = (part[0] + part[1] * fraction, metrics.get(BOUND))
+
+            checkpoint = scratch / "model.ckpt"
+            if not checkpoint.is_file():
+                reports = [report] if len(sweep.objectives) == 1 and seed == sweep.seeds[0] else []
+                checkpoint = job.run(scratch, progress, reports)
+            if report.pruned:
+                shutil.rmtree(scratch)
+                raise TrialPruned
+            try:
+                record_run(checkpoint, directory, sweep.protocol, sweep.name, variant(trial, point), progress=False)
+            except UserError:  # a worker that was taken for dead may have written it meanwhile
+                if not (directory / "record.json").is_file():
+                    raise
+            shutil.rmtree(scratch)
+        return directory, data
+
+    def _scratch(self, trial: Trial, seed: int) -> Path:
+        """The trial's own folder; a trial that came back moves there what its predecessor left."""
+        scratch = self.scratch / f"trial-{trial.number}-s{seed}"
+        left = self.scratch / f"trial-{trial.user_attrs.get('retry_of')}-s{seed}"
+        if left.is_dir() and not scratch.exists():
+            left.rename(scratch)
+        return scratch
+
+
+@lru_cache(maxsize=2)
+def _data(config: bytes) -> ImageData:
+    return data_module(json.loads(config))
+
+
+def variant(trial: Trial, point: Point) -> str:
+    """A trial's row in the leaderboard: its number and what was chosen."""
+    chosen = [
+        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
+        for key, value in point.items()
+    ]
+    return " ".join([f"t{first(trial):03d}", *chosen])
