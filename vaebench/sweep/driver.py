@@ -17,7 +17,6 @@ from rich.console import Console
 from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch, Workers, start
 from vaebench.sweep.plan import Sweep, check, read_sweep
-from vaebench.sweep.report import write_report
 from vaebench.sweep.study import connect, create, default_storage, load
 from vaebench.sweep.table import Board, overview
 from vaebench.sweep.turns import alone, mend, over, patiently, to_do
@@ -62,6 +61,8 @@ def sweep(
     with Board(plan, study, console) as board:
         reason = drive(plan, store, study, start(launch), board)
     board.console.print(f"{plan.name}: {reason}", highlight=False)
+    from vaebench.sweep.report import write_report
+
     return write_report(plan, study, results)
 
 
@@ -152,6 +153,8 @@ def report(file: Path, results: Path, storage: str | None = None) -> Path:
     Raises:
         UserError: it was never started.
     """
+    from vaebench.sweep.report import write_report
+
     plan, study = _started(file, results, storage)
     return write_report(plan, study, results)
 
