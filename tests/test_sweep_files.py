@@ -91,6 +91,8 @@ MISTAKES = [
     ("{trials: 4}", "{trials: 4.5}", 13, "expected a number above 0"),
     ("{trials: 4}", "{}", 13, "nothing ends this sweep"),
     ("{k: 10", "{kk: 10", 14, "unknown key 'kk'; did you mean k"),
+    ("{k: 10", "{name: quik", 14, "unknown protocol 'quik'"),
+    ("{k: 10", "{measurements: {units: null}", 10, "unknown figure 'val/active_units'"),
     ("sampler: tpe", "seeds: [1, 1]", 11, "each once"),
     ("sampler: tpe", "combine: max", 11, "did you mean"),
     ("sampler: tpe", "engine: raay", 11, "unknown engine 'raay'"),

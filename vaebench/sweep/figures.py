@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -14,7 +13,8 @@ from vaebench import evaluation
 from vaebench.api import load
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError, unknown
-from vaebench.evaluation.metrics import KINDS
+from vaebench.evaluation.protocol import measurement
+from vaebench.parallel import place_for
 from vaebench.records import read_records
 from vaebench.sweep.plan import BOUND, Sweep
 
@@ -23,7 +23,7 @@ VERDICTS = ("none", "partial", "full", "unknown")  # of `collapse`
 
 
 class HeldOut:
-    """A data module's validation images where the evaluation asks for test images.
+    """A data module whose validation images stand where the evaluation asks for test images.
 
     Args:
         data: the module.
@@ -33,18 +33,32 @@ class HeldOut:
         self.data, self.spec = data, data.spec
 
     def images(self, split: str) -> Tensor:
-        """The validation images, (n, c, h, w), whichever split is asked for."""
-        return self.data.images("val")
+        """Images, (n, c, h, w); those of validation for 'test'."""
+        return self.data.images(_kept(split))
+
+    def labels(self, split: str) -> Tensor | None:
+        """Labels, (n,), or None where there are none."""
+        return self.data.labels(_kept(split))
+
+    def factors(self, split: str) -> Tensor | None:
+        """Factors of variation, (n, factors), or None where there are none."""
+        known = getattr(self.data, "factors", None)
+        return None if known is None else known(_kept(split))
+
+
+def _kept(split: str) -> str:
+    return "val" if split == "test" else split
 
 
 def check_figures(sweep: Sweep) -> None:
-    """Refuses objectives and constraints on figures that no protocol yields, or that a pruner cannot compare."""
-    known = list(dict.fromkeys([*CURVES, "val/collapse", *(f"val/{name}" for name in KINDS)]))
+    """Refuses objectives and constraints on figures that the protocol does not yield, and pruning by another one."""
     source = sweep.source
-    settings = list(inspect.signature(evaluation.evaluate).parameters)[2:]
-    for key in sweep.protocol:
-        if key not in settings:
-            raise source.error(str(unknown("key", key, settings)), "protocol", key)
+    try:
+        made = evaluation.read_protocol(**sweep.protocol).measurements
+    except UserError as error:
+        raise source.error(str(error), "protocol") from None
+    yielded = [f"val/{name}" for kind in made for name in measurement(kind).KINDS]
+    known = list(dict.fromkeys([*CURVES, *(["val/collapse"] if "collapse" in made else []), *yielded]))
     for name in sweep.objectives:
         if name not in known or name == "val/collapse":
             remedy = "" if name in known else "Objectives are figures of the validation images."
@@ -77,7 +91,8 @@ def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
     found = {name: max(record.curves[name]["value"]) for name in CURVES if name in record.curves}
     if not sweep.measured:
         return found
-    report = evaluation.evaluate(load(directory / "model.ckpt"), HeldOut(data), **sweep.protocol, progress=False)
+    model = load(directory / "model.ckpt").to(place_for(None))
+    report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
     for name, metric in report.metrics.items():
         found.setdefault(f"val/{name}", metric.value if metric.value is not None else metric.unavailable)
     return found | {"val/collapse": report.collapse["verdict"]}

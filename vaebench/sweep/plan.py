@@ -68,7 +68,7 @@ class Sweep:
         constraints: what a trial must fulfil to be the best.
         seeds: trainings of a trial; its figures are their mean or median (`combine`).
         stop: trials (settings tried), hours (of one launch), stalled (finished trials without a better one).
-        protocol: arguments of the evaluation, for the validation images and for the records.
+        protocol: by which validation images and records are measured: name, and changes to it.
         engine: name and settings of what runs the trials.
         heartbeat: seconds between a worker's signs of life.
         source: the file.
@@ -134,7 +134,7 @@ def read_sweep(path: Path) -> Sweep:
         seeds=_seeds(source),
         combine=content.get("combine", "mean"),
         stop=_stop(source),
-        protocol={"k": 100, **source.table(_keys(source, "protocol"), "protocol")},
+        protocol={"name": "quick", **source.table(_keys(source, "protocol"), "protocol")},
         engine=_engine(source),
         heartbeat=content.get("heartbeat", 10),
         source=source,

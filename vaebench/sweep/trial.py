@@ -18,7 +18,7 @@ from optuna import Trial, TrialPruned
 from vaebench.api import data_module
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
-from vaebench.evaluation import VERSION
+from vaebench.evaluation import read_protocol
 from vaebench.explain import experiment
 from vaebench.records import canonical
 from vaebench.runs import record_id, record_run
@@ -93,7 +93,7 @@ class Trainings:
         sweep = self.sweep
         job = experiment(sweep.arguments(point, seed))
         data = _data(canonical(job.plain["data"]))
-        number = record_id(job.identity(data), {**sweep.protocol, "version": VERSION})
+        number = record_id(job.identity(data), read_protocol(**sweep.protocol))
         family = job.plain["model"]["class_path"].split(".")[-2]
         directory = self.results / f"{family}-s{seed}-{number}"
         if not (directory / "record.json").is_file():
@@ -112,7 +112,7 @@ class Trainings:
                 raise TrialPruned
             try:
                 record_run(checkpoint, directory, sweep.protocol, sweep.name, variant(trial, point), progress=False)
-            except UserError:  # a worker that was taken for dead may have written it meanwhile
+            except (UserError, OSError):  # a worker that was taken for dead may have written it meanwhile
                 if not (directory / "record.json").is_file():
                     raise
             shutil.rmtree(scratch)
