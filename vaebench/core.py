@@ -260,13 +260,23 @@ class Family(LightningModule, ABC):
         ]
         for name, members, _ in learning:  # all before the first step, which changes what the others differentiate
             step.losses[name].backward(inputs=members, retain_graph=len(self._members) > 1)
+        state = step.state
+        if self.trainer.world_size > 1:
+            state = self._average(state, [p for _, members, _ in learning for p in members])
         for _, members, optimizer in learning:
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(members, self.clip)
             optimizer.step()
             optimizer.zero_grad()
-        for name, value in step.state.items():
+        for name, value in state.items():
             self.get_buffer(name).copy_(value.detach())
+
+    def _average(self, state: Mapping[str, Tensor], learning: list[nn.Parameter]) -> dict[str, Tensor]:
+        """Gradients and state as means over all processes, which DDP leaves to a family that steps by itself."""
+        reduce = self.trainer.strategy.reduce
+        for parameter in learning:
+            parameter.grad = cast(Tensor, reduce(parameter.grad, reduce_op="mean"))
+        return {name: cast(Tensor, reduce(value.detach().clone(), reduce_op="mean")) for name, value in state.items()}
 
     def members(self, group: str) -> list[nn.Parameter]:
         """The parameters of one group."""

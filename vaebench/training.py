@@ -114,7 +114,9 @@ class Keeper(Callback):
         self.kept = Kept(**{name: value for name, value in state.items() if name != "noise"})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._noise is not None:
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # else all ranks would draw the same noise
+        elif self._noise is not None:
             torch.set_rng_state(self._noise["cpu"])
             torch.cuda.set_rng_state_all(self._noise["cuda"])
         self._last = self._shown = time.perf_counter()
@@ -131,7 +133,7 @@ class Keeper(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.kept.add(cast(Family, pl_module), metrics)
         self._metrics = {name: value for name, value in metrics.items() if name != "val/selection"}
-        if now - self._saved > self.EVERY:
+        if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
             self._saved = now
             trainer.save_checkpoint(self.path)
         if self.progress:
@@ -252,9 +254,11 @@ class Experiment(LightningCLI):
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
-        checkpoint = self.finish(work, model, data, keeper.kept, started)
-        last.unlink()
-        return checkpoint
+        if trainer.is_global_zero:
+            self.finish(work, model, data, keeper.kept, started)
+            last.unlink()
+        trainer.strategy.barrier()
+        return work / "model.ckpt"
 
     def start(self, work: Path) -> None:
         """Writes `work/config.yaml`, which `vaebench fit --config` takes."""

@@ -148,15 +148,13 @@ class ImageData(LightningDataModule, ABC):
         )
 
     def val_dataloader(self) -> Batches:
-        """Batches of the fixed validation images."""
-        return self._in_order("val")
+        """Batches of the fixed validation images; all of them on every process, so that the bound has one noise."""
+        world = self.trainer.world_size if self.trainer else 1
+        return Batches(*_to(self._device, self.images("val"), self.labels("val")), self.batch_size * world)
 
     def test_dataloader(self) -> Batches:
         """Batches of the fixed test images."""
-        return self._in_order("test")
-
-    def _in_order(self, split: str) -> Batches:
-        return Batches(*_to(self._device, self.images(split), self.labels(split)), self.batch_size, **self._place)
+        return Batches(*_to(self._device, self.images("test"), self.labels("test")), self.batch_size, **self._place)
 
     @property
     def _device(self) -> torch.device:

@@ -91,9 +91,11 @@ class Sweep:
 
     def arguments(self, chosen: Mapping[str, Any], seed: int) -> list[str]:
         """A trial's training with one seed, as arguments of `vaebench fit`."""
+        devices = self.engine.get("devices", 1)
+        shared = [f"--trainer.devices={devices}", "--trainer.strategy=ddp"] if devices > 1 else []
         own = self.space.arguments(chosen)
         files = [a for a in (*self.args, *own) if a.startswith("--config=")]
-        return [*files, *(a for a in (*self.args, *own) if a not in files), f"--seed_everything={seed}"]
+        return [*files, *(a for a in (*self.args, *own) if a not in files), *shared, f"--seed_everything={seed}"]
 
     @property
     def fingerprint(self) -> str:
@@ -102,7 +104,8 @@ class Sweep:
         files = [Path(a.removeprefix("--config=")) for a in self.args if a.startswith("--config=")]
         content = [path.read_text(encoding="utf-8") for path in [*files, *(p for chosen in choices for p in chosen)]]
         own = ("overrides", "space", "objectives", "constraints", "seeds", "combine", "protocol")
-        return identity(files=content, **{key: json.dumps(self.source.at(key)) for key in own})
+        devices = self.engine.get("devices", 1)
+        return identity(files=content, devices=devices, **{key: json.dumps(self.source.at(key)) for key in own})
 
     @property
     def measured(self) -> bool:

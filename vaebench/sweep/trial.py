@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from lightning import Callback, LightningModule, Trainer
 from optuna import Trial, TrialPruned
 
 from vaebench.api import data_module
@@ -22,39 +21,13 @@ from vaebench.evaluation import read_protocol
 from vaebench.explain import experiment
 from vaebench.records import canonical
 from vaebench.runs import record_id, record_run
+from vaebench.sweep.distributed import train_distributed
 from vaebench.sweep.figures import combined, held_out
 from vaebench.sweep.plan import BOUND, Sweep
+from vaebench.sweep.reporting import Report
 from vaebench.sweep.space import Point
-from vaebench.sweep.turns import Heart, first, patiently
+from vaebench.sweep.turns import Heart, first
 from vaebench.sweep.worker import Outcome
-
-
-class Report(Callback):
-    """Reports the held-out bound after each validation, and stops training where the pruner says so.
-
-    Under DDP rank 0 reports and tells the others what to do (Optuna's own callback lets every rank decide by itself).
-
-    Args:
-        trial: the trial; None on other ranks than 0.
-        prunes: whether there is a pruner to ask.
-    """
-
-    def __init__(self, trial: Trial | None, prunes: bool) -> None:
-        self.trial, self.prunes, self.pruned = trial, prunes, False
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop = False
-        if self.trial is not None and BOUND in trainer.callback_metrics and not trainer.sanity_checking:
-            bound, epoch = float(trainer.callback_metrics[BOUND]), trainer.current_epoch + 1
-            stop = patiently(lambda: self._report(bound, epoch))
-        self.pruned = trainer.strategy.broadcast(stop)
-        trainer.should_stop = trainer.should_stop or self.pruned
-
-    def _report(self, bound: float, epoch: int) -> bool:
-        assert self.trial is not None
-        if epoch not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
-            self.trial.report(bound, epoch)  # not again by a trial that came back
-        return self.prunes and self.trial.should_prune()
 
 
 class Trainings:
@@ -91,23 +64,16 @@ class Trainings:
     ) -> tuple[Path, ImageData]:
         """The folder of one seed's record, written now or found, and the data it is on."""
         sweep = self.sweep
-        job = experiment(sweep.arguments(point, seed))
+        args = sweep.arguments(point, seed)
+        job = experiment(args)
         data = _data(canonical(job.plain["data"]))
         number = record_id(job.identity(data), read_protocol(**sweep.protocol))
         family = job.plain["model"]["class_path"].split(".")[-2]
         directory = self.results / f"{family}-s{seed}-{number}"
+        scratch = self._scratch(trial, seed)
         if not (directory / "record.json").is_file():
-            scratch = self._scratch(trial, seed)
-            report = Report(trial, sweep.pruner["name"] != "none" and seed == sweep.seeds[0])
-
-            def progress(fraction: float, metrics: Mapping[str, float]) -> None:
-                heart.progress[trial.number] = (part[0] + part[1] * fraction, metrics.get(BOUND))
-
             checkpoint = scratch / "model.ckpt"
-            if not checkpoint.is_file():
-                reports = [report] if len(sweep.objectives) == 1 and seed == sweep.seeds[0] else []
-                checkpoint = job.run(scratch, progress, reports)
-            if report.pruned:
+            if not checkpoint.is_file() and self._train(args, trial, seed, scratch, heart, part):
                 shutil.rmtree(scratch)
                 raise TrialPruned
             try:
@@ -115,8 +81,24 @@ class Trainings:
             except (UserError, OSError):  # a worker that was taken for dead may have written it meanwhile
                 if not (directory / "record.json").is_file():
                     raise
-            shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
         return directory, data
+
+    def _train(
+        self, args: list[str], trial: Trial, seed: int, scratch: Path, heart: Heart, part: tuple[float, float]
+    ) -> bool:
+        """Trains one seed in `scratch`, here or as a `torchrun` child; True where the pruner stopped it."""
+        sweep = self.sweep
+        told = len(sweep.objectives) == 1 and seed == sweep.seeds[0]  # several objectives cannot be reported
+        if (devices := sweep.engine.get("devices", 1)) > 1:
+            return train_distributed(sweep, trial if told else None, args, scratch, devices)
+
+        def progress(fraction: float, metrics: Mapping[str, float]) -> None:
+            heart.progress[trial.number] = (part[0] + part[1] * fraction, metrics.get(BOUND))
+
+        report = Report(trial, sweep.pruner["name"] != "none")
+        experiment(args).run(scratch, progress, [report] if told else [])
+        return report.pruned
 
     def _scratch(self, trial: Trial, seed: int) -> Path:
         """The trial's own folder; a trial that came back moves there what its predecessor left."""

@@ -13,7 +13,7 @@ from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.worker import ADDRESS
 
-SETTINGS = ("workers", "per_gpu")
+SETTINGS = ("workers", "per_gpu", "devices")
 SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, but not for ever
 
 
@@ -88,21 +88,21 @@ class LocalWorkers:
 
 
 def slots(launch: Launch) -> list[dict[str, str]]:
-    """The environment of each worker, which pins it to its device."""
+    """The environment of each worker, which pins it to its device, or to the `devices` that a trial takes."""
     settings = launch.sweep.engine
-    gpus = _gpus() if launch.accelerator != "cpu" else []
+    gpus, each = _gpus() if launch.accelerator != "cpu" else [], settings.get("devices", 1)
     asked = launch.workers or settings.get("workers")
     if gpus:
-        several = settings.get("per_gpu", 1)
-        pinned = [{"CUDA_VISIBLE_DEVICES": gpu} for _ in range(several) for gpu in gpus]
-        if asked and asked > len(pinned):
+        shares = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+        pinned = [{"CUDA_VISIBLE_DEVICES": share} for _ in range(settings.get("per_gpu", 1)) for share in shares]
+        if (asked or 1) > len(pinned):
             raise UserError(
-                f"{asked} workers have {len(gpus)} GPUs: expected at most {several} a GPU; set engine.per_gpu to "
-                f"{-(-asked // len(gpus))}"
+                f"{len(gpus)} GPUs have room for {len(pinned)} workers with {each} each, not for {asked or 1}: start "
+                "fewer, or raise engine.per_gpu"
             )
         return pinned[: asked or len(pinned)]
     one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more collapse to a tenth
-    return [one] * (asked or len(os.sched_getaffinity(0)))
+    return [one] * (asked or max(1, len(os.sched_getaffinity(0)) // each))
 
 
 def _gpus() -> list[str]:

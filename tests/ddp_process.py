@@ -1,0 +1,43 @@
+"""One process of a training; run it by `torchrun`, or alone, with the folder to train in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from vaebench.api import load
+from vaebench.explain import experiment
+
+COMMON = ["--data=lfw_patches", "--model.latent=3", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
+RUNS = {
+    "noiseless": ["--model=rae_l2"],
+    "still": ["--model=vae", "--model.lr=0"],
+    "geco": ["--model=geco"],  # its multiplier follows the batches
+}
+
+
+def main(folder: Path) -> None:
+    """Trains every run, and writes what this rank ends with."""
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    shared = [f"--data.batch_size={32 // world}"]
+    if world > 1:
+        shared += [f"--trainer.devices={world}", "--trainer.strategy=ddp"]
+    torch.set_num_threads(1)
+    found = {}
+    for name, own in RUNS.items():
+        job = experiment([*own, *COMMON, *shared])
+        checkpoint = job.run(folder / name)
+        info = torch.load(checkpoint, weights_only=True)["vaebench"]
+        weights = [float(value.double().sum()) for value in job.config_init.model.state_dict().values()]
+        kept = [float(value.double().sum()) for value in load(checkpoint).state_dict().values()]
+        curve = info["curves"].get("val/elbo") or info["curves"]["val/log_x"]
+        found[name] = {"weights": weights, "kept": kept, "curve": curve["value"], "steps": curve["step"]}
+    (folder / f"rank-{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
