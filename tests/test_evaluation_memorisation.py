@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from helpers import FAMILIES, bits, small
 from oracles import LinearGaussian, Parts, without
 from scipy.spatial.distance import cdist
 from scipy.stats import kstest, mannwhitneyu, norm
@@ -19,7 +20,7 @@ from vaebench.core import DataSpec
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.memorisation import Copying, copying, nearest, partition
 from vaebench.evaluation.pictures import GAP
-from vaebench.evaluation.samples import draws, prior_codes
+from vaebench.evaluation.samples import draws, posterior_codes, prior_codes
 
 
 def _vectors(n: int, seed: int, d: int = 6) -> Tensor:
@@ -194,3 +195,21 @@ def test_reasons_stand_where_the_test_cannot_be_made(spoil: str) -> None:
     for name in ("copying_c_t", "copying_p"):
         assert expected[spoil] in report.metrics[name].unavailable
     assert report.metrics["copying_p_mnist28"].unavailable
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_judged_or_says_why_not(name: str) -> None:
+    model = small(name)
+    data = Splits(bits(60), bits(50, seed=2), model.data.measure)
+    with quiet(model, torch.device("cpu")):
+        again = draws(model, posterior_codes(model, data.test))
+    assert again.shape == data.test.shape
+    assert model.data.kind != "binary" or set(again.unique().tolist()) <= {0, 1}, "draws of bits are bits"
+    assert again.min() >= 0
+    assert again.max() <= 1
+    plan = {"likelihood": None, "units": None, "collapse": None, "reconstruction": None, "samples": None}
+    settings = {"fidelity": {"samples": 40}, "memorisation": {"samples": 40, "cells": 1}}
+    report = vb.evaluate(model, data, measurements={**plan, **settings})
+    for metric in report.metrics.values():
+        assert (metric.value is None) == bool(metric.unavailable)
+    assert 0 <= report.metrics["copying_p"].value <= 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.evaluation.features import Extractor, inception, mnist28
+from vaebench.evaluation.features import Extractor, Inception, inception, mnist28
 from vaebench.evaluation.fidelity import FEWEST, fid, inception_score, kid, support
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.samples import draws, means, posterior_codes, prior_codes
@@ -67,6 +67,11 @@ KINDS = {
 }
 
 
+DRAWS = "{} draws x ~ p(x|z), z ~ p(z),"
+MEANS = "{} means E[x|z], z ~ p(z),"
+AGAIN = "{} draws x' ~ p(x'|z), z ~ q(z|x), one of each image x,"
+
+
 class Made(NamedTuple):
     """Images that the model made.
 
@@ -80,7 +85,7 @@ class Made(NamedTuple):
 
     end: str
     label: str
-    images: Tensor | None
+    images: Tensor | None = None
     reason: str = ""
     paired: bool = False
 
@@ -89,7 +94,8 @@ def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int 
     """Fréchet and kernel distances, precision, recall, density, coverage; Inception's figures where its weights are.
 
     Images are draws from p(x|z), which are distributed as the data where the model is perfect. Where the measure is not
-    binary, the means E[x|z] that papers compare are judged too, under names that end in `_means`.
+    binary, the means E[x|z] that papers compare are judged too, under names that end in `_means`. Where a network
+    cannot be had, the draws' figures say so for all.
 
     Args:
         subject: the model and its images.
@@ -98,20 +104,25 @@ def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int 
         test: most test images to compare them with.
     """
     real = subject.x[subject.some(test)]
-    sets = list(_sets(subject, samples, real))
-    try:
-        extractor = mnist28(subject.spec.shape, subject.device)
-    except NotImplementedError as error:
-        for made in sets:
-            _miss(found, made, _names(made, "_mnist28"), str(error), real, "mnist28")
-    else:
-        _compare(found, sets, real, extractor, "_mnist28")
-    _judge_by_inception(subject, found, sets, real)
+    shape, device = subject.spec.shape, subject.device
+    sets: list[Made] = []
+    for end, name, network in (("_mnist28", "mnist28", mnist28), ("", "inception-2015-12-05", inception)):
+        try:
+            extractor = network(shape, device)
+        except NotImplementedError as error:
+            made = Made("", DRAWS.format(samples), reason=str(error))
+            _miss(found, made, _names(made, end), made.reason, real, name)
+            continue
+        sets = sets or list(_sets(subject, samples, real))
+        if isinstance(extractor, Inception):
+            _compare(found, sets, real, extractor.features, end)
+            _score(found, sets, extractor.classes)
+        else:
+            _compare(found, sets, real, extractor, end)
 
 
 def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
     model = subject.model
-    binary = subject.spec.kind == BINARY
 
     def made(end: str, label: str, make: Callable[[], Tensor], paired: bool = False) -> Made:
         try:
@@ -119,11 +130,11 @@ def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
         except NotImplementedError as error:
             return Made(end, label, None, str(error), paired)
 
-    yield made("", f"{samples} draws x ~ p(x|z), z ~ p(z),", lambda: draws(model, prior_codes(model, samples)))
-    if not binary:
-        yield made("_means", f"{samples} means E[x|z], z ~ p(z),", lambda: means(model, prior_codes(model, samples)))
-    label = f"{len(real)} draws x' ~ p(x'|z), z ~ q(z|x), one of each image x,"
-    yield made("_reconstructions", label, lambda: draws(model, posterior_codes(model, real)), paired=True)
+    yield made("", DRAWS.format(samples), lambda: draws(model, prior_codes(model, samples)))
+    if subject.spec.kind != BINARY:
+        yield made("_means", MEANS.format(samples), lambda: means(model, prior_codes(model, samples)))
+    again = AGAIN.format(len(real))
+    yield made("_reconstructions", again, lambda: draws(model, posterior_codes(model, real)), paired=True)
 
 
 def _names(made: Made, end: str) -> list[str]:
@@ -169,17 +180,10 @@ def _unfit(x: Tensor, y: Tensor) -> str:
     return "" if torch.isfinite(x).all() else "the model makes images that are not finite"
 
 
-def _judge_by_inception(subject: Subject, found: Findings, sets: list[Made], real: Tensor) -> None:
-    try:
-        network = inception(subject.spec.shape, subject.device)
-    except NotImplementedError as error:
-        for made in sets:
-            _miss(found, made, _names(made, ""), str(error), real, "inception-2015-12-05")
-        return
-    _compare(found, sets, real, network.features, "")
+def _score(found: Findings, sets: list[Made], classes: Extractor) -> None:
+    """The Inception Score of the samples that could be compared; the reason stands already where they could not."""
     for made in sets:
-        judged = found.metrics[f"fid{made.end}"].value is not None
-        if judged and not made.paired and made.images is not None:
-            value, se = inception_score(network.classes(made.images))
-            fill = {"made": made.label, "extractor": network.classes.label}
+        if not made.paired and made.images is not None and found.metrics[f"fid{made.end}"].value is not None:
+            value, se = inception_score(classes(made.images))
+            fill = {"made": made.label, "extractor": classes.label}
             found.single(f"inception_score{made.end}", value, len(made.images), se, "inception_score", **fill)
