@@ -47,7 +47,7 @@ def measure(
     """The data-copying test, between pixels and, for images of 1 × 28 × 28, between features of mnist28.
 
     The picture shows the samples that lie closest to training images, and then the first samples, each over its
-    training image. Noise of p(x|z) hides copies from pixels more than from features.
+    training image. Copies under the noise of p(x|z) show between pixels longer than between features.
 
     Args:
         subject: the model and its images.
@@ -94,8 +94,8 @@ def _judge(found: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any
         if found_out.c_t < ALARM:
             found.warnings.append(
                 f"samples lie closer to training images than test images do, between {fill['space']} (C_T "
-                f"{found_out.c_t:.1f}, p {found_out.p:.1g}): the model copies, or its samples vary less than the data; "
-                "see the picture nearest_train"
+                f"{found_out.c_t:.1f}): the model copies, or its samples vary less than the data; see the picture "
+                "nearest_train"
             )
     ratio = close.distance.median() / usual.distance.median()
     found.single(f"nearest_train_ratio{end}", float(ratio), len(real), None, "nearest_train_ratio", **fill)
