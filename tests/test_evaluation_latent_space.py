@@ -54,6 +54,10 @@ def test_p_values_are_uniform_where_the_samples_agree() -> None:
         assert (p <= level).mean() <= level + 4 * (level * (1 - level) / 200) ** 0.5
 
 
+def test_ties_count_against_a_difference() -> None:
+    assert mmd_test(torch.ones(6, 2).double(), torch.ones(6, 2).double(), 20).p_value == 1
+
+
 def test_mmds_standard_error_is_that_of_repetition() -> None:
     torch.manual_seed(0)
     found = [mmd_test(_normal(2 * s, 30), _normal(2 * s + 1, 30), 50) for s in range(100)]
@@ -123,6 +127,13 @@ def test_the_hole_between_two_islands_has_its_exact_mass() -> None:
     assert found["mmd_p"].value == 1 / 51
     assert found["classifier_accuracy"].value > 0.8
     assert found["sliced_wasserstein"].value > 3 * found["sliced_wasserstein_floor"].value
+
+
+def test_a_code_is_not_judged_by_its_own_image() -> None:
+    """Narrow posteriors around means that are samples of the prior: under q(z) each code would lie on its own peak."""
+    x = torch.rand(500, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+    found = _report("holes", encoder(torch.special.ndtri, 6, 0.05), x, samples=500, permutations=20).metrics["holes"]
+    assert found.value == pytest.approx(0.01, abs=4 * found.se)
 
 
 def test_codes_beyond_the_prior_are_strays() -> None:
