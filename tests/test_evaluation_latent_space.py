@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ot
 import pytest
 import torch
+from helpers import bits, small
 from oracles import Data, LinearGaussian, without
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
-from splits import encoder
+from splits import Splits, encoder
 from torch import Tensor
 
 import vaebench as vb
@@ -218,3 +220,26 @@ def test_without_distances_there_is_a_reason() -> None:
     assert all("no mean" in metric.unavailable for metric in found.values())
     found = _report("neighbours", encoder(lambda x: x, 4), x[:1]).metrics
     assert all("no neighbour" in metric.unavailable for metric in found.values())
+
+
+# All of them ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "density"), [("vae", True), ("wae_mmd", False)])
+def test_families_have_every_figure_or_its_reason_and_a_second_look_is_the_same(
+    name: str, density: bool, tmp_path: Path
+) -> None:
+    x = {"train": bits(300, seed=2).float(), "test": bits(150, seed=3).float()}
+    index = {split: torch.arange(len(images)) for split, images in x.items()}
+    factors = {split: torch.stack([i % 2, i // 2 % 3, i // 6 % 5], 1) for split, i in index.items()}
+    data = Splits(x, y={split: i % 3 for split, i in index.items()}, v=factors, measure="binary")
+    plan = {**NONE, "aggregate": {}, "holes": {"permutations": 20}, "neighbours": {}, "probes": {},
+            "disentanglement": {"learnt": 100, "drawn": 100}}  # fmt: skip
+    model = small(name).float()
+    found, again = (vb.evaluate(model, data, measurements=plan, work=work) for work in (tmp_path, None))
+    assert (found.metrics, found.units) == (again.metrics, again.units)
+    assert vb.evaluate(model, data, measurements=plan, work=tmp_path).metrics == found.metrics
+    missing = {key for key, metric in found.metrics.items() if metric.unavailable}
+    need = {"information", "information_upper", "aggregate_kl", "total_correlation", "dimension_kl", "holes"}
+    assert missing == {"local_mig"} | (set() if density else need)
+    assert len(found.metrics) == 5 + 8 + 6 + 2 + 12
