@@ -7,7 +7,7 @@ does not depend on the images beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,18 @@ from torch import Tensor
 from vaebench.core import LatentModel
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.conditions import check_count, noise_keys, place, start_noise
-from vaebench.evaluation.hmc import PILOTS, STRIDE, Noise, Path, Point, Start, first_points, move, transition_noise, tune
+from vaebench.evaluation.hmc import (
+    PILOTS,
+    STRIDE,
+    Noise,
+    Path,
+    Point,
+    Start,
+    first_points,
+    move,
+    transition_noise,
+    tune,
+)
 from vaebench.evaluation.likelihood import VALUES
 
 STEEPNESS = 4.0  # δ of the schedule, as in Wu et al. 2017
@@ -38,8 +49,8 @@ class Settings(NamedTuple):
     """
 
     chains: int = 16
-    temperatures: int = 500
-    leapfrog: int = 5
+    temperatures: int = 400
+    leapfrog: int = 3
     start: Start = "prior"
 
     def checked(self) -> Settings:
@@ -93,7 +104,12 @@ def curve_betas(temperatures: int) -> list[float]:
 
 
 def annealed(
-    model: LatentModel, x: Tensor, settings: Settings, seed: int = 0, z: Tensor | None = None, start: int = 0
+    model: LatentModel,
+    x: Tensor,
+    settings: Settings,
+    seed: int = 0,
+    z: Tensor | None = None,
+    names: Sequence[int] | None = None,
 ) -> Chains:
     r"""Brackets log p(x) of every image by chains between f_0(z) and p(x, z); call it inside `quiet`.
 
@@ -114,7 +130,7 @@ def annealed(
         settings: of the chains.
         seed: of the noise.
         z: an exact sample of p(z|x) of each image, (n, *latent); None runs no chains down.
-        start: index of the first image, for messages.
+        names: of the images, for messages; default: their places in x.
 
     Raises:
         UserError: a setting that cannot be used, or a weight that is not finite.
@@ -124,18 +140,18 @@ def annealed(
     device, dtype = place(model, x)
     values = VALUES.get(device.type, VALUES["cuda"])
     size = max(1, values // (settings.chains * x[0].numel()))
-    parts = []
+    names, parts = names or range(len(x)), []
     for first in range(0, len(x), size):
         keys = noise_keys(x[first : first + size], seed)
         with torch.inference_mode(False), torch.enable_grad():
             images = x[first : first + size].to(device, dtype).clone()
             codes = None if z is None else z[first : first + size].to(device, dtype).clone()
-            parts.append(_bracket(model, images, keys, settings, codes, start + first))
+            parts.append(_bracket(model, images, keys, settings, codes, names[first:]))
     return Chains(*(torch.cat(columns).double().cpu() for columns in zip(*parts, strict=True)))
 
 
 def _bracket(
-    model: LatentModel, x: Tensor, keys: list[bytes], settings: Settings, z: Tensor | None, start: int
+    model: LatentModel, x: Tensor, keys: list[bytes], settings: Settings, z: Tensor | None, names: Sequence[int]
 ) -> Chains:
     count, leapfrog = settings.temperatures, settings.leapfrog
     path, betas = Path(model, x, settings.start), schedule(count)
@@ -145,7 +161,7 @@ def _bracket(
     first = _starts(model, x, keys, settings.chains, UP, settings.start)
     noise = transition_noise(keys, UP + 1, count, first)
     log_w, acceptance, rate, distortion = _climb(path, first, betas, steps, leapfrog, noise)
-    _check(log_w, start)
+    _check(log_w, names)
     if settings.start != "prior":
         rate, distortion = (torch.full_like(column, math.nan) for column in (rate, distortion))
     total = torch.logsumexp(log_w, 0)
@@ -154,7 +170,7 @@ def _bracket(
         last = z.expand(settings.chains, *z.shape)
         noise = transition_noise(keys, DOWN + 1, count, last)
         log_v = _descend(path, last, betas, steps, leapfrog, noise)
-        _check(log_v, start)
+        _check(log_v, names)
         upper = math.log(settings.chains) - torch.logsumexp(-log_v, 0)
     ess = (2 * total - torch.logsumexp(2 * log_w, 0)).exp()
     return Chains(total - math.log(settings.chains), upper, ess, acceptance, rate, distortion)
@@ -205,11 +221,11 @@ def _descend(path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int,
     return log_w
 
 
-def _check(log_w: Tensor, start: int) -> None:
+def _check(log_w: Tensor, names: Sequence[int]) -> None:
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         raise UserError(
-            f"the chains of image {start + int(wrong.nonzero()[0])} have a weight that is not finite, where log p(x|z) "
+            f"the chains of image {names[int(wrong.nonzero()[0])]} have a weight that is not finite, where log p(x|z) "
             "and log p(z) must be; look for diverged weights or a likelihood that excludes the image"
         )
 

@@ -128,13 +128,12 @@ def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -
         like: gives the shape, the device and the precision.
     """
     chains, _, *latent = like.shape
-    kind = {"device": like.device, "dtype": like.dtype}
     for done in range(0, count, BLOCK):
         momenta, uniforms = [], []
         for key in keys:
             start_noise(key, stream + done // BLOCK, like.device)
-            momenta.append(torch.randn(BLOCK, chains, *latent, **kind))
-            uniforms.append(torch.rand(BLOCK, 2, chains, **kind))
+            momenta.append(torch.randn(BLOCK, chains, *latent, dtype=like.dtype, device=like.device))
+            uniforms.append(torch.rand(BLOCK, 2, chains, dtype=like.dtype, device=like.device))
         thresholds, jitter = torch.stack(uniforms, 3).unbind(1)
         steps = zip(torch.stack(momenta, 2), thresholds.log(), 2 * jitter - 1, strict=True)
         for _, step in zip(range(count - done), steps, strict=False):

@@ -1,0 +1,115 @@
+"""log p(x) by annealed importance sampling, beside L_K, and how far below the truth it lies on images of known code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.evaluation.ais import Settings
+from vaebench.evaluation.hmc import Start
+from vaebench.evaluation.likelihood import estimate
+from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+LOOSE = 1.0  # nats of gap beyond which a reader is warned
+NOTABLE = 0.1  # nats by which L_K must be surpassed, and by two standard errors, for a warning
+
+HOW = "{chains} chains of {temperatures} temperatures from the {start}, {leapfrog} leapfrog steps each"
+SOME = "on {n} of the test images"
+MADE = "on {simulated} images that the model itself makes up"
+
+KINDS = {
+    "log_likelihood_ais": Kind(
+        "nats",
+        True,
+        "log p(x) by annealed importance sampling (Neal 2001; Wu et al. 2017, arXiv:1611.04273), log of the mean "
+        f"weight of {HOW}; a lower bound in expectation; mean {SOME}",
+    ),
+    "ais_excess": Kind(
+        "nats",
+        None,
+        f"log_likelihood_ais less L_K with K = {{k}} samples of q(z|x), {SOME}; positive where L_K is too low",
+    ),
+    "ais_gap": Kind(
+        "nats",
+        False,
+        "upper less lower bound of log p(x) by chains down from an exact sample of p(z|x) and up to it (Grosse et al. "
+        f"2015, arXiv:1511.02543), {HOW}, mean {MADE}; the bias of either bound is at most this in expectation",
+    ),
+    "ais_ess": Kind("chains", True, f"effective sample size (Σw)²/Σw² of an image's chains, {HOW}; mean {SOME}"),
+    "ais_acceptance": Kind("", None, f"acceptance probability of the Hamiltonian transitions, {HOW}; mean {SOME}"),
+}
+
+
+def measure(
+    subject: Subject,
+    found: Findings,
+    images: int = 100,
+    simulated: int = 50,
+    k: int = 5000,
+    chains: int = 16,
+    temperatures: int = 400,
+    leapfrog: int = 3,
+    start: Start = "prior",
+) -> None:
+    """Brackets log p(x); needs the prior and the likelihood alone, where the chains start from the prior.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: test images that chains are run for.
+        simulated: images of the model's own on which the gap is measured.
+        k: importance samples of L_K, with which the chains are compared on the same images.
+        chains: of each image.
+        temperatures: transitions of a chain.
+        leapfrog: steps of a transition.
+        start: what the path starts from: 'prior' or 'posterior'.
+    """
+    settings = Settings(chains, temperatures, leapfrog, start).checked()
+    some = subject.some(images)
+    fill = {**settings._asdict(), "n": len(some), "simulated": simulated, "k": k}
+    if reason := _runs.reason(subject, start):
+        for name in KINDS:
+            found.missing(name, reason, **fill)
+        return
+    up = _runs.chains(subject, images, settings)
+    found.average("log_likelihood_ais", up.lower, keep=False, **fill)
+    found.average("ais_ess", up.ess, keep=False, **fill)
+    found.average("ais_acceptance", up.acceptance, keep=False, **fill)
+    table = {"image": some.tolist(), "log_likelihood_ais": up.lower.tolist()}
+    found.tables["ais"] = table
+    if subject.no_density is None:
+        bound = estimate(subject.model, subject.raw[some], k, subject.seed).log_likelihood
+        table["log_likelihood"] = bound.tolist()
+        _add_excess(found, up.lower - bound, fill)
+    else:
+        found.missing("ais_excess", subject.no_density, **fill)
+    _add_gap(subject, found, simulated, settings, fill)
+
+
+def _add_excess(found: Findings, excess: Tensor, fill: dict[str, Any]) -> None:
+    found.average("ais_excess", excess, keep=False, **fill)
+    value, se = found.metrics["ais_excess"].value, found.metrics["ais_excess"].se
+    if value is not None and value > max(NOTABLE, 2 * (se or 0)):
+        found.warnings.append(
+            f"annealed importance sampling finds log p(x) to be {value:.2f} nats above L_K on {fill['n']} images, "
+            f"with K = {fill['k']}: q(z|x) misses part of p(z|x), and the log-likelihood is too low by at least that"
+        )
+
+
+def _add_gap(subject: Subject, found: Findings, simulated: int, settings: Settings, fill: dict[str, Any]) -> None:
+    try:
+        both = _runs.brackets(subject, simulated, settings)
+    except NotImplementedError as error:
+        found.missing("ais_gap", str(error) or "the prior or the likelihood cannot be sampled", **fill)
+        return
+    found.average("ais_gap", both.upper - both.lower, keep=False, **fill)
+    found.tables["ais_simulated"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
+    value = found.metrics["ais_gap"].value
+    if value is not None and value > LOOSE:
+        found.warnings.append(
+            f"the bounds of annealed importance sampling lie {value:.2f} nats apart on images whose code is known: "
+            "log_likelihood_ais may be too low by as much; raise ais.temperatures"
+        )

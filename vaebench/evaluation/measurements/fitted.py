@@ -1,0 +1,60 @@
+"""A bound on log p(x) from a Gaussian fitted to each image: for models without a density of q, and as a check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+from vaebench.evaluation.weights import FEWEST, TRUSTED
+
+HOW = (
+    "a diagonal Gaussian around the code, not the encoder's q(z|x): fitted to each image's ELBO at evaluation by "
+    "{steps} steps of Adam with {samples} samples; mean on {n} of the test images"
+)
+
+KINDS = {
+    "log_likelihood_fitted": Kind(
+        "nats", True, f"importance-weighted lower bound L_K of log p(x), K = {{k}}, from {HOW}"
+    ),
+    "elbo_fitted": Kind("nats", True, f"ELBO, mean of {{k}} samples, of {HOW}"),
+    "ess_fitted": Kind("samples", True, f"effective sample size (Σw)²/Σw² of K = {{k}} importance weights from {HOW}"),
+    "pareto_k_fitted": Kind(
+        "", False, f"shape k̂ of the tail of K = {{k}} importance weights (Vehtari et al. 2024) from {HOW}"
+    ),
+}
+
+
+def measure(
+    subject: Subject, found: Findings, images: int = 100, k: int = 1000, steps: int = 300, samples: int = 8
+) -> None:
+    """The bound of an evaluation-time posterior, under its own name: what the model could do with another encoder.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: test images that a Gaussian is fitted to.
+        k: importance samples an image that score it, none of which the fit has seen.
+        steps: of Adam.
+        samples: of an image at each step.
+    """
+    fill: dict[str, Any] = {"n": len(subject.some(images)), "k": k, "steps": steps, "samples": samples}
+    if reason := _runs.reason(subject):
+        for name in KINDS:
+            found.missing(name, reason, **fill)
+        return
+    fits = _runs.gaussians(subject, images, k, steps, samples).fits
+    found.average("log_likelihood_fitted", fits.log_likelihood, keep=False, **fill)
+    found.average("elbo_fitted", fits.elbo, keep=False, **fill)
+    found.average("ess_fitted", fits.ess, keep=False, **fill)
+    if k < FEWEST:
+        found.missing("pareto_k_fitted", f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", **fill)
+        return
+    found.average("pareto_k_fitted", fits.pareto_k, keep=False, **fill)
+    if strange := int((fits.pareto_k > TRUSTED).sum()):
+        found.warnings.append(
+            f"the fitted log-likelihood of {strange} of {fill['n']} images is not to be trusted: the largest of their "
+            f"{k} importance weights outweigh the rest (Pareto k̂ > 0.7), so that it is likely too low; take a larger "
+            "fitted.k, or bracket it with the measurement 'ais'"
+        )

@@ -1,0 +1,120 @@
+"""Where the bound loses: what the encoder misses for being amortised, and what a Gaussian misses for being one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.evaluation.ais import Settings
+from vaebench.evaluation.likelihood import Estimates, estimate
+from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+SOURCE = "(Cremer, Li & Duvenaud 2018, arXiv:1801.03558); mean on {n} of the test images"
+BEST = "log p̂(x), the highest of {estimators}, by more than two standard errors of their differences"
+GAUSSIAN = "the diagonal Gaussian q* fitted to each image"
+FLOW = "the flow q* (full covariance and affine couplings) fitted to each image"
+
+KINDS = {
+    "log_likelihood_best": Kind("nats", True, f"{BEST}; mean on {{n}} of the test images"),
+    "inference_gap": Kind("nats", False, f"{BEST}, less ELBO(q(z|x)) {SOURCE}"),
+    "approximation_gap": Kind("nats", False, f"{BEST}, less ELBO(q*) of {GAUSSIAN} {SOURCE}"),
+    "amortisation_gap": Kind("nats", False, f"ELBO(q*) of {GAUSSIAN}, less ELBO(q(z|x)) {SOURCE}"),
+    "approximation_gap_flow": Kind("nats", False, f"{BEST}, less ELBO(q*) of {FLOW} {SOURCE}"),
+    "amortisation_gap_flow": Kind("nats", False, f"ELBO(q*) of {FLOW}, less ELBO(q(z|x)) {SOURCE}"),
+}
+
+
+def measure(
+    subject: Subject,
+    found: Findings,
+    images: int = 100,
+    k: int = 1000,
+    steps: int = 300,
+    samples: int = 8,
+    chains: int = 16,
+    temperatures: int = 400,
+    leapfrog: int = 3,
+) -> None:
+    """The gap between log p(x) and the ELBO, and its two parts, by a Gaussian and by a flow fitted to each image.
+
+    With the settings of 'fitted' and 'ais' their runs are the same, and cost nothing more.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: test images that are looked at.
+        k: samples an image of each ELBO and each L_K.
+        steps: of Adam, for each fit.
+        samples: of an image at each step.
+        chains: of each image.
+        temperatures: transitions of a chain.
+        leapfrog: steps of a transition.
+    """
+    settings = Settings(chains, temperatures, leapfrog).checked()
+    some = subject.some(images)
+    names = f"L_{k} from q(z|x), the fitted Gaussian and the fitted flow, and annealed importance sampling"
+    fill: dict[str, Any] = {"n": len(some), "estimators": names}
+    if reason := _runs.reason(subject):
+        for name in KINDS:
+            found.missing(name, reason, **fill)
+        return
+    gaussian, start, _ = _runs.gaussians(subject, images, k, steps, samples)
+    flow = _runs.flows(subject, images, k, steps, samples)
+    estimates = {"gaussian": gaussian.log_likelihood, "flow": flow.log_likelihood}
+    encoder: Tensor | None = None
+    if subject.no_density is None:
+        drawn = estimate(subject.model, subject.raw[some], k, subject.seed)
+        estimates["encoder"] = drawn.log_likelihood
+        encoder = _bound(drawn) if start is None else start.elbo  # the same noise as for the fits, where it can be
+    estimates["ais"] = _runs.chains(subject, images, settings).lower
+    best = _highest(estimates)
+    _add_gaps(found, estimates[best], encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill)
+    found.tables["gaps"] = {
+        "best": best,
+        "log_likelihood": {name: float(values.mean()) for name, values in estimates.items()},
+        "elbo": {"gaussian": float(gaussian.elbo.mean()), "flow": float(flow.elbo.mean())}
+        | ({} if encoder is None else {"encoder": float(encoder.mean())}),
+    }
+
+
+def _highest(estimates: dict[str, Tensor]) -> str:
+    """The estimator of the highest mean; a later one replaces an earlier only by more than their noise explains.
+
+    All are lower bounds in expectation, and a maximum over their noise would not be.
+    """
+    names = iter(estimates)
+    best = next(names)
+    for name in names:
+        rise = estimates[name] - estimates[best]
+        if float(rise.mean()) > 2 * float(rise.std()) / math.sqrt(len(rise)):
+            best = name
+    return best
+
+
+def _bound(drawn: Estimates) -> Tensor:
+    return -(drawn.rate + drawn.distortion)
+
+
+def _add_gaps(
+    found: Findings,
+    best: Tensor,
+    encoder: Tensor | None,
+    bounds: dict[str, Tensor],
+    reason: str | None,
+    fill: dict[str, Any],
+) -> None:
+    found.average("log_likelihood_best", best, keep=False, **fill)
+    for end, bound in bounds.items():
+        found.average(f"approximation_gap{end}", best - bound, keep=False, **fill)
+        if encoder is None:
+            found.missing(f"amortisation_gap{end}", reason or "", **fill)
+        else:
+            found.average(f"amortisation_gap{end}", bound - encoder, keep=False, **fill)
+    if encoder is None:
+        found.missing("inference_gap", reason or "", **fill)
+    else:
+        found.average("inference_gap", best - encoder, keep=False, **fill)

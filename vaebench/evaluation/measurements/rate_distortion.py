@@ -1,0 +1,73 @@
+"""How few nats the model's latents need for each distortion: its rate–distortion curve, from one annealing run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.evaluation.ais import Settings, curve_betas
+from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+HOW = "{chains} chains of {temperatures} temperatures, on {n} of the test images (Huang et al. 2020, arXiv:2008.06653)"
+
+KINDS = {
+    "rate_annealed": Kind(
+        "nats",
+        False,
+        "upper bound on the rate of the annealed codes at β = 1, E[log p(x|z) − log w] over " + HOW,
+    ),
+    "distortion_annealed": Kind("nats", False, "−E log p(x|z) of the annealed codes at β = 1, over " + HOW),
+}
+
+
+def measure(
+    subject: Subject,
+    found: Findings,
+    images: int = 100,
+    chains: int = 16,
+    temperatures: int = 400,
+    leapfrog: int = 3,
+) -> None:
+    """The curve of rate against distortion, as the rate's weight 1/β falls from infinity to 1 for each image.
+
+    The table 'rate_distortion' has a row for each β: the codes z ~ p(z) p(x|z)^β / Z, as chains from the prior reach
+    them, have the distortion −E log p(x|z) and at most the rate. With the settings of the measurement 'ais' the chains
+    are the same, and cost nothing more.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        images: test images that chains are run for.
+        chains: of each image.
+        temperatures: transitions of a chain.
+        leapfrog: steps of a transition.
+    """
+    settings = Settings(chains, temperatures, leapfrog).checked()
+    n = len(subject.some(images))
+    fill: dict[str, Any] = {"chains": chains, "temperatures": temperatures, "n": n}
+    if reason := _runs.reason(subject):
+        for name in KINDS:
+            found.missing(name, reason, **fill)
+        return
+    curve = _runs.chains(subject, images, settings)
+    found.average("rate_annealed", curve.rate[:, -1], keep=False, **fill)
+    found.average("distortion_annealed", curve.distortion[:, -1], keep=False, **fill)
+    rows = zip(curve_betas(temperatures), curve.rate.T, curve.distortion.T, strict=True)
+    found.tables["rate_distortion"] = [
+        {
+            "beta": beta,
+            "rate": float(rate.mean()),
+            "rate_se": _se(rate),
+            "distortion": float(distortion.mean()),
+            "distortion_se": _se(distortion),
+        }
+        for beta, rate, distortion in rows
+    ]
+
+
+def _se(values: Tensor) -> float | None:
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
