@@ -29,6 +29,7 @@ from vaebench.evaluation.hmc import (
     tune,
 )
 from vaebench.evaluation.likelihood import VALUES
+from vaebench.evaluation.weights import effective_size
 
 STEEPNESS = 4.0  # δ of the schedule, as in Wu et al. 2017
 POINTS = 32  # intervals between the points of a rate–distortion curve
@@ -172,8 +173,7 @@ def _bracket(
         log_v = _descend(path, last, betas, steps, leapfrog, noise)
         _check(log_v, names)
         upper = math.log(settings.chains) - torch.logsumexp(-log_v, 0)
-    ess = (2 * total - torch.logsumexp(2 * log_w, 0)).exp()
-    return Chains(total - math.log(settings.chains), upper, ess, acceptance, rate, distortion)
+    return Chains(total - math.log(settings.chains), upper, effective_size(log_w), acceptance, rate, distortion)
 
 
 def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, stream: int, start: Start) -> Tensor:

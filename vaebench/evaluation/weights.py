@@ -11,6 +11,11 @@ FEWEST = 25  # samples from which a tail, a fifth of them, can be fitted
 TRUSTED = 0.7  # of k̂: beyond it the error of the mean falls too slowly with K to be told from the sample
 
 
+def effective_size(log_w: Tensor) -> Tensor:
+    """(Σw)² / Σw² of each image's weights, in [1, K]: nats, (K, b) -> (b,)."""
+    return (2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)).exp()
+
+
 def tail_length(samples: int) -> int:
     """How many of the largest of K weights make the tail: min(K/5, 3√K)."""
     return math.ceil(min(samples / 5, 3 * math.sqrt(samples)))

@@ -15,7 +15,7 @@ from vaebench.evaluation.conditions import noise_keys
 from vaebench.evaluation.fitted import Posteriors, encoded, fit, log_weights
 from vaebench.evaluation.hmc import Start, unusable
 from vaebench.evaluation.subject import Subject
-from vaebench.evaluation.weights import pareto_k
+from vaebench.evaluation.weights import effective_size, pareto_k
 
 SHARD = 25  # images
 DIAGONAL = ("origin", "unit", "shift", "log_scale")  # what a diagonal Gaussian consists of
@@ -56,8 +56,17 @@ class Gaussians(NamedTuple):
 
 
 def reason(subject: Subject, start: Start = "prior") -> str | None:
-    """Why chains and fits cannot be had of the subject's model; None where they can."""
+    """Why chains cannot be had of the subject's model; None where they can."""
     return unusable(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
+
+
+def unfit(subject: Subject) -> str | None:
+    """Why no posterior can be fitted to an image; None where one can."""
+    try:
+        encoded(subject.model, *_shard(subject, torch.tensor([0])))
+    except NotImplementedError as error:
+        return str(error) or "the posterior cannot be sampled"
+    return reason(subject)
 
 
 def chains(subject: Subject, images: int, settings: Settings) -> Chains:
@@ -126,9 +135,8 @@ def _shard(subject: Subject, indices: Tensor) -> tuple[Tensor, list[bytes]]:
 
 def _figures(subject: Subject, x: Tensor, q: Posteriors, keys: list[bytes], k: int, names: list[int]) -> Fits:
     log_w = log_weights(subject.model, x, q, keys, k, names)
-    total = torch.logsumexp(log_w, 0)
-    ess = (2 * total - torch.logsumexp(2 * log_w, 0)).exp()
-    return Fits(log_w.mean(0), total - math.log(k), ess, pareto_k(log_w))
+    bound = torch.logsumexp(log_w, 0) - math.log(k)
+    return Fits(log_w.mean(0), bound, effective_size(log_w), pareto_k(log_w))
 
 
 def _named(columns: Any) -> Columns:

@@ -40,7 +40,7 @@ def measure(
         samples: of an image at each step.
     """
     fill: dict[str, Any] = {"n": len(subject.some(images)), "k": k, "steps": steps, "samples": samples}
-    if reason := _runs.reason(subject):
+    if reason := _runs.unfit(subject):
         for name in KINDS:
             found.missing(name, reason, **fill)
         return
