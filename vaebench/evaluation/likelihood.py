@@ -18,7 +18,7 @@ from vaebench.core import Draw, Family, LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import check_count, check_images, noise_keys, place, quiet, start_noise
 from vaebench.evaluation.scoring import Precision, Score, scorer
-from vaebench.evaluation.weights import jackknife, largest, pareto_k, tail_length
+from vaebench.evaluation.weights import effective_size, jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
 
 BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
@@ -239,8 +239,7 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     weights = torch.cat(log_w)
     k = len(weights)
     log_sum = torch.logsumexp(weights, 0)
-    ess = (2 * log_sum - torch.logsumexp(2 * weights, 0)).exp()
-    found = {"log_likelihood": log_sum - math.log(k), "ess": ess, "jackknife": jackknife(weights)}
+    found = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights), "jackknife": jackknife(weights)}
     return found | {"distortion": distortion / k, "rate": rate / k}, largest(weights)
 
 

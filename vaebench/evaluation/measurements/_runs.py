@@ -15,7 +15,7 @@ from vaebench.evaluation.conditions import noise_keys
 from vaebench.evaluation.fitted import Posteriors, encoded, fit, log_weights
 from vaebench.evaluation.hmc import Start, unusable
 from vaebench.evaluation.subject import Subject
-from vaebench.evaluation.weights import effective_size, pareto_k
+from vaebench.evaluation.weights import effective_size, largest, pareto_k
 
 SHARD = 25  # images
 DIAGONAL = ("origin", "unit", "shift", "log_scale")  # what a diagonal Gaussian consists of
@@ -136,7 +136,7 @@ def _shard(subject: Subject, indices: Tensor) -> tuple[Tensor, list[bytes]]:
 def _figures(subject: Subject, x: Tensor, q: Posteriors, keys: list[bytes], k: int, names: list[int]) -> Fits:
     log_w = log_weights(subject.model, x, q, keys, k, names)
     bound = torch.logsumexp(log_w, 0) - math.log(k)
-    return Fits(log_w.mean(0), bound, effective_size(log_w), pareto_k(log_w))
+    return Fits(log_w.mean(0), bound, effective_size(log_w), pareto_k(largest(log_w), len(log_w)))
 
 
 def _named(columns: Any) -> Columns:
