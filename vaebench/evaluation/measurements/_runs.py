@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vaebench.evaluation.ais import Chains, Settings, annealed, simulate
 from vaebench.evaluation.conditions import noise_keys
-from vaebench.evaluation.fitted import Posteriors, encoded, fit, log_weights
+from vaebench.evaluation.fitted import encoded, fit, log_weights
 from vaebench.evaluation.hmc import Start, unusable
+from vaebench.evaluation.local import Posteriors
 from vaebench.evaluation.subject import Subject
 from vaebench.evaluation.weights import effective_size, largest, pareto_k
 
@@ -122,7 +123,7 @@ def flows(subject: Subject, images: int, k: int, steps: int, samples: int) -> Fi
         x, keys = _shard(subject, some[first:last])
         origin, unit, shift, log_scale = (getattr(around, name)[first:last].to(x) for name in DIAGONAL)
         start = Posteriors(origin, unit, shift, log_scale).as_flow()
-        q = fit(subject.model, x, start, keys, steps, samples, lr=0.02)
+        q = fit(subject.model, x, start, keys, steps, samples, lr=0.01)
         return _named(_figures(subject, x, q, keys, k, some[first:last].tolist()))
 
     return Fits(**_once(subject, _name("fitted-flow", images, k, steps, samples), compute, len(some)))

@@ -27,7 +27,7 @@ KINDS = {
 
 
 def measure(
-    subject: Subject, found: Findings, images: int = 100, k: int = 1000, steps: int = 300, samples: int = 8
+    subject: Subject, found: Findings, images: int = 100, k: int = 1000, steps: int = 300, samples: int = 16
 ) -> None:
     """The bound of an evaluation-time posterior, under its own name: what the model could do with another encoder.
 

@@ -38,7 +38,7 @@ def measure(
     images: int = 100,
     k: int = 1000,
     steps: int = 300,
-    samples: int = 8,
+    samples: int = 16,
     chains: int = 16,
     temperatures: int = 400,
     leapfrog: int = 3,
