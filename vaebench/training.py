@@ -14,8 +14,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
 from vaebench.files import write_atomically
+from vaebench.kept import Kept
 from vaebench.records import identity
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -52,38 +53,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@dataclass
-class Kept:
-    """What a run keeps of its training.
-
-    Attributes:
-        curves: what was logged at every validation, by name: steps and values.
-        best: the weights with the best held-out bound, its value and its step.
-        seconds: time spent training and validating.
-        images: trained on so far, each counted every time.
-    """
-
-    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=lambda: {"value": -math.inf})
-    seconds: float = 0.0
-    images: int = 0
-
-    def add(self, model: Family, metrics: Mapping[str, float]) -> None:
-        """Notes a validation, and copies the weights if 'val/selection' is the best yet.
-
-        Without a bound the first weights are kept and any later ones.
-        """
-        for name, value in metrics.items():
-            if name != "val/selection":
-                curve = self.curves.setdefault(name, {"step": [], "value": []})
-                curve["step"].append(model.steps)
-                curve["value"].append(value)
-        value = metrics.get("val/selection", -math.inf)
-        if value > self.best["value"] or self.best["value"] == -math.inf:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            self.best = {"value": value, "steps": model.steps, "weights": weights}
 
 
 class Keeper(Callback):
@@ -222,10 +191,14 @@ class Experiment(LightningCLI):
     @property
     def plain(self) -> dict[str, Any]:
         """The configuration as plain values: model and data in full, the trainer where it differs from Lightning's."""
+        return {**self._plain, **self.engine}
+
+    @cached_property
+    def _plain(self) -> dict[str, Any]:
         full = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
         lightnings = {p.name: p.default for p in inspect.signature(Trainer.__init__).parameters.values()}
         trainer = {k: v for k, v in full["trainer"].items() if v != lightnings.get(k) and k not in COSMETIC}
-        return {"model": full["model"], "data": full["data"], "trainer": trainer, **self.engine}
+        return {"model": full["model"], "data": full["data"], "trainer": trainer}
 
     def identity(self, data: ImageData) -> str:
         """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vaebench.core import Family
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
-from vaebench.training import Experiment, Kept
+from vaebench.kept import Kept
+from vaebench.training import Experiment
 
 TRAINER = {"max_epochs", "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks"}
 PRECISIONS = {None: torch.float32, "32-true": torch.float32, "32": torch.float32, 32: torch.float32,
