@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from optuna import Trial, TrialPruned
 
@@ -29,6 +31,9 @@ from vaebench.sweep.space import Point
 from vaebench.sweep.turns import Heart, first
 from vaebench.sweep.worker import Outcome
 
+if TYPE_CHECKING:
+    from vaebench.training import Experiment
+
 
 class Trainings:
     """Trials as trainings on this machine's share of devices.
@@ -37,10 +42,14 @@ class Trainings:
         sweep: the sweep.
         results: folder of the records.
         scratch: folder for unfinished trainings.
+        engine: what trains them, where it is not Lightning; see `Experiment.engine`.
     """
 
-    def __init__(self, sweep: Sweep, results: Path, scratch: Path) -> None:
+    def __init__(
+        self, sweep: Sweep, results: Path, scratch: Path, engine: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self.sweep, self.results, self.scratch = sweep, results / sweep.name, scratch / sweep.name
+        self.engine = dict(engine)
 
     def __call__(self, trial: Trial, point: Point, heart: Heart) -> Outcome:
         """Trains, records and measures every seed of a trial."""
@@ -64,16 +73,13 @@ class Trainings:
     ) -> tuple[Path, ImageData]:
         """The folder of one seed's record, written now or found, and the data it is on."""
         sweep = self.sweep
-        args = sweep.arguments(point, seed)
-        job = experiment(args)
-        data = _data(canonical(job.plain["data"]))
-        number = record_id(job.identity(data), read_protocol(**sweep.protocol))
-        family = job.plain["model"]["class_path"].split(".")[-2]
-        directory = self.results / f"{family}-s{seed}-{number}"
+        _, data, directory = self.place(point, seed)
         scratch = self._scratch(trial, seed)
         if not (directory / "record.json").is_file():
             checkpoint = scratch / "model.ckpt"
-            if not checkpoint.is_file() and self._train(args, trial, seed, scratch, heart, part):
+            if not checkpoint.is_file() and self._train(
+                sweep.arguments(point, seed), trial, seed, scratch, heart, part
+            ):
                 shutil.rmtree(scratch)
                 raise TrialPruned
             try:
@@ -99,6 +105,15 @@ class Trainings:
         report = Report(trial, sweep.pruner["name"] != "none")
         experiment(args).run(scratch, progress, [report] if told else [])
         return report.pruned
+
+    def place(self, point: Point, seed: int) -> tuple[Experiment, ImageData, Path]:
+        """One seed's run, its data, and the folder of its record."""
+        job = experiment(self.sweep.arguments(point, seed))
+        job.engine = self.engine
+        data = _data(canonical(job.plain["data"]))
+        number = record_id(job.identity(data), read_protocol(**self.sweep.protocol))
+        family = job.plain["model"]["class_path"].split(".")[-2]
+        return job, data, self.results / f"{family}-s{seed}-{number}"
 
     def _scratch(self, trial: Trial, seed: int) -> Path:
         """The trial's own folder; a trial that came back moves there what its predecessor left."""

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -86,23 +87,41 @@ def work(
     while go_on() and not interruption.came and (taken := take(sweep, storage, study)):
         trial, point = taken
         with Heart(storage, trial) as heart:
-            try:
-                with interruption.heard():
-                    outcome = run(trial, point, heart)
-            except (KeyboardInterrupt, OSError):
-                tell(study, trial, state=TrialState.FAIL, interrupted=True)
-                raise
-            except TrialPruned:
-                tell(study, trial, state=TrialState.PRUNED)
-            except (UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError) as error:
-                if not isinstance(error, UpdateFinishedTrialError):
-                    raise
-            except Exception as error:
-                tell(study, trial, state=TrialState.FAIL, error=f"{type(error).__name__}: {error}"[:500])
-            else:
-                _finish(study, trial, outcome)
+            conclude(study, trial, partial(_heard, interruption, run, trial, point, heart))
     if interruption.came:
         raise KeyboardInterrupt
+
+
+def _heard(interruption: Interruption, run: Run, trial: Trial, point: Point, heart: Heart) -> Outcome:
+    with interruption.heard():
+        return run(trial, point, heart)
+
+
+def conclude(study: Study, trial: Trial, run: Callable[[], Outcome]) -> None:
+    """Tells a trial by its outcome, or by what it raised.
+
+    Args:
+        study, trial: the trial.
+        run: what is left of it.
+
+    Raises:
+        OSError: the disk failed; the trial is given back.
+        KeyboardInterrupt: the trial is given back.
+    """
+    try:
+        outcome = run()
+    except (KeyboardInterrupt, OSError):
+        tell(study, trial, state=TrialState.FAIL, interrupted=True)
+        raise
+    except TrialPruned:
+        tell(study, trial, state=TrialState.PRUNED)
+    except (UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError) as error:
+        if not isinstance(error, UpdateFinishedTrialError):
+            raise
+    except Exception as error:
+        tell(study, trial, state=TrialState.FAIL, error=f"{type(error).__name__}: {error}"[:500])
+    else:
+        _finish(study, trial, outcome)
 
 
 def _finish(study: Study, trial: Trial, outcome: Outcome) -> None:
@@ -131,19 +150,20 @@ def main(argv: list[str] | None = None) -> int:
     return run_worker(arguments.file, lambda sweep: Trainings(sweep, arguments.results, arguments.work))
 
 
-def run_worker(file: Path, make: Callable[[Sweep], Run]) -> int:
+def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., None] = work) -> int:
     """Works at the sweep of a file until it is done; returns the exit code that engines understand.
 
     Args:
         file: the sweep file.
-        make: what runs a trial of the sweep.
+        make: what runs the sweep's trials.
+        loop: takes trials and has them run, as `work` does.
     """
     interruption, parent = Interruption(), os.getppid()
     try:
         sweep = read_sweep(file)
         storage = connect(sweep, os.environ[ADDRESS])
         study = load(sweep, storage)
-        work(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
+        loop(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
         return 130
     except UserError as error:

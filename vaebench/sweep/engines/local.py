@@ -30,12 +30,13 @@ class LocalWorkers:
     Args:
         launch: what is asked for.
         command: of one worker.
+        places: the environment of each worker; None takes `slots`.
     """
 
-    def __init__(self, launch: Launch, command: Sequence[str]) -> None:
+    def __init__(self, launch: Launch, command: Sequence[str], places: list[dict[str, str]] | None = None) -> None:
         self.launch, self.command = launch, list(command)
         self.logs = launch.work / launch.sweep.name
-        self.slots = slots(launch)
+        self.slots = places or slots(launch)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by slot
         self._starts = 0
 

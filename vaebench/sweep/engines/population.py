@@ -1,0 +1,20 @@
+"""Trials trained together as one model: one process a GPU, or a single one for all cores where there is no GPU."""
+
+from __future__ import annotations
+
+import sys
+
+from vaebench.sweep.engines import Launch
+from vaebench.sweep.engines.local import LocalWorkers, slots
+
+SETTINGS = {"members": int, "per_gpu": int}
+
+
+def start(launch: Launch) -> LocalWorkers:
+    """This machine's populations for a sweep."""
+    command = [sys.executable, "-m", "vaebench.sweep.together", str(launch.sweep.source.path),
+               f"--results={launch.results}", f"--work={launch.work}"]  # fmt: skip
+    places = slots(launch)
+    if not places[0]["CUDA_VISIBLE_DEVICES"] and launch.workers is None:
+        places = [{"CUDA_VISIBLE_DEVICES": ""}]
+    return LocalWorkers(launch, command, places)
