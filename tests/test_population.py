@@ -8,7 +8,7 @@ from typing import Any, final
 
 import pytest
 import torch
-from helpers import FAMILIES
+from helpers import FAMILIES, images_of
 from torch import Tensor
 
 import vaebench as vb
@@ -27,8 +27,9 @@ FEW = {"k": 4, "m": 2, "cap": 2, "check": 1, "pretrain": 3}  # settings that mak
 
 def args(family: str = "beta_vae", seed: int = 0, epochs: int = 2, **settings: Any) -> list[str]:
     few = {name: value for name, value in FEW.items() if name in signature(vb.families()[family]).parameters}
-    model = [f"--model.{name}={value}" for name, value in {"latent": 3, **few, **settings}.items()]
-    return [*SMALL, f"--model={family}", f"--seed_everything={seed}", f"--trainer.max_epochs={epochs}", *model]
+    model = [f"--model={family}", *(f"--model.{k}={v}" for k, v in {"latent": 3, **few, **settings}.items())]
+    run = [f"--data.measure={images_of(family).measure}", f"--seed_everything={seed}", f"--trainer.max_epochs={epochs}"]
+    return [*SMALL, *run, *model]
 
 
 def trained(population: Population) -> None:
