@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -162,3 +163,15 @@ def _work(folder: Path, log: Path, stop_at: str | None) -> None:
 
     pieces = dict(Store(folder).pieces([f"piece-{i}" for i in range(20)], compute))
     assert {index: int(piece["square"]) for index, piece in pieces.items()} == {i: i**2 for i in range(20)}
+
+
+def test_the_page_on_evaluation_names_every_measurement_and_its_example_is_a_protocol(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
+    table = page[page.index("| measurement |") : page.index("What to know")]
+    assert set(re.findall(r"`(\w+)`", table)) == set(measurements())
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(example)
+    assert read_protocol(tmp_path / "mine.yaml").config["k"] == 1000
+    everywhere = [set(read_protocol(name).measurements) for name in names()]
+    assert set.intersection(*everywhere) == {"likelihood", "units", "collapse", "reconstruction", "samples"}
+    assert set(read_protocol("full").measurements) == set(measurements())
