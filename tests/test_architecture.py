@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "vaebench"
 FORBIDDEN = {
     "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "runs", "bench"],
     "families": ["evaluation", "data", "training", "records", "leaderboard", "runs", "bench"],
+    "population": ["families", "evaluation", "leaderboard", "api", "runs", "bench", "sweep"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench"],
     "records.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard"],

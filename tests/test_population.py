@@ -172,6 +172,28 @@ def test_one_order_for_all_gives_all_the_same_batches(tmp_path: Path) -> None:
     assert not torch.equal(*(member.model.posterior.net.layers[0].weight for member in members))
 
 
+def test_as_many_step_at_once_as_are_fastest_and_fit_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speeds are given here: 4 at once are fastest, 5 do not fit; the largest that is nearly as fast is taken."""
+    asked = []
+
+    def speed(_: Population, __: list[Member], size: int) -> float:
+        asked.append(size)
+        if size > 4:
+            raise torch.OutOfMemoryError
+        return {1: 10.0, 2: 99.0, 4: 100.0}[size]
+
+    monkeypatch.setattr(Population, "_speed", speed)
+    population = Population()
+    entered(population, [args(seed=seed, epochs=1) for seed in range(5)], tmp_path)
+    population._arrange(population.members)
+    assert asked == [1, 2, 4, 5]
+    assert sorted(len(lane.members) for lane in population._lanes) == [2, 3]
+    population._arrange(population.members[:3])
+    assert asked == [1, 2, 4, 5], "fewer members tell nothing new"
+
+
 @pytest.mark.parametrize("how", ["_each", "_together"])
 def test_adam_equals_torchs_member_by_member(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning rates, counts of steps and pauses differ; `_together` is what a GPU runs."""

@@ -130,6 +130,8 @@ class Population:
                 try:
                     speeds[size] = self._speed(members, size)
                 except torch.OutOfMemoryError:
+                    if not speeds:
+                        raise
                     break
             best = max(size for size, speed in speeds.items() if speed >= NEARLY * max(speeds.values()))
             tried = len(members)
