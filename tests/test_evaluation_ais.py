@@ -8,7 +8,15 @@ import pytest
 import torch
 from helpers import bits, small
 from oracles import Data, LinearGaussian, OneLatent, Parts, without
-from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Uniform, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Uniform,
+    kl_divergence,
+)
 
 import vaebench as vb
 from vaebench.core import DataSpec
@@ -126,6 +134,25 @@ def test_bounds_bracket_the_exact_answer_closely(model: LinearGaussian | OneLate
     assert -3 * float(above.std()) / math.sqrt(40) < float(above.mean()) < 0.1
     assert float(below.abs().mean()) < 0.2
     assert float(above.abs().mean()) < 0.2
+
+
+def test_a_mixture_as_prior_is_bracketed() -> None:
+    """Its support, torch's `MixtureSameFamilyConstraint`, is one of real numbers."""
+
+    class Mixed(OneLatent):
+        def prior(self) -> Distribution:
+            means = torch.tensor([[-1.5], [1.0]], dtype=torch.float64)
+            return MixtureSameFamily(
+                Categorical(torch.tensor([0.3, 0.7]).double()), DiagonalNormal(means, means * 0 + 0.5), False
+            )
+
+    model = Mixed()
+    x = model.images(40)
+    assert hmc.unusable(model, x) is None
+    chains, exact = _bracket(model, 40, Settings(16, 300, 3))
+    assert float(exact.std()) > 0.1
+    for error in (chains.lower - exact, chains.upper - exact):
+        assert abs(float(error.mean())) < 0.1
 
 
 def test_more_temperatures_close_the_gap() -> None:

@@ -83,7 +83,7 @@ def unusable(model: LatentModel, x: Tensor, start: Start = "prior") -> str | Non
         support = prior.support
     except NotImplementedError:
         support = None
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # of independent units, of a mixture
         support = support.base_constraint
     if support not in (None, constraints.real, constraints.real_vector):
         return f"the prior has support {support!r}, and Hamiltonian Monte Carlo moves through real numbers"
