@@ -17,11 +17,12 @@ from torch.distributions import Distribution, Independent, Normal
 from vaebench.core import LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import start_noise
-from vaebench.evaluation.likelihood import BLOCK, VALUES, sample
+from vaebench.evaluation.likelihood import VALUES, sample
 from vaebench.evaluation.local import Posteriors
 
 SMALL = 0.1  # standard deviation to start from where the encoder gives none
-STEPS_BLOCK = 16  # steps whose noise is drawn from one state of an image's noise; part of the definition of a seed
+STEP_BLOCK = 16  # steps whose noise is drawn from one state of an image's noise; part of the definition of a seed
+SCORE_BLOCK = 1000  # the same of samples that score
 CHECKED = 256  # samples that decide whether a fit is better than its start
 ENCODED, FITTING, CHECKING, SCORING = ((i + 16) << 32 for i in range(4))  # streams of an image's noise
 
@@ -128,8 +129,8 @@ def fit(
 
 def _step_noise(keys: list[bytes], steps: int, samples: int, like: Tensor) -> Iterator[Tensor]:
     """ε of every step, (b, samples, d)."""
-    for done in range(0, steps, STEPS_BLOCK):
-        draws = torch.stack([_normal(key, FITTING + done // STEPS_BLOCK, (STEPS_BLOCK, samples), like) for key in keys])
+    for done in range(0, steps, STEP_BLOCK):
+        draws = torch.stack([_normal(key, FITTING + done // STEP_BLOCK, (STEP_BLOCK, samples), like) for key in keys])
         yield from draws.unbind(1)[: steps - done]
 
 
@@ -181,9 +182,9 @@ def _weights(model: LatentModel, x: Tensor, q: Posteriors, keys: list[bytes], k:
     """Log weights of k samples, float64 (b, some) at a time."""
     log_joint = _joint(model, x)
     rows = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // x.numel())
-    for done in range(0, k, BLOCK):
-        size = min(BLOCK, k - done)
-        noise = torch.stack([_normal(key, stream + done // BLOCK, (size,), q.origin) for key in keys])
+    for done in range(0, k, SCORE_BLOCK):
+        size = min(SCORE_BLOCK, k - done)
+        noise = torch.stack([_normal(key, stream + done // SCORE_BLOCK, (size,), q.origin) for key in keys])
         for some in noise.split(rows, 1):
             z, log_q = q.push(some)
             yield log_joint(z).double() - log_q.double()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,6 +79,7 @@ class Path:
 def unusable(model: LatentModel, x: Tensor, start: Start = "prior") -> str | None:
     """Why chains cannot move in this model's latents, None where they can; x (n, *data) lie where the model does."""
     prior = model.prior()
+    support: Any
     try:
         support = prior.support
     except NotImplementedError:
