@@ -13,6 +13,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
 nightly: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray]"
 	$(BIN)/python -m pytest
 
 lint: .venv/ready

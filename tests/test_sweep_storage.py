@@ -38,6 +38,15 @@ def _start(folder: Path, address: str | None = None, **settings: object) -> Star
     return sweep, storage, create(sweep, storage, resume=False)
 
 
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Puts back what workers in this process do with signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Started:
     return _start(tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,16 @@ from vaebench.sweep.study import connect, create, default_storage
 from vaebench.sweep.trial import Report, Trainings
 from vaebench.sweep.turns import Heart, alone, mend, take, tally
 from vaebench.sweep.worker import Interruption, Outcome, work
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Puts back what workers in this process do with signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 ROOT = Path(__file__).parent.parent
 TEXT = f"""

@@ -261,7 +261,7 @@ class Family(LightningModule, ABC):
         for name, members, _ in learning:  # all before the first step, which changes what the others differentiate
             step.losses[name].backward(inputs=members, retain_graph=len(self._members) > 1)
         state = step.state
-        if self.trainer.world_size > 1:
+        if self._trainer is not None and self.trainer.world_size > 1:
             state = self._average(state, [p for _, members, _ in learning for p in members])
         for _, members, optimizer in learning:
             if self.clip is not None:

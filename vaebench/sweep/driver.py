@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -14,8 +15,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from vaebench.errors import UserError
-from vaebench.sweep.engines import Launch, Workers, start
+from vaebench.errors import UserError, unknown
+from vaebench.sweep.engines import Launch, Workers, engines, preview, start
 from vaebench.sweep.plan import Sweep, check, read_sweep
 from vaebench.sweep.study import connect, create, default_storage, load
 from vaebench.sweep.table import Board, overview
@@ -31,6 +32,7 @@ def sweep(
     storage: str | None = None,
     workers: int | None = None,
     resume: bool = False,
+    engine: str | None = None,
     console: Console | None = None,
 ) -> Path:
     """Runs a sweep file to its end, and draws its report.
@@ -42,6 +44,7 @@ def sweep(
         storage: address; None takes SQLite beside the records.
         workers: number of workers; None leaves it to the engine.
         resume: go on with a sweep that was started.
+        engine: name of another engine than the file's, with that one's default settings.
         console: where the table is drawn.
 
     Returns:
@@ -51,19 +54,42 @@ def sweep(
         UserError: the file is not valid, or no worker can go on.
         KeyboardInterrupt: it was interrupted, and all trials were given back.
     """
-    plan = read_sweep(file)
-    shared = check(plan)
-    address = storage or default_storage(plan, results)
-    store = connect(plan, address)
+    launch = _launch(file, results, work, storage, workers, engine)
+    plan = launch.sweep
+    crew = start(launch)
+    store = connect(plan, launch.storage)
     study = create(plan, store, resume)
-    accelerator = str(shared.config.trainer.accelerator)
-    launch = Launch(plan, address, results, work, workers, accelerator)
     with Board(plan, study, console) as board:
-        reason = drive(plan, store, study, start(launch), board)
+        reason = drive(plan, store, study, crew, board)
     board.console.print(f"{plan.name}: {reason}", highlight=False)
     from vaebench.sweep.report import write_report
 
     return write_report(plan, study, results)
+
+
+def dry_run(
+    file: Path,
+    results: Path,
+    work: Path,
+    storage: str | None = None,
+    workers: int | None = None,
+    engine: str | None = None,
+) -> str:
+    """Checks a sweep file, and says what its engine would start; the arguments are those of `sweep`."""
+    return preview(_launch(file, results, work, storage, workers, engine))
+
+
+def _launch(
+    file: Path, results: Path, work: Path, storage: str | None, workers: int | None, engine: str | None
+) -> Launch:
+    plan = read_sweep(file)
+    if engine is not None and engine != plan.engine["name"]:
+        if engine not in engines():
+            raise unknown("engine", engine, engines())
+        plan = replace(plan, engine={"name": engine})
+    shared = check(plan)
+    address = storage or default_storage(plan, results)
+    return Launch(plan, address, results, work, workers, str(shared.config.trainer.accelerator))
 
 
 def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, board: Board) -> str:

@@ -156,10 +156,19 @@ def _engine(source: Source) -> dict[str, Any]:
     from vaebench.sweep.engines import engines, settings
 
     content = source.at("engine")
-    name = content.get("name") if isinstance(content, dict) else content or "local"
+    content = content if isinstance(content, dict) else {"name": content or "local"}
+    name = str(content.get("name"))
     if name not in engines():
-        raise source.error(str(unknown("engine", str(name), engines())), "engine", "name")
-    return _named(source, "engine", "local", {name: settings(name)})
+        raise source.error(str(unknown("engine", name, engines())), "engine", "name")
+    types = settings(name)
+    if source.at("engine", "name"):
+        source.table(("name", *types), "engine")
+    for key, value in content.items():
+        kinds = {int: int, float: int | float, str: str}[types.get(key, str)]
+        if not isinstance(value, kinds) or isinstance(value, bool) or (not isinstance(value, str) and value <= 0):
+            what = {int: "a whole number above 0", float: "a number above 0", str: "a text"}[types.get(key, str)]
+            raise source.error(f"'{key}' is {value!r}: expected {what}; mend it", "engine", key)
+    return dict(content)
 
 
 def _named(

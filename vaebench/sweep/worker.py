@@ -45,11 +45,15 @@ Run = Callable[[Trial, Point, Heart], Outcome]
 
 
 class Interruption:
-    """SIGINT, heard at once inside `heard` blocks and remembered outside, so that bookkeeping is never cut short."""
+    """SIGINT and SIGTERM, heard inside `heard` blocks and remembered outside: bookkeeping is never cut short."""
 
     def __init__(self) -> None:
         self.came, self._open = False, False
-        signal.signal(signal.SIGINT, self._hear)
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
 
     def _hear(self, _: int, __: FrameType | None) -> None:
         self.came = True
@@ -58,7 +62,7 @@ class Interruption:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """A block that SIGINT ends with a KeyboardInterrupt."""
+        """A block that either signal ends with a KeyboardInterrupt."""
         self._open = True
         try:
             if self.came:
@@ -66,7 +70,7 @@ class Interruption:
             yield
         finally:
             self._open = False
-            signal.signal(signal.SIGINT, self._hear)  # Lightning puts its own
+            self._listen()  # Lightning puts its own
 
 
 def work(

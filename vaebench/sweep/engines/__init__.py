@@ -1,8 +1,9 @@
 """Engines: what keeps workers at a sweep's trials. One file an engine, found by its name.
 
-An engine's module holds `SETTINGS`, the names of what a sweep file may set (`engine: {name: …, SETTING: …}`), and
-`start(launch)`, which returns `Workers`. Everything else (which trial is next, retries, pruning, stop rules) is decided
-between each worker and the storage, by the functions of `vaebench.sweep.turns`.
+An engine's module holds `SETTINGS`, what a sweep file may set (`engine: {name: …, SETTING: …}`) with its type, and
+`start(launch)`, which returns `Workers`; perhaps `preview(launch)`, the text that `--dry-run` shows. Everything else
+(which trial is next, retries, pruning, stop rules) is decided between each worker and the storage, by the functions of
+`vaebench.sweep.turns`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from vaebench.sweep.plan import Sweep
 
-__all__ = ["Launch", "Workers", "engines", "settings", "start"]
+__all__ = ["Launch", "Workers", "engines", "preview", "settings", "start"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,18 @@ class Workers(Protocol):
 
 def engines() -> list[str]:
     """Names of all engines."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
 
 
-def settings(name: str) -> tuple[str, ...]:
+def settings(name: str) -> dict[str, type]:
     """What a sweep file may set of an engine."""
     return import_module(f"{__name__}.{name}").SETTINGS
+
+
+def preview(launch: Launch) -> str:
+    """What the sweep's engine would start."""
+    module = import_module(f"{__name__}.{launch.sweep.engine['name']}")
+    return module.preview(launch) if hasattr(module, "preview") else f"engine {launch.sweep.engine['name']}: no jobs"
 
 
 def start(launch: Launch) -> Workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.worker import ADDRESS
 
-SETTINGS = ("workers", "per_gpu", "devices")
+SETTINGS = {"workers": int, "per_gpu": int, "devices": int}
 SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, but not for ever
 
 
 def start(launch: Launch) -> LocalWorkers:
     """This machine's workers for a sweep."""
-    command = [sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path),
-               f"--results={launch.results}", f"--work={launch.work}"]  # fmt: skip
+    command = [sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path.resolve()),
+               f"--results={launch.results.resolve()}", f"--work={launch.work.resolve()}"]  # fmt: skip
     return LocalWorkers(launch, command)
 
 
@@ -80,7 +81,7 @@ class LocalWorkers:
             )
 
     def _log(self, slot: int) -> Path:
-        return self.logs / f"worker-{slot}.log"
+        return self.logs / f"worker-{platform.node()}-{slot}.log"  # several machines may share the folder
 
     def _signal(self, number: int) -> None:
         for process in self.processes.values():

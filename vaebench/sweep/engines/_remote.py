@@ -1,0 +1,112 @@
+"""Workers on other machines, whoever starts them there: what Ray and SLURM have in common."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from vaebench.errors import UserError
+from vaebench.sweep.engines import Launch
+
+SPARE = 10  # starts beyond one a worker
+
+
+class Handle(Protocol):
+    """A job somewhere."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def result(self) -> tuple[int, str] | None:
+        """The worker's exit code and last words; None where it was lost with its machine."""
+
+    def cancel(self, now: bool) -> None:
+        """Asks it to end, or ends it."""
+
+
+class Command:
+    """`python -m vaebench.sweep.worker`, as a function that jobs are made of.
+
+    Args:
+        words: the command.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+
+    def __call__(self) -> tuple[int, str]:
+        """Runs the command to its end; an interruption is passed on, so that it gives its trial back."""
+        with subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+            try:
+                _, error = child.communicate()
+            except BaseException:
+                child.send_signal(signal.SIGINT)
+                child.wait()
+                raise
+        return child.returncode, (error.strip().splitlines() or ["it said nothing"])[-1]
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again when the job is preempted: the same; its trial comes back by itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def worker(launch: Launch) -> Command:
+    """The worker's command for any machine that sees the same folders."""
+    return Command([sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path.resolve()),
+                    f"--results={launch.results.resolve()}", f"--work={launch.work.resolve()}"])  # fmt: skip
+
+
+def require_server(launch: Launch) -> None:
+    """Refuses SQLite, which other machines cannot reach."""
+    if launch.storage.startswith("sqlite:"):
+        raise UserError(
+            f"the engine '{launch.sweep.engine['name']}' runs workers on other machines, and SQLite is for one: give "
+            "--storage postgresql://USER@HOST/DATABASE"
+        )
+
+
+class RemoteWorkers:
+    """Jobs that are started again while there are trials for them.
+
+    Args:
+        count: how many there are to be.
+        submit: starts so many jobs.
+    """
+
+    def __init__(self, count: int, submit: Callable[[int], list[Handle]]) -> None:
+        self.count, self.submit = count, submit
+        self.jobs: list[Handle] = []
+        self._starts = 0
+
+    def tend(self, wanted: bool) -> None:
+        """Looks at ended jobs and starts the missing ones."""
+        for job in [job for job in self.jobs if job.done()]:
+            self.jobs.remove(job)
+            code, words = job.result() or (-1, "lost")
+            if code > 0 and code != 130:
+                raise UserError(f"a worker ended: {words.rstrip('.')}; mend that and add --resume")
+        missing = self.count - len(self.jobs)
+        if wanted and missing:
+            self._starts += missing
+            if self._starts > self.count + SPARE:
+                raise UserError(f"{SPARE} workers were lost: expected them to live; look at their nodes, then --resume")
+            self.jobs += self.submit(missing)
+
+    def alive(self) -> int:
+        """Number of jobs that have not ended."""
+        return sum(not job.done() for job in self.jobs)
+
+    def interrupt(self) -> None:
+        """Asks every job to end."""
+        for job in self.jobs:
+            job.cancel(now=False)
+
+    def kill(self) -> None:
+        """Ends every job."""
+        for job in self.jobs:
+            job.cancel(now=True)
