@@ -151,6 +151,23 @@ def test_a_worker_that_was_taken_for_dead_cannot_end_its_trial_a_second_time(sta
     assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE"]
 
 
+def test_a_trial_that_another_process_ends_while_it_is_told_is_not_ended_twice(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen when PostgreSQL was killed: the error ended the worker, and with it the sweep."""
+    _, _, study = started
+    trial, _ = take(*started)
+    ends = study._storage.set_trial_state_values
+
+    def raced(trial_id: int, state: TrialState, values: list[float] | None = None) -> bool:
+        ends(trial_id, TrialState.FAIL)
+        return ends(trial_id, state, values)
+
+    monkeypatch.setattr(study._storage, "set_trial_state_values", raced)
+    assert not tell(study, trial, [1.0])
+    assert study.trials[0].state == TrialState.FAIL
+
+
 def test_repeated_failures_end_a_sweep_and_resuming_gives_it_another_chance(started: Started) -> None:
     sweep, storage, study = started
     for _ in range(turns.FAILURES):

@@ -173,14 +173,16 @@ def tell(
 ) -> bool:
     """Ends a trial, with notes as its user attributes; False where another process had ended it before."""
 
+    wanted = state or TrialState.COMPLETE
+
     def end() -> bool:
         try:
             for name, note in notes.items():
                 trial.set_user_attr(name, note)
-        except UpdateFinishedTrialError:
+            study.tell(trial, values, wanted, skip_if_finished=True)
+        except UpdateFinishedTrialError:  # just now, between Optuna's look and its write
             pass
-        wanted = state or TrialState.COMPLETE
-        ended = study.tell(trial, values, wanted, skip_if_finished=True)
+        ended = study._storage.get_trial(trial._trial_id)
         return ended.state == wanted and (values is None or ended.values == list(values))
 
     return patiently(end)
