@@ -167,7 +167,7 @@ def test_jobs_through_submitit_finish_the_sweep_though_one_is_killed(
             time.sleep(0.05)
         os.kill(min(_alive(tmp_path)), signal.SIGKILL)
 
-    killer = Thread(target=kill)
+    killer = Thread(target=kill, daemon=True)
     killer.start()
     reason, study = _drive(launch, RemoteWorkers(2, lambda count: slurm.submit(executor, launch, count)))
     killer.join()
@@ -213,7 +213,7 @@ def test_a_ray_node_that_is_lost_gives_its_trials_to_another(
                 time.sleep(0.05)
             cluster.remove_node(nodes[0], allow_graceful=False)
 
-        loser = Thread(target=lose)
+        loser = Thread(target=lose, daemon=True)
         loser.start()
         reason, study = _drive(launch, start(launch))
         loser.join()

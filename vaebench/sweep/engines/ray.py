@@ -34,9 +34,13 @@ def start(launch: Launch) -> RemoteWorkers:
     gpus = settings.get("gpus", 1 if total.get("GPU") and launch.accelerator != "cpu" else 0)
     room = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 0) / cpus)
     environment = {ADDRESS: launch.storage, **({} if gpus else {"OMP_NUM_THREADS": "1"})}
-    task: Any = ray.remote(
-        num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": environment}, scheduling_strategy="SPREAD"
-    )(worker(launch).__call__)
+    command = worker(launch)
+
+    def run() -> tuple[int, str]:
+        return command()
+
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, "runtime_env": {"env_vars": environment}}
+    task: Any = ray.remote(scheduling_strategy="SPREAD", **options)(run)
     return RemoteWorkers(launch.workers or settings.get("workers") or max(1, room), lambda n: _submit(task, n))
 
 
