@@ -108,6 +108,7 @@ def test_a_worker_that_dies_between_taking_and_its_first_sign_of_life_is_noticed
     assert _mended(started) == {"RUNNING": 1}
     _age(storage)
     assert _mended(started) == {"RETRIED": 1, "WAITING": 1}
+    assert take(*started)[1] != take(*started)[1], "seen: it and the next began from one seed, and were the same"
 
 
 def test_a_process_that_dies_between_failing_a_trial_and_queueing_it_again_loses_nothing(started: Started) -> None:

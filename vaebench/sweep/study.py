@@ -134,7 +134,7 @@ def sampler(sweep: Sweep, turn: int) -> BaseSampler:
 
     Args:
         sweep: the sweep.
-        turn: number of trials before this one.
+        turn: number of trials taken before this one.
     """
     import numpy as np
     from optuna import samplers

@@ -160,7 +160,7 @@ def take(sweep: Sweep, storage: RDBStorage, study: Study) -> tuple[Trial, Point]
             trials = mend(storage, study)
             if not to_do(sweep, study, trials):
                 return None
-            study.sampler = sampler(sweep, len(trials))
+            study.sampler = sampler(sweep, sum(t.state != TrialState.WAITING for t in trials))
             trial = study.ask()
             storage.record_heartbeat(trial._trial_id)
             return trial, sweep.space.suggest(trial)
