@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--storage", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (default: SQLite in results)")
     sub.add_argument("--workers", type=int, help="number of workers (default: one a GPU, else one a core)")
     sub.add_argument("--resume", action="store_true", help="go on with a sweep that was started")
-    sub.add_argument("--engine", help="local, ray or slurm, in place of the file's")
+    sub.add_argument("--engine", help="local, population, ray or slurm, in place of the file's")
     sub.add_argument("--dry-run", action="store_true", help="check the file and show what the engine would start")
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
     sub.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")

@@ -52,7 +52,8 @@ class Constraint:
         return 0.0 if (value == self.limit) is (self.relation == "==") else 1.0
 
     def __str__(self) -> str:
-        return f"{self.figure.removeprefix('val/')} {self.relation} {self.limit}"
+        limit = f"{self.limit:g}" if isinstance(self.limit, float) else self.limit
+        return f"{self.figure.removeprefix('val/')} {self.relation} {limit}"
 
 
 @dataclass(frozen=True)
