@@ -34,7 +34,6 @@ STOPS = ("trials", "hours", "stalled")
 COMBINE = ("mean", "median")
 BOUND = "val/elbo"  # what training logs, pruning reads and selection keeps
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
-TRANSLATION = str.maketrans({"≥": ">=", "≤": "<=", "≠": "!="})
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ class Sweep:
     @property
     def measured(self) -> bool:
         """Whether trials are told by more than the bound that training reports by itself."""
-        figures = {*self.objectives, *(constraint.figure for constraint in self.constraints)}
-        return figures != {BOUND}
+        return {*self.objectives, *(constraint.figure for constraint in self.constraints)} != {BOUND}
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -215,7 +213,7 @@ def _constraints(source: Source) -> list[Constraint]:
     if not isinstance(content, list):
         raise source.error("expected a list such as [active_units >= 10]", "constraints")
     for index, text in enumerate(content):
-        match = RELATION.fullmatch(str(text).translate(TRANSLATION))
+        match = RELATION.fullmatch(str(text))
         if not match:
             raise source.error(
                 f"'{text}' is no constraint: expected FIGURE >= NUMBER, <=, == or !=, such as 'active_units >= 10'",
