@@ -22,7 +22,7 @@ from vaebench.evaluation.weights import effective_size, jackknife, largest, pare
 from vaebench.measures import DataSpec
 
 BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
-VALUES = {"cpu": 2**22, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
+VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
 
