@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, OneHotCategorical, kl_divergence
 
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, DiagonalNormal
@@ -131,6 +131,43 @@ class OneLatent:
         z = torch.linspace(-12, 12, 24_001, dtype=torch.float64)[:, None, None]
         log_joint = self.likelihood(z).log_prob(x) + self.prior().log_prob(z)
         return torch.logsumexp(log_joint, 0) + math.log(24 / 24_000)
+
+    def images(self, n: int, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return (torch.rand(n, *self.shape, generator=generator, dtype=torch.float64) < 0.5).double()
+
+
+class Codes:
+    """z is one of four codes with probabilities (0.4, 0.3, 0.2, 0.1), one-hot; Bernoulli pixels: log p(x) is a sum.
+
+    Args:
+        exact: take p(z|x) for q; else the prior.
+    """
+
+    shape = (1, 2, 3)
+
+    def __init__(self, exact: bool) -> None:
+        self.exact = exact
+        self.table = torch.randn(4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2
+
+    def prior(self) -> Distribution:
+        return OneHotCategorical(torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        logits = self.log_joint(x).T
+        return OneHotCategorical(logits=logits if self.exact else self.prior().logits.expand_as(logits))
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        return Bernoulli((z @ self.table).unflatten(-1, self.shape), len(self.shape))
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) of every code, (4, n)."""
+        z = torch.eye(4, dtype=torch.float64)[:, None]
+        return self.likelihood(z).log_prob(x) + self.prior().log_prob(z)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """log Σ_z p(x|z) p(z): (n,)."""
+        return torch.logsumexp(self.log_joint(x), 0)
 
     def images(self, n: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import SPEC, bits, small
-from oracles import LinearGaussian, OneLatent, Parts, without
+from oracles import Codes, LinearGaussian, OneLatent, Parts, without
 from torch import Tensor, nn
 
 from vaebench.core import DataSpec, Draw, Family, LatentModel, Step, draw
@@ -91,6 +91,18 @@ def test_it_converges_to_quadrature() -> None:
     error = (found.log_likelihood - model.log_likelihood(x)) / (1 / found.ess - 1 / k).sqrt()
     assert error.abs().max() < 4, "in units of each image's own Monte Carlo error"
     assert 0.4 < error.std() < 1.8, "which is neither far too large nor far too small"
+
+
+def test_a_discrete_latent_by_enumeration() -> None:
+    exact, rough = Codes(exact=True), Codes(exact=False)
+    x = exact.images(25)
+    torch.testing.assert_close(log_likelihood(exact, x, 3), exact.log_likelihood(x))
+    found = estimate(rough, x, 20_000)
+    error = (1 / found.ess - 1 / 20_000).sqrt()
+    assert ((found.log_likelihood - rough.log_likelihood(x)).abs() < 4.5 * error + 1e-9).all()
+    bound = (rough.posterior(x).probs.T * (exact.log_joint(x) - rough.posterior(x).logits.T)).sum(0)
+    elbo = -(found.rate + found.distortion)
+    torch.testing.assert_close(elbo.mean(), bound.mean(), rtol=0.01, atol=0)
 
 
 # However the work is cut ------------------------------------------------------------------------------------------
