@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,19 @@ def test_the_page_on_evaluation_names_every_measurement_and_its_example_is_a_pro
     everywhere = [set(read_protocol(name).measurements) for name in names()]
     assert set.intersection(*everywhere) == {"likelihood", "units", "collapse", "reconstruction", "samples"}
     assert set(read_protocol("full").measurements) == set(measurements())
+
+
+def test_the_page_s_curve_over_beta_is_drawn_from_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parent.parent
+    monkeypatch.chdir(root)
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "evaluation.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    rates, distortions = zip(*names["curve"], strict=True)
+    assert len(rates) == 5
+    assert sorted(distortions, reverse=True) == list(distortions), "more rate, less distortion"
+    betas = sorted(names["records"], key=lambda record: float(record.variant.removeprefix("beta_")))
+    assert [record.value("rate") for record in betas] == sorted(rates, reverse=True), "a larger β buys less rate"
+    best = max(betas, key=lambda record: record.value("elbo"))
+    assert best.variant == "beta_1", "the plain bound is best where it was trained for"
+    assert names["picture"].dtype == np.uint8
