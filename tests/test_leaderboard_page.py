@@ -67,7 +67,7 @@ def results(tmp_path_factory) -> Path:
     write_board(path / "surrogates", {"vae": 0.0}, seeds=1, surrogate=True, curves={}, checkpoint=None, benchmark=None)
     write_fake(
         path / "evil", rng, variant=EVIL, family=EVIL, selection=EVIL, config={EVIL: EVIL}, collapse={"verdict": EVIL},
-        environment={EVIL: EVIL}, benchmark=EVIL,
+        environment={EVIL: EVIL}, benchmark=EVIL, warnings=[f"beware of {EVIL}"],
     )  # fmt: skip
     harmed = write_fake(path / "harmed<b>", rng).path / "samples.png"
     harmed.unlink()
@@ -99,6 +99,7 @@ def test_what_a_record_holds_is_text_and_never_markup(rendered):
     assert not [attributes for _, attributes in parsed.elements if any(name.startswith("on") for name in attributes)]
     assert len(parsed.scripts) == 3  # data, Plotly, ours
     assert EVIL in parsed.text
+    assert f"beware of {EVIL}" in parsed.text
     assert json.loads(parsed.scripts[0])[0]["variants"]
     assert EVIL in [variant["name"] for board in json.loads(parsed.scripts[0]) for variant in board["variants"]]
     assert "alert('x')" not in html.replace("alert(&#39;x&#39;)", "").replace("alert(\\u0027x\\u0027)", "")
