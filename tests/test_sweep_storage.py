@@ -77,7 +77,10 @@ def _check(study: Study, results: Path, trials: int) -> None:
         assert len(retries) == (trial.state == TrialState.FAIL), "a lost trial came back once, and no other did"
         given = trial.params.items()  # all of its settings, unless its worker died while they were chosen
         assert all(given <= other.params.items() for other in retries), (trial, retries)
-    written = [name for trial in found for name in trial.user_attrs.get("records", [])]
+    noted = {trial.number: trial.user_attrs.get("records", []) for trial in found}
+    written = [name for trial in found if trial.state == TrialState.COMPLETE for name in noted[trial.number]]
+    lost = {name for trial in found if trial.state == TrialState.FAIL for name in noted[trial.number]}
+    assert lost <= set(written), "who is killed between noting its record and ending its trial leaves it to the retry"
     records = read_records(results / "noop")
     assert not records.damaged
     assert sorted(written) == sorted(record.path.name for record in records if record.path)
