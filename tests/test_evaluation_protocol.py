@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import SPEC, bits, small
-from oracles import Data
+from oracles import Data, OneLatent
 
 import vaebench as vb
+from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation import likelihood
 from vaebench.evaluation.measurements import likelihood as measured
@@ -127,6 +128,24 @@ def test_pieces_of_another_model_protocol_or_data_are_not_taken(tmp_path: Path) 
     for model, options in ((small("vae"), {}), (small("vae", seed=1), {}), (small("vae"), {"seed": 4})):
         _equal(vb.evaluate(model, data, k=30, work=tmp_path, **options), vb.evaluate(model, data, k=30, **options))
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_models_of_equal_weights_and_models_without_any_do_not_share_pieces(tmp_path: Path) -> None:
+    """Only the weights were looked at: another activation, or two models of functions, took the same figures."""
+    bent = small("vae")
+    for module in bent.modules():
+        if hasattr(module, "activation"):
+            module.activation = "relu"
+    functions = [OneLatent(), OneLatent()]
+    functions[1].phase = functions[1].phase + 1
+    for models, data in (
+        ([small("vae"), bent], _data(30)),
+        (functions, Data(functions[0].images(30), DataSpec(OneLatent.shape))),
+    ):
+        first, second = (vb.evaluate(model, data, k=30, work=tmp_path) for model in models)
+        assert first.metrics != second.metrics
+        _equal(vb.evaluate(models[0], data, k=30, work=tmp_path), first)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_several_processes_share_the_work_and_a_dead_one_is_no_loss(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.evaluation.conditions import modules, quiet, start_noise
+from vaebench.evaluation.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Arrays, Store
@@ -83,7 +83,7 @@ def evaluate(
     with _bar(progress) as (describe, advance):
         subject = Subject(model, datamodule, plan.seed, plan.limit, advance=advance)
         if work is not None:
-            subject.store = Store(work / _fingerprint(model, subject.raw, plan))
+            subject.store = Store(work / _fingerprint(subject, plan))
         report = Report(protocol={**plan.config, "split": "test", "n": len(subject.raw)})
         del report.protocol["limit"]  # n says it
         with quiet(model, subject.device):
@@ -116,13 +116,26 @@ def _merge(report: Report, found: Findings) -> None:
         getattr(report, kind).update(getattr(found, kind))
 
 
-def _fingerprint(model: LatentModel, x: Tensor, plan: Protocol) -> str:
-    """16 hex digits of the protocol, the images and the weights: pieces of another evaluation are never taken."""
+def _fingerprint(subject: Subject, plan: Protocol) -> str:
+    """16 hex digits of the protocol, the images and the model: pieces of another evaluation are never taken.
+
+    A model is known by the weights and plain settings of its modules; one without modules by what it makes of an image.
+    """
     digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode())
-    digest.update(x.float().numpy().tobytes())
-    for part in modules(model):
+    digest.update(subject.raw.float().numpy().tobytes())
+    parts = modules(subject.model)
+    for part in parts:
         for name, value in sorted(part.state_dict().items()):
             digest.update(name.encode() + value.detach().cpu().contiguous().float().numpy().tobytes())
+        for name, module in part.named_modules():
+            plain = {k: v for k, v in vars(module).items() if k[0] != "_" and isinstance(v, str | int | float)}
+            plain.pop("training", None)
+            digest.update(repr((name, type(module).__qualname__, sorted(plain.items()))).encode())
+    if not parts:
+        with quiet(subject.model, subject.device):
+            x, start = subject.x[:1], sample(subject.model.prior(), 1)
+            log_x = subject.model.likelihood(sample(subject.model.posterior(x), 1)).log_prob(x)
+        digest.update(f"{float(start.double().sum()):.6g} {float(log_x):.6g}".encode())
     return digest.hexdigest()[:16]
 
 
