@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vaebench.cli import _parser
+from vaebench.cli import parser
 from vaebench.leaderboard import leaderboard
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,7 @@ def test_the_result_tables_are_made_from_the_records() -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
     named = set(re.findall(r"^ {4}vaebench (\w+)", README, re.MULTILINE))
     assert named == set(commands)
 

@@ -1,0 +1,22 @@
+"""The parser of every command."""
+
+from __future__ import annotations
+
+import argparse
+
+from vaebench.errors import UserError, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises the user's mistakes instead of printing its usage."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        subs = {n: p for a in self._actions if isinstance(a.choices, dict) for n, p in a.choices.items()}
+        if message.startswith("unrecognized arguments: "):
+            actions = [action for parser in (self, *subs.values()) for action in parser._actions]
+            flags = sorted({flag for action in actions for flag in action.option_strings if flag.startswith("--")})
+            raise unknown("option", message.split()[2], flags, "`vaebench COMMAND --help` explains them.")
+        if "invalid choice: " in message and subs:
+            choices = list(subs)
+            raise unknown("command", message.split("'")[1], choices, "`vaebench --help` explains them.")
+        raise UserError(f"{message}; `{self.prog} --help` shows an example")

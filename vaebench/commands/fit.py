@@ -1,0 +1,51 @@
+"""`vaebench fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vaebench.commands._parser import Parser
+
+HELP = "train one model (LightningCLI)"
+EXAMPLE = "vaebench fit --data digits --model beta_vae --model.beta 2"
+USAGE = """\
+Trains one model: LightningCLI, so every setting of the family, the data and the trainer can be given, by files
+(--config, several compose) and by --model.KEY, --data.KEY and --trainer.KEY. The best held-out bound is kept.
+
+  vaebench fit --config configs/data/binarized_mnist.yaml --config configs/family/beta_vae.yaml \\
+      --model.beta 4 --trainer.max_epochs 100
+
+  --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
+  --help-all            every setting, as LightningCLI lists them
+"""
+
+
+def raw(argv: list[str]) -> int:
+    """`vaebench fit`: trains one model and prints where its checkpoint is."""
+    if not argv or argv in (["--help"], ["-h"]):
+        print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--KEY VALUE ...]\n\n{USAGE}")
+        return 0
+    from vaebench.explain import experiment, explained
+    from vaebench.progress import training_bar
+
+    out, argv = _out(["--help" if a == "--help-all" else a for a in argv])
+    job = experiment(argv)
+    with explained():
+        model, data = job.build()
+    name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
+    checkpoint = out / name / "model.ckpt"
+    if checkpoint.is_file():
+        print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
+        return 0
+    with training_bar(name) as bar:
+        job.run(checkpoint.parent, bar)
+    print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}")
+    return 0
+
+
+def _out(argv: list[str]) -> tuple[Path, list[str]]:
+    """Takes `--out FOLDER` from LightningCLI's arguments."""
+    parser = Parser("vaebench fit", add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    known, rest = parser.parse_known_args(argv)
+    return known.out, rest

@@ -1,0 +1,25 @@
+"""`vaebench leaderboard`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "print the leaderboard of a folder of records, and draw its page"
+EXAMPLE = "vaebench leaderboard results --html leaderboard.html"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
+    parser.add_argument("--html", type=Path, help="write the page to this file")
+    parser.add_argument("--metric", default="log_likelihood", help="rank by this metric (default: log_likelihood)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
+    from vaebench.leaderboard import leaderboard as board
+
+    print(board(arguments.results, arguments.html, arguments.metric))
+    if arguments.html:
+        print(f"\nPage: {arguments.html.resolve()}")
+    return 0

@@ -1,0 +1,49 @@
+"""`vaebench sweep`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vaebench.errors import UserError, unknown
+
+HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
+EXAMPLE = """\
+vaebench sweep sweeps/beta.yaml
+vaebench sweep status sweeps/beta.yaml"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="+", metavar="[status|report] FILE", help="the sweep's YAML file")
+    parser.add_argument(
+        "--storage", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (default: SQLite in results)"
+    )
+    parser.add_argument("--workers", type=int, help="number of workers (default: one a GPU, else one a core)")
+    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was started")
+    parser.add_argument("--engine", help="local, population, ray or slurm, in place of the file's")
+    parser.add_argument("--dry-run", action="store_true", help="check the file and show what the engine would start")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench sweep`: runs a sweep, or prints (`status`) or draws (`report`) where it stands."""
+    *action, file = arguments.file
+    if action not in ([], ["status"], ["report"]):
+        raise unknown("action", " ".join(action), ["status", "report"], "`vaebench sweep --help` shows an example.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}: expected at least 1; leave it out for one a device")
+    from vaebench.sweep import driver
+
+    place = (Path(file), arguments.results)
+    if action == ["status"]:
+        driver.status(*place, arguments.storage)
+    elif action == ["report"]:
+        print(driver.report(*place, arguments.storage))
+    else:
+        where = (arguments.work, arguments.storage, arguments.workers)
+        if arguments.dry_run:
+            print(driver.dry_run(*place, *where, arguments.engine))
+        else:
+            print(driver.sweep(*place, *where, arguments.resume, arguments.engine))
+    return 0
