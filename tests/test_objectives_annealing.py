@@ -236,7 +236,7 @@ class _Full(LazyDistribution):
 
 
 class _FullPrior(LazyDistribution):
-    def __init__(self, latent: Shape) -> None:
+    def __init__(self, latent: Shape, *_: Any) -> None:
         super().__init__()
         self.size = latent[0]
 

@@ -30,7 +30,7 @@ from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.posteriors import DiagonalGaussian
-from vaebench.priors import StandardNormal
+from vaebench.priors import PriorFactory, StandardNormal
 
 __all__ = ["Conditional", "DataSpec", "Draw", "Family", "LatentModel", "Shape", "Step", "draw", "fixed_noise"]
 
@@ -119,7 +119,7 @@ class Family(LightningModule, ABC):
         data: shape, measure and mean of the images; comes from the data module.
         latent: number of latent units.
         posterior: builds q(z|x) from the shapes of an image and of a latent.
-        prior: builds p(z) from the shape of a latent.
+        prior: builds p(z) from the shape of a latent, the data and the posterior, which most priors do not read.
         likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
             measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
         lr: learning rate of Adam; a group of its own may have one in a buffer `lr_<group>`.
@@ -153,7 +153,7 @@ class Family(LightningModule, ABC):
         data: DataSpec,
         latent: int = 50,
         posterior: Callable[[Shape, Shape], Conditional] = DiagonalGaussian,
-        prior: Callable[[Shape], Conditional] = StandardNormal,
+        prior: PriorFactory = StandardNormal,
         likelihood: Callable[[Shape, DataSpec], Likelihood] | None = None,
         lr: float = 1e-3,
         clip: float | None = None,
@@ -165,7 +165,7 @@ class Family(LightningModule, ABC):
         shape = (latent,)
         require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, shape)
-        self.prior = prior(shape)
+        self.prior = prior(shape, data, self.posterior)
         self._check_density()
         self.likelihood = (likelihood or natural(data))(shape, data)
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
