@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vaebench.errors import unknown
-from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate, ranks
+from vaebench.leaderboard.ranking import better, ranks
+from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
 from vaebench.records import RunRecord, canonical, identity
 
 LOG_LIKELIHOOD, ELBO, NLL, BITS = "log_likelihood", "elbo", "nll", "bits_per_dim"
@@ -26,7 +27,8 @@ class Row:
         records: its runs, by seed.
         estimates: of the metrics that at least one run has.
         rank: first and last rank it may hold; None where it cannot be ranked.
-        gap: its score less the best one's; None for the best itself and where it is not ranked.
+        gap: its score less the best one's, not corrected; None for the best itself and where it is not ranked.
+        beaten_by: names of the variants that are better beyond the noise, by Holm over all pairs of the board.
     """
 
     variant: str
@@ -34,6 +36,7 @@ class Row:
     estimates: dict[str, Estimate]
     rank: tuple[int, int] | None = None
     gap: Comparison | None = None
+    beaten_by: frozenset[str] = frozenset()
 
     @property
     def seeds(self) -> list[int]:
@@ -113,10 +116,11 @@ def _board(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> Boar
             break
     sign = signs[score]
     order = sorted(figures, key=lambda name: (-sign * figures[name].mean(), name))
-    rows = []
-    for name, rank in zip(order, ranks([sign * figures[name] for name in order]), strict=True):
-        gap = None if name == order[0] else compare(figures[name], figures[order[0]])
-        rows.append(Row(name, variants[name], _estimates(variants[name], score), rank, gap))
+    rows, told = [], better([sign * figures[name] for name in order]) if order else np.zeros((0, 0), dtype=bool)
+    for place, (name, rank) in enumerate(zip(order, ranks(told), strict=True)):
+        gap = compare(figures[name], figures[order[0]]) if place else None
+        beaten_by = frozenset(order[i] for i in np.flatnonzero(told[:, place]))
+        rows.append(Row(name, variants[name], _estimates(variants[name], score), rank, gap, beaten_by))
     rows += [Row(name, runs, _estimates(runs, score)) for name, runs in sorted(variants.items()) if name not in figures]
     return Board(**_common(records[0]), wanted=wanted, score=score, sign=sign, rows=tuple(rows))
 
@@ -194,5 +198,6 @@ def _estimates(records: Sequence[RunRecord], score: str) -> dict[str, Estimate]:
         seeds = [[r for r in runs if r.value(metric) is not None] for runs in _by_seed(records)]
         values = [float(np.mean([r.value(metric) for r in runs])) for runs in seeds if runs]
         if values:
-            found[metric] = estimate(values, [r.error(metric) for runs in seeds for r in runs])
+            errors = [r.error(metric) for runs in seeds for r in runs]
+            found[metric] = estimate(values, errors, records[0].protocol["n"])
     return found

@@ -21,7 +21,8 @@ NAMES = {  # heading, unit, decimals
 }
 LEGEND = (
     "± seeds and ± images are standard errors: over trainings with other seeds, and over test images. "
-    "A shared rank such as 1–2 is a tie: the 95 % interval of the difference on the same images contains 0. "
+    "A shared rank such as 1–2 is a tie: the difference on the same images is inside the noise. All pairs of a board "
+    "are compared, and Holm's correction keeps the chance of telling any two equal variants apart at 5 % in all. "
     "Nats are per image; log-likelihood and ELBO are better the higher they are."
 )
 NONE = "–"
