@@ -88,7 +88,9 @@ def test_a_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     records = read_records(tmp_path / "results")
     assert {record.benchmark for record in records} == {"tiny"}
     assert all(re.fullmatch(r"t00\d beta=[\d.]+", record.variant) for record in records)
+    assert all(record.variant.startswith(f"t00{record.cost['trial']} ") for record in records)
     assert records[0].variant in leaderboard(tmp_path / "results")
+    assert "| tiny | beta_vae | " in leaderboard(tmp_path / "results", budget="trials")
     page = (tmp_path / "results" / "tiny" / "report.html").read_text()
     assert page.count("<h2>") >= 6
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page), "it needs no network"

@@ -43,6 +43,7 @@ def record_run(
     progress: bool = True,
     device: str | None = None,
     processes: int = 1,
+    trial: int | None = None,
 ) -> RunRecord:
     """Evaluates a checkpoint on its own test split and writes the record, with the checkpoint, to `directory`.
 
@@ -55,6 +56,7 @@ def record_run(
         progress: draw a progress bar.
         device: where to evaluate; default: the first GPU, or the CPU where there is none.
         processes: how many share the images; with GPUs, the i-th takes the i-th GPU.
+        trial: number of the sweep's trial that the run belongs to, from 0; None where there is no sweep.
 
     An interrupted evaluation goes on where it stopped, from a folder beside `directory` that is then removed.
 
@@ -90,7 +92,7 @@ def record_run(
         "collapse": report.collapse,
         "tables": report.tables,
         "warnings": report.warnings,
-        "cost": cost(model, data.images("test")[:1].to(model.device)),
+        "cost": cost(model, data.images("test")[:1].to(model.device)) | ({} if trial is None else {"trial": trial}),
         "times": {
             "started": info["started"],
             "train_seconds": info["train_seconds"],

@@ -13,13 +13,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
     parser.add_argument("--html", type=Path, help="write the page to this file")
     parser.add_argument("--metric", default="log_likelihood", help="rank by this metric (default: log_likelihood)")
+    parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "trials"],
+                        help="print who is best at equal cost, in place of the boards")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
     from vaebench.leaderboard import leaderboard as board
 
-    print(board(arguments.results, arguments.html, arguments.metric))
+    print(board(arguments.results, arguments.html, arguments.metric, arguments.budget))
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
     return 0

@@ -5,25 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
+from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import read_records
 
 __all__ = ["Board", "boards", "leaderboard", "markdown"]
 
 
-def leaderboard(path: str | Path, html: str | Path | None = None, metric: str = LOG_LIKELIHOOD) -> str:
+def leaderboard(
+    path: str | Path, html: str | Path | None = None, metric: str = LOG_LIKELIHOOD, budget: str | None = None
+) -> str:
     """Ranks the records below a directory.
 
     Args:
         path: the directory.
         html: where to write the page, which needs no other file and no network; None: no page.
         metric: what to rank by; see `boards`.
+        budget: parameters, flops, seconds or trials: instead of the boards' tables, who is best at equal cost.
 
     Returns:
         Markdown: what was damaged and left out first, then the boards.
 
     Raises:
-        UserError: there is no such directory, or no record in it, or no run has that metric.
+        UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
     records = read_records(path)
     ranked = boards(records, metric)
@@ -33,4 +37,4 @@ def leaderboard(path: str | Path, html: str | Path | None = None, metric: str = 
 
         write_atomically(Path(html), page(ranked, records).encode())
     lines = [f"**Left out, damaged:** {escaped(str(damage))}\n" for damage in records.damaged]
-    return "\n".join([*lines, markdown(ranked)])
+    return "\n".join([*lines, markdown(ranked) if budget is None else budget_markdown(ranked, budget)])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
+from vaebench.leaderboard.pareto import rate_distortion_front
 
 NAMES = {  # heading, unit, decimals
     LOG_LIKELIHOOD: ("log-likelihood", "nats", 2),
@@ -130,12 +131,13 @@ def table(board: Board) -> Table:
         *(_metric_column(board.score), Column("over_seeds", "± seeds"), Column("over_images", "± images")),
         Column("gap", "difference from best", "95 % interval", page=True),
         *(_metric_column(metric) for metric in others),
+        Column("front", "rate–distortion front", words=True, page=True),
         Column("collapse", "collapse", words=True),
         Column("parameters", "parameters"),
         Column("train", "training", "s"),
     ]
     notes: dict[str, int] = {}
-    cells = []
+    cells, front = [], rate_distortion_front(board)
     for row in board.rows:
         score, decimals = row.estimates.get(board.score), named(board.score)[2]
         cells.append(
@@ -148,6 +150,7 @@ def table(board: Board) -> Table:
                 _error(score.over_images if score else None, decimals),
                 _gap(row, decimals),
                 *(_metric(row, metric, notes) for metric in others),
+                _yes(row.variant in front),
                 _collapse(row),
                 _mean(row, "cost", "parameters", 0),
                 _mean(row, "times", "train_seconds", 1),
@@ -206,6 +209,10 @@ def _gap(row: Row, decimals: int) -> Cell:
     return Cell(f"{number(row.gap.difference, decimals)} ({low} to {high})", row.gap.difference)
 
 
+def _yes(value: bool) -> Cell:
+    return Cell("yes" if value else NONE, 0.0 if value else None)
+
+
 def _collapse(row: Row) -> Cell:
     """The verdict, or how many runs came to each."""
     verdicts = Counter(str(record.collapse.get("verdict", "unknown")) for record in row.records)
@@ -230,14 +237,15 @@ def markdown(boards: Iterable[Board]) -> str:
 
 
 def _markdown(board: Board) -> str:
-    sheet = table(board)
+    told = escaped("; ".join(f"{name}: {value}" for name, value in facts(board).items()))
+    return f"### {escaped(title(board))}\n\n{told}\n\n{markdown_table(table(board))}"
+
+
+def markdown_table(sheet: Table) -> str:
+    """A table and its footnotes as Markdown."""
     shown = [index for index, column in enumerate(sheet.columns) if not column.page]
     headings = [c.heading + (f" ({c.unit})" if c.unit else "") for c in (sheet.columns[index] for index in shown)]
     lines = [
-        f"### {escaped(title(board))}",
-        "",
-        escaped("; ".join(f"{name}: {value}" for name, value in facts(board).items())),
-        "",
         _line(headings),
         _line([":--" if sheet.columns[index].words else "--:" for index in shown]),
         *(_line([_text(cells[index]) for index in shown]) for cells in sheet.cells),

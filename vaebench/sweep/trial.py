@@ -83,7 +83,8 @@ class Trainings:
                 shutil.rmtree(scratch)
                 raise TrialPruned
             try:
-                record_run(checkpoint, directory, sweep.protocol, sweep.name, variant(trial, point), progress=False)
+                name, number = variant(trial, point), first(trial)
+                record_run(checkpoint, directory, sweep.protocol, sweep.name, name, progress=False, trial=number)
             except (UserError, OSError):  # a worker that was taken for dead may have written it meanwhile
                 if not (directory / "record.json").is_file():
                     raise

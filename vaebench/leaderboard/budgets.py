@@ -1,0 +1,249 @@
+"""Boards at equal budget: who is best for so many parameters, FLOPs, seconds or tuning trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaebench.errors import unknown
+from vaebench.leaderboard.boards import Board, Row
+from vaebench.leaderboard.pareto import front, within
+from vaebench.leaderboard.table import Cell, Column, Table, markdown_table, named, number, title
+from vaebench.records import RunRecord
+
+BOUND = "val/elbo"
+
+
+class Budget(NamedTuple):
+    """A cost that a record carries: `part.key`, how it is shown, and what it says."""
+
+    heading: str
+    unit: str
+    part: str
+    key: str
+    decimals: int
+    says: str
+
+
+BUDGETS = {
+    "parameters": Budget("parameters", "", "cost", "parameters", 0, "all parameters of the model"),
+    "flops": Budget("FLOPs an image", "", "cost", "flops_per_image", 0, "to encode it and decode one sample of z"),
+    "seconds": Budget("training", "s", "times", "train_seconds", 1, "wall-clock of one training, machines alike"),
+}
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One variant of a board at its budget.
+
+    Attributes:
+        row: the variant.
+        cost: mean over its runs; None where it has none.
+        why: why it has no cost; empty where it has.
+        on_front: no other is at most as dear and better, or cheaper and as good, by the means over seeds.
+        best: the best by the mean over seeds among all that cost no more; None where it has no cost.
+        tie: whether the difference from `best` is inside the noise.
+    """
+
+    row: Row
+    cost: float | None
+    why: str = ""
+    on_front: bool = False
+    best: Row | None = None
+    tie: bool = False
+
+
+def places(board: Board, budget: str) -> list[Place]:
+    """The ranked variants of a board, the cheapest first, then those without a cost.
+
+    Args:
+        board: from `boards`.
+        budget: parameters, flops or seconds.
+
+    Raises:
+        UserError: there is no such budget.
+    """
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, [*BUDGETS, TRIALS])
+    ranked = [row for row in board.rows if row.rank]
+    usual = Counter(machine for row in ranked for machine in _machines(row)).most_common(1)
+    costs = [_cost(row, budget, usual[0][0] if usual else "") for row in ranked]
+    known = [(row, cost) for row, cost in zip(ranked, costs, strict=True) if not isinstance(cost, str)]
+    known.sort(key=lambda pair: pair[1])
+    prices, scores = [cost for _, cost in known], [board.sign * row.estimates[board.score].mean for row, _ in known]
+    on_front = front(np.column_stack([prices, np.negative(scores)]))
+    found = []
+    for (row, cost), yes, index in zip(known, on_front, within(prices, scores), strict=True):
+        best = known[index][0]
+        found.append(Place(row, cost, "", bool(yes), best, best.variant not in row.beaten_by))
+    return found + [Place(row, None, why) for row, why in zip(ranked, costs, strict=True) if isinstance(why, str)]
+
+
+def _cost(row: Row, budget: str, usual: str) -> float | str:
+    """A row's cost, or why it has none that can be compared."""
+    part, key = BUDGETS[budget].part, BUDGETS[budget].key
+    values = [getattr(record, part).get(key) for record in row.records]
+    if None in values:
+        return f"unavailable: not every record has {part}.{key}"
+    if budget == "seconds" and (others := sorted(_machines(row) - {usual})):
+        return f"unavailable: measured on {', '.join(others)}, the other variants on {usual}"
+    return float(np.mean(values))
+
+
+def _machines(row: Row) -> set[str]:
+    return {f"{r.cost.get('device', 'unknown')} with {r.cost.get('threads', '?')} thread(s)" for r in row.records}
+
+
+# Tuning trials ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a sweep found for a family on a board, by the number of its trials.
+
+    Attributes:
+        sweep, family: which trials.
+        trials: how many of them are on the board.
+        expected: {k: expected score of the trial that the held-out bound chooses among k of them taken at random}.
+    """
+
+    sweep: str
+    family: str
+    trials: int
+    expected: dict[int, float]
+
+
+def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
+    """The sweeps behind a board, and why other variants have no number of trials.
+
+    Records of a sweep carry the number of their trial in `cost.trial`.
+    """
+    sweeps: dict[tuple[str, str], list[Row]] = {}
+    why: dict[str, str] = {}
+    for row in board.rows:
+        first = row.records[0]
+        if not row.rank:
+            why[row.variant] = "unavailable: it is not ranked"
+        elif any("trial" not in record.cost for record in row.records):
+            why[row.variant] = "unavailable: its record does not say after how many trials its settings were chosen"
+        elif any(_held_out(record) is None for record in row.records):
+            why[row.variant] = f"unavailable: its record has no curve {BOUND} to choose by"
+        else:
+            sweeps.setdefault((str(first.benchmark), first.family), []).append(row)
+    found = []
+    for (sweep, family), rows in sorted(sweeps.items()):
+        chosen_by = [float(np.mean([_held_out(record) or 0.0 for record in row.records])) for row in rows]
+        scores = [row.estimates[board.score].mean for row in rows]
+        ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if k < len(rows)} | {len(rows)})
+        found.append(Tuned(sweep, family, len(rows), {k: best_of(k, chosen_by, scores) for k in ks}))
+    return found, why
+
+
+def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> float:
+    r"""Expected score of the trial with the highest `chosen_by` among k of T trials, taken at random without
+    repetition.
+
+    .. math:: \sum_{r=k}^{T} \binom{r - 1}{k - 1} \Big/ \binom{T}{k} \; \text{score}_{(r)}
+
+    with trials in ascending order of what they are chosen by.
+
+    Reference:
+        Dodge et al. 2019, https://arxiv.org/abs/1909.03004, with the unbiased weights of Tang et al. 2020,
+        https://arxiv.org/abs/2004.13705.
+
+    >>> best_of(1, [1, 2, 3], [10.0, 20.0, 60.0]), best_of(3, [1, 2, 3], [10.0, 20.0, 60.0])
+    (30.0, 60.0)
+    """
+    order, total = np.argsort(chosen_by, kind="stable"), len(scores)
+    weights = [comb(rank - 1, k - 1) / comb(total, k) for rank in range(1, total + 1)]
+    return float(np.dot(weights, np.asarray(scores, dtype=np.float64)[order]))
+
+
+def _held_out(record: RunRecord) -> float | None:
+    """The best held-out bound of a training, nats."""
+    values: list[Any] = record.curves.get(BOUND, {}).get("value", [])
+    return max(values) if values else None
+
+
+# Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def budget_markdown(boards: Iterable[Board], budget: str) -> str:
+    """Every board at equal budgets, as Markdown.
+
+    Raises:
+        UserError: there is no such budget.
+    """
+    if budget == TRIALS:
+        return "\n".join([*(_board(board, budget, _trials(board)) for board in boards), TRIALS_LEGEND, ""])
+    tables = [_board(board, budget, _places(board, budget)) for board in boards]
+    return "\n".join([*tables, f"{BUDGETS[budget].heading}: {BUDGETS[budget].says}. {LEGEND}", ""])
+
+
+LEGEND = (
+    "The cheapest come first. Front: no other variant is cheaper and at least as good, or as cheap and better, by the "
+    "means over seeds; tie: not on the front, but inside the noise of the best within its budget, the best of all that "
+    "cost no more."
+)
+TRIALS_LEGEND = (
+    "Expected score of the trial that the held-out bound chooses among k trials of the sweep, taken at random (Dodge "
+    "et al. 2019). A sampler that learns from its trials does not take them at random."
+)
+
+
+def _board(board: Board, budget: str, sheet: Table | str) -> str:
+    body = sheet if isinstance(sheet, str) else markdown_table(sheet)
+    return f"### {title(board)} · by {TRIALS if budget == TRIALS else BUDGETS[budget].heading}\n\n{body}\n"
+
+
+def _places(board: Board, budget: str) -> Table | str:
+    kind, (name, unit, decimals), notes = BUDGETS[budget], named(board.score), dict[str, int]()
+    columns = [
+        Column("cost", kind.heading, kind.unit),
+        Column("variant", "variant", words=True),
+        Column("seeds", "seeds"),
+        Column("score", name, unit),
+        Column("front", "front", words=True),
+        Column("best", "best within the budget", words=True),
+    ]
+    rows = []
+    for place in places(board, budget):
+        score = place.row.estimates[board.score].mean
+        missing = (notes.setdefault(place.why, len(notes) + 1),) if place.why else ()
+        cost = "unavailable" if place.cost is None else number(place.cost, kind.decimals)
+        shown = [place.row.variant, str(len(place.row.seeds)), number(score, decimals), _front(place), _best(place)]
+        rows.append([Cell(cost, place.cost, missing), *(Cell(text, text) for text in shown)])
+    return Table(columns, rows, list(notes)) if rows else "No variant is ranked."
+
+
+def _front(place: Place) -> str:
+    return "–" if place.cost is None else "yes" if place.on_front else "tie" if place.tie else "no"
+
+
+def _best(place: Place) -> str:
+    if place.best is None:
+        return "–"
+    itself = place.best.variant == place.row.variant
+    return "itself" if itself else f"{place.best.variant}{' (a tie)' if place.tie else ''}"
+
+
+def _trials(board: Board) -> Table | str:
+    found, why = tuned(board)
+    reasons = [f"{', '.join(name for name in why if why[name] == one)}: {one}" for one in dict.fromkeys(why.values())]
+    if not found:
+        return "\n\n".join(reasons)
+    ks = sorted({k for sweep in found for k in sweep.expected})
+    columns = [Column("sweep", "sweep", words=True), Column("family", "family", words=True), Column("trials", "trials")]
+    columns += [Column(f"k{k}", f"k = {k}", named(board.score)[1]) for k in ks]
+    rows = [
+        [Cell(text, text) for text in (sweep.sweep, sweep.family, str(sweep.trials))]
+        + [Cell(number(sweep.expected.get(k), named(board.score)[2]), sweep.expected.get(k)) for k in ks]
+        for sweep in found
+    ]
+    return Table(columns, rows, reasons)

@@ -1,0 +1,53 @@
+"""Fronts: what no other choice beats in everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vaebench.leaderboard.boards import Board, Row
+
+
+def front(points: np.ndarray) -> np.ndarray:
+    """Which points (m, d) lie on the Pareto front, as booleans (m,); smaller is better in every column.
+
+    A point is off the front if another is nowhere larger and somewhere smaller; equal points stay together.
+
+    >>> front(np.array([[1.0, 9.0], [2.0, 5.0], [3.0, 6.0], [2.0, 5.0]])).tolist()
+    [True, True, False, True]
+    """
+    smaller_or_equal = (points[:, None] <= points[None]).all(-1)
+    dominates = smaller_or_equal & (points[:, None] < points[None]).any(-1)
+    return np.asarray(~dominates.any(0))
+
+
+def rate_distortion_front(board: Board) -> frozenset[str]:
+    """Variants of a board that no other beats in both rate and distortion, by their means over seeds.
+
+    Both are means over the same images; that one lies on the front by less than the noise is not excluded. Variants
+    without a rate or a distortion are not on it.
+    """
+    found = [(row, plane(row)) for row in board.rows]
+    placed = [(row.variant, point) for row, point in found if point is not None]
+    if not placed:
+        return frozenset()
+    on_it = front(np.array([point for _, point in placed]))
+    return frozenset(name for (name, _), yes in zip(placed, on_it, strict=True) if yes)
+
+
+def plane(row: Row) -> tuple[float, float] | None:
+    """Rate and distortion of a variant, nats, means over seeds; None where it lacks one."""
+    rate, distortion = (row.estimates.get(name) for name in ("rate", "distortion"))
+    return (rate.mean, distortion.mean) if rate and distortion else None
+
+
+def within(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """For each choice, the index of the best score among all that cost no more; the cheapest, then first, where tied.
+
+    >>> within([3.0, 1.0, 2.0], [5.0, 4.0, 3.0])
+    [0, 1, 1]
+    """
+    indices = range(len(costs))
+    best = sorted(indices, key=lambda i: (-scores[i], costs[i], i))
+    return [next(i for i in best if costs[i] <= cost) for cost in costs]
