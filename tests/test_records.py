@@ -18,7 +18,8 @@ from fake_records import fake_arrays, fake_body, fake_pictures, write_fake
 from PIL import Image
 
 from vaebench.errors import UserError
-from vaebench.records import CHECKPOINT, PARTIAL, PER_IMAGE, RECORD, canonical, identity, read_records, stable
+from vaebench.files import PARTIAL
+from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, canonical, identity, read_records, stable
 from vaebench.records import write_record as write
 
 

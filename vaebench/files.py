@@ -1,10 +1,18 @@
-"""Files that are either whole or absent."""
+"""Files and folders that are either whole or absent."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+from vaebench.errors import UserError
+
+PARTIAL = ".partial"  # ends the name of a folder that is being written
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -20,4 +28,31 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
+    """A folder under another name to write into, which is renamed to `path` at the end of the block, or removed.
+
+    Args:
+        path: must not exist. Its parents are made.
+        kind: what it is called in the error.
+
+    Raises:
+        UserError: `path` exists.
+    """
+    taken = UserError(f"'{path}' exists and a {kind} is never overwritten; move it away or name another directory")
+    if path.exists():
+        raise taken
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name[:100]}.{uuid4().hex}{PARTIAL}")
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and path.exists():
+            raise taken from None
         raise

@@ -5,7 +5,8 @@
     <run>/*.png             pictures
     <run>/model.ckpt        the checkpoint; may be absent, the record keeps the hash of its weights
 
-`record.json` carries a SHA-256 of every other file but the checkpoint, and a digest of itself.
+`record.json` carries a SHA-256 of every other file but the checkpoint, and a digest of itself. What is found out about
+a run later stands in files of its own beside the record: see `vaebench.standing`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
-from uuid import uuid4
 
 import numpy as np
 
 from vaebench.errors import UserError
+from vaebench.files import PARTIAL, whole_folder
 
 SCHEMA = 2
 OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}}  # what a record of an older schema lacks
-RECORD, PER_IMAGE, CHECKPOINT, PARTIAL = "record.json", "per_image.npz", "model.ckpt", ".partial"
+RECORD, PER_IMAGE, CHECKPOINT = "record.json", "per_image.npz", "model.ckpt"
 
 
 @dataclass(frozen=True)
@@ -152,25 +153,13 @@ def write_record(
         ValueError: the body is not that of a `RunRecord`.
     """
     directory = Path(directory)
-    taken = UserError(f"'{directory}' exists and a record is never overwritten; move it away or name another directory")
-    if directory.exists():
-        raise taken
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f".{directory.name[:100]}.{uuid4().hex}{PARTIAL}")
-    partial.mkdir()
-    try:
+    with whole_folder(directory) as partial:
         _write_files(partial, arrays, pictures)
         sums = {p.name: _sha256(p.read_bytes()) for p in sorted(partial.iterdir())}
         if checkpoint is not None:
             shutil.copyfile(checkpoint, partial / CHECKPOINT)
         raw = _signed({**body, "schema": SCHEMA, "files": sums})
         (partial / RECORD).write_bytes(raw)
-        partial.rename(directory)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and directory.exists():
-            raise taken from None
-        raise
     return RunRecord(**json.loads(raw), path=directory)
 
 
