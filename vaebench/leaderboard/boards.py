@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from vaebench.errors import unknown
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
 from vaebench.records import RunRecord, canonical, identity
+from vaebench.standing import claimed
 
 LOG_LIKELIHOOD, ELBO, NLL, BITS = "log_likelihood", "elbo", "nll", "bits_per_dim"
 METRICS = (LOG_LIKELIHOOD, ELBO, "rate", "distortion", BITS, "active_units")
@@ -29,6 +30,7 @@ class Row:
         rank: first and last rank it may hold; None where it cannot be ranked.
         gap: its score less the best one's, not corrected; None for the best itself and where it is not ranked.
         beaten_by: names of the variants that are better beyond the noise, by Holm over all pairs of the board.
+        claimed: its runs came on cards and were not verified: it has no rank, and no part in those of others.
     """
 
     variant: str
@@ -37,6 +39,7 @@ class Row:
     rank: tuple[int, int] | None = None
     gap: Comparison | None = None
     beaten_by: frozenset[str] = frozenset()
+    claimed: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -53,7 +56,7 @@ class Board:
         wanted: the metric it was to be ranked by.
         score: the one it is ranked by: the ELBO where a log-likelihood was wanted and no variant has one.
         sign: 1 where a higher score is better, −1 where a lower one is.
-        rows: ranked ones first, from the best to the worst; then those that cannot be ranked.
+        rows: ranked ones first, from the best to the worst; then those that cannot be ranked; then claims.
     """
 
     data: dict[str, Any]
@@ -85,7 +88,7 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
         signs |= _signs(record, signs)
     if metric not in signs:
         raise unknown("metric", metric, signs, "These can be ranked by: " + ", ".join(sorted(signs)) + ".")
-    found = [_board(group, metric, signs) for _, group in sorted(groups.items())]
+    found = [_with_claims(group, metric, signs) for _, group in sorted(groups.items())]
     return sorted(found, key=lambda b: (b.data["name"], b.data["measure"], b.surrogate, -b.protocol["k"]))
 
 
@@ -105,6 +108,18 @@ def _signs(record: RunRecord, known: Collection[str]) -> dict[str, int]:
         if name not in known and metric.get("value") is not None and metric.get("higher_is_better") is not None
     }
     return {name: sign for name, sign in directed.items() if _per_image(record, name) is not None}
+
+
+def _with_claims(records: list[RunRecord], metric: str, signs: dict[str, int]) -> Board:
+    """The board of the runs that were measured or verified here, and below them those that are only claimed."""
+    claims = [record for record in records if claimed(record)]
+    own = [record for record in records if not claimed(record)]
+    board = _board(own or claims, metric, signs)
+    rows = [
+        Row(f"{name} (claimed)", runs, _estimates(runs, board.score), claimed=True)
+        for name, runs in sorted(_variants(claims).items())
+    ]
+    return replace(board, rows=(*(board.rows if own else ()), *rows))
 
 
 def _board(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> Board:

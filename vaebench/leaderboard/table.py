@@ -10,6 +10,7 @@ from typing import Any
 
 from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
 from vaebench.leaderboard.pareto import rate_distortion_front
+from vaebench.standing import imported
 
 NAMES = {  # heading, unit, decimals
     LOG_LIKELIHOOD: ("log-likelihood", "nats", 2),
@@ -143,7 +144,7 @@ def table(board: Board) -> Table:
         cells.append(
             [
                 _rank(board, row, notes),
-                Cell(row.variant, row.variant.casefold()),
+                _variant(row, notes),
                 _seeds(row, notes),
                 _metric(row, board.score, notes),
                 _error(score.over_seeds if score else None, decimals),
@@ -170,6 +171,9 @@ def _metric_column(metric: str) -> Column:
 
 def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
     heading = named(board.score)[0]
+    if row.claimed:
+        claim = "claimed: it came on a card and has no rank until `vaebench verify` or `vaebench reproduce` agrees"
+        return Cell("claimed", None, (_note(notes, claim),))
     if row.rank is None:
         return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading} of every image"),))
     first, last = row.rank
@@ -179,6 +183,12 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
         "counted where both have one seed"
     )
     return Cell(text, board.rows.index(row), () if len(row.seeds) > 1 else (_note(notes, alone),))
+
+
+def _variant(row: Row, notes: dict[str, int]) -> Cell:
+    cards = not row.claimed and any(imported(record) for record in row.records)
+    shown = (_note(notes, "a run of it came on a card, and was verified here"),) if cards else ()
+    return Cell(row.variant, row.variant.casefold(), shown)
 
 
 def _seeds(row: Row, notes: dict[str, int]) -> Cell:
