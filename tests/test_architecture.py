@@ -16,6 +16,8 @@ FORBIDDEN = {
     "population": ["families", "evaluation", "leaderboard", "api", "runs", "bench", "sweep"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench"],
+    "standing.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction"],
+    "reproduction": ["families", "leaderboard", "sweep", "bench"],
     "records.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard"],
     "core.py": ["families", "data", "evaluation", "training", "records", "leaderboard", "api"],
 }
@@ -43,7 +45,14 @@ def test_nothing_points_backwards(layer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import vaebench", "import vaebench.leaderboard", "import vaebench.records", "import vaebench.cli"]
+    "code",
+    [
+        "import vaebench",
+        "import vaebench.leaderboard",
+        "import vaebench.records",
+        "import vaebench.cli",
+        "import vaebench.reproduction.cards",
+    ],
 )
 def test_light_imports_do_not_pay_for_torch(code: str) -> None:
     script = f"import sys; {code}; print([m for m in ('torch', 'lightning', 'plotly') if m in sys.modules])"

@@ -48,9 +48,9 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def commands() -> dict[str, ModuleType]:
-    """The modules of `vaebench.commands` by name; those that start with _ are no commands."""
+    """The modules of `vaebench.commands` by name; those that start with _ are no commands; `import_` is `import`."""
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
-    return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
+    return {name.rstrip("_"): importlib.import_module(f"{package.__name__}.{name}") for name in names}
 
 
 def parser() -> Parser:

@@ -37,7 +37,7 @@ def record_id(run: str, protocol: evaluation.Protocol) -> str:
 def record_run(
     checkpoint: Path,
     directory: Path,
-    request: Mapping[str, Any],
+    request: Mapping[str, Any] | evaluation.Protocol,
     benchmark: str | None = None,
     variant: str | None = None,
     progress: bool = True,
@@ -50,7 +50,7 @@ def record_run(
     Args:
         checkpoint: what `Experiment.run` returned.
         directory: the record's folder; must not exist.
-        request: the protocol asked for: name, k, seed and the other arguments of `evaluation.read_protocol`.
+        request: a protocol, or name, k, seed and the other arguments of `evaluation.read_protocol`.
         benchmark: name of the benchmark that the run is part of.
         variant: name of the row in the leaderboard; default: the family's.
         progress: draw a progress bar.
@@ -73,7 +73,7 @@ def record_run(
             "hashes of all splits; restore the data or train again"
         )
     start = time.perf_counter()
-    plan = evaluation.read_protocol(**request)
+    plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
     work = directory.with_name(f".{directory.name}{WORK}")
     model.to(place_for(device))
     with helpers(processes, checkpoint, plan, work, device):

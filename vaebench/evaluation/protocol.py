@@ -115,6 +115,26 @@ def read_protocol(
     return Protocol(Path(name).stem, seed, limit, {key: _settings(key, given) for key, given in chosen.items()})
 
 
+def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
+    """The protocol that a record was measured by.
+
+    Args:
+        protocol: what the record says of it.
+        images: number of images in the test split; a record of fewer was limited to the first ones.
+
+    Raises:
+        UserError: it is of another version, or knows a measurement or setting that there is no more.
+    """
+    if protocol.get("version") != VERSION:
+        raise UserError(
+            f"it was measured by version {protocol.get('version')} of the protocols and this vaebench has {VERSION}, "
+            "whose definitions differ: expected the same version; check out the commit that the record names"
+        )
+    limit = protocol["n"] if protocol["n"] < images else None
+    chosen = {key: _settings(key, given) for key, given in protocol["measurements"].items()}
+    return Protocol(protocol["name"], protocol["seed"], limit, chosen)
+
+
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else HERE / "protocols" / f"{name}.yaml"
     if not path.is_file():

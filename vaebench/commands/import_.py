@@ -1,0 +1,25 @@
+"""`vaebench import`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "take another's card into a folder of records, as a claim until it is verified"
+EXAMPLE = "vaebench import cards/vae --results results"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("card", type=Path, help="the card's folder, or its card.json")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench import`: copies the record in and says how to verify it."""
+    from vaebench.reproduction.cards import import_card
+
+    place, before = import_card(arguments.card, arguments.results)
+    print(f"{place}{' (imported before)' if before else ''}")
+    print(f"claimed until it is verified:  vaebench verify {place} --checkpoint FILE\n"
+          f"or trained again:              vaebench reproduce {place}")  # fmt: skip
+    return 0

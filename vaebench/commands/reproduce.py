@@ -1,0 +1,31 @@
+"""`vaebench reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "train and evaluate a record again, and say what agrees and what differs"
+EXAMPLE = "vaebench reproduce results/shapes/vae-s0-57a718c5"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", help="a record's folder, its record.json, or the start of its id")
+    parser.add_argument("--results", type=Path, default=Path("results"),
+                        help="folder of records, to find an id in (default: results)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs/reproduced"),
+                        help="folder of the new record and of unfinished work (default: runs/reproduced)")  # fmt: skip
+    parser.add_argument("--device", help="where to evaluate: cpu, cuda or cuda:N (default: as the record)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench reproduce`: 0 where every metric agrees, 1 where something is different."""
+    from vaebench.reproduction.find import find_record
+
+    record = find_record(arguments.record, arguments.results)
+    from vaebench.reproduction.again import reproduce
+    from vaebench.reproduction.report import repeated
+    from vaebench.reproduction.tolerance import TRAINED_AGAIN
+
+    where = {"out": arguments.out, "device": arguments.device}
+    return repeated(record, "reproduce", TRAINED_AGAIN, lambda: reproduce(record, **where))

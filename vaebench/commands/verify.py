@@ -1,0 +1,32 @@
+"""`vaebench verify`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "evaluate a record's checkpoint again, and say whether the record's figures are its own"
+EXAMPLE = "vaebench verify results/imported/vae-s0-1a2b3c4d --checkpoint model.ckpt"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", help="a record's folder, its record.json, or the start of its id")
+    parser.add_argument("--checkpoint", type=Path, help="the run's model.ckpt (default: the one beside the record)")
+    parser.add_argument("--results", type=Path, default=Path("results"),
+                        help="folder of records, to find an id in (default: results)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs/verified"),
+                        help="folder of the new record and of unfinished work (default: runs/verified)")  # fmt: skip
+    parser.add_argument("--device", help="where to evaluate: cpu, cuda or cuda:N (default: as the record)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench verify`: 0 where every metric agrees, 1 where something is different."""
+    from vaebench.reproduction.find import find_record
+
+    record = find_record(arguments.record, arguments.results)
+    from vaebench.reproduction.again import verify
+    from vaebench.reproduction.report import repeated
+    from vaebench.reproduction.tolerance import SAME_WEIGHTS
+
+    where = {"out": arguments.out, "device": arguments.device}
+    return repeated(record, "verify", SAME_WEIGHTS, lambda: verify(record, arguments.checkpoint, **where))

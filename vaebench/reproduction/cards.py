@@ -1,0 +1,186 @@
+"""Result cards: a run that one researcher exports and another imports.
+
+    <card>/card.md          what was run and what came out, to read
+    <card>/card.json        the same in short, with the SHA-256 of every file and of the checkpoint's weights
+    <card>/record.json      the record as it was written, and its files: per_image.npz, pictures
+    <card>/model.ckpt       the checkpoint, where it was exported too
+
+A card proves nothing by itself: digests find accidents and careless changes, and who forges a card can compute them.
+Therefore an imported record is a claim until it is verified; see `vaebench.standing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vaebench.errors import UserError
+from vaebench.files import whole_folder
+from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord, canonical, read_records
+from vaebench.standing import IMPORTED, note
+
+SCHEMA = 1
+CARD, TEXT = "card.json", "card.md"
+
+
+def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
+    """Writes a record's card to the folder `out`, which must not exist, and returns it.
+
+    Args:
+        record: the record, as it was read.
+        out: the card's folder.
+        checkpoint: copy the record's model.ckpt as well, with which others can verify it without training.
+
+    Raises:
+        UserError: `out` exists, or there is no checkpoint where one is asked for.
+    """
+    source = Path(record.path or "")
+    if checkpoint and not (source / CHECKPOINT).is_file():
+        raise UserError(f"record {record.id} has no {CHECKPOINT} in '{source}'; put it there, or export without")
+    with whole_folder(out, "card") as folder:
+        for name in (RECORD, *record.files, *([CHECKPOINT] if checkpoint else [])):
+            shutil.copyfile(source / name, folder / name)
+        (folder / TEXT).write_text(_markdown(record), encoding="utf-8")
+        sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        body = {**_summary(record), "files": sums}
+        body["digest"] = _digest(body)
+        text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
+        (folder / CARD).write_text(f"{text}\n", encoding="utf-8")
+    return out
+
+
+def import_card(card: Path, results: Path) -> tuple[Path, bool]:
+    """Takes a card into a folder of records, below `imported/`, as a claim.
+
+    Args:
+        card: the card's folder, or its card.json.
+        results: the folder of all records.
+
+    Returns:
+        The record's new folder, and whether it had been imported before.
+
+    Raises:
+        UserError: it is no card, of another schema, or anything in it is not what was exported; or this very record
+            was measured here.
+    """
+    folder = card.parent if card.name == CARD else card
+    body, record = _sound(folder)
+    name = re.sub(r"[^\w.=+-]+", "_", record.variant)[:60]
+    place = results / "imported" / f"{name}-s{record.seed}-{record.digest[:8]}"
+    if place.is_dir():
+        return place, True
+    own = read_records(results) if results.is_dir() and any(results.rglob(RECORD)) else ()
+    if same := [other.path for other in own if other.digest == record.digest]:
+        raise UserError(f"'{folder}' holds the very record that is in '{same[0]}': there is nothing to import")
+    with whole_folder(place) as partial:
+        for file in {TEXT, RECORD, CHECKPOINT, *record.files} & body["files"].keys():
+            shutil.copyfile(folder / file, partial / file)
+        note(
+            replace(record, path=partial),
+            IMPORTED,
+            {"card": body["digest"], "at": datetime.now(UTC).isoformat(timespec="seconds")},
+        )
+    return place, False
+
+
+def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
+    """A card's JSON and its record, when everything in it is what was exported."""
+    ask = "ask its author for it again"
+    try:
+        body = json.loads((folder / CARD).read_bytes())
+        schema, digest = body["card"], body["digest"]
+        files = {str(Path(name).name): str(checksum) for name, checksum in body["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"'{folder}' is not a card: its {CARD} cannot be read ({type(error).__name__}: {error}); give a "
+            "folder that `vaebench export` wrote"
+        ) from None
+    if schema != SCHEMA:
+        raise UserError(f"'{folder}' is a card of schema {schema!r}, not {SCHEMA}; update vaebench or {ask}")
+    if digest != _digest(body):
+        raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
+    for name, checksum in files.items():
+        if not (folder / name).is_file() or _sha256(folder / name) != checksum:
+            raise UserError(f"'{folder}/{name}' is not what was exported: its SHA-256 does not match; {ask}")
+    records = read_records(folder)
+    if records.damaged or len(records) != 1:
+        raise UserError(f"'{folder}' holds no sound record ({'; '.join(map(str, records.damaged))}); {ask}")
+    if canonical(_summary(records[0])) != canonical(
+        {name: body[name] for name in body if name not in ("files", "digest")}
+    ):
+        raise UserError(f"'{folder}/{CARD}' says other things than the record beside it; {ask}")
+    return body, records[0]
+
+
+def _summary(record: RunRecord) -> dict[str, Any]:
+    """A record in short."""
+    names = ("id", "family", "variant", "benchmark", "seed", "config", "data", "selection", "environment")
+    keys = ("value", "se", "unit", "n", "unavailable")
+    return {
+        "card": SCHEMA,
+        **{name: getattr(record, name) for name in names},
+        "protocol": {name: record.protocol[name] for name in ("version", "k", "n")},
+        "metrics": {n: {key: metric.get(key) for key in keys} for n, metric in record.metrics.items()},
+        "weights": (record.checkpoint or {}).get("weights"),
+    }
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical({name: body[name] for name in body if name != "digest"})).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _markdown(record: RunRecord) -> str:
+    """The card to read."""
+    environment, weights = record.environment, (record.checkpoint or {}).get("weights")
+    changed = ", with changes that are in no commit" if environment.get("dirty") else ""
+    facts = {
+        "family": record.family,
+        "benchmark": record.benchmark or "none",
+        "seed": record.seed,
+        "data": f"{record.data['name']}, {record.data['measure']}, {' × '.join(map(str, record.data['shape']))}",
+        **{f"{split} split": f"`{checksum}`" for split, checksum in record.data["hashes"].items()},
+        "protocol": f"version {record.protocol['version']}, K = {record.protocol['k']}, {record.protocol['n']} images",
+        "checkpoint": record.selection,
+        "SHA-256 of the weights": f"`{weights}`" if weights else "none",
+        "commit": f"{environment.get('commit') or 'none'}{changed}",
+        "Python, torch": f"{environment.get('python')}, {environment.get('torch')}",
+        "record": f"`{record.id}`, digest `{record.digest}`",
+    }
+    metrics = [
+        f"| {name} | {_figure(metric, 'value')} | {_figure(metric, 'se')} | {metric.get('unit') or ''} |"
+        for name, metric in sorted(record.metrics.items())
+    ]
+    return "\n".join(
+        [
+            f"# {record.variant}, seed {record.seed}, on {record.data['name']}",
+            "",
+            *(f"- {name}: {value}" for name, value in facts.items()),
+            "",
+            "| metric | value | ± s.e. over images | unit |",
+            "| :-- | --: | --: | :-- |",
+            *metrics,
+            "",
+            f"Per-image figures are in `{PER_IMAGE}`, the configuration in `{RECORD}`. To take this result into a",
+            "folder of records, where it ranks only after it was verified:",
+            "",
+            "    vaebench import THIS_FOLDER --results results",
+            "",
+        ]
+    )
+
+
+def _figure(metric: dict[str, Any], key: str) -> str:
+    value = metric.get(key)
+    if value is not None:
+        return f"{value:.6g}"
+    return f"unavailable: {metric.get('unavailable') or 'not measured'}" if key == "value" else ""

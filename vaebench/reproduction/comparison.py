@@ -1,0 +1,148 @@
+"""A record beside the one that was made from it: every metric judged, and all else that differs, named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vaebench.records import PER_IMAGE, RunRecord, canonical, identity
+from vaebench.reproduction.tolerance import DIFFERENT, Finding, judge
+
+CODE = ("commit", "dirty", "source", "vaebench")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing other than a metric that differs: its group, its name, as recorded, and now."""
+
+    group: str
+    name: str
+    recorded: Any
+    found: Any
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out.
+
+    Attributes:
+        findings: every metric of either record.
+        differences: of settings, environment, code, data and all that the evaluation found besides its metrics.
+        equal: names of what was compared whole and is the same.
+        allowed: the classes of agreement that counted.
+    """
+
+    findings: tuple[Finding, ...]
+    differences: tuple[Difference, ...]
+    equal: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+    @property
+    def different(self) -> list[str]:
+        """The metrics that do not agree."""
+        return [finding.metric for finding in self.findings if finding.verdict == DIFFERENT]
+
+    @property
+    def widest(self) -> str:
+        """The widest class of agreement that was needed; `DIFFERENT` where a metric does not agree."""
+        order = (*self.allowed, DIFFERENT)
+        return max((finding.verdict for finding in self.findings), key=order.index, default=self.allowed[0])
+
+
+def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str]) -> Comparison:
+    """Judges every metric of a record by the one that was made from it.
+
+    Args:
+        recorded: the record.
+        found: what was made from it.
+        allowed: classes of agreement that count; see `vaebench.reproduction.tolerance`.
+    """
+    arrays = recorded.per_image(), found.per_image()
+    findings = [
+        judge(
+            name,
+            recorded.metrics.get(name),
+            found.metrics.get(name),
+            (arrays[0].get(name), arrays[1].get(name)),
+            allowed,
+        )
+        for name in sorted({*recorded.metrics, *found.metrics})
+    ]
+    wholes = {
+        "weights": [(r.checkpoint or {}).get("weights") for r in (recorded, found)],
+        "figures of every image": [r.files.get(PER_IMAGE) for r in (recorded, found)],
+        **{
+            name: [getattr(r, name) for r in (recorded, found)]
+            for name in ("curves", "units", "tables", "collapse", "warnings")
+        },
+        "pictures": [{n: v for n, v in r.files.items() if n.endswith(".png")} for r in (recorded, found)],
+    }
+    same = {name: canonical(a) == canonical(b) for name, (a, b) in wholes.items()}
+    differences = [
+        *_between("setting", recorded.config, found.config),
+        *_between("protocol", recorded.protocol, found.protocol),
+        *_between("data", recorded.data, found.data),
+        *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, found))),
+        *_between("environment", *(_environment(r) for r in (recorded, found))),
+        *_between("cost", *({n: r.cost.get(n) for n in ("parameters", "flops_per_image")} for r in (recorded, found))),
+        *_between("run", *(_run(r) for r in (recorded, found))),
+        *(Difference("result", name, _short(*wholes[name]), _short(*wholes[name][::-1])) for name in same
+          if not same[name]),
+    ]  # fmt: skip
+    return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
+
+
+def _environment(record: RunRecord) -> dict[str, Any]:
+    rest = {name: value for name, value in record.environment.items() if name not in CODE}
+    return {**rest, "device": record.cost.get("device"), "threads": record.cost.get("threads")}
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    names = ("id", "family", "seed", "surrogate", "started_at_mean", "selection")
+    return {name: getattr(record, name) for name in names}
+
+
+def _between(group: str, recorded: Any, found: Any) -> Iterator[Difference]:
+    a, b = dict(leaves(recorded)), dict(leaves(found))
+    for name in sorted({*a, *b}):
+        if canonical(a.get(name)) != canonical(b.get(name)):
+            yield Difference(group, name, a.get(name), b.get(name))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their dotted names.
+
+    >>> dict(leaves({"model": {"beta": 2, "net": {}}, "seed": 0}))
+    {'model.beta': 2, 'model.net': {}, 'seed': 0}
+    """
+    if not isinstance(value, Mapping) or not value:
+        yield path, value
+    else:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else str(key))
+
+
+def _short(value: Any, other: Any) -> str:
+    """A hash by its beginning, what is named or verdict by itself, and of what is long how much it is."""
+    if isinstance(value, str):
+        return value[:16]
+    if isinstance(value, Mapping):
+        names = [name for name in value if not isinstance(other, Mapping) or value[name] != other.get(name)]
+        return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return "none" if value is None else f"{len(value)} of them"
+
+
+def altered(record: RunRecord) -> str | None:
+    """A sentence where a record's id does not follow from its configuration, seed, data and protocol; else None."""
+    if "measurements" not in record.protocol:  # the first version of the protocols, which had other determinants
+        return None
+    run = identity(config=record.config, seed=record.seed, data=record.data["hashes"])
+    protocol = {name: record.protocol.get(name) for name in ("version", "name", "seed", "k", "measurements")}
+    ids = [identity(run=run, protocol={**protocol, "limit": limit}) for limit in (None, record.protocol["n"])]
+    if record.id in ids:
+        return None
+    return (
+        f"the id {record.id} does not follow from the record's configuration, seed, data and protocol: one of them was "
+        "changed after the run, or other code than vaebench wrote the record"
+    )

@@ -1,0 +1,102 @@
+"""What the terminal shows of a record beside the one that was made from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vaebench.records import RunRecord
+from vaebench.reproduction.comparison import Comparison, altered, compare_records
+from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL
+from vaebench.runs import environment
+from vaebench.standing import VERIFIED, claimed, imported, note
+
+STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
+
+
+def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callable[[], RunRecord]) -> int:
+    """Makes a record again, prints what agrees, and notes an imported record as verified where everything does.
+
+    Args:
+        record: the record.
+        how: 'reproduce' or 'verify'.
+        allowed: classes of agreement that count.
+        make: gives the new record.
+
+    Returns:
+        The exit code: 0 where every metric agrees, 1 where one does not or the data are others.
+    """
+    from vaebench.reproduction.again import OtherDataError
+
+    if warning := altered(record):
+        print(f"vaebench: {warning}", file=sys.stderr)
+    try:
+        again = make()
+    except OtherDataError as error:
+        print(f"vaebench: different: {error}", file=sys.stderr)
+        return 1
+    comparison = compare_records(record, again, allowed)
+    show(record, again, how, comparison)
+    if comparison.different:
+        return 1
+    if claimed(record):
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        note(record, VERIFIED, {"how": how, "class": comparison.widest, "at": at, "environment": environment()})
+    if imported(record):
+        print("it came on a card, and ranks from now on")
+    return 0
+
+
+def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) -> None:
+    """Prints every metric with its class, what else differs, and the classes in words."""
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    table = Table("metric", "recorded", "now", "difference", "verdict", title=f"{record.variant}, seed {record.seed}")
+    for finding in comparison.findings:
+        gap = None if finding.recorded is None or finding.found is None else finding.found - finding.recorded
+        verdict = f"[{STYLES.get(finding.verdict, 'yellow')}]{finding.verdict}[/]"
+        cells = [_figure(finding.recorded), _figure(finding.found), "" if gap is None else f"{gap:+.3g}"]
+        table.add_row(finding.metric, *cells, verdict + (f" ({escape(finding.why)})" if finding.why else ""))
+    console.print(table)
+    if comparison.equal:
+        _line(console, f"equal as a whole: {', '.join(comparison.equal)}")
+    if comparison.differences:
+        others = Table("what else differs", "", "recorded", "now")
+        for one in comparison.differences:
+            others.add_row(one.group, escape(one.name), escape(_words(one.recorded)), escape(_words(one.found)))
+        console.print(others)
+    else:
+        _line(console, "settings, protocol, data, code and environment are the same")
+    for name in dict.fromkeys((*comparison.allowed, DIFFERENT)):
+        _line(console, f"  {name}: {CLASSES[name]}")
+    _line(console, str(again.path))
+    _line(console, _verdict(how, comparison))
+
+
+def _verdict(how: str, comparison: Comparison) -> str:
+    if comparison.different:
+        return f"different: {', '.join(comparison.different)}"
+    counts = {name: sum(f.verdict == name for f in comparison.findings) for name in comparison.allowed}
+    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    done = {"reproduce": "reproduced", "verify": "verified"}[how]
+    return f"{done}: of {len(comparison.findings)} metrics {found}"
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _figure(value: Any) -> str:
+    return "unavailable" if value is None else f"{value:.6g}"
+
+
+def _words(value: Any) -> str:
+    """A value as the user knows it; hashes by their beginning."""
+    text = "–" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:16]}…"

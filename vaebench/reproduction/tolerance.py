@@ -1,0 +1,102 @@
+"""When a figure that was measured again is the same: classes of agreement, from the narrowest to the widest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+EQUAL, ROUNDING, PAIRED, NOISE, LOOSE, DIFFERENT = "equal", "rounding", "paired", "noise", "loose", "different"
+RELATIVE, SHARE, SIGMAS, SPREAD, PERCENT = 1e-4, 0.01, 4, 0.5, 5
+
+CLASSES = {
+    EQUAL: "the same bits: value, standard error and the figure of every image; or unavailable both times",
+    ROUNDING: f"the root mean square over images of the difference is at most {RELATIVE:g} × |recorded|, or "
+    f"{SHARE:g} standard deviations over images; without figures of every image the difference itself, or {SHARE:g} "
+    "standard errors",
+    PAIRED: f"the mean over images of the difference is at most {SIGMAS} of its own standard errors, and its root mean "
+    f"square at most {SPREAD:g} standard deviations over images",
+    NOISE: f"|difference| ≤ {SIGMAS} × √(s.e.² recorded + s.e.² now), standard errors over test images",
+    LOOSE: f"it has no standard error: |difference| ≤ {PERCENT} % of |recorded|, or 1 where both are whole numbers",
+    DIFFERENT: "none of these, or available once only",
+}
+TRAINED_AGAIN = (EQUAL, ROUNDING, NOISE, LOOSE)
+SAME_WEIGHTS = (EQUAL, ROUNDING, PAIRED, LOOSE)  # the noise is the same too, so that chance excuses nothing
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric, then and now.
+
+    Attributes:
+        metric: its name.
+        recorded: its value in the record; None where it was unavailable.
+        found: its value now.
+        verdict: one of `CLASSES`.
+        why: what there is to say of an unavailable one.
+    """
+
+    metric: str
+    recorded: float | None
+    found: float | None
+    verdict: str
+    why: str = ""
+
+
+def judge(
+    name: str,
+    recorded: Mapping[str, Any] | None,
+    found: Mapping[str, Any] | None,
+    images: tuple[np.ndarray | None, np.ndarray | None],
+    allowed: Sequence[str],
+) -> Finding:
+    """Which class of `allowed` a metric falls into; `DIFFERENT` if into none.
+
+    Args:
+        name: of the metric.
+        recorded: {"value", "se", "n", ...} of the record; None where it has no such metric.
+        found: the same, measured now.
+        images: the figures of every image, (n,), in the record and now; None where there are none.
+        allowed: the classes that count as agreement.
+    """
+    if recorded is None or found is None:
+        return Finding(name, None, None, DIFFERENT, f"not measured {'then' if recorded is None else 'now'}")
+    a, b = recorded.get("value"), found.get("value")
+    if a is None or b is None:
+        reasons = [str(metric.get("unavailable") or "not measured") for metric in (recorded, found)]
+        same = a is None and b is None
+        return Finding(name, a, b, EQUAL if same else DIFFERENT, reasons[1] if b is None else f"then: {reasons[0]}")
+    then, now = images
+    if (then is None) != (now is None):
+        return Finding(name, a, b, DIFFERENT, f"figures of every image only {'now' if then is None else 'then'}")
+    if then is not None and now is not None and then.shape != now.shape:
+        return Finding(name, a, b, DIFFERENT, f"{len(then)} images then and {len(now)} now")
+    holds = _holding(recorded, found, None if then is None or now is None else (then, now))
+    return Finding(name, a, b, next((kind for kind in allowed if holds[kind]), DIFFERENT))
+
+
+def _holding(
+    recorded: Mapping[str, Any], found: Mapping[str, Any], images: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, bool]:
+    """Whether each class holds, by name; every one asks it of the recorded value and of the recorded images."""
+    a, b, errors = float(recorded["value"]), float(found["value"]), (recorded.get("se"), found.get("se"))
+    gap = abs(b - a)
+    rms, spread, own, same = gap, errors[0] or 0.0, -1.0, True
+    if images is not None:
+        each = images[1].astype(np.float64) - images[0]
+        gap = max(gap, abs(float(each.mean())))
+        rms = max(gap, float(np.sqrt(np.mean(each**2))))
+        spread, own = float(images[0].std(dtype=np.float64)), float(each.std()) / math.sqrt(len(each))
+        same = not each.any()
+    whole = a.is_integer() and b.is_integer()
+    known = errors[0] is not None and errors[1] is not None
+    return {
+        EQUAL: same and a == b and errors[0] == errors[1],
+        ROUNDING: rms <= max(RELATIVE * abs(a), SHARE * spread),
+        PAIRED: gap <= SIGMAS * own and rms <= SPREAD * spread,
+        NOISE: known and gap <= SIGMAS * math.hypot(*(error or 0.0 for error in errors)),
+        LOOSE: not known and gap <= max(PERCENT / 100 * abs(a), 1.0 if whole else 0.0),
+    }
