@@ -15,9 +15,10 @@ FORBIDDEN = {
     "families": ["evaluation", "data", "training", "records", "leaderboard", "runs", "bench"],
     "population": ["families", "evaluation", "leaderboard", "api", "runs", "bench", "sweep"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
-    "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench"],
     "standing.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction"],
     "reproduction": ["families", "leaderboard", "sweep", "bench"],
+    "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench", "loggers"],
+    "loggers": ["core", "families", "evaluation", "api", "population", "runs", "bench", "sweep", "commands"],
     "records.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard"],
     "core.py": ["families", "data", "evaluation", "training", "records", "leaderboard", "api"],
 }
@@ -44,6 +45,12 @@ def test_nothing_points_backwards(layer: str) -> None:
             assert not wrong, f"{path.relative_to(PACKAGE)} imports {wrong}"
 
 
+def test_loggers_alone_know_what_they_log_to() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        wrong = [m for m in _imports(path) if m.split(".")[0] in ("wandb", "wandb_workspaces", "tensorboardX")]
+        assert not wrong or path.parent.name == "loggers", f"{path.relative_to(PACKAGE)} imports {wrong}"
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -52,9 +59,10 @@ def test_nothing_points_backwards(layer: str) -> None:
         "import vaebench.records",
         "import vaebench.cli",
         "import vaebench.reproduction.cards",
+        "import vaebench.loggers",
     ],
 )
 def test_light_imports_do_not_pay_for_torch(code: str) -> None:
-    script = f"import sys; {code}; print([m for m in ('torch', 'lightning', 'plotly') if m in sys.modules])"
+    script = f"import sys; {code}; print([m for m in ('torch', 'lightning', 'plotly', 'wandb') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
 from vaebench.errors import UserError, unknown
+from vaebench.loggers import Log, Logbook, of_training
 
 if TYPE_CHECKING:
     from vaebench.training import Experiment
@@ -98,7 +100,12 @@ def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[
 
 
 def bench(
-    path: Path, results: Path, work: Path, progress: bool = True, engine: Engine = "solo"
+    path: Path,
+    results: Path,
+    work: Path,
+    progress: bool = True,
+    engine: Engine = "solo",
+    logbook: Logbook | None = None,
 ) -> Iterator[tuple[Run, Path, bool]]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
@@ -110,6 +117,7 @@ def bench(
         work: folder for checkpoints of unfinished runs.
         progress: draw progress bars.
         engine: 'solo' trains one run after another; 'population' trains together what can be, and then the others.
+        logbook: what follows the runs that have no record yet.
 
     Yields:
         Each run with its record's folder, and whether it had been finished before.
@@ -120,40 +128,51 @@ def bench(
     from vaebench.progress import training_bar
     from vaebench.runs import record_id, record_run
 
-    judge = read_protocol(**benchmark.protocol)
+    judge, logbook = read_protocol(**benchmark.protocol), logbook or Logbook()
 
-    def folders(run: Run, job: Experiment) -> tuple[Path, Path]:
-        """Of the record, and of the run while it is unfinished."""
+    def place(run: Run, job: Experiment) -> Place:
         _, data = job.build()
         identity = record_id(job.identity(data), judge)
         name = f"{run.variant}-s{run.seed}-{identity[:8]}"
-        return results / benchmark.name / name, work / benchmark.name / name
+        about = of_training(job, data, "bench", identity, benchmark.name, run.variant)
+        return Place(results / benchmark.name / name, work / benchmark.name / name, lambda: logbook.open(about))
 
-    def recorded(run: Run, directory: Path, checkpoint: Path) -> tuple[Run, Path, bool]:
-        record_run(checkpoint, directory, benchmark.protocol, benchmark.name, run.variant, progress)
+    def recorded(run: Run, directory: Path, checkpoint: Path, log: Log) -> tuple[Run, Path, bool]:
+        log.record(record_run(checkpoint, directory, benchmark.protocol, benchmark.name, run.variant, progress))
+        log.close()
         shutil.rmtree(checkpoint.parent)
         return run, directory, False
 
     plan = [(run, experiment(run.args)) for run in benchmark.runs]
     if engine == "population":
-        plan = yield from _together(plan, folders, recorded, progress)
+        plan = yield from _together(plan, place, recorded, progress)
     for index, (run, job) in enumerate(plan):
-        directory, scratch = folders(run, job)
+        directory, scratch, open_log = place(run, job)
         if (directory / "record.json").is_file():
             shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed after its record
             yield run, directory, True
             continue
-        with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
-            checkpoint = scratch / "model.ckpt"
-            if not checkpoint.is_file():
-                checkpoint = job.run(scratch, bar)
-        yield recorded(run, directory, checkpoint)
+        with open_log() as log:
+            with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
+                checkpoint = scratch / "model.ckpt"
+                if not checkpoint.is_file():
+                    checkpoint = job.run(scratch, bar, log.callbacks)
+            found = recorded(run, directory, checkpoint, log)
+        yield found
+
+
+class Place(NamedTuple):
+    """Folders of a run's record and of the run while it is unfinished, and what opens its log."""
+
+    directory: Path
+    scratch: Path
+    open_log: Callable[[], Log]
 
 
 def _together(
     plan: list[tuple[Run, Experiment]],
-    folders: Callable[[Run, Experiment], tuple[Path, Path]],
-    recorded: Callable[[Run, Path, Path], tuple[Run, Path, bool]],
+    place: Callable[[Run, Experiment], Place],
+    recorded: Callable[[Run, Path, Path, Log], tuple[Run, Path, bool]],
     progress: bool,
 ) -> Generator[tuple[Run, Path, bool], None, list[tuple[Run, Experiment]]]:
     """Trains runs as a population; yields as `bench` does, and returns those that must train by themselves."""
@@ -161,26 +180,31 @@ def _together(
     from vaebench.progress import training_bar
 
     population, alone = Population(), []
-    members: dict[Member, tuple[Run, Path]] = {}
-    for run, job in plan:
-        job.engine = population.engine
-        directory, scratch = folders(run, job)
-        if (directory / "record.json").is_file():
-            shutil.rmtree(scratch, ignore_errors=True)
-            yield run, directory, True
-        elif (scratch / "model.ckpt").is_file():
-            yield recorded(run, directory, scratch / "model.ckpt")
-        else:
-            try:
-                members[population.add(job, scratch)] = run, directory
-            except UserError as error:
-                print(f"{run.variant} seed {run.seed} trains by itself: {error}", file=sys.stderr)
-                job.engine = {}
-                alone.append((run, job))
-    with training_bar(f"{len(members)} runs together", progress) as bar:
-        total = sum(member.epochs for member in members)
-        while population.epoch():
-            bar(sum(m.epochs if m.done else m.epoch for m in members) / total, {})
-    for member, (run, directory) in members.items():
-        yield recorded(run, directory, member.export())
+    members: dict[Member, tuple[Run, Path, Log]] = {}
+    with ExitStack() as logs:
+        for run, job in plan:
+            job.engine = population.engine
+            directory, scratch, open_log = place(run, job)
+            if (directory / "record.json").is_file():
+                shutil.rmtree(scratch, ignore_errors=True)
+                yield run, directory, True
+            elif (scratch / "model.ckpt").is_file():
+                yield recorded(run, directory, scratch / "model.ckpt", logs.enter_context(open_log()))
+            else:
+                try:
+                    member = population.add(job, scratch)
+                except UserError as error:
+                    print(f"{run.variant} seed {run.seed} trains by itself: {error}", file=sys.stderr)
+                    job.engine = {}
+                    alone.append((run, job))
+                else:
+                    members[member] = run, directory, logs.enter_context(open_log())
+        with training_bar(f"{len(members)} runs together", progress) as bar:
+            total = sum(member.epochs for member in members)
+            while learnt := population.epoch():
+                bar(sum(m.epochs if m.done else m.epoch for m in members) / total, {})
+                for member in learnt:
+                    members[member][2].history(member.kept.curves)
+        for member, (run, directory, log) in members.items():
+            yield recorded(run, directory, member.export(), log)
     return alone

@@ -20,3 +20,9 @@ class Parser(argparse.ArgumentParser):
             choices = list(subs)
             raise unknown("command", message.split("'")[1], choices, "`vaebench --help` explains them.")
         raise UserError(f"{message}; `{self.prog} --help` shows an example")
+
+
+def logger_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--logger`, whose value `vaebench.loggers.Logbook` takes."""
+    where = "log runs besides recording them: wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv"
+    parser.add_argument("--logger", help=where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from vaebench.commands._parser import Parser
@@ -16,6 +17,7 @@ Trains one model: LightningCLI, so every setting of the family, the data and the
       --model.beta 4 --trainer.max_epochs 100
 
   --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
+  --logger LOGGER       wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv: where the run is logged
   --help-all            every setting, as LightningCLI lists them
 """
 
@@ -23,12 +25,14 @@ Trains one model: LightningCLI, so every setting of the family, the data and the
 def raw(argv: list[str]) -> int:
     """`vaebench fit`: trains one model and prints where its checkpoint is."""
     if not argv or argv in (["--help"], ["-h"]):
-        print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--KEY VALUE ...]\n\n{USAGE}")
+        print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
         return 0
     from vaebench.explain import experiment, explained
+    from vaebench.loggers import Logbook, of_training
     from vaebench.progress import training_bar
 
-    out, argv = _out(["--help" if a == "--help-all" else a for a in argv])
+    own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
+    logbook, out = Logbook(own.logger, own.out), own.out
     job = experiment(argv)
     with explained():
         model, data = job.build()
@@ -37,15 +41,17 @@ def raw(argv: list[str]) -> int:
     if checkpoint.is_file():
         print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
         return 0
-    with training_bar(name) as bar:
-        job.run(checkpoint.parent, bar)
+    with logbook.open(of_training(job, data, "fit")) as log:
+        with training_bar(name) as bar:
+            job.run(checkpoint.parent, bar, log.callbacks)
+        log.checkpoint(checkpoint)
     print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}")
     return 0
 
 
-def _out(argv: list[str]) -> tuple[Path, list[str]]:
-    """Takes `--out FOLDER` from LightningCLI's arguments."""
+def _own(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Takes `--out FOLDER` and `--logger LOGGER` from LightningCLI's arguments."""
     parser = Parser("vaebench fit", add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("runs"))
-    known, rest = parser.parse_known_args(argv)
-    return known.out, rest
+    parser.add_argument("--logger")
+    return parser.parse_known_args(argv)

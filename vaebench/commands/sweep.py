@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vaebench.commands._parser import logger_option
 from vaebench.errors import UserError, unknown
 
 HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
@@ -21,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="number of workers (default: one a GPU, else one a core)")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that was started")
     parser.add_argument("--engine", help="local, population, ray or slurm, in place of the file's")
+    logger_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="check the file and show what the engine would start")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         where = (arguments.work, arguments.storage, arguments.workers)
         if arguments.dry_run:
-            print(driver.dry_run(*place, *where, arguments.engine))
+            print(driver.dry_run(*place, *where, arguments.engine, arguments.logger))
         else:
-            print(driver.sweep(*place, *where, arguments.resume, arguments.engine))
+            print(driver.sweep(*place, *where, arguments.resume, arguments.engine, arguments.logger))
     return 0

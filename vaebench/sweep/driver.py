@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from vaebench.errors import UserError, unknown
+from vaebench.loggers import Logbook
 from vaebench.sweep.engines import Launch, Workers, engines, preview, start
 from vaebench.sweep.plan import Sweep, check, read_sweep
 from vaebench.sweep.study import connect, create, default_storage, load
@@ -33,6 +34,7 @@ def sweep(
     workers: int | None = None,
     resume: bool = False,
     engine: str | None = None,
+    logger: str | None = None,
     console: Console | None = None,
 ) -> Path:
     """Runs a sweep file to its end, and draws its report.
@@ -45,6 +47,7 @@ def sweep(
         workers: number of workers; None leaves it to the engine.
         resume: go on with a sweep that was started.
         engine: name of another engine than the file's, with that one's default settings.
+        logger: what follows the trainings; see `vaebench.loggers.Logbook`.
         console: where the table is drawn.
 
     Returns:
@@ -54,7 +57,8 @@ def sweep(
         UserError: the file is not valid, or no worker can go on.
         KeyboardInterrupt: it was interrupted, and all trials were given back.
     """
-    launch = _launch(file, results, work, storage, workers, engine)
+    Logbook(logger, work)  # a mistake in it is answered at once
+    launch = _launch(file, results, work, storage, workers, engine, logger)
     plan = launch.sweep
     crew = start(launch)
     store = connect(plan, launch.storage)
@@ -74,13 +78,20 @@ def dry_run(
     storage: str | None = None,
     workers: int | None = None,
     engine: str | None = None,
+    logger: str | None = None,
 ) -> str:
     """Checks a sweep file, and says what its engine would start; the arguments are those of `sweep`."""
-    return preview(_launch(file, results, work, storage, workers, engine))
+    return preview(_launch(file, results, work, storage, workers, engine, logger))
 
 
 def _launch(
-    file: Path, results: Path, work: Path, storage: str | None, workers: int | None, engine: str | None
+    file: Path,
+    results: Path,
+    work: Path,
+    storage: str | None,
+    workers: int | None,
+    engine: str | None,
+    logger: str | None,
 ) -> Launch:
     plan = read_sweep(file)
     if engine is not None and engine != plan.engine["name"]:
@@ -89,7 +100,7 @@ def _launch(
         plan = replace(plan, engine={"name": engine})
     shared = check(plan)
     address = storage or default_storage(plan, results)
-    return Launch(plan, address, results, work, workers, str(shared.config.trainer.accelerator))
+    return Launch(plan, address, results, work, workers, str(shared.config.trainer.accelerator), logger)
 
 
 def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, board: Board) -> str:

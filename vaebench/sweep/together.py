@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from vaebench.errors import UserError
+from vaebench.loggers import Log, Logbook
 from vaebench.population import Member, Population
 from vaebench.sweep.plan import BOUND, Sweep
 from vaebench.sweep.reporting import Report
@@ -40,6 +41,12 @@ class Entrant:
     point: Point
     heart: Heart
     members: dict[int, Member]
+    logs: dict[int, Log]
+
+    def close(self, outcome: str) -> None:
+        """Ends the logs of members that have no record, and so are not ended yet."""
+        for log in self.logs.values():
+            log.close(outcome)
 
 
 class Crew:
@@ -50,12 +57,13 @@ class Crew:
         results: folder of the records.
         work: folder for unfinished trainings.
         device: where it trains.
+        logbook: what follows the members.
     """
 
-    def __init__(self, sweep: Sweep, results: Path, work: Path, device: str) -> None:
+    def __init__(self, sweep: Sweep, results: Path, work: Path, device: str, logbook: Logbook | None = None) -> None:
         self.sweep, self.population = sweep, Population(device)
-        self.trainings = Trainings(sweep, results, work, self.population.engine)
-        self.alone = Trainings(sweep, results, work)
+        self.trainings = Trainings(sweep, results, work, self.population.engine, logbook)
+        self.alone = Trainings(sweep, results, work, logbook=logbook)
         self.size = sweep.engine.get("members", MEMBERS[device])
         self.entrants: list[Entrant] = []
 
@@ -72,20 +80,27 @@ class Crew:
             UserError: it cannot be trained in a population.
         """
         members: dict[int, Member] = {}
+        logs: dict[int, Log] = {}
         try:
             for seed in self.sweep.seeds:
-                job, _, directory = self.trainings.place(point, seed)
+                job, data, directory = self.trainings.place(point, seed)
                 scratch = self.trainings._scratch(trial, seed)
                 if not (directory / "record.json").is_file() and not (scratch / "model.ckpt").is_file():
                     members[seed] = self.population.add(job, scratch)
+                    logs[seed] = self.trainings.log(trial, point, job, data, directory)
         except BaseException:
             self._drop(members.values())
+            for log in logs.values():
+                log.close("failed")
             raise
-        self.entrants.append(Entrant(trial, point, heart, members))
+        self.entrants.append(Entrant(trial, point, heart, members, logs))
 
     def epoch(self) -> list[tuple[Entrant, Callable[[], Outcome]]]:
         """Trains all for one epoch; returns the trials that end with it, each with what is left to do for it."""
         self.population.epoch()
+        for entrant in self.entrants:
+            for seed, member in entrant.members.items():
+                entrant.logs[seed].history(member.kept.curves)
         rests = [(entrant, self._rest(entrant)) for entrant in self.entrants]
         return [(entrant, rest) for entrant, rest in rests if rest is not None]
 
@@ -101,6 +116,7 @@ class Crew:
     def leave(self, entrant: Entrant) -> None:
         """Takes a trial out of the population."""
         self.entrants.remove(entrant)
+        entrant.close("finished")
         self._drop(entrant.members.values())
 
     def _drop(self, members: Iterable[Member]) -> None:
@@ -121,6 +137,7 @@ class Crew:
 
     def give_up(self, entrant: Entrant, reason: Exception) -> Outcome:
         """Removes what a trial left, and raises the reason."""
+        entrant.close("pruned" if isinstance(reason, TrialPruned) else "failed")
         for member in entrant.members.values():
             shutil.rmtree(member.work, ignore_errors=True)
         raise reason
@@ -160,6 +177,8 @@ def train_together(
         if interruption.came:
             for member in crew.population.members:
                 member.save()
+            for entrant in crew.entrants:
+                entrant.close("interrupted")
             raise KeyboardInterrupt
     except (KeyboardInterrupt, OSError):
         for entrant in crew.entrants:
@@ -186,9 +205,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--logger")
     arguments = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    make = partial(Crew, results=arguments.results, work=arguments.work, device=device)
+
+    def make(sweep: Sweep) -> Crew:
+        return Crew(sweep, arguments.results, arguments.work, device, Logbook(arguments.logger, arguments.work))
+
     return run_worker(arguments.file, make, train_together)
 
 

@@ -21,6 +21,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
 from vaebench.explain import experiment
+from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import canonical
 from vaebench.runs import record_id, record_run
 from vaebench.sweep.distributed import train_distributed
@@ -32,6 +33,8 @@ from vaebench.sweep.turns import Heart, first
 from vaebench.sweep.worker import Outcome
 
 if TYPE_CHECKING:
+    from lightning import Callback
+
     from vaebench.training import Experiment
 
 
@@ -43,13 +46,19 @@ class Trainings:
         results: folder of the records.
         scratch: folder for unfinished trainings.
         engine: what trains them, where it is not Lightning; see `Experiment.engine`.
+        logbook: what follows them.
     """
 
     def __init__(
-        self, sweep: Sweep, results: Path, scratch: Path, engine: Mapping[str, Any] = MappingProxyType({})
+        self,
+        sweep: Sweep,
+        results: Path,
+        scratch: Path,
+        engine: Mapping[str, Any] = MappingProxyType({}),
+        logbook: Logbook | None = None,
     ) -> None:
         self.sweep, self.results, self.scratch = sweep, results / sweep.name, scratch / sweep.name
-        self.engine = dict(engine)
+        self.engine, self.logbook = dict(engine), logbook or Logbook()
 
     def __call__(self, trial: Trial, point: Point, heart: Heart) -> Outcome:
         """Trains, records and measures every seed of a trial."""
@@ -73,26 +82,40 @@ class Trainings:
     ) -> tuple[Path, ImageData]:
         """The folder of one seed's record, written now or found, and the data it is on."""
         sweep = self.sweep
-        _, data, directory = self.place(point, seed)
+        job, data, directory = self.place(point, seed)
         scratch = self._scratch(trial, seed)
         if not (directory / "record.json").is_file():
             checkpoint = scratch / "model.ckpt"
-            if not checkpoint.is_file() and self._train(
-                sweep.arguments(point, seed), trial, seed, scratch, heart, part
-            ):
-                shutil.rmtree(scratch)
-                raise TrialPruned
-            try:
-                name, number = variant(trial, point), first(trial)
-                record_run(checkpoint, directory, sweep.protocol, sweep.name, name, progress=False, trial=number)
-            except (UserError, OSError):  # a worker that was taken for dead may have written it meanwhile
-                if not (directory / "record.json").is_file():
-                    raise
+            with self.log(trial, point, job, data, directory) as log:
+                args = sweep.arguments(point, seed)
+                if not checkpoint.is_file() and self._train(args, trial, seed, scratch, heart, part, log.callbacks):
+                    shutil.rmtree(scratch)
+                    log.close("pruned")
+                    raise TrialPruned
+                row, number = variant(trial, point), first(trial)
+                try:
+                    where = (checkpoint, directory, sweep.protocol, sweep.name, row)
+                    log.record(record_run(*where, progress=False, trial=number))
+                except (UserError, OSError):  # a worker that was taken for dead may have written it meanwhile
+                    if not (directory / "record.json").is_file():
+                        raise
         shutil.rmtree(scratch, ignore_errors=True)
         return directory, data
 
+    def log(self, trial: Trial, point: Point, job: Experiment, data: ImageData, directory: Path) -> Log:
+        """The log of one seed's run, which has its record in `directory`."""
+        number = directory.name.rpartition("-")[2]
+        return self.logbook.open(of_training(job, data, "sweep", number, self.sweep.name, variant(trial, point)))
+
     def _train(
-        self, args: list[str], trial: Trial, seed: int, scratch: Path, heart: Heart, part: tuple[float, float]
+        self,
+        args: list[str],
+        trial: Trial,
+        seed: int,
+        scratch: Path,
+        heart: Heart,
+        part: tuple[float, float],
+        callbacks: list[Callback],
     ) -> bool:
         """Trains one seed in `scratch`, here or as a `torchrun` child; True where the pruner stopped it."""
         sweep = self.sweep
@@ -104,7 +127,7 @@ class Trainings:
             heart.progress[trial.number] = (part[0] + part[1] * fraction, metrics.get(BOUND))
 
         report = Report(trial, sweep.pruner["name"] != "none")
-        experiment(args).run(scratch, progress, [report] if told else [])
+        experiment(args).run(scratch, progress, [*([report] if told else []), *callbacks])
         return report.pruned
 
     def place(self, point: Point, seed: int) -> tuple[Experiment, ImageData, Path]:

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from vaebench.errors import UserError
+from vaebench.loggers import Logbook
 from vaebench.sweep.plan import Sweep, read_sweep
 from vaebench.sweep.space import Point
 from vaebench.sweep.study import connect, load
@@ -148,10 +149,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--logger")
     arguments = parser.parse_args(argv)
     from vaebench.sweep.trial import Trainings
 
-    return run_worker(arguments.file, lambda sweep: Trainings(sweep, arguments.results, arguments.work))
+    def make(sweep: Sweep) -> Trainings:
+        return Trainings(sweep, arguments.results, arguments.work, logbook=Logbook(arguments.logger, arguments.work))
+
+    return run_worker(arguments.file, make)
 
 
 def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., None] = work) -> int:

@@ -9,6 +9,7 @@ An engine's module holds `SETTINGS`, what a sweep file may set (`engine: {name: 
 from __future__ import annotations
 
 import pkgutil
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,7 @@ class Launch:
         work: folder for what is unfinished.
         workers: number of workers; None leaves it to the engine.
         accelerator: 'cpu', 'gpu' or 'auto', as the trainer has it.
+        logger: what follows the trainings; see `vaebench.loggers.Logbook`.
     """
 
     sweep: Sweep
@@ -38,6 +40,13 @@ class Launch:
     work: Path
     workers: int | None = None
     accelerator: str = "auto"
+    logger: str | None = None
+
+    def command(self, module: str) -> list[str]:
+        """The command of one worker, a module of `vaebench.sweep`, for any machine that sees the same folders."""
+        words = [sys.executable, "-m", f"vaebench.sweep.{module}", str(self.sweep.source.path.resolve())]
+        words += [f"--results={self.results.resolve()}", f"--work={self.work.resolve()}"]
+        return words if self.logger is None else [*words, f"--logger={self.logger}"]
 
 
 class Workers(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -57,8 +56,7 @@ class Command:
 
 def worker(launch: Launch) -> Command:
     """The worker's command for any machine that sees the same folders."""
-    return Command([sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path.resolve()),
-                    f"--results={launch.results.resolve()}", f"--work={launch.work.resolve()}"])  # fmt: skip
+    return Command(launch.command("worker"))
 
 
 def require_server(launch: Launch) -> None:

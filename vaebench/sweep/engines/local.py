@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +19,7 @@ SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, 
 
 def start(launch: Launch) -> LocalWorkers:
     """This machine's workers for a sweep."""
-    command = [sys.executable, "-m", "vaebench.sweep.worker", str(launch.sweep.source.path.resolve()),
-               f"--results={launch.results.resolve()}", f"--work={launch.work.resolve()}"]  # fmt: skip
-    return LocalWorkers(launch, command)
+    return LocalWorkers(launch, launch.command("worker"))
 
 
 class LocalWorkers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines.local import LocalWorkers, slots
 
@@ -12,9 +10,7 @@ SETTINGS = {"members": int, "per_gpu": int}
 
 def start(launch: Launch) -> LocalWorkers:
     """This machine's populations for a sweep."""
-    command = [sys.executable, "-m", "vaebench.sweep.together", str(launch.sweep.source.path),
-               f"--results={launch.results}", f"--work={launch.work}"]  # fmt: skip
     places = slots(launch)
     if not places[0]["CUDA_VISIBLE_DEVICES"] and launch.workers is None:
         places = [{"CUDA_VISIBLE_DEVICES": ""}]
-    return LocalWorkers(launch, command, places)
+    return LocalWorkers(launch, launch.command("together"), places)

@@ -1,0 +1,165 @@
+"""What follows runs from outside: Weights & Biases, TensorBoard, CSV files. No module but these knows which.
+
+A `Logbook` opens a `Log` for a run. The log is told the run's curves while it trains, and its record at the end. One
+that fails is warned about and left alone from then on: no training and no record is lost to it. The choice of a logger
+is no part of a run's identity.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from vaebench.errors import unknown
+from vaebench.loggers.about import About, of_record, of_training
+from vaebench.records import RunRecord
+
+if TYPE_CHECKING:
+    from lightning import Callback
+
+__all__ = ["About", "Log", "Logbook", "Sink", "of_record", "of_training"]
+
+CHOICES = {"wandb": "runs", "tensorboard": "local", "csv": "local"}  # modules of this package
+Curves = Mapping[str, Mapping[str, list[float]]]
+
+
+class Sink(Protocol):
+    """Where one run's log goes. Any of these may fail."""
+
+    def point(self, step: int, values: Mapping[str, float]) -> None:
+        """What was measured after `step` training batches."""
+
+    def checkpoint(self, path: Path) -> None:
+        """The run's checkpoint."""
+
+    def record(self, record: RunRecord) -> None:
+        """The run's record, with its files in `record.path`."""
+
+    def close(self, outcome: str) -> None:
+        """The end: 'finished', 'pruned', 'interrupted' or 'failed'."""
+
+
+class Log:
+    """One run's log. Its methods raise nothing; `close` may be called more than once.
+
+    Args:
+        sink: where it goes; None: nowhere.
+        warn: hears why a sink was given up.
+    """
+
+    def __init__(self, sink: Sink | None = None, warn: Callable[[str], None] = print) -> None:
+        self._sink, self._warn, self._last = sink, warn, -1.0
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """What `Experiment.run` takes to tell this log its curves."""
+        if self._sink is None:
+            return []
+        from vaebench.loggers.follow import Follow
+
+        return [Follow(self)]
+
+    def history(self, curves: Curves) -> None:
+        """Tells all points of a run's curves that are later than those told before; see `Kept.curves`."""
+        points: dict[float, dict[str, float]] = {}
+        for name, curve in curves.items():
+            first = bisect_right(curve["step"], self._last)
+            for step, value in zip(curve["step"][first:], curve["value"][first:], strict=True):
+                points.setdefault(step, {})[name] = value
+        for step in sorted(points):
+            self._tell(partial(_point, step=int(step), values=points[step]))
+            self._last = step
+
+    def checkpoint(self, path: Path) -> None:
+        """Tells the checkpoint of a run that has no record."""
+        self._tell(lambda sink: sink.checkpoint(path))
+
+    def record(self, record: RunRecord) -> None:
+        """Tells a record, and of its curves what was not told before."""
+        self.history(record.curves)
+        self._tell(lambda sink: sink.record(record))
+
+    def close(self, outcome: str = "finished") -> None:
+        """Ends the log."""
+        self._tell(lambda sink: sink.close(outcome))
+        self._sink = None
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self.close("finished" if kind is None else "interrupted" if interrupted else "failed")
+
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        if self._sink is None:
+            return
+        try:
+            what(self._sink)
+        except Exception as error:
+            self._sink = None
+            self._warn(f"a run is no longer logged ({_reason(error)}); it goes on, and its record will be complete")
+
+
+class Logbook:
+    """Opens logs, as `--logger` chose.
+
+    Args:
+        choice: 'wandb', 'wandb:ENTITY/PROJECT', 'tensorboard', 'csv', or None for no logs.
+        folder: where logs are kept on this machine.
+
+    Attributes:
+        choice: as given.
+
+    Raises:
+        UserError: there is no such logger, or it is not installed.
+    """
+
+    def __init__(self, choice: str | None = None, folder: Path = Path("runs")) -> None:
+        self.choice, self.folder = choice, folder
+        self._logs: dict[str, Log] = {}
+        self._said: set[str] = set()
+        self._open: Callable[[About, Path], Sink] | None = None
+        if choice is not None:
+            name, colon, _ = choice.partition(":")
+            if name not in CHOICES or (colon and name != "wandb"):
+                raise unknown("logger", choice, CHOICES, "wandb may be followed by :ENTITY/PROJECT.")
+            self._open = import_module(f"{__name__}.{CHOICES[name]}").opener(choice)
+
+    def open(self, about: About) -> Log:
+        """The log of a run; the one that is open already where there is one. Never fails."""
+        if self._open is None or any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK")):
+            return Log()  # of several processes that train a run, the first one tells
+        log = self._logs.get(about.id)
+        if log is None or log._sink is None:
+            self._logs[about.id] = log = self._new(about)
+        return log
+
+    def _new(self, about: About) -> Log:
+        assert self._open is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return Log(self._open(about, self.folder), self._say)
+        except Exception as error:
+            self._say(f"runs are not logged ({_reason(error)}); they go on, and their records will be complete")
+            return Log()
+
+    def _say(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            print(f"vaebench: {sentence}", file=sys.stderr, flush=True)
+
+
+def _point(sink: Sink, step: int, values: Mapping[str, float]) -> None:
+    sink.point(step, values)
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")

@@ -1,0 +1,102 @@
+"""What a logger is told of a run before it trains: its name, its place among others, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vaebench.records import RunRecord, identity
+
+if TYPE_CHECKING:
+    from vaebench.data.base import ImageData
+    from vaebench.training import Experiment
+
+LONGEST = 64  # characters of a tag, as Weights & Biases takes them
+
+
+@dataclass(frozen=True)
+class About:
+    """A run as people look for it.
+
+    Attributes:
+        id: 16 hex digits; a run that is logged again under the same id takes the place of the first.
+        name: variant and seed.
+        group: what runs that differ in nothing but the seed have in common: benchmark and variant.
+        job: 'fit', 'bench', 'sweep' or 'record'.
+        tags: family, data set, benchmark, job.
+        config: every setting, without tables in tables: 'model/posterior/net/width'.
+    """
+
+    id: str
+    name: str
+    group: str
+    job: str
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def of_training(
+    run: Experiment, data: ImageData, job: str, record: str = "", benchmark: str | None = None, variant: str = ""
+) -> About:
+    """A run that is to be trained.
+
+    Args:
+        run: the parsed run.
+        data: its data module.
+        job: which command trains it.
+        record: id of the record that it will have; '' where training is all.
+        benchmark, variant: as the record will have them.
+    """
+    config, measure = run.plain, data.spec.measure
+    return _about(record or run.identity(data), config, run.seed, (data.name, measure), job, benchmark, variant, record)
+
+
+def of_record(record: RunRecord) -> About:
+    """A run that was recorded, under the id that it was logged by if it was logged then."""
+    data = record.data["name"], record.data["measure"]
+    return _about(record.id, record.config, record.seed, data, "record", record.benchmark, record.variant, record.id)
+
+
+def _about(
+    number: str,
+    config: Mapping[str, Any],
+    seed: int,
+    data: tuple[str, str],
+    job: str,
+    benchmark: str | None,
+    variant: str,
+    record: str,
+) -> About:
+    family = config["model"]["class_path"].split(".")[-2]
+    place = benchmark or data[0]
+    row = variant or family
+    named = {"family": family, "variant": row, "benchmark": benchmark, "dataset": data[0], "measure": data[1],
+             "seed": seed, "record": record}  # fmt: skip
+    return About(
+        id=identity(run=number, benchmark=benchmark, variant=row) if record else number,
+        name=f"{row}-s{seed}",
+        group=f"{place}/{row}"[:128],
+        job=job,
+        tags=tuple(dict.fromkeys(tag[:LONGEST] for tag in (family, data[0], place, job))),
+        config=named | flat(config),
+    )
+
+
+def flat(config: Any, path: str = "") -> dict[str, Any]:
+    """Tables in tables as one table; a part stands under its own key, its settings below it.
+
+    >>> flat({"model": {"class_path": "vaebench.families.vae.VAE", "init_args": {"latent": 3}}})
+    {'model': 'VAE', 'model/latent': 3}
+    """
+    if not isinstance(config, Mapping):
+        return {path: config}
+    if "class_path" in config:
+        own = str(config["class_path"])
+        short = own.rpartition(".")[2] if own.startswith("vaebench.") else own
+        settings = {**config.get("init_args", {}), **config.get("dict_kwargs", {})}
+        return {path: short, **flat(settings, path)}
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{path}/{key}" if path else str(key))
+    return found

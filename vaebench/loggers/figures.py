@@ -1,0 +1,41 @@
+"""What a record says in single figures, under the names that loggers show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vaebench.records import RunRecord
+
+
+def figures(record: RunRecord) -> dict[str, Any]:
+    """Every figure of a record by name; docs/wandb.md lists them.
+
+    Metrics are `test/NAME`, their standard errors over images `test/NAME_se`, and why one is missing
+    `unavailable/NAME`; then the best held-out figures, the verdict on collapse, cost, times and environment.
+    """
+    found: dict[str, Any] = {}
+    for name, metric in record.metrics.items():
+        if metric.get("value") is None:
+            found[f"unavailable/{name}"] = record.reason(name)
+        else:
+            found[f"test/{name}"] = metric["value"]
+            if metric.get("se") is not None:
+                found[f"test/{name}_se"] = metric["se"]
+    for curve in ("val/elbo", "val/log_x"):
+        if values := record.curves.get(curve, {}).get("value"):
+            found[f"best/{curve[4:]}"] = max(values)
+    found["collapse/verdict"] = str(record.collapse.get("verdict", "unknown"))
+    found["collapse/sentence"] = str(record.collapse.get("sentence", ""))
+    found["collapse/units"] = len(record.collapse.get("units") or [])
+    for part, content in (("cost", record.cost), ("times", record.times), ("environment", record.environment)):
+        found |= {f"{part}/{name}": value for name, value in content.items() if value is not None}
+    if record.warnings:
+        found["warnings"] = "\n".join(map(str, record.warnings))
+    return found
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The values that can be drawn."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

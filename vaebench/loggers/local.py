@@ -1,0 +1,72 @@
+"""Logs in files of this machine, by Lightning's own loggers: TensorBoard's and CSV."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaebench.errors import UserError
+from vaebench.loggers.about import About
+from vaebench.loggers.figures import figures, finite
+from vaebench.records import RunRecord
+
+
+def opener(choice: str) -> Callable[[About, Path], Files]:
+    """Opens logs in `FOLDER/csv/GROUP/NAME-ID` or `FOLDER/tensorboard/GROUP/NAME-ID`.
+
+    Raises:
+        UserError: TensorBoard's writer is not installed.
+    """
+    if choice == "tensorboard" and not (find_spec("tensorboardX") or find_spec("tensorboard")):
+        raise UserError("the logger 'tensorboard' needs a writer of its files; install vaebench[tensorboard]")
+    return partial(Files, choice)
+
+
+class Files:
+    """One run's log in a folder of its own, which takes the place of an older one.
+
+    Args:
+        kind: 'tensorboard' or 'csv'.
+        about: the run.
+        folder: of all logs.
+    """
+
+    def __init__(self, kind: str, about: About, folder: Path) -> None:
+        from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+        group, version = about.group.replace("/", "-"), f"{about.name}-{about.id[:8]}"
+        make: Any = partial(TensorBoardLogger, default_hp_metric=False) if kind == "tensorboard" else CSVLogger
+        self.logger = make(save_dir=folder / kind, name=group, version=version)
+        shutil.rmtree(self.logger.log_dir, ignore_errors=True)
+        self.logger.log_hyperparams(about.config)
+        self._step = 0
+
+    def point(self, step: int, values: Mapping[str, float]) -> None:
+        """One row, or one point of every curve."""
+        self._step = step
+        self.logger.log_metrics(finite(values), step)
+        self.logger.save()
+
+    def checkpoint(self, path: Path) -> None:
+        """Stays where it is."""
+
+    def record(self, record: RunRecord) -> None:
+        """All figures as the last point, and the pictures where the logger takes them."""
+        self.point(self._step, {k: v for k, v in figures(record).items() if isinstance(v, int | float)})
+        if hasattr(self.logger.experiment, "add_image"):
+            from PIL import Image
+
+            for name, path in record.pictures().items():
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                self.logger.experiment.add_image(f"pictures/{name}", pixels, self._step, dataformats="HWC")
+
+    def close(self, outcome: str) -> None:
+        """Writes what is left."""
+        self.logger.save()
+        self.logger.finalize("success" if outcome in ("finished", "pruned") else "aborted")

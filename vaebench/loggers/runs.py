@@ -1,0 +1,146 @@
+"""Runs of Weights & Biases: live where there is a key, in files for `wandb sync` where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaebench.loggers.about import About
+from vaebench.loggers.figures import figures, finite
+from vaebench.loggers.server import has_key, place, require_wandb
+from vaebench.records import PER_IMAGE, RECORD, RunRecord
+
+if TYPE_CHECKING:
+    import wandb
+
+PATIENCE = 120.0  # seconds that the end of a run waits for the server; what is left then goes by `wandb sync`
+
+
+def opener(choice: str) -> Opener:
+    """Opens runs in the project of 'wandb:ENTITY/PROJECT', or that of WANDB_ENTITY and WANDB_PROJECT for 'wandb'.
+
+    Raises:
+        UserError: wandb is not installed, or the text names no project.
+    """
+    require_wandb()
+    return Opener(*place(choice.partition(":")[2]))
+
+
+class Opener:
+    """Opens runs, as files where there is no key or no server, which is said once.
+
+    Args:
+        entity, project: where they belong.
+    """
+
+    def __init__(self, entity: str | None, project: str) -> None:
+        self.entity, self.project = entity, project
+        self._mode: Any = os.environ.get("WANDB_MODE")  # None is online
+
+    def __call__(self, about: About, folder: Path) -> Run:
+        import wandb
+
+        if self._mode in (None, "online") and not has_key():
+            self._offline(folder, "there is no key for Weights & Biases")
+        try:
+            return Run(about, folder, self.entity, self.project, self._mode)
+        except wandb.Error as error:
+            if self._mode == "offline":
+                raise
+            self._offline(folder, f"Weights & Biases does not answer ({' '.join(str(error).split())[:200]})")
+            return Run(about, folder, self.entity, self.project, self._mode)
+
+    def _offline(self, folder: Path, why: str) -> None:
+        self._mode = "offline"
+        later = f"`wandb sync {folder}/wandb/offline-run-*` sends them later"
+        print(f"vaebench: {why}, so its runs are kept as files; {later}", file=sys.stderr, flush=True)
+
+
+class Run:
+    """One run; several may be open at once.
+
+    The same id logged again takes the place of the first, so that a run that was resumed or repeated is never twice in
+    a project.
+
+    Args:
+        about: the run.
+        folder: `folder/wandb` holds its files.
+        entity, project: where it belongs.
+        mode: 'online', 'offline' or 'disabled'; None: online.
+    """
+
+    def __init__(self, about: About, folder: Path, entity: str | None, project: str, mode: Any = None) -> None:
+        import wandb
+
+        recorded = about.job == "record"  # elsewhere or before: this machine is none of its business
+        settings = wandb.Settings(
+            silent=True, console="off", save_code=False, program="vaebench", finish_timeout=PATIENCE,
+            finish_timeout_raises=True, x_disable_stats=recorded, x_disable_meta=recorded,
+            x_disable_machine_info=recorded,
+        )  # fmt: skip
+        self.run = wandb.init(
+            entity=entity, project=project, dir=folder, id=about.id, name=about.name, group=about.group,
+            job_type=about.job, tags=about.tags, config=about.config, mode=mode, settings=settings,
+            reinit="create_new", force=False,
+        )  # fmt: skip
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def point(self, step: int, values: Mapping[str, float]) -> None:
+        """One row of the history."""
+        self.run.log({"step": step, **finite(values)})
+
+    def checkpoint(self, path: Path) -> None:
+        """`model.ckpt` as an artifact of type 'model'."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self.run.id}", "model")
+        artifact.add_file(str(path), name=path.name)
+        self.run.log_artifact(artifact)
+
+    def record(self, record: RunRecord) -> None:
+        """Figures as the summary, pictures and units as media, and every file of the record as an artifact."""
+        import wandb
+
+        assert record.path is not None
+        self.run.summary.update(figures(record))
+        media: dict[str, Any] = {
+            f"pictures/{name}": wandb.Image(str(path), caption=f"{record.variant}, seed {record.seed}")
+            for name, path in record.pictures().items()
+        }
+        if kl := record.units.get("kl"):
+            units = wandb.Table(columns=["unit", "kl"], data=[[unit, value] for unit, value in enumerate(kl)])
+            media["units/kl"] = wandb.plot.bar(units, "unit", "kl", title="KL of each unit, nats")
+        self.run.log(media)
+        artifact = wandb.Artifact(f"record-{self.run.id}", "record", metadata={"record": record.id})
+        for name in (RECORD, *record.files):
+            artifact.add_file(str(record.path / name), name=name)
+        artifact.add(_table(record), PER_IMAGE.removesuffix(".npz"))
+        self.run.log_artifact(artifact)
+        if record.checkpoint and (path := record.path / record.checkpoint["file"]).is_file():
+            self.checkpoint(path)
+
+    def close(self, outcome: str) -> None:
+        """Waits until all is written, and sent where there is a server.
+
+        Raises:
+            TimeoutError: the server did not take all of it in time; what is left lies in files.
+        """
+        self.run.summary["outcome"] = outcome
+        try:
+            self.run.finish(exit_code=0 if outcome in ("finished", "pruned") else 1)
+        except TimeoutError:
+            rest = f"`wandb sync {self.run.settings.sync_dir}` sends the rest"
+            raise TimeoutError(f"Weights & Biases did not take all of a run within {PATIENCE:.0f} s; {rest}") from None
+
+
+def _table(record: RunRecord) -> wandb.Table:
+    """One row for every test image."""
+    import wandb
+
+    arrays = record.per_image()
+    rows = zip(*(array.tolist() for array in arrays.values()), strict=True)
+    return wandb.Table(columns=["image", *arrays], data=[[index, *row] for index, row in enumerate(rows)])

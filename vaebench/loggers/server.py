@@ -1,0 +1,82 @@
+"""Weights & Biases from far: whether it is installed, whether there is a key, and its errors in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from vaebench.errors import UserError
+
+PROJECT = "vaebench"
+
+
+def require_wandb(*modules: str) -> None:
+    """Raises a UserError where a package of Weights & Biases is not installed."""
+    for module in ("wandb", *modules):
+        if find_spec(module) is None:
+            raise UserError(f"Weights & Biases needs the package '{module}'; install vaebench[wandb]")
+
+
+def has_key() -> bool:
+    """Whether there is a key for the server: in the environment, in .netrc, or by `wandb login`; asks nobody."""
+    import wandb
+    from wandb.sdk.lib.wbauth import authenticate_session
+
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    found = authenticate_session(host=settings.base_url, source="vaebench", prompt=False, update_session=False)
+    return found is not None
+
+
+def place(text: str) -> tuple[str | None, str]:
+    """Entity and project of 'ENTITY/PROJECT' or 'PROJECT'; '' takes those of the environment.
+
+    Raises:
+        UserError: it is neither.
+
+    >>> place("me/vaes")
+    ('me', 'vaes')
+    """
+    if not text:
+        return None, os.environ.get("WANDB_PROJECT") or PROJECT
+    if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", text):
+        raise UserError(f"'{text}' is no project of Weights & Biases: expected ENTITY/PROJECT, such as me/vaes")
+    entity, _, project = text.rpartition("/")
+    return entity or None, project
+
+
+@contextmanager
+def connected(path: str) -> Iterator[tuple[Any, str, str]]:
+    """`wandb.Api()` with entity and project, for a block in which the server's errors become a UserError.
+
+    Args:
+        path: 'ENTITY/PROJECT', or 'PROJECT' of the default entity.
+
+    Raises:
+        UserError: wandb is not installed, there is no key, or the server does not answer, or refuses.
+    """
+    require_wandb()
+    import wandb
+    from wandb.errors import Error
+
+    entity, project = place(path)
+    if not has_key():
+        raise UserError(
+            f"there is no key for Weights & Biases ({wandb.setup().settings.base_url}), which '{path}' needs: set "
+            "WANDB_API_KEY or run `wandb login`"
+        )
+    try:
+        api = wandb.Api(timeout=30)
+        owner = entity or api.default_entity
+        if owner is None:
+            raise UserError(f"'{path}' does not say whose project it is: expected ENTITY/PROJECT; name the entity")
+        yield api, owner, project
+    except (Error, OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+        raise UserError(
+            f"Weights & Biases did not do as asked ({reason}): expected an answer about '{path}'; look at the name, "
+            "the key and the connection, and try again"
+        ) from error
