@@ -24,8 +24,10 @@ __all__ = [
     "Normal",
     "divergence",
     "divergence_units",
+    "log_bin",
     "require_units",
     "stopped",
+    "uniform",
     "units",
 ]
 
@@ -145,21 +147,38 @@ class DiscretisedLogistic(Distribution):
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+            u = uniform(shape, self.loc)
             x = self.loc + self.scale * (u.log() - torch.log1p(-u))
             return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        half = 0.5 / (self.levels - 1)
-        upper = (value + half - self.loc) / self.scale
-        lower = (value - half - self.loc) / self.scale
-        # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − e^{l−u}), exact in both tails
-        width = (2 * half) / self.scale
-        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # torch's softplus is linear, not exact, above 20
-        inside = below + above + torch.log(-torch.expm1(-width))
-        log_mass = torch.where(value < half, below, torch.where(value > 1 - half, above, inside))
+        log_mass = log_bin(value, self.loc, self.scale, self.levels)
         return log_mass.flatten(-len(self.event_shape)).sum(-1)
+
+
+def log_bin(value: Tensor, loc: Tensor, scale: Tensor, levels: int) -> Tensor:
+    """The log-mass that a logistic density has in the bin of a level, with closed edges; see `DiscretisedLogistic`.
+
+    Args:
+        value: levels j/(N−1), broadcastable to loc.
+        loc: μ.
+        scale: s > 0, broadcastable to loc.
+        levels: N ≥ 2.
+    """
+    half = 0.5 / (levels - 1)
+    upper = (value + half - loc) / scale
+    lower = (value - half - loc) / scale
+    # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − e^{l−u}), exact in both tails
+    width = (2 * half) / scale
+    below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # torch's softplus is linear, not exact, above 20
+    inside = below + above + torch.log(-torch.expm1(-width))
+    return torch.where(value < half, below, torch.where(value > 1 - half, above, inside))
+
+
+def uniform(shape: torch.Size, like: Tensor) -> Tensor:
+    """Draws from U(0, 1) with neither end among them, of the type and on the device of `like`."""
+    u = torch.rand(shape, dtype=like.dtype, device=like.device)
+    return u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:

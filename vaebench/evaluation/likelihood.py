@@ -113,8 +113,10 @@ def estimate(
             check_count(name, size)
     device, dtype = place(model, x)
     values = VALUES.get(device.type, VALUES["cuda"])
-    pixels = x[0].numel()
+    pixels = _held(model, x)
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
+    if getattr(model.likelihood, "bound", ""):
+        images = 1  # it draws noise to score, which must be the image's own too
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
     found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
@@ -162,7 +164,7 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
 
     For models without a density of q or p; call it inside `quiet`.
     """
-    size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * x[0].numel()))
+    size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
     scores = [model.likelihood(codes(model, some, k, seed)).log_prob(some) for some in x.split(size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
@@ -192,6 +194,11 @@ def _draws(
         z = torch.cat(samples, 1)
         log_p = prior.log_prob(z)
         yield Draw(z, log_q, log_p, torch.cat([score(some, x) for some in z.split(rows)]))
+
+
+def _held(model: LatentModel, x: Tensor) -> int:
+    """Values that scoring an image of x (n, *data) holds, about."""
+    return x[0].numel() * getattr(model.likelihood, "width", 1)
 
 
 def _halved(size: int, limit: int) -> int:

@@ -7,7 +7,7 @@ p(x|z) has the training mean before the first step. Without that a run may never
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +22,7 @@ from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
 from vaebench.similarity import WINDOW, most_scales
 
-Scale = Literal["fixed", "learned", "decoder"]
+Scale = Literal["fixed", "learned", "pixel", "decoder"]
 
 
 class Likelihood(LazyDistribution):
@@ -31,13 +31,19 @@ class Likelihood(LazyDistribution):
     Attributes:
         support: kinds of measure that this is normalised for.
         started: whether the output bias was set from the training mean.
+        facts: what a record keeps of it beside the configuration, such as the floor of a scale.
+        bound: how `log_prob` falls short of log p(x|z), for the definitions of figures; '' where it does not.
+        width: values that scoring holds for each of an image, about: evaluation takes fewer samples at once.
     """
 
     support: ClassVar[frozenset[str]]
     started: bool = False
+    facts: Mapping[str, Any] = {}
+    bound: str = ""
+    width: int = 1
 
     def start(self, net: Network, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:
-        """Sets the first len(mean) output biases of `net` to inverse(mean), in place; nothing when mean is None."""
+        """Sets the first output biases of `net` to inverse(mean), in place; nothing when mean is None."""
         if mean is None:
             return
         if not hasattr(net, "output_bias"):
@@ -46,7 +52,8 @@ class Likelihood(LazyDistribution):
                 "likelihood.start_at_mean to false"
             )
         with torch.no_grad():
-            net.output_bias[: mean.numel()] = inverse(mean.to(net.output_bias)).flatten()
+            values = inverse(mean.to(net.output_bias)).flatten()
+            net.output_bias[: values.numel()] = values
         self.started = True
 
 
@@ -80,15 +87,16 @@ class Bernoulli(Likelihood):
 
 
 class LocationScale(Likelihood):
-    """A location from the network and a scale that is fixed, learned once, or given by the network for every pixel.
+    """A location from the network and a scale that is fixed, learned, or given by the network for every pixel.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
         net: builds the network from latents to locations (and log-scales).
-        scale: 'fixed' at `initial`, 'learned' (one for all pixels, starting at `initial`), or 'decoder' (per pixel).
+        scale: 'fixed' at `initial`, or starting there: 'learned' (one for all pixels), 'pixel' (one for each, the same
+            for all z), or 'decoder' (one for each, from z).
         initial: the scale at the start, in units of x, which lies in [0, 1]; above `floor`.
-        floor: smallest scale that training can reach, so that a density stays bounded.
+        floor: smallest scale that training can reach, so that a density stays bounded; the record keeps it.
         start_at_mean: start the locations at the training mean.
 
     Raises:
@@ -114,21 +122,26 @@ class LocationScale(Likelihood):
                 "raise likelihood.initial or lower likelihood.floor"
             )
         self.shape, self.levels, self.scale, self.floor = data.shape, data.levels, scale, floor
+        self.facts = {"scale": scale, "scale_floor": floor}
         channels, *size = data.shape
         self.net = net(latent, (2 * channels if scale == "decoder" else channels, *size))
         start = torch.tensor(math.log(initial - floor))
         if scale == "decoder":
             with torch.no_grad():
                 self.net.output_bias[prod(data.shape) :] = start
-        elif scale == "learned":
-            self.log_excess = nn.Parameter(start)
+        elif scale in ("learned", "pixel"):
+            self.log_excess = nn.Parameter(start if scale == "learned" else start.expand(data.shape).clone())
         else:
             self.register_buffer("log_excess", start)
         if start_at_mean:
-            self.start(self.net, data.mean, lambda m: m)
+            self.start(self.net, data.mean, lambda m: self.location(m, initial))
+
+    def location(self, mean: Tensor, scale: float) -> Tensor:
+        """The location at which the distribution has the mean (*data), at a scale: where training starts."""
+        return mean
 
     def location_scale(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The two parameters at z: (*batch, *data) each, or a 0-dim scale."""
+        """The two parameters at z: (*batch, *data) each, or a scale that is 0-dim or (*data)."""
         out = self.net(z)
         if self.scale == "decoder":
             loc, log_excess = out.chunk(2, -len(self.shape))

@@ -18,9 +18,11 @@ SAMPLES = 16  # of the distortion, where the posterior or the prior has no densi
 SHARD = 2**20  # samples
 
 KINDS = {
-    "log_likelihood": Kind("nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images"),
-    "nll": Kind("nats", False, "−log_likelihood, K = {k}"),
-    "bits_per_dim": Kind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}"),
+    "log_likelihood": Kind(
+        "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
+    ),
+    "nll": Kind("nats", False, "−log_likelihood, K = {k}{bound}"),
+    "bits_per_dim": Kind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}{bound}"),
     "log_likelihood_mc_se": Kind(
         "nats",
         False,
@@ -44,9 +46,9 @@ KINDS = {
         "log-likelihood is not to be trusted",
     ),
     "untrusted_images": Kind("images", False, "images whose pareto_k exceeds 0.7, K = {k}"),
-    "elbo": Kind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits"),
+    "elbo": Kind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits{bound}"),
     "rate": Kind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
-    "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image"),
+    "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image{bound}"),
     "bf16_error": Kind(
         "nats", None, "log_likelihood in bf16 less that in f32 under the same noise, on {n} of the images; mean"
     ),
@@ -73,6 +75,7 @@ def measure(
         compile: compile the likelihood; see `vaebench.log_likelihood`.
         corrections: give the bias-corrected estimates too.
     """
+    _keep_facts(subject, found)
     if reason := subject.no_density:
         _miss_likelihood(subject, found, reason, k)
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
@@ -93,8 +96,26 @@ def measure(
         _add_bf16_error(subject, found, estimates, k)
 
 
+def _keep_facts(subject: Subject, found: Findings) -> None:
+    """The table 'likelihood': what p(x|z) is, with the settings that its figures hang on; no table for a bare function.
+
+    A warning where its figures are bounds.
+    """
+    likelihood = subject.model.likelihood
+    if facts := getattr(likelihood, "facts", None):
+        found.tables["likelihood"] = {"name": type(likelihood).__name__, **facts}
+    if bound := getattr(likelihood, "bound", ""):
+        found.warnings.append(f"in place of log p(x|z): {bound}")
+
+
 def _fill(subject: Subject, k: int) -> dict[str, Any]:
-    return {"k": k, "pixels": subject.spec.dimensions}
+    return {"k": k, "pixels": subject.spec.dimensions, "bound": _short(subject)}
+
+
+def _short(subject: Subject) -> str:
+    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
+    bound = getattr(subject.model.likelihood, "bound", "")
+    return f"; {bound}" if bound else ""
 
 
 def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> None:
@@ -150,16 +171,17 @@ def _add_bound(
     reason: str = "",
 ) -> None:
     """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
-    found.average("distortion", distortion, samples=samples)
+    bound = _short(subject)
+    found.average("distortion", distortion, samples=samples, bound=bound)
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
         rate, how = sampled, f"mean of {samples} samples"
     if rate is None:
         for name in ("rate", "elbo"):
-            found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form")
+            found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form", bound=bound)
     else:
         found.average("rate", rate, how=how)
-        found.average("elbo", -(rate + distortion))
+        found.average("elbo", -(rate + distortion), bound=bound)
 
 
 def _add_bf16_error(subject: Subject, found: Findings, estimates: Estimates, k: int) -> None:
