@@ -21,6 +21,14 @@ SPEC, CONTINUOUS = (DataSpec((1, 4, 4), measure, MEANS, size=1000) for measure i
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
 
 
+def own_posteriors() -> dict[str, str]:
+    """The posterior that each family takes by itself, below vaebench.posteriors; '' where it is a common one."""
+    kinds = {name: signature(cls).parameters.get("posterior") for name, cls in families().items()}
+    paths = {name: f"{kind.default.__module__}.{kind.default.__name__}" for name, kind in kinds.items() if kind}
+    own = {name: path.removeprefix("vaebench.posteriors.") for name, path in paths.items()}
+    return {name: own[name] if "." in own.get(name, "") else "" for name in families()}
+
+
 class Source:
     """A stand-in for a data module: `vaebench.build` reads nothing but its spec."""
 
@@ -39,11 +47,19 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
 
     spec = spec or images_of(name)
     torch.manual_seed(seed)
-    own = signature(families()[name]).parameters.get("posterior")  # a family of deterministic encoders names one
-    kind = DiagonalGaussian if own is None else own.default
-    posterior = {"class_path": f"vaebench.posteriors.{kind.__name__}", "init_args": {"net": NET}}
-    few = {count: 4 for count in ("m", "k") if count in signature(families()[name]).parameters}
-    return vb.build(name, Source(spec), **{"latent": 2, "posterior": posterior, **few, **overrides}).double()
+    arguments = signature(families()[name]).parameters
+    own = {"posterior": DiagonalGaussian}  # families of deterministic encoders, or of several levels, name others
+    own |= {part: arguments[part].default for part in ("posterior", "prior") if part in arguments}
+    parts = {part: _small_part(kind) for part, kind in own.items() if isinstance(kind, type)}
+    few = {count: 4 for count in ("m", "k") if count in arguments}
+    return vb.build(name, Source(spec), **{"latent": 2, **parts, **few, **overrides}).double()
+
+
+def _small_part(kind: type) -> dict[str, Any]:
+    """The configuration of a part with small networks."""
+    sizes = {"net": NET, "inner": NET, "features": 8}
+    own = {name: size for name, size in sizes.items() if name in signature(kind).parameters}
+    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": own}
 
 
 def neutral(name: str, **overrides: Any) -> Family:

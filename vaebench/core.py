@@ -27,7 +27,7 @@ from zuko.lazy import LazyDistribution as Conditional
 
 from vaebench.distributions import require_units
 from vaebench.errors import UserError
-from vaebench.likelihoods import Likelihood, is_surrogate, natural
+from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.priors import PriorFactory, StandardNormal
@@ -165,9 +165,9 @@ class Family(LightningModule, ABC):
         shape = (latent,)
         require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, shape)
-        self.prior = prior(shape, data, self.posterior)
         self._check_density()
-        self.likelihood = (likelihood or natural(data))(shape, data)
+        self.prior = prior(shape, data, self.posterior)
+        self.likelihood = generative(self.prior, likelihood or natural(data), shape, data)
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip = clip

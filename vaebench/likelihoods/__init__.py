@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from vaebench import distributions, pixels
 from vaebench.errors import UserError
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
+from vaebench.priors import Shared
 from vaebench.similarity import WINDOW, most_scales
 
 Scale = Literal["fixed", "learned", "pixel", "decoder"]
@@ -248,6 +249,31 @@ class StructuralSimilarity(Likelihood):
 
     def forward(self, c: Tensor | None = None) -> Distribution:
         return pixels.Similarity(torch.sigmoid(self.net(c)), self.weight, self.scales)
+
+
+class Through(Shared):
+    """What a likelihood sees of a latent, as a hook: the prior says it, where the latent has levels."""
+
+    def __call__(self, likelihood: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (cast(Any, self.module).see(*inputs),)
+
+
+def generative(
+    prior: nn.Module, factory: Callable[[Shape, DataSpec], Likelihood], latent: Shape, data: DataSpec
+) -> Likelihood:
+    """The likelihood beside a prior: of the whole latent, or of what a prior with `seen` and `see` shows of it.
+
+    Args:
+        prior: -> p(z).
+        factory: builds p(x|z) from the shape of what it sees and the data.
+        latent: shape of a latent.
+        data: shape, measure and mean of the images.
+    """
+    if not hasattr(prior, "see"):
+        return factory(latent, data)
+    likelihood = factory(cast(Shape, prior.seen), data)
+    likelihood.register_forward_pre_hook(Through(prior))
+    return likelihood
 
 
 def natural(data: DataSpec) -> type[Likelihood]:

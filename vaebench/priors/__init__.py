@@ -31,6 +31,9 @@ class Shared:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
+    def __repr__(self) -> str:
+        return f"Shared({type(self.module).__name__})"  # without an address: structures are compared by it
+
 
 class StandardNormal(LazyDistribution):
     """p(z) = N(0, I).

@@ -1,0 +1,229 @@
+"""Posteriors of several levels: q(z_1 … z_L|x) as a `Chain`, drawn from the bottom up or from the top down.
+
+`latent` counts the units of all levels together; `upper` says how many of them lie above the first. A posterior that is
+drawn from the top down is handed the prior that it descends with (`meet`), so that one pass serves both (`pairs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import cast
+
+from torch import Tensor, nn
+from torch.distributions import Independent
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions.chains import Chain, Pairs, Walk, gaussian, join, merged, paired
+from vaebench.errors import UserError
+from vaebench.measures import Shape
+from vaebench.networks import MLP, Network
+from vaebench.priors import Shared
+
+Net = Callable[[Shape, Shape], Network]
+
+
+def level_sizes(latent: Shape, upper: Sequence[int] | None) -> tuple[int, ...]:
+    """Units of every level, n_1 … n_L.
+
+    Args:
+        latent: shape of the whole latent, (n_1 + … + n_L,).
+        upper: n_2 … n_L; None takes two levels, and for the second a third of the units, as Burda et al.'s 100 and 50.
+
+    Raises:
+        UserError: nothing is left for the first level, or a level has no units.
+    """
+    total = prod(latent)
+    above = (max(1, total // 3),) if upper is None else tuple(upper)
+    if total - sum(above) < 1 or min(above, default=1) < 1:
+        raise UserError(
+            f"{total} latent units cannot be shared among a first level and levels of {list(above)} units above it: "
+            "expected at least one for each; raise model.latent or lower posterior.upper"
+        )
+    return total - sum(above), *above
+
+
+class BottomUp(LazyDistribution):
+    r"""q(z|x) = q(z_1|x) \prod_i q(z_{i+1}|z_i), each level a diagonal Gaussian given the one below.
+
+    Burda et al. 2016 (https://arxiv.org/abs/1509.00519), section 5 and appendix C.
+
+    Args:
+        data: shape of an image.
+        latent: shape of the whole latent, (n_1 + … + n_L,).
+        upper: n_2 … n_L; see `level_sizes`.
+        net: builds the network from images to the first level.
+        inner: builds the networks between levels.
+    """
+
+    def __init__(
+        self, data: Shape, latent: Shape, upper: Sequence[int] | None = None, net: Net = MLP, inner: Net = MLP
+    ) -> None:
+        super().__init__()
+        self.levels = level_sizes(latent, upper)
+        below = [inner((a,), (2 * b,)) for a, b in zip(self.levels[:-1], self.levels[1:], strict=True)]
+        self.nets = nn.ModuleList([net(data, (2 * self.levels[0],)), *below])
+
+    def forward(self, c: Tensor | None = None) -> Chain:
+        x = cast(Tensor, c)
+
+        def walk() -> Walk:
+            z = x
+            for net in self.nets:
+                z = yield gaussian(net(z))
+
+        return Chain(walk, self.levels, "up", x.shape[:1])
+
+
+class Descending(LazyDistribution):
+    """A posterior that is drawn from the top down beside its prior.
+
+    Attributes:
+        levels: units of every level.
+    """
+
+    levels: tuple[int, ...]
+    _prior: Shared | None = None
+
+    def meet(self, prior: LazyDistribution) -> None:
+        """Hands it the prior, which calls this when it is built."""
+        self._prior = Shared(prior)
+
+    def prior(self) -> Chain:
+        """The prior beside which it descends.
+
+        Raises:
+            UserError: it was handed none.
+        """
+        if self._prior is None:
+            raise UserError(
+                f"{type(self).__name__} descends beside a prior of as many levels, and the model's has one; set "
+                "model.prior to vaebench.priors.chains.TopDown"
+            )
+        return cast(Chain, self._prior.module())
+
+    def pairs(self, x: Tensor) -> Pairs:
+        """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
+        raise NotImplementedError
+
+    def top(self, x: Tensor) -> Independent:
+        """q(z_L|x) for images x (b, *data)."""
+        return cast(Independent, next(self.pairs(x))[0])
+
+
+class TopDown(Descending):
+    r"""q(z|x) = q(z_L|x) \prod_i q(z_i|z_{i+1} … z_L, x), each level a diagonal Gaussian given x and the levels above.
+
+    Tomczak & Welling 2018, section 4 (https://arxiv.org/abs/1705.07120), with features of x shared by all levels.
+
+    Args:
+        data: shape of an image.
+        latent: shape of the whole latent, (n_1 + … + n_L,).
+        upper: n_2 … n_L; see `level_sizes`.
+        features: units of what is read from an image.
+        net: builds the network from images to features.
+        inner: builds the networks from features and levels to a level.
+    """
+
+    def __init__(
+        self,
+        data: Shape,
+        latent: Shape,
+        upper: Sequence[int] | None = None,
+        features: int = 200,
+        net: Net = MLP,
+        inner: Net = MLP,
+    ) -> None:
+        super().__init__()
+        self.levels = level_sizes(latent, upper)
+        self.net = net(data, (features,))
+        self.inner = nn.ModuleList(
+            inner((features + sum(self.levels[i + 1 :]),), (2 * size,)) for i, size in enumerate(self.levels)
+        )
+
+    def forward(self, c: Tensor | None = None) -> Chain:
+        x = cast(Tensor, c)
+
+        def walk() -> Walk:
+            seen = self.net(x)
+            for inner in list(self.inner)[::-1]:
+                z = yield gaussian(inner(seen))
+                seen = join(seen, z)
+
+        return Chain(walk, self.levels, "down", x.shape[:1])
+
+    def pairs(self, x: Tensor) -> Pairs:
+        return paired(self(x), self.prior())
+
+
+class Ladder(Descending):
+    r"""q(z_i|z_{i+1}, x) ∝ p(z_i|z_{i+1}) N(z_i; μ_i(x), σ_i²(x)): what the prior expects, corrected by the image.
+
+    The highest level is N(μ_L(x), σ_L²(x)) alone. Sønderby et al. 2016 (https://arxiv.org/abs/1602.02282), without
+    batch normalisation and with σ as an exponential.
+
+    Args:
+        data: shape of an image.
+        latent: shape of the whole latent, (n_1 + … + n_L,).
+        upper: n_2 … n_L; see `level_sizes`.
+        features: units of every deterministic layer d_i on the way up.
+        net: builds the network from images to d_1.
+        inner: builds the networks from d_i to d_{i+1}, and from d_i to μ_i and σ_i.
+    """
+
+    def __init__(
+        self,
+        data: Shape,
+        latent: Shape,
+        upper: Sequence[int] | None = None,
+        features: int = 200,
+        net: Net = MLP,
+        inner: Net = MLP,
+    ) -> None:
+        super().__init__()
+        self.levels = level_sizes(latent, upper)
+        self.net = net(data, (features,))
+        self.rise = nn.ModuleList(inner((features,), (features,)) for _ in self.levels[1:])
+        self.heads = nn.ModuleList(inner((features,), (2 * size,)) for size in self.levels)
+
+    def forward(self, c: Tensor | None = None) -> Chain:
+        x = cast(Tensor, c)
+
+        def walk() -> Walk:
+            pairs = self.pairs(x)
+            q, _ = next(pairs)
+            for _ in self.levels[1:]:
+                z = yield q
+                q, _ = pairs.send(z)
+            yield q
+
+        return Chain(walk, self.levels, "down", x.shape[:1])
+
+    def pairs(self, x: Tensor) -> Pairs:
+        features = [self.net(x)]
+        for rise in self.rise:
+            features.append(rise(features[-1]))
+        read = [gaussian(head(d)) for head, d in zip(self.heads, features, strict=True)]  # N(μ_i(x), σ_i²(x))
+        descent = self.prior().walk()
+        p = next(descent)
+        z = yield read[-1], p
+        for own in read[-2::-1]:
+            p = descent.send(z)
+            z = yield merged(own, cast(Independent, p)), p
+
+
+def require_descent(who: str, posterior: nn.Module) -> None:
+    """Refuses, when a model is built, a posterior that is not drawn from the top down.
+
+    Args:
+        who: what needs it so, for the message.
+        posterior: of several levels.
+
+    Raises:
+        UserError: it is drawn upwards.
+    """
+    if not isinstance(posterior, Descending):
+        raise UserError(
+            f"{who} draws its levels from the top down, and {type(posterior).__name__} draws them upwards; set "
+            "model.posterior to vaebench.posteriors.chains.Ladder or TopDown, or take two_layer_vae"
+        )

@@ -1,0 +1,102 @@
+"""A prior of several levels: p(z) = p(z_L) Π_i p(z_i|z_{i+1}) as a `Chain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions.chains import Chain, Walk, gaussian
+from vaebench.errors import UserError
+from vaebench.measures import DataSpec, Shape
+from vaebench.networks import MLP, Network
+from vaebench.priors import PriorFactory, Shared, StandardNormal
+
+
+class TopDown(LazyDistribution):
+    r"""p(z) = p(z_L) \prod_i p(z_i|z_{i+1}): a prior over the highest level, and a diagonal Gaussian for each below.
+
+    Args:
+        latent: shape of the whole latent, (n_1 + … + n_L,).
+        data: what the prior over the highest level may read.
+        posterior: whose levels the prior has; one that descends beside it is handed it.
+        net: builds the networks between levels.
+        top: builds p(z_L) from (n_L,), the data and q(z_L|x).
+        whole: whether the likelihood sees all levels, p(x|z_1 … z_L), or the lowest one alone, p(x|z_1).
+
+    Raises:
+        UserError: the posterior has one level.
+    """
+
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec,
+        posterior: LazyDistribution,
+        net: Callable[[Shape, Shape], Network] = MLP,
+        top: PriorFactory = StandardNormal,
+        whole: bool = False,
+    ) -> None:
+        super().__init__()
+        require_levels(type(self).__name__, posterior)
+        self.levels = cast("tuple[int, ...]", posterior.levels)
+        self.top = top((self.levels[-1],), data, Top(posterior))
+        above = zip(self.levels[1:], self.levels[:-1], strict=True)
+        self.nets = nn.ModuleList(net((a,), (2 * b,)) for a, b in above)
+        self.seen: Shape = latent if whole else (self.levels[0],)
+        if hasattr(posterior, "meet"):
+            posterior.meet(self)
+
+    def forward(self, c: Tensor | None = None) -> Chain:
+        def walk() -> Walk:
+            z = yield self.top()
+            for net in list(self.nets)[::-1]:
+                z = yield gaussian(net(z))
+
+        return Chain(walk, self.levels, "down")
+
+    def see(self, z: Tensor) -> Tensor:
+        """What the likelihood sees of z (*, n_1 + … + n_L): its first units, (*, *seen)."""
+        return z[..., : self.seen[0]]
+
+
+class Top(LazyDistribution):
+    """q(z_L|x) of a posterior of levels, for a prior that is made of posteriors.
+
+    Args:
+        posterior: of several levels; held, not registered.
+    """
+
+    def __init__(self, posterior: LazyDistribution) -> None:
+        super().__init__()
+        self.posterior = Shared(posterior)
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        posterior = self.posterior.module
+        if not hasattr(posterior, "top"):
+            raise UserError(
+                f"the prior over the highest level is made of q(z_L|x), which {type(posterior).__name__} does not "
+                "give in closed form; set model.posterior to vaebench.posteriors.chains.TopDown"
+            )
+        return cast(Any, posterior).top(c)
+
+
+def require_levels(who: str, *parts: nn.Module) -> None:
+    """Refuses, when a model is built, a posterior or a prior of one level.
+
+    Args:
+        who: what needs several, for the message.
+        parts: of the model.
+
+    Raises:
+        UserError: one of them has no levels.
+    """
+    for part in parts:
+        if not hasattr(part, "levels"):
+            raise UserError(
+                f"{who} needs a posterior and a prior of several levels, and {type(part).__name__} has one; choose "
+                "vaebench.posteriors.chains.BottomUp, TopDown or Ladder, and vaebench.priors.chains.TopDown"
+            )
