@@ -29,6 +29,8 @@ from work import interleaved
 from vaebench.core import Family
 from vaebench.explain import experiment
 from vaebench.population import Population
+from vaebench.population._lane import Lane
+from vaebench.population._side_by_side import side_by_side
 from vaebench.training import Experiment
 
 CONFIG = Path(__file__).parent.parent / "configs" / "family" / "vae.yaml"
@@ -70,9 +72,11 @@ class Together:
         self.lanes, (self.batches, _) = population._lanes, population._batches[members[0].source]
 
     def train(self, steps: int) -> None:
-        for lane in self.lanes:
-            for x, y in islice(lane.batches(self.batches), steps):
-                lane.step(x, y)
+        side_by_side([partial(self._walk, lane, steps) for lane in self.lanes], self.lanes[0].device)
+
+    def _walk(self, lane: Lane, steps: int) -> None:
+        for x, y in islice(lane.batches(self.batches), steps):
+            lane.step(x, y)
 
 
 def _serve(batch: int, seeds: list[int], pipe: Connection) -> None:

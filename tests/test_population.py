@@ -19,6 +19,7 @@ from vaebench.errors import UserError
 from vaebench.explain import experiment
 from vaebench.population import Member, Population
 from vaebench.population._adam import Adam, clip
+from vaebench.population._side_by_side import side_by_side
 from vaebench.runs import record_run
 
 SMALL = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--trainer.precision=64-true"]
@@ -63,6 +64,32 @@ def test_a_member_equals_its_solo_run_in_every_family(family: str, tmp_path: Pat
     members = entered(population, runs, tmp_path)
     trained(population)
     equal_to_solo(members[1], runs[1], tmp_path / "solo")
+
+
+def test_lanes_on_cores_of_their_own_train_as_alone(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        population = Population()
+        runs = [args("iwae", seed) for seed in range(4)]
+        members = entered(population, runs, tmp_path)
+        population.epoch()
+        assert len(population._lanes) >= 2
+        trained(population)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    equal_to_solo(members[3], runs[3], tmp_path / "solo")
+
+
+def test_an_error_on_another_core_reaches_the_caller_and_gives_the_cores_back() -> None:
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            side_by_side([lambda: 1, lambda: 1 // 0], torch.device("cpu"))
+        assert side_by_side([lambda: 1, lambda: 2, torch.get_num_threads], torch.device("cpu")) == [1, 2, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_members_that_enter_leave_and_differ_equal_their_solo_runs(tmp_path: Path) -> None:

@@ -148,13 +148,20 @@ class Lane:
         streams = [(member.order, member.epoch) for member in self.members]
         return training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams)
 
-    def epoch(self, training: TrainingBatches, held_out: Batches) -> list[dict[str, float]]:
-        """Trains every member for an epoch of its own order, validates it, and returns its metrics."""
+    def train(self, training: TrainingBatches) -> Logs:
+        """Trains every member for an epoch of its own order; returns what the last step logged, (n,) each."""
         self._skeleton.model.train()
         for x, y in self.batches(training):
             logs = self.step(x, y)
         for member in self.members:
             member.model.steps += len(training)
+        return logs
+
+    def metrics(self, logs: Logs, held_out: Batches) -> list[dict[str, float]]:
+        """Every member's metrics after an epoch: what training logged, and the held-out bound.
+
+        Validation sets torch's random state for all threads, so that lanes validate in turn.
+        """
         metrics = {f"train/{name}": value for name, value in logs.items()} | self.validate(held_out)
         columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]

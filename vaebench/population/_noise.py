@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 UNIFORM = {torch.rand, torch.rand_like}
 NORMAL = {torch.randn, torch.randn_like}
+RANDOM_STATE = threading.Lock()  # torch's is one for all threads
 
 
 class Request(NamedTuple):
@@ -55,8 +57,8 @@ class Given(TorchFunctionMode):
 
 
 def requested(step: Callable[[], Any]) -> list[Request]:
-    """What noise a step asks for; leaves torch's random state as it is."""
-    with torch.random.fork_rng(), torch.no_grad(), Asked() as asked:
+    """What noise a step asks for; leaves torch's random state as it is, also when several threads ask."""
+    with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), Asked() as asked:
         step()
     return asked.requests
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vaebench.data._batches import Batches, TrainingBatches
-from vaebench.population._lane import Lane, require_population
+from vaebench.data._batches import Batch, Batches, TrainingBatches
+from vaebench.population._lane import Lane, Logs, require_population
 from vaebench.population._member import Member
+from vaebench.population._side_by_side import cores, side_by_side
 from vaebench.training import Experiment, Keeper
 
 STEPS, PASSES = 3, 3  # of every member, to time a number of members that step at once; the first pass does not count
@@ -90,11 +92,12 @@ class Population:
         """
         learning = [member for member in self.members if not member.done]
         self._arrange(learning)
-        for lane in self._lanes:
+        trained = side_by_side([partial(self._train, lane) for lane in self._lanes], self.device)
+        for lane, (logs, seconds) in zip(self._lanes, trained, strict=True):
             start = time.perf_counter()
             training, held_out = self._batches[lane.members[0].source]
-            metrics = lane.epoch(training, held_out)
-            share = (time.perf_counter() - start) / len(lane.members)
+            metrics = lane.metrics(logs, held_out)
+            share = (seconds + time.perf_counter() - start) / len(lane.members)
             for member, own in zip(lane.members, metrics, strict=True):
                 member.validated(own, share, len(training.images))
         if time.perf_counter() - self._saved > Keeper.EVERY:
@@ -102,6 +105,12 @@ class Population:
                 member.save()
             self._saved = time.perf_counter()
         return learning
+
+    def _train(self, lane: Lane) -> tuple[Logs, float]:
+        """Trains a lane for an epoch: what its last step logged, and its seconds of all cores."""
+        start = time.perf_counter()
+        logs = lane.train(self._batches[lane.members[0].source][0])
+        return logs, (time.perf_counter() - start) / min(len(self._lanes), cores(self.device))
 
     # Lanes --------------------------------------------------------------------------------------------------------
 
@@ -115,7 +124,8 @@ class Population:
         self._lanes = []
         for structure, group in groupby(sorted(learning, key=_structure), _structure):
             members = list(group)
-            count = math.ceil(len(members) / self._size(structure, members))
+            side = min(len(members), cores(self.device))  # a lane for every core, if there are members for it
+            count = max(side, math.ceil(len(members) / self._size(structure, members)))
             self._lanes += [Lane(members[i::count]) for i in range(count)]
 
     def _size(self, structure: str, members: Sequence[Member]) -> int:
@@ -124,7 +134,8 @@ class Population:
             return self._fixed
         best, tried = self._measured.get(structure, (1, 0))
         if len(members) > tried and 2 * best > tried:
-            sizes = sorted({2**i for i in range(len(members).bit_length())} | {len(members)})
+            most = math.ceil(len(members) / min(len(members), cores(self.device)))
+            sizes = sorted({2**i for i in range(most.bit_length())} | {most})
             speeds: dict[int, float] = {}
             for size in sizes:
                 try:
@@ -146,13 +157,16 @@ class Population:
         times = []
         for _ in range(PASSES):
             start = time.perf_counter()
-            for lane, some in zip(lanes, batches, strict=True):
-                for x, y in some:
-                    lane.step(x, y)
+            side_by_side([partial(_walk, *both) for both in zip(lanes, batches, strict=True)], self.device)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             times.append(time.perf_counter() - start)
         return len(members) * len(batches[0]) / min(times[1:])
+
+
+def _walk(lane: Lane, batches: Sequence[Batch]) -> None:
+    for x, y in batches:
+        lane.step(x, y)
 
 
 def _structure(member: Member) -> str:
