@@ -84,7 +84,7 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
     groups: dict[bytes, list[RunRecord]] = {}
     signs = {ELBO: 1, LOG_LIKELIHOOD: 1}
     for record in records:
-        groups.setdefault(canonical(_common(record)), []).append(record)
+        groups.setdefault(canonical(common(record)), []).append(record)
         signs |= _signs(record, signs)
     if metric not in signs:
         raise unknown("metric", metric, signs, "These can be ranked by: " + ", ".join(sorted(signs)) + ".")
@@ -92,7 +92,8 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
     return sorted(found, key=lambda b: (b.data["name"], b.data["measure"], b.surrogate, -b.protocol["k"]))
 
 
-def _common(record: RunRecord) -> dict[str, Any]:
+def common(record: RunRecord) -> dict[str, Any]:
+    """What runs must have in common to share a board."""
     return {
         "data": {name: record.data.get(name) for name in ("name", "measure", "shape", "hashes")},
         "protocol": {name: value for name, value in record.protocol.items() if name != "seed"},
@@ -125,19 +126,19 @@ def _with_claims(records: list[RunRecord], metric: str, signs: dict[str, int]) -
 def _board(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> Board:
     variants = _variants(records)
     for score in (wanted, ELBO) if wanted == LOG_LIKELIHOOD else (wanted,):
-        found = {name: _figures(runs, score) for name, runs in variants.items()}
-        figures = {name: values for name, values in found.items() if values is not None}
-        if figures:
+        found = {name: figures(runs, score) for name, runs in variants.items()}
+        scored = {name: values for name, values in found.items() if values is not None}
+        if scored:
             break
     sign = signs[score]
-    order = sorted(figures, key=lambda name: (-sign * figures[name].mean(), name))
-    rows, told = [], better([sign * figures[name] for name in order]) if order else np.zeros((0, 0), dtype=bool)
+    order = sorted(scored, key=lambda name: (-sign * scored[name].mean(), name))
+    rows, told = [], better([sign * scored[name] for name in order]) if order else np.zeros((0, 0), dtype=bool)
     for place, (name, rank) in enumerate(zip(order, ranks(told), strict=True)):
-        gap = compare(figures[name], figures[order[0]]) if place else None
+        gap = compare(scored[name], scored[order[0]]) if place else None
         beaten_by = frozenset(order[i] for i in np.flatnonzero(told[:, place]))
         rows.append(Row(name, variants[name], _estimates(variants[name], score), rank, gap, beaten_by))
-    rows += [Row(name, runs, _estimates(runs, score)) for name, runs in sorted(variants.items()) if name not in figures]
-    return Board(**_common(records[0]), wanted=wanted, score=score, sign=sign, rows=tuple(rows))
+    rows += [Row(name, runs, _estimates(runs, score)) for name, runs in sorted(variants.items()) if name not in scored]
+    return Board(**common(records[0]), wanted=wanted, score=score, sign=sign, rows=tuple(rows))
 
 
 def _variants(records: list[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:
@@ -186,8 +187,8 @@ def _by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return [[r for r in records if r.seed == seed] for seed in sorted({r.seed for r in records})]
 
 
-def _figures(records: Sequence[RunRecord], score: str) -> np.ndarray | None:
-    """(seeds, n) scores of every image; None unless every run has a finite one of each. Repeats of a seed: averaged."""
+def figures(records: Sequence[RunRecord], score: str) -> np.ndarray | None:
+    """Scores of every image, (seeds, n); None unless every run has finite ones. Runs of equal seed are averaged."""
     shape, seeds = (records[0].protocol["n"],), []
     for runs in _by_seed(records):
         arrays = [_per_image(r, score) if r.value(score) is not None else None for r in runs]

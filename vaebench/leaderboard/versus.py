@@ -1,0 +1,222 @@
+"""Two variants, or two runs, against each other on every board that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vaebench.errors import UserError, unknown
+from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, Row, boards, common, figures
+from vaebench.leaderboard.bootstrap import bootstrap, median_difference
+from vaebench.leaderboard.statistics import (
+    Comparison,
+    Probability,
+    after_fresh_trainings,
+    compare,
+    on_a_fresh_image,
+)
+from vaebench.leaderboard.table import named, words
+from vaebench.records import RECORD, RunRecord, read_records
+
+EXTREMES = 5
+NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a variant of a board, or a single run of one.
+
+    Attributes:
+        name: of the variant, or of the run.
+        row: the variant's row on the board.
+        records: its runs, by seed.
+        figures: its score of every image, (seeds, n).
+    """
+
+    name: str
+    row: Row
+    records: tuple[RunRecord, ...]
+    figures: np.ndarray
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({record.seed for record in self.records})
+
+
+@dataclass(frozen=True)
+class Versus:
+    """What the records of one board say of two sides; differences are first less second, in the score's unit.
+
+    Attributes:
+        board: where they meet.
+        first, second: the sides.
+        result: difference, interval and noise.
+        median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
+        fresh_image: how probably the first is better on a fresh test image.
+        fresh_training: how probably a fresh training of the first is better in the mean; None with one seed.
+        told_apart: whether the board's ranks tell them apart, by Holm over all its pairs; None for single runs.
+        break_even: with one seed each: the sd over trainings beyond which the difference would be a tie.
+        most: images that differ most: indices into the test images, those best for the first, then for the second.
+    """
+
+    board: Board
+    first: Side
+    second: Side
+    result: Comparison
+    median: tuple[float, tuple[float, float]]
+    fresh_image: Probability
+    fresh_training: Probability | None
+    told_apart: bool | None
+    break_even: float | None
+    most: tuple[list[int], list[int]]
+
+    @property
+    def differences(self) -> np.ndarray:
+        """Of every image, averaged over seeds, (n,)."""
+        return np.asarray(self.first.figures.mean(0, dtype=np.float64) - self.second.figures.mean(0, dtype=np.float64))
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "tie"]:
+        """Of the first: a tie where the interval of the difference holds 0."""
+        if self.result.tie:
+            return "tie"
+        return "better" if self.result.difference * self.board.sign > 0 else "worse"
+
+
+def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKELIHOOD) -> list[Versus]:
+    """Compares two of the records below a directory on every board that both are on.
+
+    Args:
+        first, second: a variant's name as the leaderboard shows it, the id of a record or its first digits, or the
+            folder of a run, inside `results` or elsewhere.
+        results: the directory.
+        metric: what to compare by; see `boards`.
+
+    Raises:
+        UserError: a name is unknown, both are the same, they share no board, or one lacks the metric.
+    """
+    records = list(read_records(results))
+    known = {record.path.resolve() for record in records if record.path}
+    for name in (first, second):
+        if (Path(name) / RECORD).is_file() and Path(name).resolve() not in known:
+            records += read_records(name)
+    found = boards(records, metric)
+    sides = [_sides(name, found, Path(results)) for name in (first, second)]
+    shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
+    if not shared:
+        raise _apart((first, second), [[records[0] for _, records in side.values()] for side in sides])
+    return [_versus(found[index], *(side[index] for side in sides)) for index in shared]
+
+
+def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[Row, tuple[RunRecord, ...]]]:
+    """The row, and which of its runs, that a name stands for on each board."""
+    variants = {index: row for index, board in enumerate(found) for row in board.rows if row.variant == name}
+    if variants:
+        return {index: (row, row.records) for index, row in variants.items()}
+    runs: dict[int, tuple[Row, tuple[RunRecord, ...]]] = {
+        index: (row, (record,))
+        for index, board in enumerate(found)
+        for row in board.rows
+        for record in row.records
+        if _is(record, name, results)
+    }
+    if runs:
+        return runs
+    names = {row.variant for board in found for row in board.rows}
+    folders = {record.path.name for board in found for row in board.rows for record in row.records if record.path}
+    remedy = "Give a variant as the leaderboard names it, the id of a record, or the folder of a run."
+    raise unknown("variant", name, sorted(names) + sorted(folders - names), remedy)
+
+
+def _is(record: RunRecord, name: str, results: Path) -> bool:
+    """Whether a name is the record's id (or at least 6 of its first digits), or its folder."""
+    if len(name) >= 6 and record.id.startswith(name):
+        return True
+    path = record.path
+    places = (Path(name).resolve(), (results / name).resolve())
+    return path is not None and (path.name == name or path.resolve() in places)
+
+
+def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
+    first, second = (_side(board, *side) for side in chosen)
+    if first.records == second.records:
+        raise UserError(f"'{first.name}' cannot be compared with itself: expected two variants or runs; name another")
+    result = compare(first.figures, second.figures)
+    median, noise = bootstrap(median_difference, first.figures, second.figures)
+    half = float(noise.half_width())
+    signed = [board.sign * side.figures for side in (first, second)]
+    order = np.argsort(-(signed[0].mean(0, dtype=np.float64) - signed[1].mean(0, dtype=np.float64)), kind="stable")
+    whole = all(side.records == side.row.records for side in (first, second))
+    rivals = first.row.variant in second.row.beaten_by or second.row.variant in first.row.beaten_by
+    return Versus(
+        board,
+        first,
+        second,
+        result,
+        (median, (median - half, median + half)),
+        on_a_fresh_image(*signed),
+        after_fresh_trainings(*signed),
+        rivals if whole else None,
+        None if result.seeds_counted else _break_even(result),
+        (order[:EXTREMES].tolist(), order[::-1][:EXTREMES].tolist()),
+    )
+
+
+def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
+    scores = figures(records, board.score)
+    whole = records == row.records
+    name = row.variant if whole else f"{row.variant}, run {records[0].id[:8]} (seed {records[0].seed})"
+    if scores is None:
+        reasons = [record.reason(board.score) for record in records if record.value(board.score) is None]
+        raise UserError(
+            f"'{name}' has no {named(board.score)[0]} of every image ({reasons[0] if reasons else 'not recorded'}); "
+            "compare by another with --metric, such as mse"
+        )
+    return Side(name, row, records, scores)
+
+
+def _break_even(result: Comparison) -> float | None:
+    """The sd over trainings, equal in both, that would widen the interval of two single runs to 0; None for a tie."""
+    spare = (result.difference / NORMAL) ** 2 - result.over_images**2
+    return math.sqrt(spare / 2) if spare > 0 and not result.tie else None
+
+
+# What keeps two apart ---------------------------------------------------------------------------------------------
+
+
+def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]]) -> UserError:
+    """Names everything in which the measurements of two sides differ, where they differ least."""
+    pairs = [dict(_differences(common(one), common(other))) for one in sides[0] for other in sides[1]]
+    nearest = min(pairs, key=len)
+    if "data.name" in nearest:
+        nearest = {name: told for name, told in nearest.items() if name.split(".")[0] != "data" or name == "data.name"}
+    differ = ", ".join(f"{name} ({told})" for name, told in nearest.items())
+    return UserError(
+        f"'{names[0]}' and '{names[1]}' were not measured in the same way and cannot be compared: they differ in "
+        f"{differ}; evaluate both on the same data by one protocol"
+    )
+
+
+def _differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """What differs between two pieces of plain JSON: its place, and both values."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    elif one != other:
+        yield path, f"{_short(one)} against {_short(other)}"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else words(value) or "none"
+    return text[:8] if len(text) == 64 else text
+
+
+def spreads(rows: Iterable[Row], score: str) -> list[float]:
+    """Standard deviations over trainings of the variants with several seeds, ascending."""
+    found = [row.estimates[score] for row in rows if score in row.estimates]
+    return sorted(one.over_seeds * math.sqrt(one.seeds) for one in found if one.over_seeds is not None)

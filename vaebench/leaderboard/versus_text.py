@@ -1,0 +1,135 @@
+"""A comparison in plain words."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from vaebench.leaderboard.boards import BITS
+from vaebench.leaderboard.statistics import Probability
+from vaebench.leaderboard.table import error, named, number, title
+from vaebench.leaderboard.versus import Side, Versus, spreads
+
+
+def plain(found: Sequence[Versus]) -> str:
+    """Every comparison in words, one board after another."""
+    return "\n\n".join("\n".join(_lines(one)) for one in found) + "\n"
+
+
+def _lines(one: Versus) -> Iterator[str]:
+    heading, unit, _ = named(one.board.score)
+    better = "higher" if one.board.sign > 0 else "lower"
+    images = number(one.board.protocol["n"])
+    yield title(one.board)
+    yield f"{heading}{f' in {unit}' if unit else ''}, {better} is better; {images} images that both were measured on"
+    yield ""
+    width = max(len(side.name) for side in (one.first, one.second))
+    for side in (one.first, one.second):
+        mean = number(side.figures.mean(dtype=np.float64), _decimals(one))
+        yield f"  {side.name:{width}}  {mean} {_unit(one)}  {_seeds(side)}"
+    yield ""
+    for sentence in sentences(one):
+        yield from textwrap.wrap(sentence, 110, break_long_words=False, break_on_hyphens=False)
+    yield ""
+    yield "Images that differ most (their number in the test split, from 0, and the difference):"
+    for side, most in zip((one.first, one.second), one.most, strict=True):
+        shown = ", ".join(f"{index} ({signed(one, one.differences[index])})" for index in most)
+        yield f"  best for {side.name:{width}}  {shown}"
+
+
+def sentences(one: Versus) -> Iterator[str]:
+    """The verdict, what it rests on, what it means for a fresh image and a fresh training, and what is unknown."""
+    yield _verdict(one)
+    yield _noise(one)
+    yield (
+        f"On a fresh test image, {one.first.name} is better with probability {_probability(one.fresh_image)}; the "
+        f"median image differs by {signed(one, one.median[0])} {_unit(one)} ({_interval(one, one.median[1])})."
+    )
+    yield _fresh_training(one)
+    if one.told_apart is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
+        apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
+        yield f"The board, which pays for comparing all of its {number(pairs)} pairs (Holm), {apart}."
+
+
+def _verdict(one: Versus) -> str:
+    difference, (low, high) = one.result.difference, one.result.interval
+    if low == high == 0:
+        return "A tie: they have the same score on every image."
+    if one.verdict == "tie":
+        low_high = f"up to {amount(one, max(-low, high))} either way"
+        return (
+            f"A tie: the difference of {signed(one, difference)} {_unit(one)} (95 % interval "
+            f"{_interval(one, (low, high))}) is inside the noise; {low_high} cannot be excluded."
+        )
+    ends = (low, high) if difference > 0 else (-high, -low)
+    by = f"{amount(one, abs(difference))} (95 % interval {_interval(one, ends)})"
+    return f"{one.first.name} is {one.verdict} than {one.second.name} by {by}."
+
+
+def _noise(one: Versus) -> str:
+    over_images = f"{amount(one, one.result.over_images)} over test images"
+    if one.result.over_seeds is not None:
+        alone = [side.name for side in (one.first, one.second) if len(side.seeds) == 1]
+        borrowed = f", where {alone[0]} has one seed and the other's spread stands for it" if alone else ""
+        return f"Standard error: {over_images}, {amount(one, one.result.over_seeds)} over seeds{borrowed}."
+    unknown = (
+        f"Standard error: {over_images}; over seeds it is unknown, for each has one: the verdict is on these two "
+        "trainings, and says nothing of others."
+    )
+    if one.break_even is not None:
+        unknown += (
+            f" If trainings with other seeds spread by more than {amount(one, one.break_even)} (sd), it is a tie."
+        )
+    if known := spreads(one.board.rows, one.board.score):
+        spread = " to ".join(dict.fromkeys(amount(one, end) for end in (known[0], known[-1])))
+        variants = f"{len(known)} variant{'s' if len(known) > 1 else ''}"
+        unknown += f" Trainings of the {variants} of this board with several seeds spread by {spread}."
+    return unknown
+
+
+def _fresh_training(one: Versus) -> str:
+    if one.fresh_training is None:
+        alone = [side.name for side in (one.first, one.second) if len(side.seeds) == 1]
+        has = "have one seed each" if len(alone) > 1 else "has one seed"
+        return f"Whether a fresh training would turn out better is unknown: {' and '.join(alone)} {has}."
+    return f"A fresh training of {one.first.name} is better with probability {_probability(one.fresh_training)}."
+
+
+def _probability(found: Probability) -> str:
+    if found.interval is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
+
+
+def _seeds(side: Side) -> str:
+    return f"seed{'s' if len(side.seeds) > 1 else ''} {', '.join(map(str, side.seeds))}"
+
+
+def _interval(one: Versus, ends: tuple[float, float]) -> str:
+    return " to ".join(number(end, _decimals(one)) for end in ends)
+
+
+def _decimals(one: Versus) -> int:
+    decimals = named(one.board.score)[2]
+    return decimals if decimals < 3 else 4
+
+
+def _unit(one: Versus) -> str:
+    heading, unit, _ = named(one.board.score)
+    return unit or heading
+
+
+def amount(one: Versus, value: float) -> str:
+    """A difference in the score's unit; of bits/dim in nats an image too."""
+    in_nats = ""
+    if one.board.score == BITS:
+        in_nats = f" = {number(value * math.prod(one.board.data['shape']) * math.log(2), 2)} nats"
+    return f"{error(value, _decimals(one))} {_unit(one)}{in_nats}"
+
+
+def signed(one: Versus, value: float) -> str:
+    """A difference with its sign."""
+    return f"{'+' if value > 0 else ''}{number(value, _decimals(one))}"
