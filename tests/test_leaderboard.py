@@ -210,6 +210,18 @@ def test_the_markdown_table_is_rectangular_and_holds_the_figures(tmp_path):
     assert row(text, "vae")[-4:] == ["14.0", "partial", "52,416", "12.5"]
 
 
+def test_the_interval_of_a_mean_says_what_noise_it_covers(tmp_path):
+    write_board(tmp_path / "three", {"vae": 0.0})
+    write_board(tmp_path / "one", {"iwae": 3.0}, seeds=1)
+    (board,) = boards(read_records(tmp_path))
+    sheet = table(board)
+    place = [column.key for column in sheet.columns].index("interval")
+    (one, three), (first, second) = [cells[place] for cells in sheet.cells], board.rows
+    ends = [[f"{end:.2f}".replace("-", "−") for end in r.estimates["log_likelihood"].interval] for r in (first, second)]
+    assert (one.text, three.text) == (" to ".join(ends[0]) + " (images alone)", " to ".join(ends[1]))
+    assert sheet.columns[place].page
+
+
 def test_one_seed_has_no_error_over_seeds_and_a_footnote(tmp_path):
     write_board(tmp_path, {"vae": 0.0}, seeds=1)
     text = markdown(boards(read_records(tmp_path)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
 from vaebench.leaderboard.pareto import rate_distortion_front
+from vaebench.leaderboard.statistics import Estimate
 from vaebench.standing import imported
 
 NAMES = {  # heading, unit, decimals
@@ -130,6 +131,7 @@ def table(board: Board) -> Table:
         Column("variant", "variant", words=True),
         Column("seeds", "seeds"),
         *(_metric_column(board.score), Column("over_seeds", "± seeds"), Column("over_images", "± images")),
+        Column("interval", "95 % interval", named(board.score)[1], page=True),
         Column("gap", "difference from best", "95 % interval", page=True),
         *(_metric_column(metric) for metric in others),
         Column("front", "rate–distortion front", words=True, page=True),
@@ -149,6 +151,7 @@ def table(board: Board) -> Table:
                 _metric(row, board.score, notes),
                 _error(score.over_seeds if score else None, decimals),
                 _error(score.over_images if score else None, decimals),
+                _interval(score, decimals),
                 _gap(row, decimals),
                 *(_metric(row, metric, notes) for metric in others),
                 _yes(row.variant in front),
@@ -210,6 +213,14 @@ def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
 
 def _error(value: float | None, decimals: int) -> Cell:
     return Cell(error(value, decimals), value)
+
+
+def _interval(score: Estimate | None, decimals: int) -> Cell:
+    """Of the mean; it says where it does not cover both kinds of noise."""
+    if score is None or score.interval is None:
+        return Cell(NONE, None)
+    alone = "" if score.covers == "seeds and images" else f" ({score.covers} alone)"
+    return Cell(" to ".join(number(end, decimals) for end in score.interval) + alone, score.interval[0])
 
 
 def _gap(row: Row, decimals: int) -> Cell:

@@ -59,7 +59,8 @@ class Versus:
         median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
         fresh_image: how probably the first is better on a fresh test image.
         fresh_training: how probably a fresh training of the first is better in the mean; None with one seed.
-        told_apart: whether the board's ranks tell them apart, by Holm over all its pairs; None for single runs.
+        told_apart: whether the board's ranks tell them apart, by Holm over all its pairs; None where one has no rank
+            there, as single runs and claims have not.
         break_even: with one seed each: the sd over trainings beyond which the difference would be a tie.
         most: images that differ most: indices into the test images, those best for the first, then for the second.
     """
@@ -151,7 +152,7 @@ def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
     half = float(noise.half_width())
     signed = [board.sign * side.figures for side in (first, second)]
     order = np.argsort(-(signed[0].mean(0, dtype=np.float64) - signed[1].mean(0, dtype=np.float64)), kind="stable")
-    whole = all(side.records == side.row.records for side in (first, second))
+    whole = all(side.records == side.row.records and side.row.rank for side in (first, second))
     rivals = first.row.variant in second.row.beaten_by or second.row.variant in first.row.beaten_by
     return Versus(
         board,
