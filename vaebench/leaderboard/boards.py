@@ -108,7 +108,8 @@ def _signs(record: RunRecord, known: Collection[str]) -> dict[str, int]:
         for name, metric in record.metrics.items()
         if name not in known and metric.get("value") is not None and metric.get("higher_is_better") is not None
     }
-    return {name: sign for name, sign in directed.items() if _per_image(record, name) is not None}
+    arrays = record.per_image() if directed else {}
+    return {name: sign for name, sign in directed.items() if _from(name) in arrays}
 
 
 def _with_claims(records: list[RunRecord], metric: str, signs: dict[str, int]) -> Board:
@@ -199,11 +200,16 @@ def figures(records: Sequence[RunRecord], score: str) -> np.ndarray | None:
     return np.stack(seeds) if shape[0] > 1 else None
 
 
+def _from(score: str) -> str:
+    """The array that a score's figures are computed from."""
+    return LOG_LIKELIHOOD if score in (NLL, BITS) else score
+
+
 def _per_image(record: RunRecord, score: str) -> np.ndarray | None:
     """(n,) figures, those of NLL and bits/dim from the log-likelihoods."""
-    if score not in (NLL, BITS):
-        return record.per_image().get(score)
-    found = record.per_image().get(LOG_LIKELIHOOD)
+    found = record.per_image().get(_from(score))
+    if _from(score) == score:
+        return found
     scale = math.prod(record.data["shape"]) * math.log(2) if score == BITS else 1
     return None if found is None else -found / scale
 
