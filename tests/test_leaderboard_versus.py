@@ -19,6 +19,7 @@ from vaebench.leaderboard.versus import versus
 from vaebench.leaderboard.versus_page import drawings, versus_page
 from vaebench.leaderboard.versus_text import plain, sentences
 from vaebench.records import write_record
+from vaebench.standing import IMPORTED, note
 
 PROTOCOL = fake_body(fake_arrays(np.random.default_rng(0)))["protocol"]
 
@@ -163,6 +164,24 @@ def test_a_run_is_named_by_id_first_digits_or_folder_inside_or_outside_the_resul
     shutil.rmtree(run.path)
     found = one(versus(str(outside), "vae", tmp_path / "results"))
     assert found.first.figures == pytest.approx(np.load(outside / "per_image.npz")["log_likelihood"][None])
+
+
+def test_a_name_that_fits_several_runs_is_refused_with_all_of_them(tmp_path):
+    write_board(tmp_path / "results", {"vae": 0.0})
+    for variant in ("one", "two"):
+        write_fake(tmp_path / "results" / variant / "iwae-s0", np.random.default_rng(0), variant=variant)
+    with pytest.raises(UserError, match=r"'iwae-s0' may mean any of the runs \w{16}, \w{16}; give the id of one"):
+        versus("iwae-s0", "vae", tmp_path / "results")
+
+
+def test_a_claim_is_said_to_be_one_and_has_no_part_in_the_boards_verdicts(tmp_path):
+    records = write_board(tmp_path, {"vae": 0.0, "iwae": 2.0, "other": 1.0})
+    for record in records:
+        if record.variant == "iwae":
+            note(record, IMPORTED, {})
+    found = one(versus("iwae (claimed)", "vae", tmp_path))
+    assert (found.verdict, found.told_apart) == ("better", None)
+    assert list(sentences(found))[-1].startswith("iwae (claimed) came on a card and was not verified here")
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_ones(tmp_path, capsys):

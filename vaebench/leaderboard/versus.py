@@ -119,15 +119,17 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
     variants = {index: row for index, board in enumerate(found) for row in board.rows if row.variant == name}
     if variants:
         return {index: (row, row.records) for index, row in variants.items()}
-    runs: dict[int, tuple[Row, tuple[RunRecord, ...]]] = {
-        index: (row, (record,))
+    runs = [
+        (index, row, record)
         for index, board in enumerate(found)
         for row in board.rows
         for record in row.records
         if _is(record, name, results)
-    }
+    ]
+    if len(named_so := sorted({record.id for _, _, record in runs})) > 1:
+        raise UserError(f"'{name}' may mean any of the runs {', '.join(named_so)}; give the id of one, or its folder")
     if runs:
-        return runs
+        return {index: (row, (record,)) for index, row, record in runs}
     names = {row.variant for board in found for row in board.rows}
     folders = {record.path.name for board in found for row in board.rows for record in row.records if record.path}
     remedy = "Give a variant as the leaderboard names it, the id of a record, or the folder of a run."

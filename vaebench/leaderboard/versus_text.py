@@ -52,6 +52,9 @@ def sentences(one: Versus) -> Iterator[str]:
     if one.told_apart is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
         apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
         yield f"The board, which pays for comparing all of its {number(pairs)} pairs (Holm), {apart}."
+    for side in (one.first, one.second):
+        if side.row.claimed:
+            yield f"{side.name} came on a card and was not verified here: `vaebench verify` measures it again."
 
 
 def _verdict(one: Versus) -> str:
