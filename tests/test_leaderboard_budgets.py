@@ -9,6 +9,7 @@ import pytest
 from fake_records import IMAGES, fake_arrays, fake_body, images, unavailable, write_fake
 from test_leaderboard import row
 
+from vaebench.cli import main
 from vaebench.errors import UserError
 from vaebench.leaderboard import boards, leaderboard
 from vaebench.leaderboard.budgets import best_of, places, tuned
@@ -46,7 +47,7 @@ def test_the_best_within_a_budget_by_enumeration():
         assert scores[best] == max(score for price, score in zip(costs, scores, strict=True) if price <= cost)
 
 
-def test_variants_stand_by_their_cost_with_the_best_that_costs_no_more(tmp_path):
+def test_variants_stand_by_their_cost_with_the_best_that_costs_no_more(tmp_path, capsys):
     variants = {"small": (0, 10), "good": (5, 20), "waste": (2, 30), "twin": (4.99, 40), "best": (9, 50)}
     (board,) = write(tmp_path, variants)
     found = {place.row.variant: place for place in places(board, "parameters")}
@@ -54,9 +55,13 @@ def test_variants_stand_by_their_cost_with_the_best_that_costs_no_more(tmp_path)
     assert [name for name, place in found.items() if place.on_front] == ["small", "good", "best"]
     assert [place.best.variant for place in found.values()] == ["small", "good", "good", "good", "best"]
     assert (found["waste"].tie, found["twin"].tie) == (False, True)
-    text = leaderboard(tmp_path, budget="parameters")
+    assert main(["leaderboard", str(tmp_path), "--budget", "parameters"]) == 0
+    text = capsys.readouterr().out
+    assert text == leaderboard(tmp_path, budget="parameters") + "\n"
     assert row(text, "waste")[-2:] == ["no", "good"]
     assert row(text, "twin")[-2:] == ["tie", "good (a tie)"]
+    assert main(["leaderboard", str(tmp_path), "--budget", "time"]) == 2
+    assert "invalid choice: 'time' (choose from " in capsys.readouterr().err
     with pytest.raises(UserError, match="unknown budget 'parameter'; did you mean parameters"):
         places(board, "parameter")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.noise import Seeds, of_difference, of_mean
 from vaebench.leaderboard.ranking import better, holm
 from vaebench.leaderboard.statistics import compared, predictive, wins
@@ -89,6 +90,17 @@ def test_percentiles_of_a_bootstrap_over_three_seeds_hold_the_truth_far_too_rare
     assert np.mean((low <= 0) & (high >= 0)) < 0.88
     difference, noise = compared(means[:, 0, :, None].repeat(2, -1), means[:, 1, :, None].repeat(2, -1))
     assert 0.93 <= np.mean(abs(difference) <= noise.half_width()) <= 0.975
+
+
+def test_the_hierarchical_bootstrap_holds_a_median_difference_as_often_as_it_says():
+    """Tastes of images are symmetric about the true difference, so their median is that too."""
+    trials = 250
+    first, second = (figures[:trials] for figures in pair("both count", (3, 3), n=60))
+    held = 0
+    for one, other in zip(first, second, strict=True):
+        value, noise = bootstrap(median_difference, one, other, draws=150)
+        held += abs(value - TRUTH) <= noise.half_width()
+    assert 0.92 <= held / trials <= 0.99
 
 
 # Many variants ----------------------------------------------------------------------------------------------------

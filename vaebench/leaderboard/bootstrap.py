@@ -9,6 +9,7 @@ import numpy as np
 from vaebench.leaderboard.noise import Noise, Seeds, of_difference
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+CELLS = 2_000_000  # figures that are held at a time
 
 
 def bootstrap(
@@ -23,7 +24,7 @@ def bootstrap(
     is counted at both levels, so the noise is a little large rather than small.
 
     Args:
-        statistic: of figures (draws, seeds, n) and (draws, seeds', n), to (draws,).
+        statistic: of figures (draws, seeds, n) and (draws, seeds', n) to (draws,); one of both may have a single draw.
         first, second: figures (seeds, n) and (seeds', n), n ≥ 2.
         draws: at each level.
         seed: the same seed gives the same interval.
@@ -32,24 +33,26 @@ def bootstrap(
         Rao and Wu 1988, https://doi.org/10.1080/01621459.1988.10478591, for S − 1 of S.
     """
     rng, n = np.random.default_rng(seed), first.shape[1]
-    value = float(statistic(first[None], second[None])[0])
+    size = max(1, CELLS // (n * (len(first) + len(second))))
 
-    def on_other_images() -> float:
-        chosen = rng.integers(0, n, n)
-        return float(statistic(first[None, :, chosen], second[None, :, chosen])[0])
+    def variance(indices: np.ndarray, put: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        found = [put(indices[start : start + size]) for start in range(0, draws, size)]
+        return np.asarray(np.concatenate(found).var(ddof=1))
 
-    def seeds(figures: np.ndarray, put: Callable[[np.ndarray], np.ndarray]) -> Seeds:
+    def over_seeds(figures: np.ndarray, put: Callable[[np.ndarray], np.ndarray]) -> Seeds:
         number = len(figures)
         if number == 1:
-            return Seeds(np.asarray(np.nan), np.asarray(np.nan), np.asarray(1.0))
-        chosen = rng.integers(0, number, (draws, number - 1))
-        found = np.concatenate([put(figures[index][None]) for index in chosen])
-        return Seeds(found.var(ddof=1), found.var(ddof=1), np.asarray(float(number)))
+            return Seeds(*map(np.asarray, (np.nan, np.nan, 1.0)))
+        found = variance(rng.integers(0, number, (draws, number - 1)), lambda chosen: put(figures[chosen]))
+        return Seeds(found, found, np.asarray(float(number)))
 
-    images = np.asarray(np.var([on_other_images() for _ in range(draws)], ddof=1))
-    of_first = seeds(first, lambda drawn: statistic(drawn, second[None]))
-    of_second = seeds(second, lambda drawn: statistic(first[None], drawn))
-    return value, of_difference(images, n, of_first, of_second)
+    images = variance(
+        rng.integers(0, n, (draws, n)),
+        lambda chosen: statistic(*(np.moveaxis(figures[:, chosen], 0, 1) for figures in (first, second))),
+    )
+    of_first = over_seeds(first, lambda drawn: statistic(drawn, second[None]))
+    of_second = over_seeds(second, lambda drawn: statistic(first[None], drawn))
+    return float(statistic(first[None], second[None])[0]), of_difference(images, n, of_first, of_second)
 
 
 def median_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
