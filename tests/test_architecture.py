@@ -16,6 +16,7 @@ FORBIDDEN = {
     "population": ["families", "evaluation", "leaderboard", "api", "runs", "bench", "sweep"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "standing.py": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction"],
+    "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "runs", "bench", "sweep"],
     "reproduction": ["families", "leaderboard", "sweep", "bench"],
     "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "runs", "bench", "loggers"],
     "loggers": ["core", "families", "evaluation", "api", "population", "runs", "bench", "sweep", "commands"],
@@ -60,6 +61,7 @@ def test_loggers_alone_know_what_they_log_to() -> None:
         "import vaebench.cli",
         "import vaebench.reproduction.cards",
         "import vaebench.loggers",
+        "import vaebench.judging.serve",
     ],
 )
 def test_light_imports_do_not_pay_for_torch(code: str) -> None:

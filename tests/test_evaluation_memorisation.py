@@ -19,8 +19,8 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.memorisation import Copying, copying, nearest, partition
-from vaebench.evaluation.pictures import GAP
 from vaebench.evaluation.samples import draws, posterior_codes, prior_codes
+from vaebench.tiles import GAP
 
 
 def _vectors(n: int, seed: int, d: int = 6) -> Tensor:

@@ -13,6 +13,7 @@ from oracles import Channels, Data, LinearGaussian, OneLatent, Parts, without
 from torch import Tensor
 
 import vaebench as vb
+from vaebench import tiles
 from vaebench.core import DataSpec
 from vaebench.distributions import DiagonalNormal
 from vaebench.evaluation import charts, pictures
@@ -51,12 +52,12 @@ def _report(
 
 def _tiles(picture: Picture, rows: int, columns: int, size: int) -> np.ndarray:
     """The tiles of a labelled grid of square images, in [0, 1], from its far corner: (rows, columns, size, size)."""
-    zoom = max(1, round(pictures.TILE / size))
-    step = size * zoom + pictures.GAP
+    zoom = max(1, round(tiles.TILE / size))
+    step = size * zoom + tiles.GAP
     grid = picture[picture.shape[0] - rows * step :, picture.shape[1] - columns * step :, 0]
     return (
         grid.reshape(rows, step, columns, step)
-        .transpose(0, 2, 1, 3)[:, :, : -pictures.GAP : zoom, : -pictures.GAP : zoom]
+        .transpose(0, 2, 1, 3)[:, :, : -tiles.GAP : zoom, : -tiles.GAP : zoom]
         .astype(float)
         / 255
     )

@@ -12,8 +12,9 @@ from skimage.transform import downscale_local_mean
 from torch import Tensor
 
 from vaebench.evaluation.conditions import quiet
-from vaebench.evaluation.pictures import GAP, PAPER, TILE, reconstruction_grid, sample_grid
+from vaebench.evaluation.pictures import PAPER, reconstruction_grid, sample_grid
 from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
+from vaebench.tiles import GAP, TILE
 
 CPU = torch.device("cpu")
 

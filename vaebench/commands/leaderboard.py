@@ -15,13 +15,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", default="log_likelihood", help="rank by this metric (default: log_likelihood)")
     parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "trials"],
                         help="print who is best at equal cost, in place of the boards")  # fmt: skip
+    parser.add_argument("--judgements", type=Path, help="add columns of what people said: a file of `vaebench judge`")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
     from vaebench.leaderboard import leaderboard as board
 
-    print(board(arguments.results, arguments.html, arguments.metric, arguments.budget))
+    how = (arguments.metric, arguments.budget, arguments.judgements)
+    print(board(arguments.results, arguments.html, *how))
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
     return 0

@@ -12,10 +12,10 @@ from vaebench.core import LatentModel
 from vaebench.evaluation.drawing import labelled
 from vaebench.evaluation.metrics import Picture
 from vaebench.evaluation.reconstruction import code, mean_image
+from vaebench.tiles import GAP, layout
 
 COLUMNS, PAIRS, ROWS = 10, 4, 8
-TILE = 56  # pixels; smaller images are enlarged to about that
-GAP, PAPER = 2, 255
+PAPER = 255
 BETWEEN = 9  # decoded images of an interpolation, both ends included
 REACH, STOPS = 3, 13  # of a traversal: standard deviations to each side, and images
 
@@ -90,22 +90,15 @@ def _require_floats(z: Tensor) -> None:
         raise NotImplementedError(f"codes of type {z.dtype} have no neighbourhood")
 
 
-def _layout(tiles: Tensor) -> tuple[int, int, int]:
-    """How often pixels of tiles (m, c, h, w) are repeated, and the distances from one to the next, down and across."""
-    height, width = tiles.shape[-2:]
-    zoom = max(1, round(TILE / max(height, width)))
-    return zoom, height * zoom + GAP, width * zoom + GAP
-
-
 def _middles(rows: list[Tensor], axis: int, names: dict[int, str]) -> dict[int, str]:
     """Names by the pixel in the middle of the tiles that they name, down (axis 0) or across (1)."""
-    step = _layout(rows[0])[1 + axis]
+    step = layout(rows[0].shape)[1 + axis]
     return {i * step + (step + GAP) // 2: name for i, name in names.items()}
 
 
 def _grid(rows: list[Tensor]) -> Picture:
     """Rows of tiles (m, c, h, w), enlarged by whole numbers so that pixels stay pixels."""
-    zoom, down, across = _layout(rows[0])
+    zoom, down, across = layout(rows[0].shape)
     columns = max(len(row) for row in rows)
     page = np.full((len(rows) * down + GAP, columns * across + GAP, 3), PAPER, np.uint8)
     for i, row in enumerate(rows):

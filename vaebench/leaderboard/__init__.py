@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from vaebench.judging.scores import judged
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
@@ -13,7 +15,11 @@ __all__ = ["Board", "boards", "leaderboard", "markdown"]
 
 
 def leaderboard(
-    path: str | Path, html: str | Path | None = None, metric: str = LOG_LIKELIHOOD, budget: str | None = None
+    path: str | Path,
+    html: str | Path | None = None,
+    metric: str = LOG_LIKELIHOOD,
+    budget: str | None = None,
+    judgements: str | Path | None = None,
 ) -> str:
     """Ranks the records below a directory.
 
@@ -22,6 +28,7 @@ def leaderboard(
         html: where to write the page, which needs no other file and no network; None: no page.
         metric: what to rank by; see `boards`.
         budget: parameters, flops, seconds or trials: instead of the boards' tables, who is best at equal cost.
+        judgements: a file that `vaebench judge` wrote, whose scores become columns.
 
     Returns:
         Markdown: what was damaged and left out first, then the boards.
@@ -31,6 +38,9 @@ def leaderboard(
     """
     records = read_records(path)
     ranked = boards(records, metric)
+    if judgements is not None:
+        people = judged(Path(judgements))
+        ranked = [replace(board, judged=people) for board in ranked]
     if html is not None:
         from vaebench.files import write_atomically
         from vaebench.leaderboard.page import page

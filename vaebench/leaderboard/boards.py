@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vaebench.errors import unknown
+from vaebench.judging.scores import Scores
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
 from vaebench.records import RunRecord, canonical, identity
@@ -57,6 +58,7 @@ class Board:
         score: the one it is ranked by: the ELBO where a log-likelihood was wanted and no variant has one.
         sign: 1 where a higher score is better, −1 where a lower one is.
         rows: ranked ones first, from the best to the worst; then those that cannot be ranked; then claims.
+        judged: what people said of the runs; see `vaebench.judging.scores`.
     """
 
     data: dict[str, Any]
@@ -66,6 +68,7 @@ class Board:
     score: str
     sign: int
     rows: tuple[Row, ...]
+    judged: Scores = field(default_factory=dict)
 
 
 def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[Board]:

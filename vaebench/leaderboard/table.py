@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vaebench.judging.scores import COLUMNS, judged_columns, pooled
 from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
 from vaebench.leaderboard.pareto import rate_distortion_front
 from vaebench.leaderboard.statistics import Estimate
@@ -126,6 +127,7 @@ def error(value: float | None, decimals: int = 0) -> str:
 def table(board: Board) -> Table:
     """The cells of a board; its score comes first, with both standard errors."""
     others = [metric for metric in METRICS if metric != board.score]
+    people = judged_columns(board.judged, [r.digest for row in board.rows for r in row.records])
     columns = [
         Column("rank", "rank"),
         Column("variant", "variant", words=True),
@@ -135,6 +137,7 @@ def table(board: Board) -> Table:
         Column("gap", "difference from best", "95 % interval", page=True),
         *(_metric_column(metric) for metric in others),
         Column("front", "rate–distortion front", words=True, page=True),
+        *(Column(name, *COLUMNS[name][:2]) for name in people),
         Column("collapse", "collapse", words=True),
         Column("parameters", "parameters"),
         Column("train", "training", "s"),
@@ -155,6 +158,7 @@ def table(board: Board) -> Table:
                 _gap(row, decimals),
                 *(_metric(row, metric, notes) for metric in others),
                 _yes(row.variant in front),
+                *(_judged(board, row, name, notes) for name in people),
                 _collapse(row),
                 _mean(row, "cost", "parameters", 0),
                 _mean(row, "times", "train_seconds", 1),
@@ -209,6 +213,19 @@ def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
     text = number(estimate.mean, named(metric)[2])
     partly = f"of {len(row.records) - len(missing)} in {len(row.records)} runs; unavailable in the others: {reasons}"
     return Cell(text, estimate.mean, (_note(notes, partly),) if missing else ())
+
+
+def _judged(board: Board, row: Row, name: str, notes: dict[str, int]) -> Cell:
+    """What people said of a row's runs."""
+    found = [score for r in row.records if (score := board.judged.get(r.digest, {}).get(name)) is not None]
+    if not found:
+        return Cell(NONE, None)
+    said, (heading, _, decimals, definition) = pooled(found), COLUMNS[name]
+    if said.value is None:
+        return Cell("unavailable", None, (_note(notes, f"unavailable: {said.unavailable}"),))
+    ends = "" if said.low is None else f" ({number(said.low, decimals)} to {number(said.high, decimals)})"
+    judged = f"; judged: {len(found)} of {len(row.records)} runs" if len(row.records) > 1 else ""
+    return Cell(number(said.value, decimals) + ends, said.value, (_note(notes, f"{heading}: {definition}{judged}"),))
 
 
 def _error(value: float | None, decimals: int) -> Cell:

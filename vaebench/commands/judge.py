@@ -1,0 +1,44 @@
+"""`vaebench judge`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vaebench.errors import UserError
+
+HELP = "ask people about pictures of runs: which is better, how good, real or generated"
+EXAMPLE = """\
+vaebench judge results/shapes/vae-s0-57a718c5 results/shapes/factor_vae-s0-afc5a611 --judgements shapes.sqlite
+vaebench leaderboard results --judgements shapes.sqlite"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", nargs="*", metavar="RECORD",
+                        help="records' folders, or the starts of their ids; none: go on with the file's")  # fmt: skip
+    parser.add_argument("--judgements", type=Path, default=Path("judgements.sqlite"),
+                        help="file of the study and its answers (default: judgements.sqlite)")  # fmt: skip
+    parser.add_argument("--show", choices=["samples", "reconstructions"], default="samples",
+                        help="what is judged (default: samples)")  # fmt: skip
+    parser.add_argument("--questions", nargs="+", choices=["choice", "rating", "real"], default=["choice", "rating"],
+                        help="choice: which of two; rating: from 1 to 5; real: real or generated (default: choice "
+                        "rating)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=4,
+                        help="how often each judge meets every pair and run; even: every pair as often on either side "
+                        "(default: 4)")  # fmt: skip
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_argument("--host", default="127.0.0.1",
+                        help="where to listen; elsewhere than here it needs a token (default: 127.0.0.1)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=8780, help="of the page; 0: any that is free (default: 8780)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`vaebench judge`: serves the page until it is interrupted."""
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds is {arguments.rounds}: expected at least 1; 4 is usual")
+    try:
+        from vaebench.judging.serve import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"the page needs the package '{error.name}': install vaebench with its extra, "
+                        "`pip install vaebench[judge]`") from None  # fmt: skip
+    return serve(**{name: value for name, value in vars(arguments).items() if name != "run"})

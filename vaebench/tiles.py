@@ -1,0 +1,36 @@
+"""Grids of small images: where each stands, so that they can be drawn in one place and cut out in another. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 56  # pixels; smaller images are enlarged to about that
+GAP = 2  # pixels of paper between two
+
+
+def layout(shape: Sequence[int]) -> tuple[int, int, int]:
+    """How often pixels of images (..., h, w) are repeated, and the distances from one to the next, down and across."""
+    height, width = shape[-2:]
+    zoom = max(1, round(TILE / max(height, width)))
+    return zoom, height * zoom + GAP, width * zoom + GAP
+
+
+def cut(page: NDArray[np.uint8], shape: Sequence[int]) -> list[list[NDArray[np.uint8]]]:
+    """Rows of the single images, as large as they were drawn, of a grid of images.
+
+    Args:
+        page: the grid, (h, w, 3).
+        shape: of an image, (c, h, w).
+
+    Raises:
+        ValueError: it is no grid of such images.
+    """
+    zoom, down, across = layout(shape)
+    height, width = zoom * shape[-2], zoom * shape[-1]
+    if (page.shape[0] - GAP) % down or (page.shape[1] - GAP) % across:
+        raise ValueError(f"a picture of {page.shape[0]} × {page.shape[1]} pixels is no grid of {height} × {width}")
+    tops, lefts = range(GAP, page.shape[0], down), range(GAP, page.shape[1], across)
+    return [[page[top : top + height, left : left + width] for left in lefts] for top in tops]
