@@ -243,6 +243,8 @@ def test_the_page_can_be_used_without_a_mouse_or_sight_of_colours(results: Path,
         assert client.get(f"/{name}").headers["content-type"].startswith(kind)
         assert "http" not in client.get(f"/{name}").text
     assert {name: client.get(place).headers[name] for name in SAFE} == SAFE
+    assert '<link rel="icon" href="data:,">' in html
+    assert "img-src 'self' data:;" in SAFE["Content-Security-Policy"], "the icon was an error in the console"
 
 
 def test_without_the_token_nothing_is_shown(results: Path, tmp_path: Path) -> None:

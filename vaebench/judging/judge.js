@@ -1,6 +1,7 @@
 "use strict";
 // Keys press the buttons; a button is pressed once, however long its key is held.
 let answered = false;
+addEventListener("pageshow", () => { answered = false; });
 document.querySelector("form").addEventListener("submit", (event) => {
   if (answered) event.preventDefault();
   answered = true;
