@@ -15,6 +15,7 @@ from fake_records import fake_arrays, fake_body, fake_pictures, write_board, wri
 
 from vaebench.cli import main
 from vaebench.leaderboard import boards, leaderboard
+from vaebench.leaderboard.pareto import rate_distortion_front
 from vaebench.leaderboard.table import table
 from vaebench.records import RECORD, RunRecord, canonical, read_records, write_record
 from vaebench.standing import IMPORTED, VERIFIED, claimed, imported, note, verified
@@ -166,6 +167,21 @@ def test_a_claim_is_shown_apart_and_has_no_rank_and_no_part_in_others(tmp_path: 
     for text in (markdown, page.read_text("utf-8")):
         assert "good (claimed)" in text
         assert "came on a card" in text
+
+
+def test_a_claim_takes_nobody_off_the_front_of_rate_and_distortion(tmp_path: Path) -> None:
+    """Rows of claims were on the front, where a claim of 0 nats beat all that was measured."""
+    write_board(tmp_path / "results", {"good": 2.0, "poor": 0.0})
+    (before,) = boards(read_records(tmp_path / "results"))
+    arrays = fake_arrays(np.random.default_rng(1))
+    none = {name: np.full_like(array, 1e-6) for name, array in arrays.items() if name in ("rate", "distortion")}
+    body = fake_body({**arrays, **none}, variant="boast")
+    write_record(tmp_path / "theirs" / "run", body, {**arrays, **none}, fake_pictures(np.random.default_rng(0)))
+    assert main(["export", f"{tmp_path}/theirs/run", f"--out={tmp_path}/card"]) == 0
+    _import(tmp_path)
+    (after,) = boards(read_records(tmp_path / "results"))
+    assert after.rows[-1].variant == "boast (claimed)"
+    assert rate_distortion_front(after) == rate_distortion_front(before) != frozenset()
 
 
 def test_a_board_of_claims_alone_ranks_nobody(tmp_path: Path) -> None:
