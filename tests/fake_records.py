@@ -91,6 +91,37 @@ def fake_pictures(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {name: rng.integers(0, 256, (32, 64, 3), dtype=np.uint8) for name in ("reconstructions", "samples")}
 
 
+def fake_grids(rng: np.random.Generator, size: int = 8, pairs: int = 4) -> dict[str, np.ndarray]:
+    """Pictures laid out as the evaluation's: rows of ten test images, each over its reconstructions; and samples.
+
+    The test images, square ones of `size` pixels, are the same whatever `rng`.
+    """
+    zoom = 56 // size
+
+    def grid(rows: list[np.ndarray]) -> np.ndarray:
+        page = np.full((len(rows) * (size * zoom + 2) + 2, 10 * (size * zoom + 2) + 2, 3), 255, np.uint8)
+        for i, row in enumerate(rows):
+            for j, tile in enumerate(row.repeat(zoom, 1).repeat(zoom, 2)):
+                top, left = 2 + i * (size * zoom + 2), 2 + j * (size * zoom + 2)
+                page[top : top + size * zoom, left : left + size * zoom] = tile[..., None]
+        return page
+
+    def tiles(source: np.random.Generator, noise: float = 0) -> np.ndarray:
+        """Ten soft rings, drawn by `source`, less noise of `rng`."""
+        y, x = np.mgrid[:size, :size] / size - 0.5
+        centre, radius = source.normal(0, 0.1, (10, 2, 1, 1)), source.uniform(0.1, 0.4, (10, 1, 1))
+        ring = np.exp(-(((np.hypot(y - centre[:, 0], x - centre[:, 1]) - radius) / 0.07) ** 2))
+        return (15 * ring * (1 - noise * rng.random(ring.shape))).astype(np.uint8) * 17
+
+    shared = [tiles(np.random.default_rng(i)) for i in range(pairs)]
+    made = [tiles(np.random.default_rng(i), 0.3) for i in range(pairs)]
+    samples = grid([tiles(rng, 0.2) for _ in range(8)])
+    return {
+        "reconstructions": grid([row for pair in zip(shared, made, strict=True) for row in pair]),
+        "samples": samples,
+    }
+
+
 def write_fake(directory: Path, rng: np.random.Generator, mean: float = 0.0, **changes: Any) -> RunRecord:
     """Writes one fake run."""
     arrays = fake_arrays(rng, mean, changes.pop("n", IMAGES))

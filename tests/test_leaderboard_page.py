@@ -5,15 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import re
+from html import escape as html_escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_records import write_board, write_fake
 
-from vaebench.leaderboard import boards
-from vaebench.leaderboard.page import page
+from vaebench.discovery import datasets
+from vaebench.evaluation.pictures import reconstruction_grid
+from vaebench.leaderboard import boards, markdown
+from vaebench.leaderboard.page import page, picture_rows
+from vaebench.leaderboard.published import figures, published
 from vaebench.records import Records, read_records
 
 EVIL = "\"'><script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>&amp;</script>{{ 7 * 7 }}"
@@ -48,6 +54,16 @@ class Page(HTMLParser):
             self.scripts[-1] += data
         else:
             self.text += data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the scripts read, by id."""
+        found = zip(self.every("script"), self.scripts, strict=True)
+        return {
+            str(a["id"]).removeprefix("data-"): json.loads(text)
+            for a, text in found
+            if a.get("type") == "application/json"
+        }
 
     def every(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -89,7 +105,9 @@ def test_nothing_is_fetched(rendered):
     assert not parsed.every("link")
     style = html[html.index("<style>") : html.index("</style>")]
     assert not re.search(r"url\(|@import|https?:", style)
-    assert "http" not in parsed.scripts[-1]
+    ours = [text for a, text in zip(parsed.every("script"), parsed.scripts, strict=True) if not a.get("type")]
+    assert len(ours) == 3
+    assert not [text for text in ours if "http" in text or "fetch(" in text]
     (policy,) = [m["content"] for m in parsed.every("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:;")
 
@@ -97,29 +115,41 @@ def test_nothing_is_fetched(rendered):
 def test_what_a_record_holds_is_text_and_never_markup(rendered):
     parsed, html, _ = rendered
     assert not [attributes for _, attributes in parsed.elements if any(name.startswith("on") for name in attributes)]
-    assert len(parsed.scripts) == 3  # data, Plotly, ours
+    assert {a.get("type") for a in parsed.every("script")} == {None, "application/json", "text/plain"}
     assert EVIL in parsed.text
-    assert f"beware of {EVIL}" in parsed.text
-    assert json.loads(parsed.scripts[0])[0]["variants"]
-    assert EVIL in [variant["name"] for board in json.loads(parsed.scripts[0]) for variant in board["variants"]]
+    assert EVIL in [variant["name"] for board in board_data(parsed) for variant in board["variants"]]
+    assert f"beware of {EVIL}" in [warning for run in run_data(parsed).values() for warning in run["warnings"]]
     assert "alert('x')" not in html.replace("alert(&#39;x&#39;)", "").replace("alert(\\u0027x\\u0027)", "")
+
+
+def board_data(parsed: Page) -> list[dict[str, Any]]:
+    return [part for name, part in parsed.data.items() if name.startswith("board-")]
+
+
+def run_data(parsed: Page) -> dict[str, Any]:
+    return {name: part for name, part in parsed.data.items() if name.startswith("run-")}
 
 
 def test_every_run_is_there_with_its_pictures_hashes_and_figures(rendered):
     parsed, _, records = rendered
-    runs = [a for a in parsed.every("details") if "run" in (a.get("class") or "").split()]
+    sections = [a for a in parsed.every("details") if a.get("class") == "run"]
+    runs = run_data(parsed)
+    assert {a["id"] for a in sections} == set(runs)
     assert len(runs) == len(records) == 11
-    images = {a["src"] for a in parsed.every("img")}
+    assert not parsed.every("img")  # pictures wait in the data until a run is opened
+    by_digest = {run["hashes"]["digest"]: run for run in runs.values()}
     for record in records:
-        assert record.id in parsed.text
-        assert record.digest in parsed.text
-        for picture in record.pictures().values():
-            address = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
-            assert address in images
-    drawn = [run for board in json.loads(parsed.scripts[0]) for variant in board["variants"] for run in variant["runs"]]
-    assert {run["id"] for run in drawn} == {run["id"] for run in runs}
+        run = by_digest[record.digest]
+        assert run["hashes"]["record"] == record.id
+        assert json.loads(run["config"]) == record.config
+        assert run["curves"] == record.curves
+        pngs = [base64.b64encode(path.read_bytes()).decode() for path in record.pictures().values()]
+        assert [picture["png"] for picture in run["pictures"]] == pngs
+        assert all((picture["width"], picture["height"]) == (320, 160) for picture in run["pictures"])
+        assert {metric["name"] for metric in run["metrics"]} == {name.replace("_", " ") for name in record.metrics}
+    drawn = [run for board in board_data(parsed) for variant in board["variants"] for run in variant["runs"]]
+    assert {run["id"] for run in drawn} == set(runs)
     assert sorted(run["rate"] for run in drawn) == sorted(record.value("rate") for record in records)
-    assert all(a.get("alt") and a.get("width") == "320" and a.get("height") == "160" for a in parsed.every("img"))
 
 
 def test_ids_are_unique_and_links_lead_somewhere(rendered):
@@ -127,7 +157,7 @@ def test_ids_are_unique_and_links_lead_somewhere(rendered):
     ids = [a["id"] for _, a in parsed.elements if "id" in a]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name in ids)
-    for attribute in ("href", "aria-labelledby", "for", "data-run"):
+    for attribute in ("href", "aria-labelledby", "aria-describedby", "for"):
         targets = [a[attribute].removeprefix("#") for _, a in parsed.elements if attribute in a]
         assert targets
         assert set(targets) <= set(ids)
@@ -135,7 +165,7 @@ def test_ids_are_unique_and_links_lead_somewhere(rendered):
 
 def test_tables_can_be_sorted_by_keyboard_and_read_aloud(rendered):
     parsed, html, records = rendered
-    tables = re.findall(r'<table class="ranking">(.*?)</table>', html, re.DOTALL)
+    tables = re.findall(r'<table class="sortable ranking">(.*?)</table>', html, re.DOTALL)
     assert len(tables) == len(boards(records)) == 2
     for text in tables:
         found = Page(text)
@@ -170,7 +200,9 @@ def test_damage_is_shown(rendered):
 def test_metrics_are_defined_and_absence_is_explained(rendered):
     parsed, _, _ = rendered
     assert "Structural similarity." in parsed.text
-    assert "unavailable: images are smaller than the window" in parsed.text
+    for run in run_data(parsed).values():
+        (ssim,) = [metric for metric in run["metrics"] if metric["name"] == "ssim"]
+        assert ssim["remark"] == "unavailable: images are smaller than the window"
     assert "is a tie" in parsed.text
 
 
@@ -178,6 +210,57 @@ def test_a_page_names_no_place_on_the_machine_and_is_the_same_every_time(results
     _, html, records = rendered
     assert str(results) not in html
     assert page(boards(records), records) == html
+
+
+@pytest.mark.parametrize(
+    ("n", "shape"), [(300, (1, 8, 8)), (40, (1, 28, 28)), (37, (3, 32, 32)), (11, (1, 28, 20)), (7, (1, 64, 64))]
+)
+def test_the_page_cuts_reconstructions_into_the_rows_that_the_evaluation_draws(n, shape):
+    x = torch.zeros(n, *shape)
+    picture = reconstruction_grid(x, x)
+    rows = picture_rows(n)
+    tile = shape[1] * max(1, round(56 / max(shape[1:])))
+    assert picture.shape[0] - 2 == rows * (tile + 2)
+
+
+# Published figures ------------------------------------------------------------------------------------------------
+
+
+def test_published_figures_stand_apart_and_are_never_ranked(tmp_path):
+    """On a board of the same data they are in a table of their own, and neither rank nor Markdown knows of them."""
+    data = {**write_fake(tmp_path / "digits", np.random.default_rng(0)).data, "name": "binarized_mnist"}
+    for variant in ("vae", "iwae"):
+        write_fake(tmp_path / variant, np.random.default_rng(0), variant=variant, data=data)
+    _, html, records = render(tmp_path)
+    mnist, digits = boards(records)
+    assert {row.variant for row in mnist.rows} == {"vae", "iwae"}
+    assert published(digits) == []
+    known = [figure for figure in figures() if figure.data == ("binarized_mnist", "binary")]
+    assert published(mnist) == known
+    assert len(known) > 20
+    (apart,) = re.findall(r'<section class="published".*?</section>', html, re.DOTALL)
+    assert len(Page(apart).every("tr")) == 1 + len(known)
+    ranked = "".join(re.findall(r'<table class="sortable ranking">.*?</table>', html, re.DOTALL))
+    for figure in known:
+        assert figure.source not in ranked + markdown(boards(records))
+        assert html_escape(figure.source) in apart
+
+
+def test_published_figures_say_where_they_stand_and_are_of_datasets_that_exist():
+    known = datasets()
+    assert figures()
+    for figure in figures():
+        assert figure.source
+        assert figure.known in ("read", "quoted by others")
+        name, measure = figure.data
+        assert measure in known[name].measures
+        assert figure.value < 0 if figure.metric in ("log_likelihood", "elbo") else figure.value > 0
+
+
+def test_surrogates_stand_beside_no_published_likelihood(tmp_path):
+    data = {**write_fake(tmp_path / "x", np.random.default_rng(0)).data, "name": "binarized_mnist"}
+    write_fake(tmp_path / "y", np.random.default_rng(0), data=data, surrogate=True)
+    assert [len(published(board)) for board in boards(read_records(tmp_path))] == [0, 0]
 
 
 def test_a_page_of_nothing_but_damage_still_stands(tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import shlex
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,15 @@ from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
 from vaebench.leaderboard.boards import Board, Row
-from vaebench.leaderboard.table import LEGEND, facts, number, table, title
+from vaebench.leaderboard.details import below, details, spaced
+from vaebench.leaderboard.published import Figure, published
+from vaebench.leaderboard.table import LEGEND, facts, named, number, table, title
 from vaebench.records import Records, RunRecord
 
 HERE = Path(__file__).parent
 BOUND = "val/elbo"
-COLOURS = 8  # of page.css and page.js
+COLOURS = 8  # of page.css and plots.js
+SHOWN, COLUMNS = 40, 10  # test images on a picture of reconstructions, and in a row of it
 
 
 def page(boards: Sequence[Board], records: Records) -> str:
@@ -34,37 +35,40 @@ def page(boards: Sequence[Board], records: Records) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html").render(
-        boards=[_board(index, board, records.root, colours) for index, board in enumerate(boards)],
-        plots=[_plots(index, board, colours) for index, board in enumerate(boards)],
+        boards=[_board(index, board, colours) for index, board in enumerate(boards)],
+        data={name: part for index, board in enumerate(boards) for name, part in _data(index, board, records, colours)},
         runs=len(records),
         variants=sum(len(board.rows) for board in boards),
-        damaged=[{"path": _below(d.path, records.root), "reason": d.reason} for d in records.damaged],
+        damaged=[{"path": below(d.path, records.root), "reason": d.reason} for d in records.damaged],
         definitions=_definitions(records),
         legend=LEGEND,
         version=__version__,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
-        script=(HERE / "page.js").read_text(encoding="utf-8"),
+        scripts=[(HERE / name).read_text(encoding="utf-8") for name in ("plots.js", "runs.js", "page.js")],
         plotly=get_plotlyjs(),
     )
 
 
-def _board(index: int, board: Board, root: Path, colours: Mapping[str, int]) -> dict[str, Any]:
+def _board(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, Any]:
+    """What is on the page from the start."""
     sheet = table(board)
     return {
         "id": f"board-{index}",
         "title": title(board),
         "facts": facts(board),
-        "score": board.score,
         "columns": sheet.columns,
         "notes": list(enumerate(sheet.notes, 1)),
+        "published": [_published(figure) for figure in published(board)],
+        "runs": sum(len(row.records) for row in board.rows),
         "rows": [
             {
                 "cells": list(zip(sheet.columns, cells, strict=True)),
                 "variant": row.variant,
-                "family": row.records[0].family,
+                "text": " ".join([row.variant, *sorted({r.family for r in row.records}), *_verdicts(row)]),
                 "colour": colours[row.variant] % COLOURS,
                 "runs": [
-                    _run(_anchor(index, place, i), record, root, board.score) for i, record in enumerate(row.records)
+                    {"id": anchor(index, place, i), "seed": r.seed, "score": number(r.value(board.score), 2)}
+                    for i, r in enumerate(row.records)
                 ],
             }
             for place, (row, cells) in enumerate(zip(board.rows, sheet.cells, strict=True))
@@ -72,68 +76,71 @@ def _board(index: int, board: Board, root: Path, colours: Mapping[str, int]) -> 
     }
 
 
-def _anchor(board: int, row: int, run: int) -> str:
+def anchor(board: int, row: int, run: int) -> str:
+    """The id of a run on the page."""
     return f"run-{board}-{row}-{run}"
 
 
-def _run(anchor: str, record: RunRecord, root: Path, score: str) -> dict[str, Any]:
-    hashes = {f"{split} split": value for split, value in record.data["hashes"].items()}
-    weights = (record.checkpoint or {}).get("weights")
+def _verdicts(row: Row) -> list[str]:
+    return sorted({str(record.collapse.get("verdict", "unknown")) for record in row.records})
+
+
+def _published(figure: Figure) -> dict[str, Any]:
+    heading, unit, decimals = named(figure.metric)
     return {
-        "id": anchor,
-        "record": record,
-        "score": number(record.value(score), 2),
-        "place": _below(record.path, root) if record.path else "",
-        "metrics": [_metric(name, metric) for name, metric in sorted(record.metrics.items())],
-        "pictures": [{"name": name, **_picture(path)} for name, path in record.pictures().items()],
-        "config": json.dumps(record.config, indent=2, ensure_ascii=False),
-        "verdict": str(record.collapse.get("sentence") or record.collapse.get("verdict", "unknown")),
-        "collapse": json.dumps(record.collapse, indent=2, ensure_ascii=False),
-        "facts": {
-            "selected": record.selection,
-            "started at the data’s mean": "yes" if record.started_at_mean else "no",
-            **_words(record.cost),
-            **_words(record.times),
-            **_words(record.environment),
-        },
-        "hashes": {"record": record.id, "digest": record.digest, **hashes, "weights": weights or "none"},
-        "command": _command(record),
+        "figure": figure,
+        "metric": f"{heading}, {unit}" if unit else heading,
+        "value": number(figure.value, decimals),
+        "samples": number(figure.samples),
+        "text": f"{figure.family} {figure.variant} {figure.source}",
     }
 
 
-def _metric(name: str, metric: dict[str, Any]) -> dict[str, str]:
-    value, reason = metric.get("value"), metric.get("unavailable")
+def _data(
+    index: int, board: Board, records: Records, colours: Mapping[str, int]
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """What the scripts read when it is asked for: the plots of a board, and each of its runs."""
+    yield f"board-{index}", _plots(index, board, colours)
+    for place, row in enumerate(board.rows):
+        for i, record in enumerate(row.records):
+            yield anchor(index, place, i), {"variant": row.variant, **details(record, records.root)}
+
+
+def _plots(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, Any]:
+    """Rate, distortion and held-out bound of every run, and how pictures of reconstructions are laid out."""
+
+    def run(place: int, i: int, record: RunRecord) -> dict[str, Any]:
+        return {
+            "id": anchor(index, place, i),
+            "seed": record.seed,
+            "rate": record.value("rate"),
+            "distortion": record.value("distortion"),
+            "bound": record.curves.get(BOUND),
+        }
+
     return {
-        "name": _spaced(name),
-        "value": number(value, 0 if isinstance(value, int) else 4),
-        "error": number(metric.get("se"), 4),
-        "unit": str(metric.get("unit") or ""),
-        "remark": "" if value is not None else f"unavailable: {reason or 'not measured'}",
+        "rows": picture_rows(board.protocol["n"]),
+        "variants": [
+            {
+                "name": row.variant,
+                "colour": colours[row.variant],
+                "runs": [run(place, i, record) for i, record in enumerate(row.records)],
+            }
+            for place, row in enumerate(board.rows)
+        ],
     }
 
 
-def _picture(path: Path) -> dict[str, Any]:
-    """A PNG as a data address; its size stands at a fixed place of its header, and small ones are shown larger."""
-    png = path.read_bytes()
-    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
-    scale = max(1, 320 // max(width, 1))
-    address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return {"address": address, "width": scale * width, "height": scale * height}
-
-
-def _command(record: RunRecord) -> str:
-    """How to train and measure the run again."""
-    checkout = f"git checkout {shlex.quote(str(commit))}\n" if (commit := record.environment.get("commit")) else ""
-    if record.benchmark:
-        return f"{checkout}vaebench bench {shlex.quote(f'configs/benchmark/{record.benchmark}.yaml')}"
-    return f"{checkout}vaebench fit --config config.json --seed_everything {record.seed}"
+def picture_rows(n: int) -> int:
+    """Rows of tiles on a picture of reconstructions of n test images: each row of images over its reconstructions."""
+    return 2 * math.ceil(min(SHOWN, n) / COLUMNS)
 
 
 def _definitions(records: Iterable[RunRecord]) -> list[dict[str, str]]:
     """What each metric means, in the words of the records; the same name with two meanings is listed twice."""
     directions = {True: "higher is better", False: "lower is better", None: ""}
     found = {
-        (_spaced(name), str(metric["definition"]), str(metric.get("unit") or ""), metric.get("higher_is_better"))
+        (spaced(name), str(metric["definition"]), str(metric.get("unit") or ""), metric.get("higher_is_better"))
         for record in records
         for name, metric in record.metrics.items()
         if metric.get("definition")
@@ -142,48 +149,3 @@ def _definitions(records: Iterable[RunRecord]) -> list[dict[str, str]]:
         {"name": name, "text": text, "unit": unit, "direction": directions.get(higher, "")}
         for name, text, unit, higher in sorted(found, key=str)
     ]
-
-
-def _plots(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, Any]:
-    """What the scripts draw: the rate–distortion plane and the held-out bound of every run."""
-
-    def run(place: int, i: int, row: Row) -> dict[str, Any]:
-        record = row.records[i]
-        return {
-            "id": _anchor(index, place, i),
-            "seed": record.seed,
-            "rate": record.value("rate"),
-            "distortion": record.value("distortion"),
-            "bound": record.curves.get(BOUND),
-        }
-
-    return {
-        "variants": [
-            {
-                "name": row.variant,
-                "colour": colours[row.variant],
-                "runs": [run(place, i, row) for i in range(len(row.records))],
-            }
-            for place, row in enumerate(board.rows)
-        ],
-    }
-
-
-def _words(part: dict[str, Any]) -> dict[str, str]:
-    return {_spaced(name): _word(value) for name, value in part.items() if value is not None}
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return number(value, 0 if isinstance(value, int) else 1)
-    return str(value)
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
