@@ -275,8 +275,13 @@ def test_the_plane_shows_every_run_the_front_and_lines_of_slope_minus_one(visit,
     records = read_records(results)
     points = {(record.value("rate"), record.value("distortion")) for record in records}
     assert {(x, y) for trace in variants for x, y in zip(trace["x"], trace["y"], strict=True)} == points
-    best = {(r, d) for r, d in points if not any((s <= r and e <= d) and (s, e) != (r, d) for s, e in points)}
-    assert list(zip(front["x"], front["y"], strict=True)) == sorted(best)
+    means = {
+        name: tuple(np.mean([[r.value("rate"), r.value("distortion")] for r in records if r.variant == name], 0))
+        for name in {record.variant for record in records}
+    }
+    places = list(means.values())
+    best = [(r, d) for r, d in places if not any((s <= r and e <= d) and (s, e) != (r, d) for s, e in places)]
+    assert np.allclose(list(zip(front["x"], front["y"], strict=True)), sorted(best), rtol=1e-12)
     lines = node.evaluate("node => node.layout.shapes")
     assert len(lines) > 2
     for line in lines:
@@ -335,18 +340,20 @@ LIGHTNESS = (
 )
 
 
-@pytest.mark.parametrize("system", ["light", "dark"])
-def test_colours_follow_the_system_until_the_reader_chooses_and_are_remembered(visit, system):
-    page = visit(color_scheme=system)
-    assert (page.evaluate(LIGHTNESS) > 0.5) == (system == "light")
+def test_colours_follow_the_system_until_the_reader_chooses_and_are_remembered(visit):
+    page = visit(color_scheme="light")
+    assert page.evaluate(LIGHTNESS) > 0.9
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(LIGHTNESS) < 0.1
     node = plane(page)
     before = node.evaluate("node => node.layout.font.color")
-    other = "dark" if system == "light" else "light"
-    page.get_by_label("Colours").select_option(other)
-    assert (page.evaluate(LIGHTNESS) > 0.5) == (other == "light")
+    page.get_by_label("Colours").select_option("light")
+    assert page.evaluate(LIGHTNESS) > 0.9
     assert node.evaluate("node => node.layout.font.color") != before
     page.reload()
-    assert (page.evaluate(LIGHTNESS) > 0.5) == (other == "light")
+    assert page.evaluate(LIGHTNESS) > 0.9
+    page.get_by_label("Colours").select_option("as the system")
+    assert page.evaluate(LIGHTNESS) < 0.1
 
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit):
@@ -370,7 +377,7 @@ def test_without_scripts_the_tables_are_there_and_nothing_that_does_not_work(vis
     page = visit(java_script_enabled=False)
     assert page.locator(".ranking tbody tr").count() == 7
     assert page.get_by_text("need JavaScript").is_visible()
-    assert [control for control in page.locator("select, input, details, .plot").all() if control.is_visible()] == []
+    assert [control for control in page.locator("select, input, .runs, .plot").all() if control.is_visible()] == []
 
 
 # Accessibility ----------------------------------------------------------------------------------------------------
@@ -383,15 +390,18 @@ def unfolded(visit: Callable[..., Any], **settings: Any) -> Any:
     page.locator("details.run[open] .plot .main-svg").first.wait_for()
     page.locator(".compare").scroll_into_view_if_needed()
     page.locator(".compare canvas").first.wait_for()
+    page.locator(".budgets summary").first.click()
     plane(page)
     return page
 
 
-@pytest.mark.parametrize("system", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(visit, system):
-    texts = unfolded(visit, color_scheme=system).evaluate(TEXTS)
-    assert len(texts) > 300
-    assert [text for text in texts if text["contrast"] < 4.5] == []
+def test_every_text_stands_out_from_what_is_behind_it_in_light_and_dark(visit):
+    page = unfolded(visit)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        texts = page.evaluate(TEXTS)
+        assert len(texts) > 300
+        assert [text for text in texts if text["contrast"] < 4.5] == []
 
 
 NAMED = {

@@ -171,7 +171,7 @@ def _held_out(record: RunRecord) -> float | None:
     return max(values) if values else None
 
 
-# Markdown ---------------------------------------------------------------------------------------------------------
+# Tables -----------------------------------------------------------------------------------------------------------
 
 
 def budget_markdown(boards: Iterable[Board], budget: str) -> str:
@@ -180,9 +180,9 @@ def budget_markdown(boards: Iterable[Board], budget: str) -> str:
     Raises:
         UserError: there is no such budget.
     """
+    tables = [_board(board, budget, budget_table(board, budget)) for board in boards]
     if budget == TRIALS:
-        return "\n".join([*(_board(board, budget, _trials(board)) for board in boards), TRIALS_LEGEND, ""])
-    tables = [_board(board, budget, _places(board, budget)) for board in boards]
+        return "\n".join([*tables, TRIALS_LEGEND, ""])
     return "\n".join([*tables, f"{BUDGETS[budget].heading}: {BUDGETS[budget].says}. {LEGEND}", ""])
 
 
@@ -200,6 +200,15 @@ TRIALS_LEGEND = (
 def _board(board: Board, budget: str, sheet: Table | str) -> str:
     body = sheet if isinstance(sheet, str) else markdown_table(sheet)
     return f"### {title(board)} · by {TRIALS if budget == TRIALS else BUDGETS[budget].heading}\n\n{body}\n"
+
+
+def budget_table(board: Board, budget: str) -> Table | str:
+    """A board at equal budgets as a table, or in words why there is none.
+
+    Raises:
+        UserError: there is no such budget.
+    """
+    return _trials(board) if budget == TRIALS else _places(board, budget)
 
 
 def _places(board: Board, budget: str) -> Table | str:

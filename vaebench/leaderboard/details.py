@@ -10,6 +10,7 @@ from typing import Any
 
 from vaebench.leaderboard.table import number
 from vaebench.records import RunRecord
+from vaebench.standing import claimed, imported
 
 SMALLEST = 320  # pixels across: smaller pictures are shown enlarged by a whole number
 
@@ -31,6 +32,7 @@ def details(record: RunRecord, root: Path) -> dict[str, Any]:
         "curves": record.curves,
         "facts": {
             "selected": record.selection,
+            **_standing(record),
             "started at the data’s mean": "yes" if record.started_at_mean else "no",
             **_words(record.cost),
             **_words(record.times),
@@ -54,6 +56,12 @@ def below(path: Path, root: Path) -> str:
 def spaced(name: str) -> str:
     """A key as words."""
     return name.replace("_", " ")
+
+
+def _standing(record: RunRecord) -> dict[str, str]:
+    if not imported(record):
+        return {}
+    return {"came on": "a card; its figures are claimed" if claimed(record) else "a card; verified here"}
 
 
 def _metric(name: str, metric: dict[str, Any]) -> dict[str, str]:

@@ -12,7 +12,10 @@ from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
 from vaebench.leaderboard.boards import Board, Row
+from vaebench.leaderboard.budgets import BUDGETS, TRIALS, TRIALS_LEGEND, budget_table
+from vaebench.leaderboard.budgets import LEGEND as BUDGET_LEGEND
 from vaebench.leaderboard.details import below, details, spaced
+from vaebench.leaderboard.pareto import plane, rate_distortion_front
 from vaebench.leaderboard.published import Figure, published
 from vaebench.leaderboard.table import LEGEND, facts, named, number, table, title
 from vaebench.records import Records, RunRecord
@@ -41,7 +44,7 @@ def page(boards: Sequence[Board], records: Records) -> str:
         variants=sum(len(board.rows) for board in boards),
         damaged=[{"path": below(d.path, records.root), "reason": d.reason} for d in records.damaged],
         definitions=_definitions(records),
-        legend=LEGEND,
+        legends=[LEGEND, f"At equal budget: {BUDGET_LEGEND}", f"By tuning trials: {TRIALS_LEGEND}"],
         version=__version__,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         scripts=[(HERE / name).read_text(encoding="utf-8") for name in ("plots.js", "runs.js", "page.js")],
@@ -59,6 +62,7 @@ def _board(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, An
         "columns": sheet.columns,
         "notes": list(enumerate(sheet.notes, 1)),
         "published": [_published(figure) for figure in published(board)],
+        "budgets": [_budget(board, budget) for budget in (*BUDGETS, TRIALS)],
         "runs": sum(len(row.records) for row in board.rows),
         "rows": [
             {
@@ -83,6 +87,15 @@ def anchor(board: int, row: int, run: int) -> str:
 
 def _verdicts(row: Row) -> list[str]:
     return sorted({str(record.collapse.get("verdict", "unknown")) for record in row.records})
+
+
+def _budget(board: Board, budget: str) -> dict[str, Any]:
+    kind, sheet = BUDGETS.get(budget), budget_table(board, budget)
+    named = {"name": f"By {kind.heading}: {kind.says}" if kind else "By tuning trials"}
+    if isinstance(sheet, str):
+        return {**named, "why": sheet, "columns": [], "rows": [], "notes": []}
+    rows = [list(zip(sheet.columns, cells, strict=True)) for cells in sheet.cells]
+    return {**named, "why": "", "columns": sheet.columns, "rows": rows, "notes": sheet.notes}
 
 
 def _published(figure: Figure) -> dict[str, Any]:
@@ -118,8 +131,10 @@ def _plots(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, An
             "bound": record.curves.get(BOUND),
         }
 
+    on_front = rate_distortion_front(board)
     return {
         "rows": picture_rows(board.protocol["n"]),
+        "front": sorted((*(plane(row) or ()), row.variant) for row in board.rows if row.variant in on_front),
         "variants": [
             {
                 "name": row.variant,

@@ -64,16 +64,6 @@ const plots = (() => {
     }
   }
 
-  // Runs than which no other has both a lower (or equal) rate and a lower distortion, by rate.
-  function front(runs) {
-    let best = Infinity;
-    return runs.toSorted((a, b) => a.rate - b.rate || a.distortion - b.distortion).filter(({ distortion }) => {
-      if (distortion >= best) return false;
-      best = distortion;
-      return true;
-    });
-  }
-
   // Every run with the name of its variant; `group` is the trace it is drawn in: its variant, or its colour where there are
   // too many to name, since every trace takes time.
   const many = (board) => board.variants.length > LEGEND;
@@ -98,10 +88,9 @@ const plots = (() => {
       plot.xaxis.range = span(known.map((run) => run.rate), 0.15);
       plot.yaxis.range = span(known.map((run) => run.distortion), 0.15);
       isolines(plot, plot.xaxis.range, plot.yaxis.range);
-      const edge = front(known);
       traces.unshift({
-        type: "scatter", mode: "lines", name: "Pareto front", x: edge.map((run) => run.rate),
-        y: edge.map((run) => run.distortion), line: { color: css("ink"), width: 1.25 }, hoverinfo: "skip",
+        type: "scatter", mode: "lines", name: "Pareto front", x: board.front.map(([rate]) => rate),
+        y: board.front.map(([, distortion]) => distortion), line: { color: css("ink"), width: 1.25 }, hoverinfo: "skip",
       });
     }
     return [traces, plot];
