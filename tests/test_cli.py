@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from vaebench.bench import read_benchmark
 from vaebench.cli import main
 from vaebench.errors import UserError
+from vaebench.leaderboard import leaderboard
 from vaebench.records import read_records, stable
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +164,8 @@ def test_bench_never_repeats_a_finished_run_and_repeats_to_the_same_records(
         assert stable(a) == stable(b), "the same seed gives the same record but for times"
         for name, values in a.per_image().items():
             assert (values == b.per_image()[name]).all()
+    first, second = (re.sub(r"[^|]*\|$", "", leaderboard(tmp_path / folder), flags=re.MULTILINE) for folder in records)
+    assert first == second, "the same leaderboard but for the last column, the seconds of training"
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "first").rglob("*")}
     assert main(["bench", file, f"--results={tmp_path}/first", f"--work={tmp_path}/work"]) == 0
     assert capsys.readouterr().out.count("finished before") == 4

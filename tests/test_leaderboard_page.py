@@ -15,6 +15,7 @@ import pytest
 import torch
 from fake_records import write_board, write_fake
 
+from vaebench.cli import main
 from vaebench.discovery import datasets
 from vaebench.evaluation.pictures import reconstruction_grid
 from vaebench.leaderboard import boards, markdown
@@ -195,6 +196,26 @@ def test_damage_is_shown(rendered):
     assert "1 damaged record left out" in parsed.text
     assert "harmed<b>" in parsed.text
     assert "samples.png cannot be read" in parsed.text
+
+
+@pytest.mark.parametrize("name", ["record.json", "per_image.npz", "samples.png"])
+def test_a_record_with_one_byte_changed_is_named_on_page_and_terminal_and_left_out(tmp_path, capsys, name):
+    write_board(tmp_path / "results", {"vae": 0.0, "iwae": 1.0}, seeds=1)
+    path = tmp_path / "results" / "iwae-s0" / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    html = tmp_path / "page.html"
+    assert main(["leaderboard", str(tmp_path / "results"), "--html", str(html)]) == 0
+    told = capsys.readouterr()
+    assert re.match(rf"\*\*Left out, damaged:\*\* .*/iwae-s0: {name} ", told.out)
+    assert re.fullmatch(rf"vaebench: left out, damaged: .*/iwae-s0: {name} .*\n", told.err)
+    assert "| iwae |" not in told.out
+    assert "| vae |" in told.out
+    parsed = Page(html.read_text(encoding="utf-8"))
+    assert "1 damaged record left out" in parsed.text
+    assert f"iwae-s0 {name} " in parsed.text
+    assert [run["variant"] for run in run_data(parsed).values()] == ["vae"]
 
 
 def test_metrics_are_defined_and_absence_is_explained(rendered):

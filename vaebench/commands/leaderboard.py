@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "print the leaderboard of a folder of records, and draw its page"
@@ -20,10 +21,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
+    from vaebench.leaderboard import LEFT_OUT
     from vaebench.leaderboard import leaderboard as board
 
     how = (arguments.metric, arguments.budget, arguments.judgements)
-    print(board(arguments.results, arguments.html, *how))
+    text = board(arguments.results, arguments.html, *how)
+    print(text)
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
+    for line in text.splitlines():  # last and apart, so that neither a long table nor a redirection hides it
+        if line.startswith(LEFT_OUT):
+            print(f"vaebench: left out, damaged: {line.removeprefix(LEFT_OUT)}", file=sys.stderr)
     return 0

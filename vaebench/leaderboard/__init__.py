@@ -11,7 +11,9 @@ from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import read_records
 
-__all__ = ["Board", "boards", "leaderboard", "markdown"]
+__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown"]
+
+LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names a damaged record
 
 
 def leaderboard(
@@ -46,5 +48,5 @@ def leaderboard(
         from vaebench.leaderboard.page import page
 
         write_atomically(Path(html), page(ranked, records).encode())
-    lines = [f"**Left out, damaged:** {escaped(str(damage))}\n" for damage in records.damaged]
+    lines = [f"{LEFT_OUT}{escaped(str(damage))}\n" for damage in records.damaged]
     return "\n".join([*lines, markdown(ranked) if budget is None else budget_markdown(ranked, budget)])

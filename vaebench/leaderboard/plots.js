@@ -69,7 +69,9 @@ const plots = (() => {
   const many = (board) => board.variants.length > LEGEND;
   function runs(board) {
     return board.variants.flatMap(({ name, colour, runs }) =>
-      runs.map((run) => ({ ...run, name, colour, group: many(board) ? `${colour % COLOURS}` : name })));
+      runs.map((run) => ({
+        ...run, name, colour, label: `${plain(name)}, seed ${plain(run.seed)}`, group: many(board) ? `${colour % COLOURS}` : name,
+      })));
   }
 
   const grouped = (items) => [...Map.groupBy(items, ({ group }) => group).values()];
@@ -79,7 +81,7 @@ const plots = (() => {
     const traces = grouped(known).map((group) => ({
       type: "scatter", mode: "markers", name: plain(group[0].name), x: group.map((run) => run.rate),
       y: group.map((run) => run.distortion), customdata: group.map((run) => run.id),
-      text: group.map((run) => `${plain(run.name)}, seed ${plain(run.seed)}`),
+      text: group.map(({ label }) => label),
       showlegend: !many(board), marker: { color: colour(group[0].colour), symbol: SYMBOLS[group[0].colour % 8], size: 9, opacity: 0.85 },
       hovertemplate: "%{text}<br>rate %{x:.2f}<br>distortion %{y:.2f}<extra></extra>",
     }));
@@ -101,7 +103,7 @@ const plots = (() => {
       type: "scatter", mode: "lines", name: plain(group[0].name), showlegend: named, connectgaps: false,
       x: group.flatMap(({ bound }) => [...bound.step, null]), y: group.flatMap(({ bound }) => [...bound.value, null]),
       customdata: group.flatMap(({ bound, id }) => [...bound.step, null].map(() => id)),
-      text: group.flatMap((run) => [...run.bound.step, null].map(() => `${plain(run.name)}, seed ${plain(run.seed)}`)),
+      text: group.flatMap(({ bound, label }) => [...bound.step, null].map(() => label)),
       line: { color: colour(group[0].colour), width: 1.5 },
       hovertemplate: "%{text}<br>step %{x}<br>%{y:.4~g}<extra></extra>",
     }));
@@ -115,7 +117,8 @@ const plots = (() => {
   function curve({ run, curve, colour, name }) {
     const { seed, curves: all } = parse(run);
     const title = curve === "val/elbo" ? "held-out ELBO, nats" : curve;
-    return curves([{ id: run, name, seed, colour: Number(colour), group: run, bound: all[curve] }], title, false);
+    const label = `${plain(name)}, seed ${plain(seed)}`;
+    return curves([{ id: run, name, label, colour: Number(colour), group: run, bound: all[curve] }], title, false);
   }
 
   const bounds = (board) => curves(runs(board), "held-out ELBO, nats", !many(board));
@@ -146,7 +149,7 @@ const plots = (() => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      waiting.get(target)(target);
+      setTimeout(waiting.get(target), 0, target); // one after another, so that each is seen when it is done
     }
   }, { rootMargin: "200px" });
 
