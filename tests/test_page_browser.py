@@ -303,9 +303,27 @@ def test_a_click_on_a_mark_opens_its_run(visit):
     page = visit()
     node = plane(page)
     target = node.evaluate(MARK)
-    page.mouse.move(target["x"], target["y"])
-    page.mouse.click(target["x"], target["y"])
-    page.locator(f"details.run[open]#{target['run']}").wait_for()
+    for _ in range(2):
+        page.mouse.move(target["x"], target["y"])
+        page.mouse.click(target["x"], target["y"])
+        run = page.locator(f"details.run[open]#{target['run']}")
+        run.wait_for()
+        run.locator("summary").click()  # closes it; the same mark opens it again
+        assert run.count() == 0
+        node.scroll_into_view_if_needed()
+        target = node.evaluate(MARK)
+
+
+def test_the_filter_keeps_marks_and_an_address_of_a_run_lifts_it(visit):
+    page = visit()
+    node = plane(page)
+    page.locator("#filter").fill("iwae")
+    page.wait_for_function("node => node.data.length === 2", arg=node.element_handle())
+    assert node.evaluate("node => node.data[1].customdata") == ["run-0-0-0", "run-0-0-1"]
+    page.evaluate("location.hash = 'run-0-1-0'")
+    page.locator("details.run[open]#run-0-1-0").wait_for()
+    assert page.locator("#filter").input_value() == ""
+    page.wait_for_function("node => node.data.length > 2", arg=node.element_handle())
 
 
 # Every piece of text that is seen, with its size, and its contrast to what is behind it as WCAG 2 defines it.

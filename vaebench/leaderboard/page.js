@@ -22,14 +22,18 @@
   }
   all(".sortable thead button").forEach((button) => button.addEventListener("click", () => sort(button.closest("th"))));
 
-  // Filtering: rows of the tables and runs below them that hold all words.
+  // Filtering: rows of the tables, marks and lines of the plots, and runs that hold all words.
   const field = document.getElementById("filter"), shown = document.getElementById("shown");
+
+  let pause = 0; // the plots follow when the reader stops typing
 
   function filter() {
     const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const items = all("[data-text]"), rows = all(".ranking tbody tr");
     items.forEach((item) => (item.hidden = !wanted.every((word) => item.dataset.text.toLowerCase().includes(word))));
     shown.textContent = wanted.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown` : "";
+    clearTimeout(pause);
+    pause = setTimeout(plots.again, 200);
   }
   field.addEventListener("input", filter);
   field.form.addEventListener("submit", (event) => event.preventDefault());
@@ -68,12 +72,17 @@
     function follow() {
       const target = document.getElementById(location.hash.slice(1));
       if (!target?.matches("details.run")) return;
+      if (target.hidden) {
+        field.value = "";
+        filter();
+      }
       target.closest("details.runs").open = target.open = true;
       runs.open(target);
       target.scrollIntoView();
       target.querySelector("summary").focus({ preventScroll: true });
     }
     addEventListener("hashchange", follow);
+    all(".ranking th.variant a").forEach((link) => link.addEventListener("click", () => link.hash === location.hash && follow()));
     follow();
 
     all("section.compare").forEach(beside);

@@ -64,12 +64,13 @@ const plots = (() => {
     }
   }
 
-  // Every run with the name of its variant; `group` is the trace it is drawn in: its variant, or its colour where there are
+  // Every run that the filter keeps, with the name of its variant; `group` is the trace it is drawn in: its variant, or its colour where there are
   // too many to name, since every trace takes time.
   const many = (board) => board.variants.length > LEGEND;
+  const kept = ({ id }) => !document.getElementById(id).hidden;
   function runs(board) {
     return board.variants.flatMap(({ name, colour, runs }) =>
-      runs.map((run) => ({
+      runs.filter(kept).map((run) => ({
         ...run, name, colour, label: `${plain(name)}, seed ${plain(run.seed)}`, group: many(board) ? `${colour % COLOURS}` : name,
       })));
   }
@@ -130,17 +131,19 @@ const plots = (() => {
   };
 
   function draw(node) {
-    const [traces, plot] = FIGURES[node.dataset.plot](node.dataset);
-    if (!traces.length) {
+    const [traces, plot] = FIGURES[node.dataset.plot](node.dataset), again = node.classList.contains("js-plotly-plot");
+    if (!traces.length && !again) {
       node.textContent = "Nothing to draw: no run has these figures.";
       node.classList.add("note", "empty");
       return;
     }
     plot.showlegend = traces.some((trace) => trace.showlegend !== false);
-    const again = node.classList.contains("js-plotly-plot");
     plotly().react(node, traces, plot, { displayModeBar: false, responsive: true });
     document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // an image of Plotly's without a name
-    if (!again && node.dataset.plot !== "curve") node.on("plotly_click", ({ points }) => (location.hash = points[0].customdata));
+    if (!again && node.dataset.plot !== "curve") node.on("plotly_click", ({ points }) => {
+      location.hash = points[0].customdata;
+      dispatchEvent(new Event("hashchange")); // also where it is the run that was opened last
+    });
   }
 
   // What takes time is done when it comes near the screen.
