@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_records import fake_arrays, fake_body, fake_grids, unavailable
+from fake_records import fake_arrays, fake_body, fake_grids, unavailable, write_board
 from PIL import Image
 
 from vaebench.leaderboard import leaderboard
@@ -63,14 +63,23 @@ def html(results: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of more variants than a legend can name."""
+    path = tmp_path_factory.mktemp("crowded")
+    write_board(path / "results", {f"variant {i}": float(i) for i in range(20)}, seeds=1)
+    leaderboard(path / "results", path / "page.html")
+    return path / "page.html"
+
+
 @pytest.fixture
 def visit(browser: Any, html: Path) -> Iterator[Callable[..., Any]]:
     """Opens the page; whatever was then done with it, it has said nothing on the console and asked for nothing."""
     said: list[str] = []
     asked: list[str] = []
-    contexts = []
+    contexts, known = [], set()
 
-    def opened(fragment: str = "", **settings: Any) -> Any:
+    def opened(fragment: str = "", file: Path = html, **settings: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 500}, **settings})
         context.set_default_timeout(20_000)
         contexts.append(context)
@@ -79,14 +88,15 @@ def visit(browser: Any, html: Path) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(html.as_uri() + fragment)
+        page.goto(file.as_uri() + fragment)
+        known.add(file.as_uri())
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert said == []
-    assert {url for url in asked if not url.startswith("data:")} <= {html.as_uri()}
+    assert {url for url in asked if not url.startswith("data:")} <= known
 
 
 def column(page: Any, key: str) -> list[str | None]:
@@ -290,6 +300,24 @@ def test_the_plane_shows_every_run_the_front_and_lines_of_slope_minus_one(visit,
     assert labels
     for total, text in labels:
         assert float(text.removeprefix("ELBO −")) == pytest.approx(total)
+
+
+def test_of_many_variants_every_run_is_drawn_in_few_traces_without_a_legend(visit, crowded):
+    page = visit(file=crowded)
+    _, *traces = plane(page).evaluate(
+        "node => node.data.map(({ customdata, showlegend }) => ({ customdata, showlegend }))"
+    )
+    assert len(traces) == 8
+    assert not any(trace["showlegend"] for trace in traces)
+    assert sorted(run for trace in traces for run in trace["customdata"]) == sorted(f"run-0-{i}-0" for i in range(20))
+    bounds = page.locator("[data-plot=bounds]")
+    bounds.scroll_into_view_if_needed()
+    bounds.locator(".main-svg").first.wait_for()
+    lines = bounds.evaluate(
+        "node => node.data.map(({ x, connectgaps }) => [x.filter(v => v === null).length, connectgaps])"
+    )
+    assert sum(count for count, _ in lines) == 20  # a gap after each
+    assert not any(connected for _, connected in lines)
 
 
 MARK = """node => {

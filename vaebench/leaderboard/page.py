@@ -37,6 +37,7 @@ def page(boards: Sequence[Board], records: Records) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # the order of keys is that of the page
     return environment.get_template("page.html").render(
         boards=[_board(index, board, colours) for index, board in enumerate(boards)],
         data={name: part for index, board in enumerate(boards) for name, part in _data(index, board, records, colours)},
