@@ -13,6 +13,7 @@ EXAMPLE = "vaebench leaderboard results --html leaderboard.html"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
     parser.add_argument("--html", type=Path, help="write the page to this file")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make or renew the report of this W&B project")
     parser.add_argument("--metric", default="log_likelihood", help="rank by this metric (default: log_likelihood)")
     parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "trials"],
                         help="print who is best at equal cost, in place of the boards")  # fmt: skip
@@ -29,6 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(text)
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
+    if arguments.wandb:
+        from vaebench.leaderboard import boards
+        from vaebench.loggers.report import write_report
+        from vaebench.records import read_records
+
+        ranked = boards(read_records(arguments.results), arguments.metric)
+        print(f"\nReport: {write_report(arguments.wandb, ranked)}")
     for line in text.splitlines():  # last and apart, so that neither a long table nor a redirection hides it
         if line.startswith(LEFT_OUT):
             print(f"vaebench: left out, damaged: {line.removeprefix(LEFT_OUT)}", file=sys.stderr)

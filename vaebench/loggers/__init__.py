@@ -58,6 +58,11 @@ class Log:
         self._sink, self._warn, self._last = sink, warn, -1.0
 
     @property
+    def open(self) -> bool:
+        """Whether what it is told goes anywhere."""
+        return self._sink is not None
+
+    @property
     def callbacks(self) -> list[Callback]:
         """What `Experiment.run` takes to tell this log its curves."""
         if self._sink is None:
@@ -138,7 +143,7 @@ class Logbook:
         if self._open is None or any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK")):
             return Log()  # of several processes that train a run, the first one tells
         log = self._logs.get(about.id)
-        if log is None or log._sink is None:
+        if log is None or not log.open:
             self._logs[about.id] = log = self._new(about)
         return log
 

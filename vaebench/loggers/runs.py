@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.loggers.about import About
 from vaebench.loggers.figures import figures, finite
-from vaebench.loggers.server import has_key, place, require_wandb
+from vaebench.loggers.server import has_key, place, require_wandb, unreachable
 from vaebench.records import PER_IMAGE, RECORD, RunRecord
 
 if TYPE_CHECKING:
@@ -38,25 +38,23 @@ class Opener:
 
     def __init__(self, entity: str | None, project: str) -> None:
         self.entity, self.project = entity, project
-        self._mode: Any = os.environ.get("WANDB_MODE")  # None is online
+        self._mode = os.environ.get("WANDB_MODE")
 
     def __call__(self, about: About, folder: Path) -> Run:
-        import wandb
+        if self._mode is None:
+            self._mode = self._asked(folder)
+        return Run(about, folder, self.entity, self.project, self._mode)
 
-        if self._mode in (None, "online") and not has_key():
-            self._offline(folder, "there is no key for Weights & Biases")
-        try:
-            return Run(about, folder, self.entity, self.project, self._mode)
-        except wandb.Error as error:
-            if self._mode == "offline":
-                raise
-            self._offline(folder, f"Weights & Biases does not answer ({' '.join(str(error).split())[:200]})")
-            return Run(about, folder, self.entity, self.project, self._mode)
-
-    def _offline(self, folder: Path, why: str) -> None:
-        self._mode = "offline"
+    def _asked(self, folder: Path) -> str:
+        if not has_key():
+            why = "there is no key for Weights & Biases"
+        elif answer := unreachable():
+            why = f"Weights & Biases does not answer ({answer})"
+        else:
+            return "online"
         later = f"`wandb sync {folder}/wandb/offline-run-*` sends them later"
         print(f"vaebench: {why}, so its runs are kept as files; {later}", file=sys.stderr, flush=True)
+        return "offline"
 
 
 class Run:
@@ -69,10 +67,10 @@ class Run:
         about: the run.
         folder: `folder/wandb` holds its files.
         entity, project: where it belongs.
-        mode: 'online', 'offline' or 'disabled'; None: online.
+        mode: 'online', 'offline' or 'disabled'.
     """
 
-    def __init__(self, about: About, folder: Path, entity: str | None, project: str, mode: Any = None) -> None:
+    def __init__(self, about: About, folder: Path, entity: str | None, project: str, mode: Any) -> None:
         import wandb
 
         recorded = about.job == "record"  # elsewhere or before: this machine is none of its business

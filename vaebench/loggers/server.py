@@ -12,6 +12,7 @@ from typing import Any
 from vaebench.errors import UserError
 
 PROJECT = "vaebench"
+ANSWER = 20  # seconds that the server may take to say who the key belongs to
 
 
 def require_wandb(*modules: str) -> None:
@@ -60,7 +61,6 @@ def connected(path: str) -> Iterator[tuple[Any, str, str]]:
     """
     require_wandb()
     import wandb
-    from wandb.errors import Error
 
     entity, project = place(path)
     if not has_key():
@@ -69,14 +69,38 @@ def connected(path: str) -> Iterator[tuple[Any, str, str]]:
             "WANDB_API_KEY or run `wandb login`"
         )
     try:
-        api = wandb.Api(timeout=30)
+        api = wandb.Api()
         owner = entity or api.default_entity
         if owner is None:
             raise UserError(f"'{path}' does not say whose project it is: expected ENTITY/PROJECT; name the entity")
         yield api, owner, project
-    except (Error, OSError, TimeoutError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+    except Exception as error:
+        if not from_server(error):
+            raise
         raise UserError(
-            f"Weights & Biases did not do as asked ({reason}): expected an answer about '{path}'; look at the name, "
-            "the key and the connection, and try again"
+            f"Weights & Biases did not do as asked ({reason(error)}): expected an answer about '{path}'; look at the "
+            "name, the key and the connection, and try again"
         ) from error
+
+
+def from_server(error: Exception) -> bool:
+    """Whether an error is the server's or the connection's; wandb has no common class for them."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or package in ("wandb", "wandb_workspaces", "requests")
+
+
+def reason(error: Exception) -> str:
+    """An error's words on one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
+
+
+def unreachable() -> str:
+    """Why the server does not answer to the key; '' where it does."""
+    import wandb
+
+    try:
+        return "" if wandb.Api(timeout=ANSWER).default_entity else "it does not know the key"
+    except Exception as error:
+        if not from_server(error):
+            raise
+        return reason(error)

@@ -1,0 +1,140 @@
+"""The leaderboard as a report of Weights & Biases: tables that this package makes, charts that the server draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vaebench.leaderboard.boards import Board
+from vaebench.leaderboard.table import facts, markdown, title
+from vaebench.loggers.about import flat
+from vaebench.loggers.server import connected, require_wandb
+from vaebench.records import RunRecord
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2 import PanelGrid, ParallelCoordinatesPlot
+
+TITLE = "vaebench leaderboard"
+BARS = ("elbo", "rate", "distortion")  # drawn beside the score
+AXES = 8  # of parallel coordinates, besides what they lead to
+ABOUT = (
+    "Each table ranks runs that were measured in the same way on the same images; `vaebench leaderboard` made it from "
+    "their records. Bars are means over the seeds of a variant with their standard error; the tables also have "
+    "the noise over test images. The charts show the runs of this project whose records are in the table above them; "
+    "tables and text change when the command runs again."
+)
+
+
+def write_report(path: str, boards: Sequence[Board]) -> str:
+    """Makes the report of a project, or renews it where there is one; returns its address.
+
+    Args:
+        path: ENTITY/PROJECT.
+        boards: what it shows.
+
+    Raises:
+        UserError: wandb is not installed, there is no key, or the server does not do as asked.
+    """
+    require_wandb("wandb_workspaces")
+    with connected(path) as (api, entity, project):
+        import wandb_workspaces.reports.v2 as wr
+
+        address = _existing(api, entity, project)
+        report = wr.Report(project, entity, TITLE) if address is None else wr.Report.from_url(address)
+        report.width, report.description = "fluid", "Written by `vaebench leaderboard --wandb`; edits are overwritten."
+        report.blocks = blocks(boards, entity, project)
+        report.save()
+        return str(report.url)
+
+
+def _existing(api: Any, entity: str, project: str) -> str | None:
+    """The address of the report that was written before; the project is made where there is none."""
+    if project not in (known.name for known in api.projects(entity)):
+        api.create_project(project, entity)  # a chart of a project that is not there cannot be saved
+        return None
+    return next((report.url for report in api.reports(f"{entity}/{project}") if report.display_name == TITLE), None)
+
+
+def blocks(boards: Sequence[Board], entity: str, project: str) -> list[Any]:
+    """The report: for every board its table and its charts; then the definitions."""
+    import wandb_workspaces.reports.v2 as wr
+
+    found: list[Any] = [wr.TableOfContents(), wr.P(ABOUT)]
+    for board in boards:
+        records = [record for row in board.rows for record in row.records]
+        found += [
+            wr.H1(title(board)),
+            wr.P("; ".join(f"{name}: {value}" for name, value in facts(board).items())),
+            wr.MarkdownBlock(text=markdown([board])),
+            _charts(board, records, entity, project),
+        ]
+    definitions = "\n".join(f"- **{name}** ({unit}): {text}" for name, (unit, text) in _definitions(boards).items())
+    return [*found, wr.H1("Definitions"), wr.MarkdownBlock(text=definitions)]
+
+
+def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: str) -> PanelGrid:
+    import wandb_workspaces.expr as expr
+    import wandb_workspaces.reports.v2 as wr
+
+    runs = wr.Runset(
+        entity,
+        project,
+        title(board),
+        filters=expr.And(expr.Config("record").isin(sorted({record.id for record in records}))),
+        order=[wr.OrderBy(wr.SummaryMetric(f"test/{board.score}"), ascending=board.sign < 0)],
+        pinned_columns=["run:displayName", "config:variant.value", f"summary:test/{board.score}"],
+    )
+    pictures = sorted({f"pictures/{name}" for record in records for name in record.pictures()})
+    panels: list[Any] = [
+        wr.BarPlot(
+            title=f"{metric}, mean over seeds ± standard error",
+            metrics=[f"test/{metric}"],
+            groupby=wr.Config("variant"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stderr",
+            max_bars_to_show=50,
+        )
+        for metric in dict.fromkeys((board.score, *BARS))
+        if any(record.value(metric) is not None for record in records)
+    ]
+    panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=["val/elbo"], groupby=wr.Config("variant")))
+    if coordinates := _coordinates(board, records):
+        panels.append(coordinates)
+    if pictures:
+        panels.append(wr.MediaBrowser(title="pictures", media_keys=pictures, num_columns=4))
+    for index, panel in enumerate(panels):
+        panel.layout = wr.Layout(x=12 * (index % 2), y=10 * (index // 2), w=12, h=10)
+    return wr.PanelGrid(runsets=[runs], panels=panels)
+
+
+def _coordinates(board: Board, records: Iterable[RunRecord]) -> ParallelCoordinatesPlot | None:
+    """The settings in which the runs differ, and where they led; None where they differ in nothing but the seed."""
+    import wandb_workspaces.reports.v2 as wr
+
+    configs = [flat(record.config) for record in records]
+    varied = [key for key in sorted(set().union(*configs)) if len({repr(config.get(key)) for config in configs}) > 1]
+    if not varied:
+        return None
+    metrics = dict.fromkeys(("rate", "distortion", board.score))
+    columns = [
+        *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(configs, key)) for key in varied[:AXES]),
+        *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(f"test/{metric}")) for metric in metrics),
+    ]
+    return wr.ParallelCoordinatesPlot(title="settings and what they led to", columns=columns)
+
+
+def _decades(configs: Iterable[Mapping[str, Any]], key: str) -> bool:
+    """Whether a setting is positive and spans more than a factor of ten."""
+    values = [config.get(key) for config in configs]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return len(numbers) == len(values) and min(numbers) > 0 and max(numbers) > 10 * min(numbers)
+
+
+def _definitions(boards: Iterable[Board]) -> dict[str, tuple[str, str]]:
+    """Unit and definition of every metric that a run has."""
+    metrics = [record.metrics for board in boards for row in board.rows for record in row.records]
+    return {
+        name: (str(metric.get("unit") or "no unit"), str(metric.get("definition") or ""))
+        for found in metrics
+        for name, metric in sorted(found.items())
+    }

@@ -1,0 +1,133 @@
+"""Records to Weights & Biases and back."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from vaebench.errors import UserError
+from vaebench.files import whole_folder
+from vaebench.loggers import Logbook, of_record
+from vaebench.loggers.server import connected
+from vaebench.records import CHECKPOINT, RECORD, RunRecord, read_records
+from vaebench.standing import IMPORTED, note
+
+
+def push(results: Path, path: str, work: Path) -> Iterator[tuple[RunRecord, bool]]:
+    """Logs every record below a folder as a run, in place of the run that was logged when it was made, if any.
+
+    Args:
+        results: the folder.
+        path: ENTITY/PROJECT.
+        work: folder for the files of Weights & Biases.
+
+    Yields:
+        Each record, and whether it was logged.
+
+    Raises:
+        UserError: there is no record, or one is damaged, or wandb is not installed.
+    """
+    logbook, records = Logbook(f"wandb:{path}", work), read_records(results)
+    if records.damaged:
+        raise UserError(f"{records.damaged[0]}; {len(records.damaged)} records are damaged and none was logged")
+    for record in records:
+        with logbook.open(of_record(record)) as log:
+            log.record(record)
+            logged = log.open
+        yield record, logged
+
+
+class Pulled(NamedTuple):
+    """What became of one run.
+
+    Attributes:
+        run: its name.
+        directory: of its record; None where there is none.
+        new: whether the record was written now.
+        reason: why there is none.
+        recorded: whether the run had one, which then could not be taken.
+    """
+
+    run: str
+    directory: Path | None
+    new: bool = False
+    reason: str = ""
+    recorded: bool = True
+
+
+def pull(path: str, results: Path, checkpoints: bool = False, trust: bool = False) -> Iterator[Pulled]:
+    """Writes the records of a project's runs to `results/<benchmark or data set>/<run>`; those that are there stay.
+
+    A record is checked like any that is read from a folder: one that is not what was written is refused. It is a claim
+    until it is verified, like one that came on a card: many may write to a project.
+
+    Args:
+        path: ENTITY/PROJECT.
+        results: folder of records.
+        checkpoints: fetch the checkpoints too.
+        trust: take the records as measured here, not as claims.
+
+    Yields:
+        Each run.
+
+    Raises:
+        UserError: no key, no such project, or the server does not answer.
+    """
+    present: dict[str, Path] = {}
+    if results.is_dir() and any(results.rglob(RECORD)):
+        present = {record.digest: record.path for record in read_records(results) if record.path}
+    with connected(path) as (api, entity, project):
+        if project not in (known.name for known in api.projects(entity)):
+            raise UserError(f"Weights & Biases has no project '{entity}/{project}'; log runs there, or name another")
+        source = f"{entity}/{project}"
+        for run in api.runs(source, per_page=100, lazy=True):
+            with TemporaryDirectory() as folder:
+                fetched = _fetched(run, Path(folder), checkpoints)
+                if isinstance(fetched, Pulled):
+                    yield fetched
+                elif fetched.digest in present:
+                    yield Pulled(run.name, present[fetched.digest])
+                else:
+                    present[fetched.digest] = place = results / _place(fetched)
+                    _keep(fetched, place, "" if trust else f"{source}/{run.id}")
+                    yield Pulled(run.name, place, new=True)
+
+
+def _fetched(run: Any, folder: Path, checkpoint: bool) -> RunRecord | Pulled:
+    """A run's record, read from a folder that is fetched now, or why there is none."""
+    logged = list(run.logged_artifacts())
+    for kind in ("record", "model") if checkpoint else ("record",):
+        versions = [artifact for artifact in logged if artifact.type == kind]
+        if not versions:
+            return Pulled(run.name, None, reason=f"it has no {kind}", recorded=kind != "record")
+        max(versions, key=lambda artifact: int(artifact.version[1:])).download(str(folder), skip_cache=True)
+    try:
+        found = read_records(folder)
+    except UserError as error:
+        return Pulled(run.name, None, reason=str(error))
+    return Pulled(run.name, None, reason=found.damaged[0].reason) if found.damaged else found[0]
+
+
+def _keep(record: RunRecord, place: Path, source: str) -> None:
+    """Copies a record byte for byte, with its checkpoint where that was fetched."""
+    assert record.path is not None
+    with whole_folder(place) as partial:
+        for name in (RECORD, CHECKPOINT, *(Path(file).name for file in record.files)):
+            if (record.path / name).is_file():
+                shutil.copyfile(record.path / name, partial / name)
+        if source:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            note(replace(record, path=partial), IMPORTED, {"wandb": source, "at": at})
+
+
+def _place(record: RunRecord) -> str:
+    """`<benchmark or data set>/<variant>-s<seed>-<digest>`, of letters that every file system takes."""
+    parts = record.benchmark or record.data["name"], record.variant
+    folder, name = (re.sub(r"[^\w=+-]+", "_", str(part))[:60] for part in parts)
+    return f"{folder}/{name}-s{record.seed}-{record.digest[:8]}"
