@@ -24,6 +24,7 @@ from vaebench.explain import experiment
 from vaebench.loggers import About, Log, Logbook, of_record, of_training
 from vaebench.loggers.figures import figures
 from vaebench.records import RunRecord, read_records
+from vaebench.sweep.engines import Launch
 from vaebench.sweep.plan import read_sweep
 from vaebench.sweep.study import connect, create, default_storage
 from vaebench.sweep.together import Crew, train_together
@@ -84,7 +85,7 @@ class Listening(Logbook):
         super().__init__()
         self.heard: list[Heard] = []
 
-        def listen(about: About, _: Path) -> Heard:
+        def listen(about: About) -> Heard:
             if fails == "open":
                 raise RuntimeError("no open today")
             self.heard.append(Heard(about, fails))
@@ -153,15 +154,23 @@ def test_an_interrupted_run_is_told_from_its_beginning_when_it_goes_on() -> None
     assert [step for step, _ in sink.points] == [1, 2, 3, 4], "each once"
 
 
-def of_training_example() -> About:
-    job = experiment([*VAE, "--seed_everything=3"])
+def of_training_example(*more: str) -> About:
+    job = experiment([*VAE, "--seed_everything=3", *more])
     return of_training(job, job.build()[1], "fit")
+
+
+def test_runs_of_one_group_differ_in_nothing_but_the_seed() -> None:
+    first, same, other = (
+        of_training_example(a) for a in ("--model.lr=0.001", "--seed_everything=4", "--model.lr=1e-2")
+    )
+    assert first.group == same.group != other.group
+    assert len({first.id, same.id, other.id}) == 3
 
 
 def test_a_runs_name_place_and_settings() -> None:
     about = of_training_example()
     assert about.name == "vae-s3"
-    assert about.group == "digits/vae"
+    assert about.group == f"digits/{about.config['setting']}"
     assert about.tags == ("vae", "digits", "fit")
     assert about.config["model/latent"] == 3
     assert about.config["model/posterior"] == "DiagonalGaussian"
@@ -182,8 +191,8 @@ def test_interruption_failure_and_end_are_told_apart() -> None:
 
 
 def test_other_processes_of_a_training_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    book = Listening()
     monkeypatch.setenv("LOCAL_RANK", "1")
+    book = Listening()
     with book.open(of_training_example()) as log:
         log.history({"val/elbo": {"step": [1], "value": [2.0]}})
         assert log.callbacks == []
@@ -228,6 +237,13 @@ def test_members_of_a_populations_sweep_are_runs_of_their_own(tmp_path: Path) ->
     for sink in book.heard:
         assert sink.points == _points(records[sink.about.config["variant"]].curves)
         assert sink.outcomes == ["finished"]
+
+
+def test_workers_of_a_sweep_are_told_which_logger(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP + "stop: {trials: 2}\n")
+    launch = Launch(read_sweep(tmp_path / "tiny.yaml"), "sqlite:///x", tmp_path, tmp_path, logger="wandb:me/vaes")
+    assert "--logger=wandb:me/vaes" in launch.command("worker")
+    assert not [word for word in replace(launch, logger=None).command("together") if "logger" in word]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

@@ -131,17 +131,18 @@ class Logbook:
         self.choice, self.folder = choice, folder
         self._logs: dict[str, Log] = {}
         self._said: set[str] = set()
-        self._open: Callable[[About, Path], Sink] | None = None
-        if choice is not None:
+        self._open: Callable[[About], Sink] | None = None
+        self._silent = any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK"))
+        if choice is not None and not self._silent:  # of several processes that train a run, the first one tells
             name, colon, _ = choice.partition(":")
             if name not in CHOICES or (colon and name != "wandb"):
                 raise unknown("logger", choice, CHOICES, "wandb may be followed by :ENTITY/PROJECT.")
-            self._open = import_module(f"{__name__}.{CHOICES[name]}").opener(choice)
+            self._open = import_module(f"{__name__}.{CHOICES[name]}").opener(choice, folder)
 
     def open(self, about: About) -> Log:
         """The log of a run; the one that is open already where there is one. Never fails."""
-        if self._open is None or any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK")):
-            return Log()  # of several processes that train a run, the first one tells
+        if self._open is None or self._silent:
+            return Log()
         log = self._logs.get(about.id)
         if log is None or not log.open:
             self._logs[about.id] = log = self._new(about)
@@ -151,7 +152,7 @@ class Logbook:
         assert self._open is not None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return Log(self._open(about, self.folder), self._say)
+            return Log(self._open(about), self._say)
         except Exception as error:
             self._say(f"runs are not logged ({_reason(error)}); they go on, and their records will be complete")
             return Log()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vaebench.data.base import ImageData
     from vaebench.training import Experiment
 
+SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
 LONGEST = 64  # characters of a tag, as Weights & Biases takes them
 
 
@@ -22,10 +23,12 @@ class About:
     Attributes:
         id: 16 hex digits; a run that is logged again under the same id takes the place of the first.
         name: variant and seed.
-        group: what runs that differ in nothing but the seed have in common: benchmark and variant.
+        group: what runs that differ in nothing but the seed have in common: benchmark and variant; outside of a
+            benchmark data set, family and six hex digits of the settings.
         job: 'fit', 'bench', 'sweep' or 'record'.
         tags: family, data set, benchmark, job.
-        config: every setting, without tables in tables: 'model/posterior/net/width'.
+        config: every setting, without tables in tables: 'model/posterior/net/width'; 'setting' tells runs apart that
+            have one variant's name and other settings.
     """
 
     id: str
@@ -71,15 +74,18 @@ def _about(
     family = config["model"]["class_path"].split(".")[-2]
     place = benchmark or data[0]
     row = variant or family
+    settings = flat(config)
+    seedless = {key: value for key, value in settings.items() if key.rpartition("/")[2] not in SEEDS}
+    setting = f"{row} {identity(family=family, config=seedless)[:6]}"
     named = {"family": family, "variant": row, "benchmark": benchmark, "dataset": data[0], "measure": data[1],
-             "seed": seed, "record": record}  # fmt: skip
+             "seed": seed, "setting": setting, "record": record}  # fmt: skip
     return About(
         id=identity(run=number, benchmark=benchmark, variant=row) if record else number,
         name=f"{row}-s{seed}",
-        group=f"{place}/{row}"[:128],
+        group=f"{place}/{row if benchmark else setting}"[:128],
         job=job,
         tags=tuple(dict.fromkeys(tag[:LONGEST] for tag in (family, data[0], place, job))),
-        config=named | flat(config),
+        config=named | settings,
     )
 
 

@@ -17,7 +17,7 @@ from vaebench.loggers.figures import figures, finite
 from vaebench.records import RunRecord
 
 
-def opener(choice: str) -> Callable[[About, Path], Files]:
+def opener(choice: str, folder: Path) -> Callable[[About], Files]:
     """Opens logs in `FOLDER/csv/GROUP/NAME-ID` or `FOLDER/tensorboard/GROUP/NAME-ID`.
 
     Raises:
@@ -25,7 +25,7 @@ def opener(choice: str) -> Callable[[About, Path], Files]:
     """
     if choice == "tensorboard" and not (find_spec("tensorboardX") or find_spec("tensorboard")):
         raise UserError("the logger 'tensorboard' needs a writer of its files; install vaebench[tensorboard]")
-    return partial(Files, choice)
+    return partial(Files, choice, folder)
 
 
 class Files:
@@ -33,11 +33,11 @@ class Files:
 
     Args:
         kind: 'tensorboard' or 'csv'.
-        about: the run.
         folder: of all logs.
+        about: the run.
     """
 
-    def __init__(self, kind: str, about: About, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, about: About) -> None:
         from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
         group, version = about.group.replace("/", "-"), f"{about.name}-{about.id[:8]}"

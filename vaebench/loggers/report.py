@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaebench.leaderboard.boards import Board
-from vaebench.leaderboard.table import facts, markdown, title
+from vaebench.leaderboard.table import markdown, title
 from vaebench.loggers.about import flat
 from vaebench.loggers.server import connected, require_wandb
 from vaebench.records import RunRecord
@@ -19,9 +19,9 @@ BARS = ("elbo", "rate", "distortion")  # drawn beside the score
 AXES = 8  # of parallel coordinates, besides what they lead to
 ABOUT = (
     "Each table ranks runs that were measured in the same way on the same images; `vaebench leaderboard` made it from "
-    "their records. Bars are means over the seeds of a variant with their standard error; the tables also have "
-    "the noise over test images. The charts show the runs of this project whose records are in the table above them; "
-    "tables and text change when the command runs again."
+    "their records. Bars are means over the seeds of a setting with their standard error; the tables also have the "
+    "noise over test images, and the claims that nobody verified. The charts show the runs of this project whose "
+    "records are ranked in the table above them; tables and text change when the command runs again."
 )
 
 
@@ -61,13 +61,11 @@ def blocks(boards: Sequence[Board], entity: str, project: str) -> list[Any]:
 
     found: list[Any] = [wr.TableOfContents(), wr.P(ABOUT)]
     for board in boards:
-        records = [record for row in board.rows for record in row.records]
-        found += [
-            wr.H1(title(board)),
-            wr.P("; ".join(f"{name}: {value}" for name, value in facts(board).items())),
-            wr.MarkdownBlock(text=markdown([board])),
-            _charts(board, records, entity, project),
-        ]
+        records = [record for row in board.rows if not row.claimed for record in row.records]
+        _, _, table = markdown([board]).partition("\n")  # after its title
+        found += [wr.H1(title(board)), wr.MarkdownBlock(text=table)]
+        if records:
+            found.append(_charts(board, records, entity, project))
     definitions = "\n".join(f"- **{name}** ({unit}): {text}" for name, (unit, text) in _definitions(boards).items())
     return [*found, wr.H1("Definitions"), wr.MarkdownBlock(text=definitions)]
 
@@ -82,14 +80,14 @@ def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: st
         title(board),
         filters=expr.And(expr.Config("record").isin(sorted({record.id for record in records}))),
         order=[wr.OrderBy(wr.SummaryMetric(f"test/{board.score}"), ascending=board.sign < 0)],
-        pinned_columns=["run:displayName", "config:variant.value", f"summary:test/{board.score}"],
+        pinned_columns=["run:displayName", "config:setting.value", f"summary:test/{board.score}"],
     )
     pictures = sorted({f"pictures/{name}" for record in records for name in record.pictures()})
     panels: list[Any] = [
         wr.BarPlot(
             title=f"{metric}, mean over seeds ± standard error",
             metrics=[f"test/{metric}"],
-            groupby=wr.Config("variant"),
+            groupby=wr.Config("setting"),
             groupby_aggfunc="mean",
             groupby_rangefunc="stderr",
             max_bars_to_show=50,
@@ -97,7 +95,7 @@ def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: st
         for metric in dict.fromkeys((board.score, *BARS))
         if any(record.value(metric) is not None for record in records)
     ]
-    panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=["val/elbo"], groupby=wr.Config("variant")))
+    panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=["val/elbo"], groupby=wr.Config("setting")))
     if coordinates := _coordinates(board, records):
         panels.append(coordinates)
     if pictures:
@@ -107,25 +105,30 @@ def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: st
     return wr.PanelGrid(runsets=[runs], panels=panels)
 
 
-def _coordinates(board: Board, records: Iterable[RunRecord]) -> ParallelCoordinatesPlot | None:
-    """The settings in which the runs differ, and where they led; None where they differ in nothing but the seed."""
+def _coordinates(board: Board, records: Sequence[RunRecord]) -> ParallelCoordinatesPlot | None:
+    """The settings that all runs have and differ in, and where they led; None where there are none."""
     import wandb_workspaces.reports.v2 as wr
 
     configs = [flat(record.config) for record in records]
-    varied = [key for key in sorted(set().union(*configs)) if len({repr(config.get(key)) for config in configs}) > 1]
+    shared = sorted(set(configs[0]).intersection(*configs))
+    values = {key: [config[key] for config in configs] for key in shared}
+    varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
     if not varied:
         return None
     metrics = dict.fromkeys(("rate", "distortion", board.score))
     columns = [
-        *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(configs, key)) for key in varied[:AXES]),
+        *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),
         *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(f"test/{metric}")) for metric in metrics),
     ]
     return wr.ParallelCoordinatesPlot(title="settings and what they led to", columns=columns)
 
 
-def _decades(configs: Iterable[Mapping[str, Any]], key: str) -> bool:
-    """Whether a setting is positive and spans more than a factor of ten."""
-    values = [config.get(key) for config in configs]
+def _long(value: Any) -> bool:
+    return isinstance(value, list | dict)
+
+
+def _decades(values: Sequence[Any]) -> bool:
+    """Whether values are positive numbers that span more than a factor of ten."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     return len(numbers) == len(values) and min(numbers) > 0 and max(numbers) > 10 * min(numbers)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,42 +20,26 @@ if TYPE_CHECKING:
 PATIENCE = 120.0  # seconds that the end of a run waits for the server; what is left then goes by `wandb sync`
 
 
-def opener(choice: str) -> Opener:
+def opener(choice: str, folder: Path) -> Callable[[About], Run]:
     """Opens runs in the project of 'wandb:ENTITY/PROJECT', or that of WANDB_ENTITY and WANDB_PROJECT for 'wandb'.
+
+    Where there is no key or no server runs are kept as files in `folder/wandb`, which is said now.
 
     Raises:
         UserError: wandb is not installed, or the text names no project.
     """
     require_wandb()
-    return Opener(*place(choice.partition(":")[2]))
+    entity, project = place(choice.partition(":")[2])
+    mode = os.environ.get("WANDB_MODE") or ("offline" if _must_wait(folder) else "online")
+    return partial(Run, folder, entity, project, mode)
 
 
-class Opener:
-    """Opens runs, as files where there is no key or no server, which is said once.
-
-    Args:
-        entity, project: where they belong.
-    """
-
-    def __init__(self, entity: str | None, project: str) -> None:
-        self.entity, self.project = entity, project
-        self._mode = os.environ.get("WANDB_MODE")
-
-    def __call__(self, about: About, folder: Path) -> Run:
-        if self._mode is None:
-            self._mode = self._asked(folder)
-        return Run(about, folder, self.entity, self.project, self._mode)
-
-    def _asked(self, folder: Path) -> str:
-        if not has_key():
-            why = "there is no key for Weights & Biases"
-        elif answer := unreachable():
-            why = f"Weights & Biases does not answer ({answer})"
-        else:
-            return "online"
+def _must_wait(folder: Path) -> bool:
+    why = unreachable() if has_key() else "there is no key"
+    if why:
         later = f"`wandb sync {folder}/wandb/offline-run-*` sends them later"
-        print(f"vaebench: {why}, so its runs are kept as files; {later}", file=sys.stderr, flush=True)
-        return "offline"
+        print(f"vaebench: runs are not sent to Weights & Biases but kept ({why}); {later}", file=sys.stderr, flush=True)
+    return bool(why)
 
 
 class Run:
@@ -64,13 +49,13 @@ class Run:
     a project.
 
     Args:
-        about: the run.
         folder: `folder/wandb` holds its files.
         entity, project: where it belongs.
         mode: 'online', 'offline' or 'disabled'.
+        about: the run.
     """
 
-    def __init__(self, about: About, folder: Path, entity: str | None, project: str, mode: Any) -> None:
+    def __init__(self, folder: Path, entity: str | None, project: str, mode: Any, about: About) -> None:
         import wandb
 
         recorded = about.job == "record"  # elsewhere or before: this machine is none of its business

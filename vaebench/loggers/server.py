@@ -99,7 +99,7 @@ def unreachable() -> str:
     import wandb
 
     try:
-        return "" if wandb.Api(timeout=ANSWER).default_entity else "it does not know the key"
+        return "" if wandb.Api(timeout=ANSWER).default_entity else "the server does not know the key"
     except Exception as error:
         if not from_server(error):
             raise
