@@ -30,7 +30,9 @@ def opener(choice: str, folder: Path) -> Callable[[About], Run]:
     """
     require_wandb()
     entity, project = place(choice.partition(":")[2])
-    mode = os.environ.get("WANDB_MODE") or ("offline" if _must_wait(folder) else "online")
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode == "online" and _must_wait(folder):
+        mode = "offline"
     return partial(Run, folder, entity, project, mode)
 
 
@@ -98,7 +100,9 @@ class Run:
             units = wandb.Table(columns=["unit", "kl"], data=[[unit, value] for unit, value in enumerate(kl)])
             media["units/kl"] = wandb.plot.bar(units, "unit", "kl", title="KL of each unit, nats")
         self.run.log(media)
-        artifact = wandb.Artifact(f"record-{self.run.id}", "record", metadata={"record": record.id})
+        artifact = wandb.Artifact(
+            f"record-{self.run.id}", "record", metadata={"record": record.id, "digest": record.digest}
+        )
         for name in (RECORD, *record.files):
             artifact.add_file(str(record.path / name), name=name)
         artifact.add(_table(record), PER_IMAGE.removesuffix(".npz"))

@@ -87,31 +87,39 @@ def pull(path: str, results: Path, checkpoints: bool = False, trust: bool = Fals
             raise UserError(f"Weights & Biases has no project '{entity}/{project}'; log runs there, or name another")
         source = f"{entity}/{project}"
         for run in api.runs(source, per_page=100, lazy=True):
-            with TemporaryDirectory() as folder:
-                fetched = _fetched(run, Path(folder), checkpoints)
-                if isinstance(fetched, Pulled):
-                    yield fetched
-                elif fetched.digest in present:
-                    yield Pulled(run.name, present[fetched.digest])
-                else:
-                    present[fetched.digest] = place = results / _place(fetched)
-                    _keep(fetched, place, "" if trust else f"{source}/{run.id}")
-                    yield Pulled(run.name, place, new=True)
+            artifacts = _latest(run)
+            wanted = ("record", "model") if checkpoints else ("record",)
+            if lacks := [kind for kind in wanted if kind not in artifacts]:
+                yield Pulled(run.name, None, reason=f"it has no {lacks[0]}", recorded=lacks[0] != "record")
+            elif (digest := artifacts["record"].metadata.get("digest")) in present:
+                yield Pulled(run.name, present[digest])
+            else:
+                with TemporaryDirectory() as folder:
+                    for kind in wanted:
+                        artifacts[kind].download(folder, skip_cache=True)
+                    yield _kept(run.name, Path(folder), results, present, "" if trust else f"{source}/{run.id}")
 
 
-def _fetched(run: Any, folder: Path, checkpoint: bool) -> RunRecord | Pulled:
-    """A run's record, read from a folder that is fetched now, or why there is none."""
-    logged = list(run.logged_artifacts())
-    for kind in ("record", "model") if checkpoint else ("record",):
-        versions = [artifact for artifact in logged if artifact.type == kind]
-        if not versions:
-            return Pulled(run.name, None, reason=f"it has no {kind}", recorded=kind != "record")
-        max(versions, key=lambda artifact: int(artifact.version[1:])).download(str(folder), skip_cache=True)
+def _latest(run: Any) -> dict[str, Any]:
+    """The last version of each kind of artifact that a run has logged."""
+    versions = sorted(run.logged_artifacts(), key=lambda artifact: int(artifact.version[1:]))
+    return {artifact.type: artifact for artifact in versions}
+
+
+def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], source: str) -> Pulled:
+    """Takes the record that was fetched into a folder, if it is sound and new."""
     try:
         found = read_records(folder)
     except UserError as error:
-        return Pulled(run.name, None, reason=str(error))
-    return Pulled(run.name, None, reason=found.damaged[0].reason) if found.damaged else found[0]
+        return Pulled(run, None, reason=str(error))
+    if found.damaged:
+        return Pulled(run, None, reason=found.damaged[0].reason)
+    (record,) = found
+    if record.digest in present:
+        return Pulled(run, present[record.digest])
+    present[record.digest] = place = results / _place(record)
+    _keep(record, place, source)
+    return Pulled(run, place, new=True)
 
 
 def _keep(record: RunRecord, place: Path, source: str) -> None:
