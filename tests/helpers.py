@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from inspect import signature
+import importlib
+import pkgutil
+from inspect import getmembers, isabstract, isclass, signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from zuko.lazy import LazyDistribution
 
+import vaebench.posteriors
+import vaebench.priors
 from vaebench.core import DataSpec, Family
 from vaebench.discovery import families
 from vaebench.posteriors import DiagonalGaussian
@@ -19,6 +24,34 @@ INEXACT = [name for name in FAMILIES if not families()[name].EXACT_GRADIENT]
 MEANS = torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4)
 SPEC, CONTINUOUS = (DataSpec((1, 4, 4), measure, MEANS, size=1000) for measure in ("binary", "continuous"))
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
+
+
+TINY = {"net": NET, "width": 8, "context": 3, "steps": 2, "components": 3, "columns": 2, "reflections": 2, "bins": 4,
+        "start": "mean"}  # fmt: skip
+
+
+def parts(package: Any) -> dict[str, type[LazyDistribution]]:
+    """Every final posterior or prior of a package by its path within it: 'flows.PlanarFlow', 'StandardNormal'."""
+    modules = [package, *(importlib.import_module(f"{package.__name__}.{m.name}")
+                          for m in pkgutil.iter_modules(package.__path__))]  # fmt: skip
+    return {
+        f"{module.__name__}.{name}".removeprefix(f"{package.__name__}."): cls
+        for module in modules
+        for name, cls in getmembers(module, isclass)
+        if issubclass(cls, LazyDistribution)
+        and cls.__module__ == module.__name__
+        and not isabstract(cls)
+        and name[0] != "_"
+    }
+
+
+POSTERIORS, PRIORS = parts(vaebench.posteriors), parts(vaebench.priors)
+
+
+def tiny(cls: type, **settings: Any) -> dict[str, Any]:
+    """A part with small settings, as a configuration names it."""
+    own = {name: value for name, value in TINY.items() if name in signature(cls).parameters}
+    return {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": {**own, **settings}}
 
 
 def own_posteriors() -> dict[str, str]:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vaebench"
+ABOVE_PARTS = ["core", "families", "evaluation", "data", "training", "records", "leaderboard", "api", "population"]
 FORBIDDEN = {
+    "distributions": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "networks"],
+    "posteriors": [*ABOVE_PARTS, "priors", "likelihoods"],
+    "priors": [*ABOVE_PARTS, "likelihoods"],
     "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "runs", "bench"],
     "families": ["evaluation", "data", "training", "records", "leaderboard", "runs", "bench"],
     "population": ["families", "evaluation", "leaderboard", "api", "runs", "bench", "sweep"],

@@ -132,11 +132,13 @@ class Family(LightningModule, ABC):
         EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
             DReG promise that only in the mean.
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
+        STRATIFIED: whether the objective sums over the components of a mixture, as its weights need to learn.
         KINDS: kinds of measure whose images the objective takes.
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
-            not take such images, or the encoder is deterministic where it needs the density of q(z|x).
+            not take such images, the encoder is deterministic where it needs the density of q(z|x), the weights of a
+            mixture could not learn, or posterior and prior live on different spaces.
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
@@ -144,6 +146,7 @@ class Family(LightningModule, ABC):
     NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
     EXACT_GRADIENT: ClassVar[bool] = True
     DENSITY: ClassVar[bool] = True
+    STRATIFIED: ClassVar[bool] = False
     KINDS: ClassVar[frozenset[str]] = frozenset({BINARY, DISCRETE, CONTINUOUS})
 
     lr: Tensor
@@ -165,8 +168,8 @@ class Family(LightningModule, ABC):
         shape = (latent,)
         require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, shape)
-        self._check_density()
         self.prior = prior(shape, data, self.posterior)
+        self._check_parts()
         self.likelihood = generative(self.prior, likelihood or natural(data), shape, data)
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
@@ -174,11 +177,23 @@ class Family(LightningModule, ABC):
         self.steps = 0
         self.automatic_optimization = False  # one loop for one group and for many
 
-    def _check_density(self) -> None:
+    def _check_parts(self) -> None:
+        name, part = type(self).__name__, type(self.posterior).__name__
         if self.DENSITY and getattr(self.posterior, "deterministic", False):
             raise UserError(
-                f"{type(self).__name__} needs the density of q(z|x), and {type(self.posterior).__name__} is "
-                "deterministic; set model.posterior to vaebench.posteriors.DiagonalGaussian"
+                f"{name} needs the density of q(z|x), and {part} is deterministic; set model.posterior to "
+                "vaebench.posteriors.DiagonalGaussian"
+            )
+        if not (self.STRATIFIED or getattr(self.posterior, "reparameterised", True)):
+            raise UserError(
+                f"{name} has no gradient for the weights that {part} learns; set posterior.weights to equal, or choose "
+                "the family stratified_vae"
+            )
+        spaces = [getattr(side, "space", "the Euclidean space") for side in (self.posterior, self.prior)]
+        if spaces[0] != spaces[1]:
+            raise UserError(
+                f"{part} lives on {spaces[0]} and {type(self.prior).__name__} on {spaces[1]}, so that their densities "
+                "cannot be compared; choose a prior on the posterior's space"
             )
 
     def hyper(self, **scalars: float) -> None:

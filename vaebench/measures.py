@@ -31,13 +31,19 @@ class DataSpec:
         mean: training mean of every pixel, of shape ``shape``, in [0, 1]; None when only the architecture is wanted
             (a model that is loaded from a checkpoint).
         size: number of training images, which minibatch estimators of aggregate quantities weigh by.
+        examples: some training images, evenly spaced, (m, *shape) in [0, 1], that parts may start from; None as mean.
 
     Raises:
         UserError: the measure is none of those above.
     """
 
     def __init__(
-        self, shape: Sequence[int], measure: str = BINARY, mean: Tensor | None = None, size: int | None = None
+        self,
+        shape: Sequence[int],
+        measure: str = BINARY,
+        mean: Tensor | None = None,
+        size: int | None = None,
+        examples: Tensor | None = None,
     ) -> None:
         if measure not in (BINARY, CONTINUOUS) and not re.fullmatch(r"discrete([2-9]|[1-9]\d+)", measure):
             raise UserError(
@@ -48,6 +54,7 @@ class DataSpec:
         self.measure = measure
         self.mean = mean
         self.size = size
+        self.examples = examples
 
     @property
     def kind(self) -> str:
@@ -68,7 +75,7 @@ class DataSpec:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain class_path / init_args that build this spec again, without the mean (for checkpoints and records)."""
+        """Plain class_path / init_args that build this spec again, without the images (for checkpoints and records)."""
         return {
             "class_path": "vaebench.measures.DataSpec",
             "init_args": {"shape": list(self.shape), "measure": self.measure, "size": self.size},

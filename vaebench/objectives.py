@@ -44,6 +44,26 @@ def multiply_importance_weighted(log_w: Tensor, k: int) -> Tensor:
     return (torch.logsumexp(log_w.unflatten(0, (-1, k)), 1) - math.log(k)).mean(0)
 
 
+def stratified(log_w: Tensor, log_shares: Tensor) -> Tensor:
+    r"""The ELBO of a mixture posterior as a sum over its components, Σ_c π_c E_{q_c}[log w] (SELBO).
+
+    Roeder et al. 2017 (https://arxiv.org/abs/1703.09194); Morningstar et al. 2021 (https://arxiv.org/abs/2003.01687).
+
+    Args:
+        log_w: log p(x, z) − log q(z|x) with q the whole mixture, of samples of every component, (t c, b).
+        log_shares: log π_c / t of each, (t c, b), whose exponentials sum to 1.
+
+    Returns:
+        One bound an image, (b,).
+    """
+    return (log_shares.exp() * log_w).sum(0)
+
+
+def stratified_importance_weighted(log_w: Tensor, log_shares: Tensor) -> Tensor:
+    """log Σ_c π_c w_c with samples of every component (SIWAE): at least `stratified`, of the same arguments."""
+    return torch.logsumexp(log_shares + log_w, 0)
+
+
 def with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     """The value of the one with the gradient of the other, so that what is logged is never a surrogate.
 

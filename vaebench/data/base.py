@@ -95,9 +95,11 @@ class ImageData(LightningDataModule, ABC):
 
     @cached_property
     def spec(self) -> DataSpec:
-        """Shape, measure and training mean (the expectation of the images, without a draw)."""
+        """Shape, measure, training mean (the expectation of the images, without a draw) and up to 1,000 examples."""
         train = self._split("train").images
-        return DataSpec(tuple(train.shape[1:]), self._measure.name, self._measure.mean(train), len(train))
+        some = train[torch.linspace(0, len(train) - 1, min(len(train), 1000)).round().long()]
+        mean, examples = self._measure.mean(train), self._measure.fixed(some, SEEDS["train"])
+        return DataSpec(tuple(train.shape[1:]), self._measure.name, mean, len(train), examples)
 
     def images(self, split: str) -> Tensor:
         """A split's images under the measure, (n, c, h, w) float32 in [0, 1], on the CPU; always the same ones.

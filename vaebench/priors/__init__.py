@@ -32,7 +32,7 @@ class Shared:
         self.module = module
 
     def __repr__(self) -> str:
-        return f"Shared({type(self.module).__name__})"  # without an address: structures are compared by it
+        return f"Shared({type(self.module).__name__})"  # the same for all members of a population
 
 
 class StandardNormal(LazyDistribution):

@@ -1,0 +1,42 @@
+"""A Gaussian posterior with full covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import final
+
+import torch
+from torch import Tensor
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions.gaussian import FullNormal, triangle
+from vaebench.measures import Shape
+from vaebench.networks import MLP, Network
+
+
+@final
+class FullGaussian(LazyDistribution):
+    r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L lower triangular, whose diagonal is the exponential of the network's output.
+
+    The network has n + n (n + 1)/2 outputs, which for many latents is most of its cost.
+
+    Reference:
+        Kingma & Welling 2019, section 2.5.1 (https://arxiv.org/abs/1906.02691).
+
+    Args:
+        data: shape of an image.
+        latent: shape of a latent, (n,).
+        net: builds the network from the two shapes.
+    """
+
+    def __init__(self, data: Shape, latent: Shape, net: Callable[[Shape, Shape], Network] = MLP) -> None:
+        super().__init__()
+        self.n = prod(latent)
+        self.net = net(data, (self.n + self.n * (self.n + 1) // 2,))
+
+    def forward(self, c: Tensor | None = None) -> FullNormal:
+        out = self.net(c)
+        square = triangle(out[..., self.n :], self.n)
+        diagonal = square.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
+        return FullNormal(out[..., : self.n], torch.tril(square, -1) + diagonal)

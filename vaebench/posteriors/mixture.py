@@ -1,0 +1,72 @@
+"""A mixture of Gaussians as posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from math import prod
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions.mixture import GaussianMixture
+from vaebench.errors import UserError
+from vaebench.measures import Shape
+from vaebench.networks import MLP, Network
+
+
+@final
+class MixtureOfGaussians(LazyDistribution):
+    r"""q(z|x) = Σ_c π_c(x) N(z; μ_c(x), diag σ_c(x)²), sampled by strata.
+
+    With equal weights, 1/C, the component of a sample does not depend on the network: every objective's gradient is
+    right. Learned weights act through that choice, so they need a bound that is summed over the components:
+    `vaebench.families.stratified_vae`; other families refuse them.
+
+    Reference:
+        Morningstar et al. 2021 (https://arxiv.org/abs/2003.01687).
+
+    Args:
+        data: shape of an image.
+        latent: shape of a latent, (n,).
+        components: C ≥ 1.
+        weights: 'equal', or 'learned' by the network for each image.
+        net: builds the network from the two shapes.
+
+    Raises:
+        UserError: there is no component.
+    """
+
+    def __init__(
+        self,
+        data: Shape,
+        latent: Shape,
+        components: int = 4,
+        weights: Literal["equal", "learned"] = "equal",
+        net: Callable[[Shape, Shape], Network] = MLP,
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise UserError(
+                f"MixtureOfGaussians has {components} components: expected at least 1; raise posterior.components"
+            )
+        self.shape, self.learned = (components, prod(latent)), weights == "learned"
+        self.net = net(data, (2 * prod(self.shape) + (components if self.learned else 0),))
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether the gradient through its samples is all of the gradient."""
+        return not self.learned
+
+    def forward(self, c: Tensor | None = None) -> GaussianMixture:
+        out = self.net(c)
+        size = prod(self.shape)
+        loc, log_scale, logits = out[..., :size], out[..., size : 2 * size], out[..., 2 * size :]
+        equal = torch.full_like(loc[..., : self.shape[0]], -math.log(self.shape[0]))
+        return GaussianMixture(
+            loc.unflatten(-1, self.shape),
+            log_scale.unflatten(-1, self.shape).exp(),
+            torch.log_softmax(logits, -1) if self.learned else equal,
+        )
