@@ -27,7 +27,7 @@ NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth":
 
 
 TINY = {"net": NET, "width": 8, "context": 3, "steps": 2, "components": 3, "columns": 2, "reflections": 2, "bins": 4,
-        "start": "mean"}  # fmt: skip
+        "start": "mean", "inner": NET, "features": 8}  # fmt: skip
 
 
 def parts(package: Any) -> dict[str, type[LazyDistribution]]:
@@ -83,16 +83,16 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
     arguments = signature(families()[name]).parameters
     own = {"posterior": DiagonalGaussian}  # families of deterministic encoders, or of several levels, name others
     own |= {part: arguments[part].default for part in ("posterior", "prior") if part in arguments}
-    parts = {part: _small_part(kind) for part, kind in own.items() if isinstance(kind, type)}
+    chosen = {part: tiny(kind) for part, kind in own.items() if isinstance(kind, type)} | overrides
     few = {count: 4 for count in ("m", "k") if count in arguments}
-    return vb.build(name, Source(spec), **{"latent": 2, **parts, **few, **overrides}).double()
+    return vb.build(name, Source(spec), **{"latent": 2, **few, **chosen}).double()
 
 
-def _small_part(kind: type) -> dict[str, Any]:
-    """The configuration of a part with small networks."""
-    sizes = {"net": NET, "inner": NET, "features": 8}
-    own = {name: size for name, size in sizes.items() if name in signature(kind).parameters}
-    return {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": own}
+def beside(part: type) -> dict[str, Any]:
+    """The other side of a part that needs one of its own kind: several levels of posteriors need as many priors."""
+    other = {"posteriors": {"prior": PRIORS["chains.TopDown"]}, "priors": {"posterior": POSTERIORS["chains.TopDown"]}}
+    _, kind, *module = part.__module__.split(".")
+    return {side: tiny(cls) for side, cls in other[kind].items()} if module == ["chains"] else {}
 
 
 def neutral(name: str, **overrides: Any) -> Family:

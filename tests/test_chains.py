@@ -263,11 +263,11 @@ Make = Callable[[], object]
         ),
         (
             lambda: small("vae", posterior=_own("Ladder")).draw(bits(2)),
-            "^Ladder descends beside a prior of as many levels",
+            "^VAE has the posterior Ladder, which descends beside a prior of as many levels, and StandardNormal",
         ),
         (
-            lambda: small("vae", prior={"class_path": "vaebench.priors.chains.TopDown"}),
-            "^TopDown needs a posterior and a prior of several levels, and DiagonalGaussian has one",
+            lambda: small("hvae", posterior={"class_path": "vaebench.posteriors.DiagonalGaussian"}),
+            "^HVAE needs a posterior and a prior of several levels, and DiagonalGaussian has one",
         ),
     ],
 )
@@ -280,3 +280,27 @@ def test_a_chain_of_more_levels_than_sizes_is_an_error() -> None:
     normal = DiagonalNormal(torch.zeros(1), torch.ones(1))
     with pytest.raises(RuntimeError, match="more levels than it has sizes"):
         descend(((normal, normal) for _ in range(3)), 2)
+
+
+def _vamp(kind: str, **settings: object) -> dict[str, object]:
+    top = {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 3, "start": "mean"}}
+    prior = {"class_path": "vaebench.priors.chains.TopDown", "init_args": {"net": NET, "top": top, "whole": True}}
+    return {"posterior": _own(kind, **settings), "prior": prior}
+
+
+@pytest.mark.parametrize("kind", ["TopDown", "Ladder"])
+def test_a_vampprior_over_the_upper_level_is_the_mixture_of_its_posteriors(kind: str) -> None:
+    model = small("hvae", latent=5, **_vamp(kind, upper=[2])).requires_grad_(False)
+    z = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).double()
+    vamp = model.prior.top
+    assert vamp.inputs.shape == (3, *model.data.shape)
+    components = torch.stack([model.posterior.top(u[None]).log_prob(z[:, 3:]) for u in vamp.inputs])
+    expected = torch.logsumexp(components, 0) - torch.tensor(3.0).log()
+    assert torch.allclose(model.prior().log_prob_levels(z)[:, 1], expected, atol=1e-6)
+    assert torch.isfinite(model.step(bits(4), None, torch.tensor(0.0)).losses["model"])
+
+
+def test_a_vampprior_needs_the_upper_posterior_in_closed_form() -> None:
+    model = small("two_layer_vae", **_vamp("BottomUp"))
+    with pytest.raises(UserError, match=r"q\(z_L\|x\), which BottomUp does not give in closed form; set"):
+        model.draw(bits(2))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import FAMILIES, POSTERIORS, PRIORS, SPEC, bits, images_of, labels, noisy_step, small, tiny
+from helpers import FAMILIES, POSTERIORS, PRIORS, SPEC, beside, bits, images_of, labels, noisy_step, small, tiny
 from oracles import Data
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
@@ -38,11 +38,13 @@ def shaken(model: Family, seed: int = 0) -> Family:
 
 
 def with_posterior(name: str, family: str = "vae", latent: int = 2, **settings: Any) -> Family:
-    return small(family, latent=latent, posterior=tiny(POSTERIORS[name]), **settings)
+    cls = POSTERIORS[name]
+    return small(family, latent=latent, posterior=tiny(cls), **beside(cls), **settings)
 
 
 def with_prior(name: str, family: str = "vae", **settings: Any) -> Family:
-    return small(family, prior=tiny(PRIORS[name]), **settings)
+    cls = PRIORS[name]
+    return small(family, prior=tiny(cls), **beside(cls), **settings)
 
 
 def plane(drawn: Tensor, n: int = 241) -> tuple[Tensor, float]:

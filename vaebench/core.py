@@ -189,6 +189,11 @@ class Family(LightningModule, ABC):
                 f"{name} has no gradient for the weights that {part} learns; set posterior.weights to equal, or choose "
                 "the family stratified_vae"
             )
+        if getattr(self.posterior, "alone", False):
+            raise UserError(
+                f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
+                f"{type(self.prior).__name__} has one; set model.prior to vaebench.priors.chains.TopDown"
+            )
         spaces = [getattr(side, "space", "the Euclidean space") for side in (self.posterior, self.prior)]
         if spaces[0] != spaces[1]:
             raise UserError(

@@ -56,7 +56,7 @@ class HVAE(Family):
     ) -> None:
         prior = prior or partial(TopDownPrior, whole=True)
         super().__init__(data, latent=latent, posterior=posterior, prior=prior, **parts)
-        require_levels(type(self).__name__, self.prior)
+        require_levels(type(self).__name__, self.posterior, self.prior)
         require_descent(type(self).__name__, self.posterior)
         self.schedule = schedule or Constant()
 

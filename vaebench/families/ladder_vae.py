@@ -51,7 +51,7 @@ class LadderVAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, latent=latent, posterior=posterior, prior=prior, **parts)
-        require_levels(type(self).__name__, self.prior)
+        require_levels(type(self).__name__, self.posterior, self.prior)
         require_descent(type(self).__name__, self.posterior)
         self.schedule = schedule or Constant()
 

@@ -52,7 +52,7 @@ class TwoLayerVAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, latent=latent, posterior=posterior, prior=prior, **parts)
-        require_levels(type(self).__name__, self.prior)
+        require_levels(type(self).__name__, self.posterior, self.prior)
         self.k = k
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:

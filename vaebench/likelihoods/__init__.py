@@ -20,7 +20,7 @@ from vaebench import distributions, pixels
 from vaebench.errors import UserError
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
-from vaebench.priors import Shared
+from vaebench.shared import Shared
 from vaebench.similarity import WINDOW, most_scales
 
 Scale = Literal["fixed", "learned", "pixel", "decoder"]

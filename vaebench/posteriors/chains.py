@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import cast
+from typing import cast, final
 
 from torch import Tensor, nn
 from torch.distributions import Independent
@@ -18,7 +18,7 @@ from vaebench.distributions.chains import Chain, Pairs, Walk, gaussian, join, me
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
-from vaebench.priors import Shared
+from vaebench.shared import Shared
 
 Net = Callable[[Shape, Shape], Network]
 
@@ -43,6 +43,7 @@ def level_sizes(latent: Shape, upper: Sequence[int] | None) -> tuple[int, ...]:
     return total - sum(above), *above
 
 
+@final
 class BottomUp(LazyDistribution):
     r"""q(z|x) = q(z_1|x) \prod_i q(z_{i+1}|z_i), each level a diagonal Gaussian given the one below.
 
@@ -90,31 +91,26 @@ class Descending(LazyDistribution):
         self._prior = Shared(prior)
 
     def prior(self) -> Chain:
-        """The prior beside which it descends.
-
-        Raises:
-            UserError: it was handed none.
-        """
-        if self._prior is None:
-            raise UserError(
-                f"{type(self).__name__} descends beside a prior of as many levels, and the model's has one; set "
-                "model.prior to vaebench.priors.chains.TopDown"
-            )
-        return cast(Chain, self._prior.module())
+        """The prior beside which it descends."""
+        return cast(Chain, cast(Shared, self._prior).module())
 
     def pairs(self, x: Tensor) -> Pairs:
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
         raise NotImplementedError
 
     def top(self, x: Tensor) -> Independent:
-        """q(z_L|x) for images x (b, *data)."""
-        return cast(Independent, next(self.pairs(x))[0])
+        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
+        raise NotImplementedError
 
 
+@final
 class TopDown(Descending):
     r"""q(z|x) = q(z_L|x) \prod_i q(z_i|z_{i+1} … z_L, x), each level a diagonal Gaussian given x and the levels above.
 
-    Tomczak & Welling 2018, section 4 (https://arxiv.org/abs/1705.07120), with features of x shared by all levels.
+    The features of x are shared by all levels.
+
+    Reference:
+        Tomczak & Welling 2018, section 4 (https://arxiv.org/abs/1705.07120).
 
     Args:
         data: shape of an image.
@@ -155,12 +151,18 @@ class TopDown(Descending):
     def pairs(self, x: Tensor) -> Pairs:
         return paired(self(x), self.prior())
 
+    def top(self, x: Tensor) -> Independent:
+        return cast(Independent, next(self(x).walk()))
 
+
+@final
 class Ladder(Descending):
     r"""q(z_i|z_{i+1}, x) ∝ p(z_i|z_{i+1}) N(z_i; μ_i(x), σ_i²(x)): what the prior expects, corrected by the image.
 
-    The highest level is N(μ_L(x), σ_L²(x)) alone. Sønderby et al. 2016 (https://arxiv.org/abs/1602.02282), without
-    batch normalisation and with σ as an exponential.
+    The highest level is N(μ_L(x), σ_L²(x)) alone. Without batch normalisation, and with σ as an exponential.
+
+    Reference:
+        Sønderby et al. 2016 (https://arxiv.org/abs/1602.02282).
 
     Args:
         data: shape of an image.
@@ -186,6 +188,11 @@ class Ladder(Descending):
         self.rise = nn.ModuleList(inner((features,), (features,)) for _ in self.levels[1:])
         self.heads = nn.ModuleList(inner((features,), (2 * size,)) for size in self.levels)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it still has no prior of levels, without which there is no ladder."""
+        return self._prior is None
+
     def forward(self, c: Tensor | None = None) -> Chain:
         x = cast(Tensor, c)
 
@@ -199,11 +206,18 @@ class Ladder(Descending):
 
         return Chain(walk, self.levels, "down", x.shape[:1])
 
-    def pairs(self, x: Tensor) -> Pairs:
+    def read(self, x: Tensor) -> list[Independent]:
+        """N(μ_i(x), σ_i²(x)) of every level, on the way up."""
         features = [self.net(x)]
         for rise in self.rise:
             features.append(rise(features[-1]))
-        read = [gaussian(head(d)) for head, d in zip(self.heads, features, strict=True)]  # N(μ_i(x), σ_i²(x))
+        return [gaussian(head(d)) for head, d in zip(self.heads, features, strict=True)]
+
+    def top(self, x: Tensor) -> Independent:
+        return self.read(x)[-1]
+
+    def pairs(self, x: Tensor) -> Pairs:
+        read = self.read(x)
         descent = self.prior().walk()
         p = next(descent)
         z = yield read[-1], p

@@ -9,30 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import DataSpec, Shape
+from vaebench.shared import Shared
+
+__all__ = ["PriorFactory", "Shared", "StandardNormal"]
 
 PriorFactory = Callable[[Shape, DataSpec, LazyDistribution], LazyDistribution]
-
-
-class Shared:
-    """A module that belongs to another one: held, but not registered, so that its parameters stand once.
-
-    >>> encoder, prior = nn.Linear(2, 2), nn.Module()
-    >>> prior.posterior = Shared(encoder)
-    >>> len(list(prior.parameters())), prior.posterior.module is encoder
-    (0, True)
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __repr__(self) -> str:
-        return f"Shared({type(self.module).__name__})"  # the same for all members of a population
 
 
 class StandardNormal(LazyDistribution):

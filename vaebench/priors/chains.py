@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, final
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -13,22 +13,25 @@ from vaebench.distributions.chains import Chain, Walk, gaussian
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks import MLP, Network
-from vaebench.priors import PriorFactory, Shared, StandardNormal
+from vaebench.priors import PriorFactory, StandardNormal
+from vaebench.shared import Shared
 
 
+@final
 class TopDown(LazyDistribution):
     r"""p(z) = p(z_L) \prod_i p(z_i|z_{i+1}): a prior over the highest level, and a diagonal Gaussian for each below.
+
+    Reference:
+        Burda et al. 2016 (https://arxiv.org/abs/1509.00519), section 5.
 
     Args:
         latent: shape of the whole latent, (n_1 + … + n_L,).
         data: what the prior over the highest level may read.
-        posterior: whose levels the prior has; one that descends beside it is handed it.
+        posterior: whose levels the prior has, one where it has none; one that descends beside the prior is handed it.
         net: builds the networks between levels.
         top: builds p(z_L) from (n_L,), the data and q(z_L|x).
         whole: whether the likelihood sees all levels, p(x|z_1 … z_L), or the lowest one alone, p(x|z_1).
 
-    Raises:
-        UserError: the posterior has one level.
     """
 
     def __init__(
@@ -41,9 +44,8 @@ class TopDown(LazyDistribution):
         whole: bool = False,
     ) -> None:
         super().__init__()
-        require_levels(type(self).__name__, posterior)
-        self.levels = cast("tuple[int, ...]", posterior.levels)
-        self.top = top((self.levels[-1],), data, Top(posterior))
+        self.levels: tuple[int, ...] = getattr(posterior, "levels", latent)
+        self.top = top((self.levels[-1],), data, _Top(posterior))
         above = zip(self.levels[1:], self.levels[:-1], strict=True)
         self.nets = nn.ModuleList(net((a,), (2 * b,)) for a, b in above)
         self.seen: Shape = latent if whole else (self.levels[0],)
@@ -63,7 +65,7 @@ class TopDown(LazyDistribution):
         return z[..., : self.seen[0]]
 
 
-class Top(LazyDistribution):
+class _Top(LazyDistribution):
     """q(z_L|x) of a posterior of levels, for a prior that is made of posteriors.
 
     Args:
@@ -92,10 +94,10 @@ def require_levels(who: str, *parts: nn.Module) -> None:
         parts: of the model.
 
     Raises:
-        UserError: one of them has no levels.
+        UserError: one of them has one.
     """
     for part in parts:
-        if not hasattr(part, "levels"):
+        if len(getattr(part, "levels", ())) < 2:
             raise UserError(
                 f"{who} needs a posterior and a prior of several levels, and {type(part).__name__} has one; choose "
                 "vaebench.posteriors.chains.BottomUp, TopDown or Ladder, and vaebench.priors.chains.TopDown"
