@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, DiagonalNormal
+from vaebench.distributions.chains import Chain, Order, Walk, join
 
 
 @dataclass
@@ -105,6 +106,74 @@ class LinearGaussian:
     def images(self, n: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(n, *self.shape, generator=generator, dtype=torch.float64)
+
+
+class LinearChain:
+    """z_2 ~ N(0, I), z_1|z_2 ~ N(A z_2 + a, s² I), x|z_1 ~ N(W z_1 + μ, σ² I): all of it is one Gaussian.
+
+    Args:
+        order: in which the exact posterior is drawn.
+        idle: whether the first unit of z_2 has no influence.
+    """
+
+    shape, sizes = (1, 3, 3), (3, 2)
+
+    def __init__(self, order: Order = "down", idle: bool = False) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.order = order
+        self.a, self.w = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((3, 2), (9, 3)))
+        self.a[:, 0] *= 0 if idle else 1
+        self.shift, self.mean = torch.randn(3, generator=generator).double(), torch.full((9,), 0.5).double()
+        self.s, self.sigma = 0.7, 0.4
+
+    def prior(self) -> Chain:
+        def walk() -> Walk:
+            z2 = yield DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double())
+            yield DiagonalNormal(
+                z2 @ self.a.T + self.shift, torch.full((3,), self.s).double().expand(*z2.shape[:-1], 3)
+            )
+
+        return Chain(walk, self.sizes, "down")
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        loc = (z[..., :3] @ self.w.T + self.mean).unflatten(-1, self.shape)
+        return DiagonalNormal(loc, torch.full_like(loc, self.sigma), 3)
+
+    def joint(self) -> MultivariateNormal:
+        """Of (x, z_1, z_2), by the noises that they are sums of."""
+        from_z2 = torch.cat([self.w @ self.a, self.a, _eye(2)])
+        from_z1 = torch.cat([self.w, _eye(3), torch.zeros(2, 3)]) * self.s
+        from_x = torch.cat([_eye(9), torch.zeros(5, 9)]) * self.sigma
+        mean = torch.cat([self.w @ self.shift + self.mean, self.shift, torch.zeros(2)])
+        return MultivariateNormal(mean, sum(m @ m.T for m in (from_z2, from_z1, from_x)))
+
+    def posterior(self, x: Tensor) -> Chain:
+        x = x.flatten(1)
+        z1, z2 = list(range(9, 12)), [12, 13]
+        first, second = (z1, z2) if self.order == "up" else (z2, z1)
+
+        def walk() -> Walk:
+            z = yield self._given(first, list(range(9)), x)
+            yield self._given(second, [*range(9), *first], join(x, z))
+
+        return Chain(walk, self.sizes, self.order, x.shape[:1])
+
+    def _given(self, of: list[int], known: list[int], value: Tensor) -> MultivariateNormal:
+        """The conditional of some coordinates of the joint, given others."""
+        mean, covariance = self.joint().mean, self.joint().covariance_matrix
+        gain = torch.linalg.solve(covariance[known][:, known], covariance[known][:, of]).T
+        rest = covariance[of][:, of] - gain @ covariance[known][:, of]
+        return MultivariateNormal(mean[of] + (value - mean[known]) @ gain.T, (rest + rest.T) / 2)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        joint = self.joint()
+        return MultivariateNormal(joint.mean[:9], joint.covariance_matrix[:9, :9]).log_prob(x.flatten(1))
+
+    def images(self, n: int, seed: int = 0) -> Tensor:
+        """Samples of x, wherever they lie."""
+        noise = torch.randn(n, 14, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        joint = self.joint()
+        return (joint.mean + noise @ joint.scale_tril.T)[:, :9].unflatten(1, self.shape)
 
 
 class OneLatent:

@@ -6,7 +6,8 @@ Three signs are read of every unit:
              (https://arxiv.org/abs/1911.02469);
     mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
     decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
-             by no more than can be told from 0.05 nats at three standard errors.
+             by no more than can be told from 0.05 nats at three standard errors. Of a unit in level i of a hierarchy it
+             is the mean of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
 
 The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
 nothing can be shuffled without loss, and so can one that the decoder does not read. The first two then say which of
@@ -25,6 +26,7 @@ from torch import Tensor
 from vaebench.core import LatentModel
 from vaebench.evaluation.conditions import spread, start_noise
 from vaebench.evaluation.latents import Latents
+from vaebench.evaluation.levels import beneath, level_of_units, tally
 from vaebench.evaluation.likelihood import sample
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
@@ -76,24 +78,41 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
     flat, shuffled = z.flatten(2), z[:, other].flatten(2)
-    intact = model.likelihood(z).log_prob(x)  # (1, b)
+    prior = model.prior()
+    levels = level_of_units(prior, flat.shape[-1])
 
-    def drop(mixed: Tensor) -> tuple[float, float]:
-        falls = (intact - model.likelihood(mixed.view_as(z)).log_prob(x)).double().flatten()
+    def score(codes: Tensor, level: int) -> Tensor:
+        """log p(x|z), and of a hierarchy log p of the levels below the given one: (1, b)."""
+        codes = codes.view_as(z)
+        log_x = model.likelihood(codes).log_prob(x)
+        return log_x + beneath(prior, codes)[..., level] if level else log_x
+
+    intact = [score(flat, level) for level in range(max(levels) + 1)]
+
+    def drop(mixed: Tensor, level: int = 0) -> tuple[float, float]:
+        falls = (intact[level] - score(mixed, level)).double().flatten()
         return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
 
     units = torch.arange(flat.shape[-1], device=x.device)
-    each = torch.tensor([drop(torch.where(units == j, shuffled, flat)) for j in units], dtype=torch.float64)
+    each = torch.tensor(
+        [drop(torch.where(units == j, shuffled, flat), level) for j, level in enumerate(levels)], dtype=torch.float64
+    )
     return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
 
 
-def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
+def collapse(latents: Latents, drops: Drops, sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
     """The verdict, JSON-able.
+
+    Args:
+        latents: the first two signs.
+        drops: the third.
+        sizes: units of every level of a hierarchy.
 
     Returns:
         verdict: 'none', 'partial' or 'full'; units: indices of the collapsed ones; signs: the units that each sign
         marks, None where it cannot be read, with the reason in `unread`; thresholds; decoder_drop_whole, nats;
-        disagreement: units that a sign of the encoder marks and the decoder's does not; sentence: the verdict in words.
+        disagreement: units that a sign of the encoder marks and the decoder's does not; sentence: the verdict in words;
+        levels, of a hierarchy alone: units and collapsed units of every level, the lowest first.
     """
     count = len(drops.units)
     kl, mean = (_of_units(figures, count) for figures in (latents.kl, latents.mean))
@@ -107,6 +126,11 @@ def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
     idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
     doubtful = sorted(idle - set(collapsed))
     reasons = {name: latents.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
+    levels = [] if sizes is None else tally(sizes, collapsed)
+    each = [
+        {"level": i, "units": n, "collapsed": m} for i, (n, m) in enumerate(zip(sizes or (), levels, strict=True), 1)
+    ]
+    sentence = _sentence(count, collapsed, doubtful, _suspect(collapsed, idle, kl, mean))
     return {
         "verdict": "none" if not collapsed else "full" if len(collapsed) == count else "partial",
         "units": collapsed,
@@ -116,8 +140,14 @@ def collapse(latents: Latents, drops: Drops) -> dict[str, Any]:
         "images_shuffled": drops.images,
         "decoder_drop_whole": drops.whole,
         "disagreement": doubtful,
-        "sentence": _sentence(count, collapsed, doubtful, _suspect(collapsed, idle, kl, mean)),
+        "sentence": sentence + _by_level(each),
+        **({"levels": each} if each else {}),
     }
+
+
+def _by_level(levels: list[dict[str, int]]) -> str:
+    said = [f"{level['collapsed']} of {level['units']} in level {level['level']}" for level in levels]
+    return f"; carrying nothing: {', '.join(said)}" if said else ""
 
 
 def _of_units(figures: Tensor | None, count: int) -> Tensor | None:

@@ -71,22 +71,23 @@ class Findings:
     pictures: dict[str, Picture] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def average(self, name: str, values: Tensor, keep: bool = True, **fill: Any) -> None:
+    def average(self, name: str, values: Tensor, keep: bool = True, kind: str = "", **fill: Any) -> None:
         """The mean over images of values (n,), with its standard error; unavailable where a value is not finite.
 
         Args:
             name: of the figure, a key of `kinds`.
             values: one figure an image.
             keep: every image's figure in `per_image` too; not where they are of some of the test images only.
+            kind: the key of `kinds`, where it is not the name.
             fill: what the definition leaves open.
         """
         n, values = len(values), values.double().cpu()
         strange = ~torch.isfinite(values)
         if strange.any():
-            self.missing(name, f"it is not finite for image {int(strange.nonzero()[0])}", **fill)
+            self.missing(name, f"it is not finite for image {int(strange.nonzero()[0])}", kind, **fill)
             return
         se = float(values.std()) / math.sqrt(n) if n > 1 else None
-        self.single(name, float(values.mean()), n, se, **fill)
+        self.single(name, float(values.mean()), n, se, kind, **fill)
         if keep:
             self.per_image[name] = values.float().numpy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaebench.evaluation.collapse import collapse, shuffle_drops
+from vaebench.evaluation.levels import sizes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
@@ -22,4 +23,4 @@ def measure(subject: Subject, found: Findings) -> None:
         return
     drops = shuffle_drops(subject.model, subject.x, subject.seed)
     found.units["decoder_drop"] = drops.units.tolist()
-    found.tables["collapse"] = collapse(subject.latents, drops)
+    found.tables["collapse"] = collapse(subject.latents, drops, sizes(subject.model, subject.x))

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vaebench.evaluation.latents import THRESHOLDS, active_units
+from vaebench.evaluation.levels import IMAGES, SAMPLES, read_levels, sizes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
+THRESHOLD = 0.01  # of a level's active units
+
 KINDS = {
+    "rate_level": Kind(
+        "nats",
+        None,
+        "E[log q(z_{level}|·) − log p(z_{level}|·)], the rate of level {level} of {count} (1 is the lowest), {units} "
+        "units, mean of {samples} samples on {n} of the test images",
+    ),
+    "active_units_level": Kind(
+        "units",
+        True,
+        "units of level {level} of {count} (1 is the lowest) with Var_x(E_q[z]) > {threshold}, out of {units}; the "
+        "variance without bias from two means of {samples} samples, on {n} of the test images",
+    ),
     "active_units": Kind("units", True, "units with Var_x(E_q[z]) > {threshold}, unbiased, out of {units}"),
 }
 
 
 def measure(subject: Subject, found: Findings) -> None:
     """Active units (Burda et al. 2016) at three thresholds, and the rate and the mean's variance of every unit.
+
+    Of a hierarchy also the rate and the active units of every level, and the table 'levels'.
 
     Args:
         subject: the model and its images.
@@ -33,3 +52,19 @@ def measure(subject: Subject, found: Findings) -> None:
         found.units["kl"] = latents.kl.mean(0).tolist()
     if mean is not None and n > 1:
         found.units["mean_variance"] = mean.var(0).tolist()
+    if (known := sizes(subject.model, subject.x)) is not None and n > 1:
+        _add_levels(subject, found, known)
+
+
+def _add_levels(subject: Subject, found: Findings, known: tuple[int, ...]) -> None:
+    some = subject.some(IMAGES)
+    levels = read_levels(subject.model, subject.x[some.to(subject.device)], subject.seed)
+    table = []
+    for i, (rate, variances) in enumerate(zip(levels.rates.T, levels.variances.split(known), strict=True), 1):
+        fill: dict[str, Any] = {"level": i, "count": len(known), "units": known[i - 1], "n": len(some)}
+        found.average(f"rate_level_{i}", rate, keep=False, kind="rate_level", samples=SAMPLES, **fill)
+        active = int((variances > THRESHOLD).sum())
+        name, kind = f"active_units_level_{i}", "active_units_level"
+        found.single(name, active, len(some), kind=kind, samples=SAMPLES // 2, threshold=THRESHOLD, **fill)
+        table.append({"level": i, "units": known[i - 1], "rate": float(rate.mean()), "active_units": active})
+    found.tables["levels"] = table
