@@ -42,6 +42,7 @@ def parts(package: Any) -> dict[str, type[LazyDistribution]]:
         and cls.__module__ == module.__name__
         and not isabstract(cls)
         and name[0] != "_"
+        and "latent" in signature(cls).parameters  # what is built around a model's own parts is none to choose
     }
 
 
@@ -84,7 +85,7 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
     own = {"posterior": DiagonalGaussian}  # families of deterministic encoders, or of several levels, name others
     own |= {part: arguments[part].default for part in ("posterior", "prior") if part in arguments}
     chosen = {part: tiny(kind) for part, kind in own.items() if isinstance(kind, type)} | overrides
-    few = {count: 4 for count in ("m", "k") if count in arguments}
+    few = {count: size for count, size in {"m": 4, "k": 4, "steps": 2}.items() if count in arguments}
     return vb.build(name, Source(spec), **{"latent": 2, **few, **chosen}).double()
 
 
