@@ -12,6 +12,7 @@ from vaebench.core import LatentModel
 from vaebench.evaluation.drawing import labelled
 from vaebench.evaluation.metrics import Picture
 from vaebench.evaluation.reconstruction import code, mean_image
+from vaebench.evaluation.samples import draws
 from vaebench.tiles import GAP, layout
 
 COLUMNS, PAIRS, ROWS = 10, 4, 8
@@ -30,11 +31,17 @@ def reconstruction_grid(x: Tensor, y: Tensor) -> Picture:
 def sample_grid(model: LatentModel) -> Picture:
     """The means of p(x|z) for samples z of the prior, from the present random state; call it inside `quiet`.
 
+    Where the likelihood has no mean in closed form they are images that it draws.
+
     Raises:
-        NotImplementedError: the prior cannot be sampled, or the likelihood has no mean in closed form.
+        NotImplementedError: the prior cannot be sampled, or the likelihood has neither means nor draws.
     """
     z = model.prior().sample(torch.Size((COLUMNS * ROWS,)))
-    return _grid(list(mean_image(model, z[None])[0].split(COLUMNS)))
+    try:
+        made = mean_image(model, z[None])[0]
+    except NotImplementedError:
+        made = draws(model, z)
+    return _grid(list(made.split(COLUMNS)))
 
 
 def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) -> Picture:

@@ -12,7 +12,7 @@ KINDS: dict[str, Kind] = {}
 
 
 def measure(subject: Subject, found: Findings) -> None:
-    """The means of p(x|z) for samples z of the prior; no picture where the model cannot give them.
+    """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
 
     Args:
         subject: the model and its images.
