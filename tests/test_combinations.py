@@ -19,8 +19,9 @@ from vaebench.training import quiet
 STEPS = 3
 LIKELIHOODS = {"binary": "Bernoulli", "continuous": "Gaussian"}
 SPECS = {"binary": SPEC, "continuous": CONTINUOUS}
-ENCODERS = ["DiagonalGaussian", "Delta"]
-CASES = [*itertools.product(FAMILIES, ENCODERS), *((name, kind) for name, kind in own_posteriors().items() if kind)]
+ENCODERS = ["DiagonalGaussian", "Delta", "codes.OneHots"]
+OWN = [(name, kind) for name, kind in own_posteriors().items() if kind not in ("", *ENCODERS)]
+CASES = [*itertools.product(FAMILIES, ENCODERS), *OWN]
 MISMATCHED = {"binary": "Gaussian", "continuous": "Bernoulli"}
 
 
@@ -49,6 +50,10 @@ def _reason(name: str, encoder: str, measure: str) -> str | None:
     cls = families()[name]
     if measure not in cls.KINDS:
         return rf"^{cls.__name__} takes .* images, and these are '{measure}'; change data\.measure"
+    if cls.POSTERIOR is None and encoder.startswith("codes."):
+        return rf"^{cls.__name__} needs gradients through samples of z, and OneHots gives codes"
+    if cls.POSTERIOR is not None and encoder not in ("", own_posteriors()[name]):
+        return rf"^{cls.__name__} needs a posterior of the kind {cls.POSTERIOR.__name__}, and \w+ is none"
     if encoder == "Delta" and cls.DENSITY:
         return rf"^{cls.__name__} needs the density of q\(z\|x\), and Delta is deterministic; set model\.posterior"
     if encoder in ENCODERS and own_posteriors()[name].startswith("chains."):

@@ -28,12 +28,18 @@ def test_objective_is_the_elbo_at_its_neutral_setting(name: str) -> None:
         loss = sum(float(next(iter(step.losses.values()))) for step in steps) / len(steps)
         log_w = torch.cat([draw(model, x).log_w for _ in steps])
     error = 2 * float(log_w.std()) / log_w.numel() ** 0.5  # both sides are estimates, with at most this deviation
-    assert -loss == pytest.approx(float(log_w.mean()), abs=4 * error)
+    assert -loss == pytest.approx(float(log_w.mean()), abs=4 * error + 1e-9)  # no deviation where q is a point mass
     assert error < 0.05
 
 
+def _derived(model: Family, group: str) -> list[str]:
+    """Names of a group's parameters whose gradient is meant to be a derivative."""
+    names = [n for n, _ in model.named_parameters() if n.startswith(model.groups()[group])]
+    return [n for n in names if not n.startswith(model.STRAIGHT_THROUGH)]
+
+
 def _gradient(model: Family, group: str, x: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    parameters = {n: p for n, p in model.named_parameters() if n.startswith(model.groups()[group])}
+    parameters = {n: p for n, p in model.named_parameters() if n in _derived(model, group)}
     gradients = torch.autograd.grad(noisy_step(model, x, seed)[group], list(parameters.values()))
     return dict(zip(parameters, gradients, strict=True))
 
@@ -59,7 +65,7 @@ def test_loss_is_the_derivative_it_claims(name: str) -> None:
     model, x = small(name), bits(8)
     generator = torch.Generator().manual_seed(3)
     for group in model.groups():
-        shapes = {n: p.shape for n, p in model.named_parameters() if n.startswith(model.groups()[group])}
+        shapes = {n: model.get_parameter(n).shape for n in _derived(model, group)}
         direction = {n: torch.randn(s, generator=generator, dtype=torch.float64) for n, s in shapes.items()}
         slope, difference = _along(direction, model, group, x, seed=5)
         assert slope == pytest.approx(difference, rel=1e-5)
@@ -138,9 +144,10 @@ def test_the_decoder_starts_at_the_training_mean(name: str) -> None:
     model = small(name)
     assert model.likelihood.started
     with torch.no_grad():
-        for parameter in model.likelihood.net.layers[-1].weight:
-            parameter.zero_()
-        mean = model.likelihood(torch.zeros(1, 2, dtype=torch.float64)).mean
+        for parameter in model.likelihood.net.parameters():
+            if parameter is not model.likelihood.net.output_bias:
+                parameter.zero_()
+        mean = model.likelihood(model.prior().sample((1,))).mean
     assert torch.allclose(mean[0], SPEC.mean.double(), atol=1e-6)
 
 

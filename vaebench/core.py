@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution as Conditional
 
+from vaebench.compatibility import require_posterior, require_prior
 from vaebench.distributions import require_units
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
@@ -88,7 +89,7 @@ def batches(batch: Sequence[Any]) -> Sequence[tuple[Tensor, Tensor | None]]:
 
 
 def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
-    """Samples the posterior of each image k times and scores every sample; gradients flow through.
+    """Samples the posterior of each image k times and scores every sample; gradients flow through what has any.
 
     Args:
         model: anything with the three parts.
@@ -96,7 +97,7 @@ def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
         k: samples an image.
     """
     q = model.posterior(x)
-    z = q.rsample(torch.Size((k,)))
+    z = (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
     return Draw(z, q.log_prob(z), model.prior().log_prob(z), model.likelihood(z).log_prob(x))
 
 
@@ -134,11 +135,13 @@ class Family(LightningModule, ABC):
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
         STRATIFIED: whether the objective sums over the components of a mixture, as its weights need to learn.
         KINDS: kinds of measure whose images the objective takes.
+        POSTERIOR, PRIOR: what the two must be; None takes any whose z are real numbers.
+        STRAIGHT_THROUGH: name prefixes of parameters that learn by a straight-through gradient, which is nobody's
+            derivative; the laws hold for all others.
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
-            not take such images, the encoder is deterministic where it needs the density of q(z|x), the weights of a
-            mixture could not learn, or posterior and prior live on different spaces.
+            not take such images, or one of its parts (see `vaebench.compatibility`).
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
@@ -148,6 +151,9 @@ class Family(LightningModule, ABC):
     DENSITY: ClassVar[bool] = True
     STRATIFIED: ClassVar[bool] = False
     KINDS: ClassVar[frozenset[str]] = frozenset({BINARY, DISCRETE, CONTINUOUS})
+    POSTERIOR: ClassVar[type[Conditional] | None] = None
+    PRIOR: ClassVar[type[Conditional] | None] = None
+    STRAIGHT_THROUGH: ClassVar[tuple[str, ...]] = ()
 
     lr: Tensor
 
@@ -165,41 +171,18 @@ class Family(LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         self.hparams["data"] = data.config
-        shape = (latent,)
         require_kind(type(self).__name__, data, self.KINDS)
-        self.posterior = posterior(data.shape, shape)
+        self.posterior = posterior(data.shape, (latent,))
+        require_posterior(type(self), self.posterior)
+        shape: Shape = getattr(self.posterior, "event", (latent,))  # a unit may take several values of z, as codes do
         self.prior = prior(shape, data, self.posterior)
-        self._check_parts()
+        require_prior(type(self), self.posterior, self.prior)
         self.likelihood = generative(self.prior, likelihood or natural(data), shape, data)
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip = clip
         self.steps = 0
         self.automatic_optimization = False  # one loop for one group and for many
-
-    def _check_parts(self) -> None:
-        name, part = type(self).__name__, type(self.posterior).__name__
-        if self.DENSITY and getattr(self.posterior, "deterministic", False):
-            raise UserError(
-                f"{name} needs the density of q(z|x), and {part} is deterministic; set model.posterior to "
-                "vaebench.posteriors.DiagonalGaussian"
-            )
-        if not (self.STRATIFIED or getattr(self.posterior, "reparameterised", True)):
-            raise UserError(
-                f"{name} has no gradient for the weights that {part} learns; set posterior.weights to equal, or choose "
-                "the family stratified_vae"
-            )
-        if getattr(self.posterior, "alone", False):
-            raise UserError(
-                f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
-                f"{type(self.prior).__name__} has one; set model.prior to vaebench.priors.chains.TopDown"
-            )
-        spaces = [getattr(side, "space", "the Euclidean space") for side in (self.posterior, self.prior)]
-        if spaces[0] != spaces[1]:
-            raise UserError(
-                f"{part} lives on {spaces[0]} and {type(self.prior).__name__} on {spaces[1]}, so that their densities "
-                "cannot be compared; choose a prior on the posterior's space"
-            )
 
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
@@ -223,6 +206,7 @@ class Family(LightningModule, ABC):
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Parameter groups by name prefix, each learning from its own loss; default: one, 'model', with everything.
 
+        A group may be empty, as that of a prior that has nothing to learn.
         The first group's loss is the objective, which is −ELBO at the `NEUTRAL` setting.
         """
         return {"model": ("",)}
@@ -303,7 +287,7 @@ class Family(LightningModule, ABC):
         return [p for name, p in self.named_parameters() if name.startswith(self.groups()[group])]
 
     def configure_optimizers(self) -> Any:
-        self._members = {group: self.members(group) for group in self.groups()}
+        self._members = {group: members for group in self.groups() if (members := self.members(group))}
         optimizers = [
             torch.optim.Adam(members, float(getattr(self, f"lr_{group}", self.lr)), fused=True)
             for group, members in self._members.items()

@@ -67,8 +67,9 @@ class Lane:
         self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
         self._tensors = [*self.parameters.values(), *self.buffers.values()]
         self._skeleton = _Skeleton(model, [*self.parameters, *self.buffers])
-        self.groups = {group: [name for name in self.parameters if name.startswith(prefixes)]
-                       for group, prefixes in model.groups().items()}  # fmt: skip
+        named = {group: [name for name in self.parameters if name.startswith(prefixes)]
+                 for group, prefixes in model.groups().items()}  # fmt: skip
+        self.groups = {group: names for group, names in named.items() if names}
         rates = [member.learning_rates() for member in members]
         self.adam = {group: self._adam(group, [rate[group] for rate in rates]) for group in self.groups}
         clips = [torch.inf if m.model.clip is None else m.model.clip for m in members]

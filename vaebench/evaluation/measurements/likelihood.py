@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vaebench.distributions.codes import Point
 from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.scoring import Precision, scorer
@@ -69,7 +70,7 @@ def measure(
     Args:
         subject: the model and its images.
         found: is filled.
-        k: importance samples an image.
+        k: importance samples an image; one is taken where q(z|x) is a point mass on codes.
         precision: of the likelihood's network in the estimate: 'f32' or 'bf16'; the error of the latter is measured on
             some of the images and reported.
         compile: compile the likelihood; see `vaebench.log_likelihood`.
@@ -81,6 +82,12 @@ def measure(
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
         _add_bound(subject, found, distortion, None, SAMPLES, reason)
         return
+    if isinstance(subject.model.posterior(subject.x[:1]), Point):
+        k = 1
+        found.warnings.append(
+            "q(z|x) has all its mass on one code, so that further samples are the same: log_likelihood is the bound at "
+            "k = 1"
+        )
     score = scorer(subject.model, precision, compile)
 
     def compute(first: int, last: int) -> dict[str, Tensor]:

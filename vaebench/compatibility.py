@@ -1,0 +1,71 @@
+"""Which parts an objective takes: refusals, in one sentence each, when a model is built.
+
+Parts say what they are by attributes, all of which may be missing: a posterior that is `deterministic`, `discrete`, not
+`reparameterised` or never `alone`, a posterior's or prior's `space`. Objectives say what they take by the class
+attributes of `vaebench.core.Family`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from vaebench.errors import UserError
+
+
+def require_posterior(family: type[Any], posterior: nn.Module) -> None:
+    """Refuses a posterior whose z, density or weights the objective cannot learn from.
+
+    Raises:
+        UserError: it is of another kind than `POSTERIOR`, or none with gradients; it is deterministic where `DENSITY`
+            is needed; its weights need an objective that is `STRATIFIED`.
+    """
+    _require_kind(family, "posterior", posterior, family.POSTERIOR)
+    name, part = family.__name__, type(posterior).__name__
+    if family.DENSITY and getattr(posterior, "deterministic", False):
+        raise UserError(
+            f"{name} needs the density of q(z|x), and {part} is deterministic; set model.posterior to "
+            "vaebench.posteriors.DiagonalGaussian"
+        )
+    if not (family.STRATIFIED or getattr(posterior, "reparameterised", True)):
+        raise UserError(
+            f"{name} has no gradient for the weights that {part} learns; set posterior.weights to equal, or choose "
+            "the family stratified_vae"
+        )
+
+
+def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> None:
+    """Refuses a prior that the objective does not take or that does not suit the posterior.
+
+    Raises:
+        UserError: it is of another kind than `PRIOR`, or none with gradients; it has fewer levels than the posterior;
+            the two live on different spaces.
+    """
+    _require_kind(family, "prior", prior, family.PRIOR)
+    name, part = family.__name__, type(posterior).__name__
+    if getattr(posterior, "alone", False):
+        raise UserError(
+            f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
+            f"{type(prior).__name__} has one; set model.prior to vaebench.priors.chains.TopDown"
+        )
+    spaces = [getattr(side, "space", "the Euclidean space") for side in (posterior, prior)]
+    if spaces[0] != spaces[1]:
+        raise UserError(
+            f"{part} lives on {spaces[0]} and {type(prior).__name__} on {spaces[1]}, so that their densities "
+            "cannot be compared; choose a prior on the posterior's space"
+        )
+
+
+def _require_kind(family: type[Any], side: str, part: nn.Module, wanted: type[Any] | None) -> None:
+    who, what = family.__name__, type(part).__name__
+    if wanted is None and getattr(part, "discrete", False):
+        raise UserError(
+            f"{who} needs gradients through samples of z, and {what} gives codes, which have none; choose a family of "
+            f"codes such as CategoricalVAE or VQVAE, or another {side}"
+        )
+    if wanted is not None and not isinstance(part, wanted):
+        raise UserError(
+            f"{who} needs a {side} of the kind {wanted.__name__}, and {what} is none; set model.{side} to one of "
+            f"{wanted.__module__}"
+        )

@@ -1,0 +1,85 @@
+"""Discrete latents: how much of a codebook is in use, and how evenly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaebench.distributions.codes import Categorical, Codes, Joint
+from vaebench.evaluation.latents import BATCH
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+from vaebench.quantisation import entropy
+
+POOLED = "over the images and the {places} places, mean of {levels} levels, out of k = {size}"
+
+KINDS = {
+    "code_usage": Kind("", True, "part of the k codes that are the likeliest one anywhere, " + POOLED),
+    "code_perplexity": Kind("codes", True, "exp H of how often q(z|x) takes each code, " + POOLED),
+    "code_perplexity_place": Kind(
+        "codes",
+        True,
+        "exp H of how often q(z|x) takes each code at one place and level, over the images; mean of the {count} codes "
+        "of an image, out of k = {size}",
+    ),
+    "code_entropy": Kind(
+        "nats", None, "Σ H of the {count} codes of an image, each over the images: what a factorised prior must pay"
+    ),
+}
+
+
+def measure(subject: Subject, found: Findings) -> None:
+    """Usage and perplexity of the codes of all test images.
+
+    A codebook that places share is judged over all of them (`code_usage`, `code_perplexity`); where each place has
+    names of its own for its codes, as one-hot latents have, only `code_perplexity_place` means something. The table
+    'codes' has the shares of every level's codes, (l, k), and the perplexity at each place and level, (n, l).
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+    """
+    try:
+        first = _codes(subject.model.posterior(subject.x[:1]))
+    except NotImplementedError as error:
+        for name in KINDS:
+            found.missing(name, str(error), places="no", levels="no", size="0", count="no")
+        return
+    levels, n = len(first.book), len(subject.raw)
+    shares = torch.zeros(first.places, levels, first.size, dtype=torch.float64)
+    used = torch.zeros_like(shares)
+    for images in subject.x.split(BATCH):
+        taken = _shares(_codes(subject.model.posterior(images)))
+        shares += taken.sum(0).unflatten(0, (first.places, levels)) / n
+        likeliest = taken.argmax(-1, keepdim=True) == torch.arange(first.size)
+        used += likeliest.sum(0).unflatten(0, (first.places, levels))
+    fill: dict[str, Any] = {"places": first.places, "levels": levels, "size": first.size, "count": first.count}
+    pooled, each = shares.mean(0), entropy(shares)
+    found.single("code_usage", float((used.sum(0) > 0).double().mean()), n, **fill)
+    found.single("code_perplexity", float(entropy(pooled).exp().mean()), n, **fill)
+    found.single("code_perplexity_place", float(each.exp().mean()), n, **fill)
+    found.single("code_entropy", float(each.sum()), n, **fill)
+    found.tables["codes"] = {"shares": pooled.tolist(), "perplexity": each.exp().tolist()}
+
+
+def _codes(q: Distribution) -> Codes:
+    """The codes of a posterior, which may stand beside other units.
+
+    Raises:
+        NotImplementedError: it has none.
+    """
+    part = q.codes if isinstance(q, Joint) else q
+    if isinstance(part, Codes):
+        return part
+    raise NotImplementedError(f"the posterior, {type(q).__name__}, has no codes")
+
+
+def _shares(q: Codes) -> Tensor:
+    """Probabilities of the codes of b images, float64 on the CPU, (b, m, k)."""
+    if isinstance(q, Categorical):
+        return q.logits.exp().double().cpu()
+    indices = q.indices(q.mean).cpu()
+    return (indices[..., None] == torch.arange(q.size)).double()

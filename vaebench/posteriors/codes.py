@@ -1,0 +1,233 @@
+"""Posteriors over codes: n places that each hold one of k codes. `latent` counts the places."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions import DiagonalNormal
+from vaebench.distributions.codes import Categorical, Joint, Point
+from vaebench.errors import UserError
+from vaebench.measures import Shape
+from vaebench.networks import MLP, Network
+from vaebench.objectives import with_gradient
+from vaebench.quantisation import Memory, Quantised, book_of, grid, moved, quantised, revived, rounded, taken
+
+Net = Callable[[Shape, Shape], Network]
+
+
+class Codes(LazyDistribution):
+    """q(z|x) over z that are made of codes; see `vaebench.distributions.codes`.
+
+    Attributes:
+        places: n.
+        event: shape of z.
+    """
+
+    discrete = True
+    places: int
+    event: Shape
+
+    @property
+    @abstractmethod
+    def book(self) -> Tensor:
+        """The codebook, (l, k, d)."""
+
+
+class OneHots(Codes):
+    """q(z|x) = Π_i Categorical(z_i; softmax of logits(x)_i): n independent one-hot codes, z (…, n k).
+
+    Jang, Gu & Poole 2017 (https://arxiv.org/abs/1611.01144).
+
+    Args:
+        data: shape of an image.
+        latent: (n,).
+        net: builds the network from an image to the logits.
+        codes: k, 2 or more.
+
+    Raises:
+        UserError: fewer than two codes.
+    """
+
+    one_hots: Tensor
+
+    def __init__(self, data: Shape, latent: Shape, net: Net = MLP, codes: int = 10) -> None:
+        super().__init__()
+        _require(self, "codes", codes, 2)
+        self.places, self.event = prod(latent), (prod(latent) * codes,)
+        self.register_buffer("one_hots", torch.eye(codes)[None])
+        self.net = net(data, (self.places, codes))
+
+    @property
+    def book(self) -> Tensor:
+        return self.one_hots
+
+    def forward(self, c: Tensor | None = None) -> Categorical:
+        return Categorical(self.net(c), self.book, self.places)
+
+
+class NormalAndOneHots(Codes):
+    """q(z|x) of d Gaussian units and, beside them, `places` independent one-hot codes: z (…, d + places · k).
+
+    Dupont 2018 (https://arxiv.org/abs/1804.00104).
+
+    Args:
+        data: shape of an image.
+        latent: (d,), the Gaussian units.
+        net: builds the network from an image to means, log-scales and logits.
+        codes: k, 2 or more.
+        places: number of one-hot codes, 1 or more.
+
+    Raises:
+        UserError: fewer than two codes, or no place.
+    """
+
+    one_hots: Tensor
+
+    def __init__(self, data: Shape, latent: Shape, net: Net = MLP, codes: int = 10, places: int = 1) -> None:
+        super().__init__()
+        _require(self, "codes", codes, 2)
+        _require(self, "places", places, 1)
+        self.units, self.places = prod(latent), places
+        self.event = (self.units + places * codes,)
+        self.register_buffer("one_hots", torch.eye(codes)[None])
+        self.net = net(data, (2 * self.units + places * codes,))
+
+    @property
+    def book(self) -> Tensor:
+        return self.one_hots
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        out = self.net(c)
+        loc, log_scale, logits = out.split([self.units, self.units, out.shape[-1] - 2 * self.units], -1)
+        codes = Categorical(logits.unflatten(-1, (self.places, -1)), self.book, self.places)
+        return Joint(DiagonalNormal(loc, log_scale.exp()), codes)
+
+
+class ResidualQuantised(Codes):
+    """All mass on the codes next to a network's n vectors, each quantised in several levels that add up: z (…, n l d).
+
+    z holds the codes of all levels side by side, and a decoder sees their sum (`priors.codes.CodePrior.see`). The
+    gradient of that sum goes to the network's vectors as it is: straight through. The codebook is no parameter but a
+    moving average (`after`); it starts as noise, and at vectors of the first batch after that. Zeghidour et al. 2021
+    (https://arxiv.org/abs/2107.03312).
+
+    Args:
+        data: shape of an image.
+        latent: (n,).
+        net: builds the network from an image to the vectors.
+        codes: k, 2 or more.
+        width: d.
+        levels: l.
+
+    Raises:
+        UserError: fewer than two codes, or no width or level.
+    """
+
+    shares: Tensor
+    sums: Tensor
+
+    def __init__(
+        self, data: Shape, latent: Shape, net: Net = MLP, codes: int = 64, width: int = 8, levels: int = 4
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("codes", codes, 2), ("width", width, 1), ("levels", levels, 1)):
+            _require(self, name, value, least)
+        self.places, self.levels, self.event = prod(latent), levels, (prod(latent) * levels * width,)
+        self.net = net(data, (self.places, width))
+        self.register_buffer("shares", torch.full((levels, codes), 1 / codes))
+        self.register_buffer("sums", torch.randn(levels, codes, width) / codes)
+
+    @property
+    def book(self) -> Tensor:
+        return book_of(Memory(self.shares, self.sums))
+
+    def read(self, x: Tensor | None) -> tuple[Point, Quantised]:
+        """The point mass for images x (b, *data), and how it came about."""
+        book = self.book
+        found = quantised(self.net(x), book)
+        first = with_gradient(found.codes[..., :1, :], found.inputs[..., :1, :])
+        point = torch.cat([first, found.codes[..., 1:, :]], -2).flatten(-3)
+        return Point(point, book, self.places), found
+
+    def forward(self, c: Tensor | None = None) -> Point:
+        return self.read(c)[0]
+
+    def after(self, found: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
+        """The buffers after a batch: the averages move on, and codes that are hardly taken start anew.
+
+        Args:
+            found: from `read`.
+            decay: γ in [0, 1).
+            least: codes taken at less than this part of 1/k of the places are dead; at t = 0 all are.
+            t: training step.
+            learns: 0-dim boolean; false leaves all as it is.
+        """
+        size = self.shares.shape[1]
+        memory = Memory(self.shares, self.sums)
+        new = moved(memory, taken(found, size), decay)
+        new = revived(new, found, (new.shares < least / size) | (t == 0))
+        kept = (torch.where(learns, a, b) for a, b in zip(new, memory, strict=True))
+        return dict(zip(("posterior.shares", "posterior.sums"), kept, strict=True))
+
+
+class VectorQuantised(ResidualQuantised):
+    """All mass on the codes next to a network's n vectors, z (…, n d): `ResidualQuantised` with one level.
+
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937).
+
+    Args:
+        data: shape of an image.
+        latent: (n,).
+        net: builds the network from an image to the vectors.
+        codes: k, 2 or more.
+        width: d.
+    """
+
+    def __init__(self, data: Shape, latent: Shape, net: Net = MLP, codes: int = 64, width: int = 8) -> None:
+        super().__init__(data, latent, net, codes, width, levels=1)
+
+
+class FiniteScalar(Codes):
+    """All mass on a network's n vectors after each value is rounded to one of a few levels: z (…, n d).
+
+    Mentzer et al. 2023 (https://arxiv.org/abs/2309.15505).
+
+    Args:
+        data: shape of an image.
+        latent: (n,).
+        net: builds the network from an image to the vectors.
+        levels: L of each of the d values; their product k is the number of codes. The authors take 5 or more each.
+
+    Raises:
+        UserError: there are no values, or one has fewer than two levels.
+    """
+
+    grid: Tensor
+
+    def __init__(self, data: Shape, latent: Shape, net: Net = MLP, levels: Sequence[int] = (8, 6, 5)) -> None:
+        super().__init__()
+        _require(self, "levels", min(levels, default=0), 2)
+        self.places, self.levels, self.event = prod(latent), tuple(levels), (prod(latent) * len(levels),)
+        self.net = net(data, (self.places, len(levels)))
+        self.register_buffer("grid", grid(levels))
+
+    @property
+    def book(self) -> Tensor:
+        return self.grid
+
+    def forward(self, c: Tensor | None = None) -> Point:
+        return Point(rounded(self.net(c), self.levels).flatten(-2), self.book, self.places)
+
+
+def _require(who: LazyDistribution, name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(
+            f"{type(who).__name__} has {name} {value}: expected {least} or more; set model.posterior.{name} so"
+        )

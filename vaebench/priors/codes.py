@@ -1,0 +1,149 @@
+"""Priors over codes; each takes its codebook from the posterior, which keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions import DiagonalNormal
+from vaebench.distributions.codes import Categorical, Joint, Sequential
+from vaebench.errors import UserError
+from vaebench.measures import DataSpec, Shape
+from vaebench.networks.codes import Causal
+from vaebench.posteriors.codes import Codes, NormalAndOneHots
+from vaebench.priors import Shared
+
+
+class CodePrior(LazyDistribution):
+    """p(z) over the codes of a posterior.
+
+    Args:
+        latent, data: not read.
+        posterior: gives the codebook and the number of places.
+
+    Raises:
+        UserError: the posterior has no codes.
+    """
+
+    discrete = True
+
+    def __init__(self, latent: Shape, data: DataSpec | None, posterior: LazyDistribution) -> None:
+        super().__init__()
+        if not isinstance(posterior, Codes):
+            raise UserError(
+                f"{type(self).__name__} is a prior over codes, and {type(posterior).__name__} gives none; set "
+                "model.posterior to one of vaebench.posteriors.codes"
+            )
+        self._posterior = Shared(posterior)
+        self.levels, self.size, width = posterior.book.shape
+        self.places, self.count = posterior.places, posterior.places * self.levels
+        self.seen: Shape = (self.places * width,)
+
+    @property
+    def book(self) -> Tensor:
+        return cast(Codes, self._posterior.module).book
+
+    def see(self, z: Tensor) -> Tensor:
+        """What the likelihood sees of z (*, n l d): at each place the sum over the levels, (*, n d)."""
+        return z.unflatten(-1, (self.places, self.levels, -1)).sum(-2).flatten(-2)
+
+
+class FactorisedCodes(CodePrior):
+    """p(z) = Π_i p(z_i): every code has frequencies of its own, which start uniform.
+
+    The first prior of van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) is uniform; a fitted one is the best
+    that does not look at other codes.
+
+    Args:
+        latent, data, posterior: see `CodePrior`.
+        learned: whether the frequencies learn.
+    """
+
+    logits: Tensor
+
+    def __init__(self, latent: Shape, data: DataSpec | None, posterior: LazyDistribution, learned: bool = True) -> None:
+        super().__init__(latent, data, posterior)
+        logits = torch.zeros(self.count, self.size)
+        if learned:
+            self.logits = nn.Parameter(logits)
+        else:
+            self.register_buffer("logits", logits)
+
+    def forward(self, c: Tensor | None = None) -> Categorical:
+        return Categorical(self.logits, self.book, self.places)
+
+
+class UniformCodes(FactorisedCodes):
+    """p(z) = k^−m: all codes are as likely (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937).
+
+    Args:
+        latent, data, posterior: see `CodePrior`.
+    """
+
+    def __init__(self, latent: Shape, data: DataSpec | None, posterior: LazyDistribution) -> None:
+        super().__init__(latent, data, posterior, learned=False)
+
+
+class AutoregressiveCodes(CodePrior):
+    """p(z) = Π_i p(z_i | z_1, …, z_{i−1}), by a causal network over the codes, place by place and level by level.
+
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit a PixelCNN to the codes; here it is a transformer,
+    which does not ask that places lie on a grid. Sampling takes a pass of the network for each code.
+
+    Args:
+        latent, data, posterior: see `CodePrior`.
+        net: builds the network from m and k.
+    """
+
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec | None,
+        posterior: LazyDistribution,
+        net: Callable[[int, int], Causal] = Causal,
+    ) -> None:
+        super().__init__(latent, data, posterior)
+        self.net = net(self.count, self.size)
+
+    def forward(self, c: Tensor | None = None) -> Sequential:
+        return Sequential(self.net, self.book, self.places)
+
+
+class NormalAndUniformCodes(LazyDistribution):
+    """p(z) = N(0, I) for the units and k^−m for the codes of `posteriors.codes.NormalAndOneHots`.
+
+    Dupont 2018 (https://arxiv.org/abs/1804.00104).
+
+    Args:
+        latent, data: not read.
+        posterior: gives the numbers of units and places.
+
+    Raises:
+        UserError: the posterior is of another kind.
+    """
+
+    discrete = True
+    loc: Tensor
+    logits: Tensor
+    one_hots: Tensor
+
+    def __init__(self, latent: Shape, data: DataSpec | None, posterior: LazyDistribution) -> None:
+        super().__init__()
+        if not isinstance(posterior, NormalAndOneHots):
+            raise UserError(
+                f"NormalAndUniformCodes is a prior over units and codes, and {type(posterior).__name__} does not give "
+                "both; set model.posterior to vaebench.posteriors.codes.NormalAndOneHots"
+            )
+        self.places, size = posterior.places, posterior.book.shape[1]
+        self.register_buffer("loc", torch.zeros(posterior.units))
+        self.register_buffer("logits", torch.zeros(self.places, size))
+        self.register_buffer("one_hots", posterior.book.clone())
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        units = DiagonalNormal(self.loc, torch.ones_like(self.loc))
+        return Joint(units, Categorical(self.logits, self.one_hots, self.places))
