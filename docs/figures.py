@@ -1,7 +1,7 @@
-"""Draws the figures of `objectives.md` from its own Python blocks, and that of posterior collapse from its records.
+"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, that of collapse from its records.
 
     python docs/figures.py              # all of them into docs/figures/
-    python docs/figures.py collapse     # only some; the page's blocks run where one of its figures is asked for
+    python docs/figures.py collapse     # only some; a page's blocks run where one of its figures is asked for
 
 Needs the extra `dev`. The same code on the same machine gives the same files.
 """
@@ -24,7 +24,8 @@ from vaebench.files import write_atomically
 from vaebench.records import RunRecord, read_records
 
 HERE = Path(__file__).parent
-PAGE, FIGURES, RECORDS = HERE / "objectives.md", HERE / "figures", HERE.parent / "results" / "collapse"
+PAGE, LATENTS = HERE / "objectives.md", HERE / "latents.md"
+FIGURES, RECORDS = HERE / "figures", HERE.parent / "results" / "collapse"
 BLUE, RED, GREY, GREEN = "#1f77b4", "#d62728", "#888888", "#2ca02c"
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "vaebench", "font.size": 9, "axes.spines.top": False,
@@ -34,11 +35,11 @@ STYLE = {
 Page = Mapping[str, Any]
 
 
-def run_page() -> dict[str, Any]:
-    """Executes the page's Python blocks in order and returns the variables that they leave."""
+def run_page(page: Path = PAGE) -> dict[str, Any]:
+    """Executes a page's Python blocks in order and returns the variables that they leave."""
     variables: dict[str, Any] = {}
-    for index, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)):
-        exec(compile(block, f"{PAGE.name}, block {index + 1}", "exec"), variables)
+    for index, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
+        exec(compile(block, f"{page.name}, block {index + 1}", "exec"), variables)
     return variables
 
 
@@ -130,6 +131,26 @@ def surgery(page: Page) -> Figure:
     return figure
 
 
+def bimodal(page: Page) -> Figure:
+    """`latents.md`: the exact posterior of one image, and under it what each q makes of it."""
+    figure = Figure(figsize=(10.0, 7.2))
+    panels = figure.subplots(3, 4, sharex=True, sharey=True)
+    size, axis = len(page["axis"]), page["axis"].numpy()[::2]
+    densities = {name: density.reshape(size, size).numpy().T[::2, ::2] for name, density in page["densities"].items()}
+    for axes, (name, density) in zip(panels.flat, densities.items(), strict=False):
+        gap = page["gaps"].get(name)
+        axes.contourf(axis, axis, densities["exact"], levels=[0.05, np.inf], colors=["#dddddd"])
+        if gap is not None:
+            axes.contour(axis, axis, density, levels=[0.05, 0.3], colors=[BLUE], linewidths=0.9)
+        axes.set_title(name if gap is None else f"{name}: {gap:.2f} nats", fontsize=9)
+        axes.set(xlim=(-3, 3), ylim=(-2, 3.5))
+    for axes in list(panels.flat)[len(densities) :]:
+        axes.set_axis_off()
+    figure.supxlabel("$z_1$")
+    figure.supylabel("$z_2$")
+    return figure
+
+
 def collapse(records: Sequence[RunRecord]) -> Figure:
     """Verdict, rate and bound of every run: one row a variant in the order of the mean bound, one mark a seed."""
     variants: dict[str, list[RunRecord]] = {}
@@ -174,6 +195,9 @@ PAGES: dict[str, Callable[[Page], Figure]] = {
 }
 
 
+SOURCES: dict[Path, dict[str, Callable[[Page], Figure]]] = {PAGE: PAGES, LATENTS: {"bimodal": bimodal}}
+
+
 def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:
     """A figure as SVG with text as text, the same bytes every time."""
     buffer = io.BytesIO()
@@ -184,15 +208,18 @@ def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*PAGES, "collapse"]
+    names = [*(name for figures in SOURCES.values() for name in figures), "collapse"]
     parser.add_argument("figures", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
     wanted = parser.parse_args().figures or names
     if unknown := sorted(set(wanted) - set(names)):
         parser.error(f"no figure is called {', '.join(unknown)}: expected some of {', '.join(names)}")
-    page = run_page() if set(wanted) & set(PAGES) else {}
+    drawn = {"collapse": svg(collapse, read_records(RECORDS))} if "collapse" in wanted else {}
+    for source, figures in SOURCES.items():
+        if asked := set(wanted) & set(figures):
+            page = run_page(source)
+            drawn |= {name: svg(figures[name], page) for name in asked}
     for name in wanted:
-        drawn = svg(collapse, read_records(RECORDS)) if name == "collapse" else svg(PAGES[name], page)
-        write_atomically(FIGURES / f"{name}.svg", drawn)
+        write_atomically(FIGURES / f"{name}.svg", drawn[name])
         print(FIGURES / f"{name}.svg")
 
 

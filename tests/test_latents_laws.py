@@ -231,8 +231,8 @@ def test_every_family_takes_a_flow_a_mixture_and_a_vampprior_or_says_why_not(fam
         else:
             taken[name] = ""
             assert all(torch.isfinite(loss) for loss in noisy_step(model, x, seed=0).values())
-    assert all(re.fullmatch(rf"({families()[family].__name__} .*; .*)?", reason) for reason in taken.values())
-    assert ("has no gradient for the weights" in taken["learned"]) == (not families()[family].STRATIFIED)
+    assert all(re.fullmatch(r"(\w+ .*; .*)?", reason) for reason in taken.values()), "a sentence, with what to do"
+    assert (taken["learned"] == "") == families()[family].STRATIFIED
     assert (taken["flow"] == "") == (taken["mixture"] == "")
 
 
