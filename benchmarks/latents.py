@@ -5,7 +5,7 @@
 The configurations are those of `configs/family/` that are the VAE with another posterior or prior, tanh 200-200 and 50
 latents, found by reading the folder; all run in turn in one process. A step is the objective, its gradient and the
 optimiser's update, on random bits of 784 pixels: no data set is read, and nothing is written but the table. Memory is
-that of the tensors which a step keeps for its gradient, besides the model's own. Times are the processor's, of all threads.
+that of the tensors which a step keeps for its gradient, besides the model's own. Times are the processor's.
 """
 
 from __future__ import annotations
