@@ -10,7 +10,7 @@ demo: .venv/ready
 	$(BIN)/vaebench leaderboard $(DEMO) --html $(DEMO)/leaderboard.html
 
 test: .venv/ready chromium
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 nightly: .venv/ready chromium
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray]"

@@ -188,7 +188,8 @@ class FakeWandb:
         versions = [a["id"] for a in self.artifacts.values() if a["artifactCollectionName"] == name]
         return {"__typename": "Artifact", "id": artifact["id"], "artifactSequence": collection,
                 "versionIndex": versions.index(artifact["id"]), "artifactType": {"name": artifact["artifactTypeName"]},
-                "description": None, "metadata": artifact.get("metadata") or "{}", "ttlDurationSeconds": -2, "ttlIsInherited": True, "tags": [],
+                "description": None, "metadata": artifact.get("metadata") or "{}", "tags": [],
+                "ttlDurationSeconds": -2, "ttlIsInherited": True,
                 "historyStep": None, "state": "COMMITTED", "size": 1, "digest": artifact["digest"],
                 "digestAlgorithm": "MANIFEST_MD5", "commitHash": "c", "fileCount": 1, "createdAt": WHEN,
                 "updatedAt": None, "aliases": []}  # fmt: skip

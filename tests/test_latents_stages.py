@@ -84,7 +84,7 @@ def test_a_trained_vae_may_be_evaluated_with_a_refined_posterior() -> None:
 
 def test_steps_need_a_diagonal_gaussian() -> None:
     flow = {"class_path": "vaebench.posteriors.flows.PlanarFlow"}
-    with pytest.raises(UserError, match="^SemiAmortisedVAE refines means and standard deviations, and the posterior"):
+    with pytest.raises(UserError, match=r"^SemiAmortisedVAE refines means and standard deviations, and the posterior"):
         small("semi_amortised_vae", posterior=flow)
 
 
@@ -151,8 +151,10 @@ def test_a_prior_fitted_afterwards_raises_the_bound(prior: str) -> None:
 
 
 def test_what_cannot_be_staged_is_refused() -> None:
-    with pytest.raises(UserError, match="^ExPostVAE fits its prior to the codes, and StandardNormal has no parameters"):
+    with pytest.raises(
+        UserError, match=r"^ExPostVAE fits its prior to the codes, and StandardNormal has no parameters"
+    ):
         small("ex_post_vae", prior=tiny(PRIORS["StandardNormal"]))
     ladder = {"class_path": "vaebench.posteriors.chains.Ladder"}
-    with pytest.raises(UserError, match="^TwoStageVAE encodes z before u; set model.posterior"):
+    with pytest.raises(UserError, match=r"^TwoStageVAE encodes z before u; set model.posterior"):
         small("two_stage_vae", posterior=ladder)
