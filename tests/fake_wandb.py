@@ -186,10 +186,10 @@ class FakeWandb:
         name = artifact["artifactCollectionName"]
         collection = {"__typename": "ArtifactSequence", "name": name, "project": self.project(v)}
         versions = [a["id"] for a in self.artifacts.values() if a["artifactCollectionName"] == name]
+        metadata = artifact.get("metadata") or "{}"
         return {"__typename": "Artifact", "id": artifact["id"], "artifactSequence": collection,
                 "versionIndex": versions.index(artifact["id"]), "artifactType": {"name": artifact["artifactTypeName"]},
-                "description": None, "metadata": artifact.get("metadata") or "{}", "tags": [],
-                "ttlDurationSeconds": -2, "ttlIsInherited": True,
+                "description": None, "metadata": metadata, "ttlDurationSeconds": -2, "ttlIsInherited": True, "tags": [],
                 "historyStep": None, "state": "COMMITTED", "size": 1, "digest": artifact["digest"],
                 "digestAlgorithm": "MANIFEST_MD5", "commitHash": "c", "fileCount": 1, "createdAt": WHEN,
                 "updatedAt": None, "aliases": []}  # fmt: skip

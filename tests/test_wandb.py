@@ -329,22 +329,24 @@ def test_the_report_shows_what_was_logged_and_is_renewed(
     text = "".join(block.text for block in found if isinstance(block, wr.MarkdownBlock))
     assert all(row.variant in text for row in board.rows)
     assert "Mean over images." in text
-    (grid,) = [block for block in found if isinstance(block, wr.PanelGrid)]
-    (runs,) = grid.runsets
-    assert all(record.id in str(runs.filters) for record in records)
-    kinds = [type(panel).__name__ for panel in grid.panels]
-    assert {"BarPlot", "LinePlot", "ParallelCoordinatesPlot", "MediaBrowser"} == set(kinds)
+    charts, sweep = (block for block in found if isinstance(block, wr.PanelGrid))
+    assert {type(panel).__name__ for panel in charts.panels} == {"BarPlot", "LinePlot", "MediaBrowser"}
+    (coordinates,) = sweep.panels
+    assert [column.metric.name for column in coordinates.columns][:2] == ["model", "model/latent"]
+    for grid in (charts, sweep):
+        (runs,) = grid.runsets
+        assert all(record.id in str(runs.filters) for record in records)
+        for run in server.runs:
+            assert _config(server, run)["record"] in str(runs.filters)
+            for panel in grid.panels:
+                _drawn(panel, server.summary[run], _config(server, run), server.history[run])
     spec = json.loads(server.views[next(iter(server.views))]["spec"])
-    for run in server.runs:
-        assert _config(server, run)["record"] in str(runs.filters)
-        for panel in grid.panels:
-            _drawn(panel, server.summary[run], _config(server, run), server.history[run])
     assert "stderr" in json.dumps(spec), "bars have intervals"
     shutil.rmtree(place / "results" / "wide-s0")
     assert main(["leaderboard", f"{place}/results", "--wandb=me/vaes"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].removeprefix("Report: ") == address
     assert len(server.views) == 1
-    (grid,) = [block for block in _blocks(address) if isinstance(block, wr.PanelGrid)]
+    grid = next(block for block in _blocks(address) if isinstance(block, wr.PanelGrid))
     assert sum(record.id in str(grid.runsets[0].filters) for record in records) == 3, "of the records that are left"
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.table import markdown, title
 from vaebench.loggers.about import flat
+from vaebench.loggers.figures import figures
 from vaebench.loggers.server import connected, require_wandb
 from vaebench.records import RunRecord
 
 if TYPE_CHECKING:
-    from wandb_workspaces.reports.v2 import PanelGrid, ParallelCoordinatesPlot
+    from wandb_workspaces.reports.v2 import PanelGrid, ParallelCoordinatesPlotColumn, Runset
 
 TITLE = "vaebench leaderboard"
 BARS = ("elbo", "rate", "distortion")  # drawn beside the score
@@ -65,24 +66,44 @@ def blocks(boards: Sequence[Board], entity: str, project: str) -> list[Any]:
         _, _, table = markdown([board]).partition("\n")  # after its title
         found += [wr.H1(title(board)), wr.MarkdownBlock(text=table)]
         if records:
-            found.append(_charts(board, records, entity, project))
+            found += _grids(board, records, entity, project)
     definitions = "\n".join(f"- **{name}** ({unit}): {text}" for name, (unit, text) in _definitions(boards).items())
     return [*found, wr.H1("Definitions"), wr.MarkdownBlock(text=definitions)]
 
 
-def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: str) -> PanelGrid:
+def _grids(board: Board, records: Sequence[RunRecord], entity: str, project: str) -> Iterator[PanelGrid]:
+    """Bars, curves and pictures of all runs; then the settings of each benchmark or sweep whose runs differ in some."""
+    import wandb_workspaces.reports.v2 as wr
+
+    yield wr.PanelGrid(runsets=[_runs(board, records, title(board), entity, project)], panels=_charts(board, records))
+    for name in sorted({str(record.benchmark) for record in records}):
+        runs = [record for record in records if str(record.benchmark) == name]
+        if columns := _columns(board, runs):
+            panel = wr.ParallelCoordinatesPlot(title=f"{name}: settings and what they led to", columns=columns)
+            panel.layout = wr.Layout(w=24, h=12)
+            yield wr.PanelGrid(runsets=[_runs(board, runs, name, entity, project)], panels=[panel])
+
+
+def _runs(board: Board, records: Sequence[RunRecord], name: str, entity: str, project: str) -> Runset:
+    """The runs of some records, the best first."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as wr
 
-    runs = wr.Runset(
+    return wr.Runset(
         entity,
         project,
-        title(board),
+        name,
         filters=expr.And(expr.Config("record").isin(sorted({record.id for record in records}))),
         order=[wr.OrderBy(wr.SummaryMetric(f"test/{board.score}"), ascending=board.sign < 0)],
         pinned_columns=["run:displayName", "config:setting.value", f"summary:test/{board.score}"],
     )
-    pictures = sorted({f"pictures/{name}" for record in records for name in record.pictures()})
+
+
+def _charts(board: Board, records: Sequence[RunRecord]) -> list[Any]:
+    """Bars with intervals, the held-out bound over training, and the pictures."""
+    import wandb_workspaces.reports.v2 as wr
+
+    metrics = (board.score, *BARS)
     panels: list[Any] = [
         wr.BarPlot(
             title=f"{metric}, mean over seeds ± standard error",
@@ -92,35 +113,32 @@ def _charts(board: Board, records: Sequence[RunRecord], entity: str, project: st
             groupby_rangefunc="stderr",
             max_bars_to_show=50,
         )
-        for metric in dict.fromkeys((board.score, *BARS))
+        for metric in dict.fromkeys(metrics)
         if any(record.value(metric) is not None for record in records)
     ]
     panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=["val/elbo"], groupby=wr.Config("setting")))
-    if coordinates := _coordinates(board, records):
-        panels.append(coordinates)
-    if pictures:
+    if pictures := sorted({f"pictures/{name}" for record in records for name in record.pictures()}):
         panels.append(wr.MediaBrowser(title="pictures", media_keys=pictures, num_columns=4))
     for index, panel in enumerate(panels):
         panel.layout = wr.Layout(x=12 * (index % 2), y=10 * (index // 2), w=12, h=10)
-    return wr.PanelGrid(runsets=[runs], panels=panels)
+    return panels
 
 
-def _coordinates(board: Board, records: Sequence[RunRecord]) -> ParallelCoordinatesPlot | None:
-    """The settings that all runs have and differ in, and where they led; None where there are none."""
+def _columns(board: Board, records: Sequence[RunRecord]) -> list[ParallelCoordinatesPlotColumn]:
+    """The settings that all runs have and differ in, and where they led; empty where there are no such settings."""
     import wandb_workspaces.reports.v2 as wr
 
     configs = [flat(record.config) for record in records]
     shared = sorted(set(configs[0]).intersection(*configs))
     values = {key: [config[key] for config in configs] for key in shared}
     varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
-    if not varied:
-        return None
-    metrics = dict.fromkeys(("rate", "distortion", board.score))
-    columns = [
+    told = [figures(record) for record in records]
+    ends = dict.fromkeys(("best/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
+    found = [
         *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),
-        *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(f"test/{metric}")) for metric in metrics),
+        *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(e)) for e in ends if all(e in figure for figure in told)),
     ]
-    return wr.ParallelCoordinatesPlot(title="settings and what they led to", columns=columns)
+    return found if varied else []
 
 
 def _long(value: Any) -> bool:

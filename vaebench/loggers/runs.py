@@ -69,7 +69,7 @@ class Run:
         self.run = wandb.init(
             entity=entity, project=project, dir=folder, id=about.id, name=about.name, group=about.group,
             job_type=about.job, tags=about.tags, config=about.config, mode=mode, settings=settings,
-            reinit="create_new", force=False,
+            reinit="create_new",
         )  # fmt: skip
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
