@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_records import write_board
+from lightning import Callback, LightningModule, Trainer
 from optuna.trial import TrialState
 from test_sweep_population import TEXT as TOGETHER
 
+from vaebench.api import read_checkpoint
 from vaebench.bench import Engine, bench
 from vaebench.cli import main
 from vaebench.explain import experiment
@@ -142,7 +144,25 @@ def test_a_logger_that_fails_loses_no_record_and_says_so_once(
     assert f"no {fails} today" in line
 
 
-def test_an_interrupted_run_is_told_from_its_beginning_when_it_goes_on() -> None:
+class Stop(Callback):
+    """Ends the training in its third epoch."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("stop")
+
+
+def test_an_interrupted_run_is_told_from_its_beginning_when_it_goes_on(tmp_path: Path) -> None:
+    args = [*VAE, "--trainer.max_epochs=4"]
+    with pytest.raises(RuntimeError, match="stop"):
+        experiment(args).run(tmp_path, None, [Stop()])
+    sink = Heard(of_training_example())
+    experiment(args).run(tmp_path, None, Log(sink).callbacks)
+    assert [step for step, _ in sink.points] == [11, 22, 33, 44]
+    assert sink.points == _points(read_checkpoint(tmp_path / "model.ckpt")["vaebench"]["curves"])
+
+
+def test_every_point_is_told_once() -> None:
     sink = Heard(of_training_example())
     log = Log(sink)
     curve = {"val/elbo": {"step": [1.0, 2.0, 3.0], "value": [-3.0, -2.0, -1.0]}}
@@ -151,7 +171,7 @@ def test_an_interrupted_run_is_told_from_its_beginning_when_it_goes_on() -> None
     curve["val/elbo"]["step"].append(4.0)
     curve["val/elbo"]["value"].append(-0.5)
     log.history(curve)
-    assert [step for step, _ in sink.points] == [1, 2, 3, 4], "each once"
+    assert [step for step, _ in sink.points] == [1, 2, 3, 4]
 
 
 def of_training_example(*more: str) -> About:

@@ -213,6 +213,18 @@ def test_no_server_loses_no_record(
     assert len(list((place / "work" / "wandb").glob("offline-run-*"))) == 1
 
 
+def test_a_key_that_is_none_stops_no_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "too short")
+    (record,) = write_board(place / "results", {"vae": 0.0}, seeds=1)
+    assert main(["wandb", "push", "me/vaes", f"--results={place}/results", f"--work={place}/work"]) == 0
+    assert "vaebench: runs are not sent to Weights & Biases but kept (WANDB_API_KEY" in capsys.readouterr().err
+    assert [path.name.endswith(of_record(record).id) for path in (place / "work" / "wandb").glob("off*")] == [True]
+    assert main(["wandb", "pull", "me/vaes"]) == 2
+    assert "WANDB_API_KEY" in capsys.readouterr().err
+
+
 # Pull -----------------------------------------------------------------------------------------------------------------
 
 

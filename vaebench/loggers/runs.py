@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.loggers.about import About
 from vaebench.loggers.figures import figures, finite
-from vaebench.loggers.server import has_key, place, require_wandb, unreachable
+from vaebench.loggers.server import place, require_wandb, unreachable
 from vaebench.records import PER_IMAGE, RECORD, RunRecord
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def opener(choice: str, folder: Path) -> Callable[[About], Run]:
 
 
 def _must_wait(folder: Path) -> bool:
-    why = unreachable() if has_key() else "there is no key"
+    why = unreachable()
     if why:
         later = f"`wandb sync {folder}/wandb/offline-run-*` sends them later"
         print(f"vaebench: runs are not sent to Weights & Biases but kept ({why}); {later}", file=sys.stderr, flush=True)

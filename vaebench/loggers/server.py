@@ -63,12 +63,12 @@ def connected(path: str) -> Iterator[tuple[Any, str, str]]:
     import wandb
 
     entity, project = place(path)
-    if not has_key():
-        raise UserError(
-            f"there is no key for Weights & Biases ({wandb.setup().settings.base_url}), which '{path}' needs: set "
-            "WANDB_API_KEY or run `wandb login`"
-        )
     try:
+        if not has_key():
+            raise UserError(
+                f"there is no key for Weights & Biases ({wandb.setup().settings.base_url}), which '{path}' needs: set "
+                "WANDB_API_KEY or run `wandb login`"
+            )
         api = wandb.Api()
         owner = entity or api.default_entity
         if owner is None:
@@ -95,10 +95,12 @@ def reason(error: Exception) -> str:
 
 
 def unreachable() -> str:
-    """Why the server does not answer to the key; '' where it does."""
+    """Why runs cannot be sent: there is no key, or the server does not answer to it; '' where they can."""
     import wandb
 
     try:
+        if not has_key():
+            return "there is no key"
         return "" if wandb.Api(timeout=ANSWER).default_entity else "the server does not know the key"
     except Exception as error:
         if not from_server(error):
