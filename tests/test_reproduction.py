@@ -99,6 +99,7 @@ def test_a_record_is_reproduced_bit_for_bit_from_itself_alone(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert main(_command(tmp_path, "reproduce", copied / RECORD)) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}, "not trained twice"
+    assert "was finished before" in capsys.readouterr().err
 
 
 def test_a_member_of_a_population_is_reproduced_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "kernels": torch.backends.cpu.get_cpu_capability(),  # which of torch's code for this CPU: bits depend on it
         "lightning": version("lightning"),
         "vaebench": __version__,
         "source": digest.hexdigest(),

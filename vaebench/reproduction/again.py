@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,7 @@ def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str |
     job = _job(record)
     with _threads(record):
         directory = out / _name(record, "reproduced", device)
-        if not (directory / RECORD).is_file():
+        if not _finished(directory):
             scratch = directory.with_name(f".{directory.name}.run")
             checkpoint = scratch / CHECKPOINT
             if not checkpoint.is_file():
@@ -96,7 +97,7 @@ def verify(
     plan = _plan(record, _data(record))
     with _threads(record):
         directory = out / _name(record, "verified", device)
-        if not (directory / RECORD).is_file():
+        if not _finished(directory):
             _record(record, path, directory, plan, progress, device)
     return find_record(str(directory), out)
 
@@ -194,6 +195,12 @@ def _name(record: RunRecord, how: str, device: str | None) -> str:
     here = environment()
     place = str(place_for(device or _device(record)))
     return f"{how}-{record.family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
+
+
+def _finished(directory: Path) -> bool:
+    if found := (directory / RECORD).is_file():
+        print(f"{directory} was finished before; delete its folder to make it again", file=sys.stderr)
+    return found
 
 
 @contextmanager

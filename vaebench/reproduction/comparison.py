@@ -87,8 +87,7 @@ def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str
         *_between("environment", *(_environment(r) for r in (recorded, found))),
         *_between("cost", *({n: r.cost.get(n) for n in ("parameters", "flops_per_image")} for r in (recorded, found))),
         *_between("run", *(_run(r) for r in (recorded, found))),
-        *(Difference("result", name, _short(*wholes[name]), _short(*wholes[name][::-1])) for name in same
-          if not same[name]),
+        *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
     return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
 
@@ -123,14 +122,13 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(inner, f"{path}.{key}" if path else str(key))
 
 
-def _short(value: Any, other: Any) -> str:
-    """A hash by its beginning, what is named or verdict by itself, and of what is long how much it is."""
-    if isinstance(value, str):
-        return value[:16]
-    if isinstance(value, Mapping):
-        names = [name for name in value if not isinstance(other, Mapping) or value[name] != other.get(name)]
-        return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-    return "none" if value is None else f"{len(value)} of them"
+def _whole(name: str, recorded: Any, found: Any) -> Difference:
+    """What differs of something that is too long to be shown: the names in it, the beginning of a hash, or how much."""
+    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
+        names = [key for key in sorted({*recorded, *found}) if recorded.get(key) != found.get(key)]
+        return Difference("result", f"{name}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}", "", "")
+    shown = [value if isinstance(value, str | None) else f"{len(value)} of them" for value in (recorded, found)]
+    return Difference("result", name, *shown)
 
 
 def altered(record: RunRecord) -> str | None:
