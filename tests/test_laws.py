@@ -26,7 +26,7 @@ def test_objective_is_the_elbo_at_its_neutral_setting(name: str) -> None:
     with torch.no_grad():
         steps = [model.step(x, labels(len(x)), torch.tensor(0.0)) for _ in range(20)]
         loss = sum(float(next(iter(step.losses.values()))) for step in steps) / len(steps)
-        log_w = torch.cat([draw(model, x).log_w for _ in steps])
+        log_w = torch.cat([draw(model.given(labels(len(x))), x).log_w for _ in steps])
     error = 2 * float(log_w.std()) / log_w.numel() ** 0.5  # both sides are estimates, with at most this deviation
     assert -loss == pytest.approx(float(log_w.mean()), abs=4 * error + 1e-9)  # no deviation where q is a point mass
     assert error < 0.05
@@ -147,7 +147,8 @@ def test_the_decoder_starts_at_the_training_mean(name: str) -> None:
         for parameter in model.likelihood.net.parameters():
             if parameter is not model.likelihood.net.output_bias:
                 parameter.zero_()
-        mean = model.likelihood(model.prior().sample((1,))).mean
+        given = model.given(labels(1))
+        mean = given.likelihood(given.prior().sample((1,))).mean
     assert torch.allclose(mean[0], SPEC.mean.double(), atol=1e-6)
 
 

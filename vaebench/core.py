@@ -33,7 +33,7 @@ from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, req
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.priors import PriorFactory, StandardNormal
 
-__all__ = ["Conditional", "DataSpec", "Draw", "Family", "LatentModel", "Shape", "Step", "draw", "fixed_noise"]
+__all__ = ["Conditional", "DataSpec", "Draw", "Family", "Given", "LatentModel", "Shape", "Step", "draw", "fixed_noise"]
 
 
 @runtime_checkable
@@ -46,6 +46,14 @@ class LatentModel(Protocol):
     def prior(self) -> Callable[[], Distribution]: ...
     @property
     def likelihood(self) -> Callable[[Tensor], Distribution]: ...
+
+
+class Given(NamedTuple):
+    """A conditional model's three parts for images of known labels, y (b,): x and z come in the order of y."""
+
+    posterior: Callable[[Tensor], Distribution]
+    prior: Callable[[], Distribution]
+    likelihood: Callable[[Tensor], Distribution]
 
 
 class Draw(NamedTuple):
@@ -215,8 +223,8 @@ class Family(LightningModule, ABC):
         """Which groups learn at step t, as 0-dim booleans; a group that is not named always does."""
         return {}
 
-    def given(self, y: Tensor) -> LatentModel:
-        """The model conditioned on labels y (b,); default: itself."""
+    def given(self, y: Tensor | None) -> LatentModel:
+        """The model conditioned on labels y (b,), or refusing to be without them; default: itself."""
         return self
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
@@ -305,9 +313,9 @@ class Family(LightningModule, ABC):
             x: images, (b, *data).
             y: labels, (b,), or None.
         """
-        model = cast("Family", self if y is None else self.given(y))
+        model = self.given(y)
         try:
-            return {"val/elbo": model.draw(x).log_w.mean()}
+            return {"val/elbo": (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
         except NotImplementedError:
             z = model.posterior(x).rsample(torch.Size((1,)))
             return {"val/log_x": model.likelihood(z).log_prob(x).mean()}

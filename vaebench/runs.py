@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vaebench import evaluation
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
-from vaebench.core import Family
+from vaebench.core import Family, draw
+from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.parallel import helpers, place_for
 from vaebench.records import RunRecord, identity, read_records, write_record
@@ -92,7 +94,7 @@ def record_run(
         "collapse": report.collapse,
         "tables": report.tables,
         "warnings": report.warnings,
-        "cost": cost(model, data.images("test")[:1].to(model.device)) | ({} if trial is None else {"trial": trial}),
+        "cost": cost(model, *_first(data, model.device)) | ({} if trial is None else {"trial": trial}),
         "times": {
             "started": info["started"],
             "train_seconds": info["train_seconds"],
@@ -129,12 +131,25 @@ def record_checkpoint(
     return record_run(checkpoint, directory, request, progress=progress, **where), directory
 
 
-def cost(model: Family, x: Tensor) -> dict[str, Any]:
-    """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z."""
+def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The first test image and its label, (1, *data) and (1,)."""
+    labels = data.labels("test")
+    return data.images("test")[:1].to(device), None if labels is None else labels[:1].to(device)
+
+
+def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
+    """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
+
+    Args:
+        model: the family.
+        x: the image.
+        y: its label, (1,), or None.
+    """
+    given = model.given(y)
     try:
-        flops = _flops(model.draw, x)
+        flops = _flops(model.draw if given is model else partial(draw, given), x)
     except NotImplementedError:  # no density to score the sample with, which costs nothing beside the networks
-        flops = _flops(lambda x: model.likelihood(model.posterior(x).rsample((1,))), x)
+        flops = _flops(lambda x: given.likelihood(given.posterior(x).rsample((1,))), x)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops_per_image": flops,

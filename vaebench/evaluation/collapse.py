@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.evaluation.conditions import spread, start_noise
+from vaebench.evaluation.conditions import at, spread, start_noise
 from vaebench.evaluation.latents import Latents
 from vaebench.evaluation.levels import beneath, level_of_units, tally
 from vaebench.evaluation.likelihood import sample
@@ -71,7 +71,8 @@ class Drops(NamedTuple):
 
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
-    x = x[spread(len(x), IMAGES).to(x.device)]
+    some = spread(len(x), IMAGES).to(x.device)
+    model, x = at(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
     z = sample(model.posterior(x), 1)  # (1, b, *latent); equal images must not share their noise here
     order = torch.randperm(len(x), device=x.device)

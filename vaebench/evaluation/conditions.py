@@ -9,10 +9,50 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from vaebench.core import LatentModel, fixed_noise
+from vaebench.core import Family, LatentModel, fixed_noise
 from vaebench.errors import UserError
 from vaebench.measures import BINARY, DISCRETE, DataSpec
+
+
+class Conditioned:
+    """A conditional model with the labels of the images that it is asked about, in their order.
+
+    Args:
+        family: the model; its `given` takes labels.
+        y: labels, (n,), on its device.
+    """
+
+    def __init__(self, family: Family, y: Tensor) -> None:
+        self.family, self.y = family, y
+        view = family.given(y)
+        self.prior, self.likelihood = view.prior, view.likelihood
+        self._posterior = view.posterior
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z|x, y) of images x (n, *data)."""
+        if len(x) != len(self.y):
+            raise RuntimeError(f"{len(x)} images meet {len(self.y)} labels: take the model `at` those images")
+        return self._posterior(x)
+
+
+def at(model: LatentModel, index: slice | Tensor) -> LatentModel:
+    """The model for some of the images that it is asked about: only a conditional one minds which."""
+    if not isinstance(model, Conditioned):
+        return model
+    return Conditioned(model.family, model.y[index if isinstance(index, slice) else index.to(model.y.device)])
+
+
+def each(model: LatentModel, x: Tensor, size: int) -> Iterator[tuple[LatentModel, Tensor]]:
+    """Images x (n, *data) in batches, each with the model for them."""
+    for start, images in zip(range(0, len(x), size), x.split(size), strict=True):
+        yield at(model, slice(start, start + size)), images
+
+
+def is_conditional(model: LatentModel) -> bool:
+    """Whether a model must be told labels."""
+    return isinstance(model, Family) and type(model).given is not Family.given
 
 
 def check_count(name: str, value: int) -> None:
@@ -78,8 +118,8 @@ def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
 
 
 def modules(model: LatentModel) -> list[nn.Module]:
-    """The modules that a model consists of: itself or its parts."""
-    parts = (model, *(getattr(model, name, None) for name in ("posterior", "prior", "likelihood")))
+    """The modules that a model consists of: itself or its parts, or the family that is conditioned."""
+    parts = (model, *(getattr(model, name, None) for name in ("family", "posterior", "prior", "likelihood")))
     return [part for part in parts if isinstance(part, nn.Module)]
 
 

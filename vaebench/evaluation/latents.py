@@ -11,6 +11,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaebench.core import LatentModel
 from vaebench.distributions import divergence_units
+from vaebench.evaluation.conditions import each
 
 THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
 BATCH = 500
@@ -34,18 +35,17 @@ class Latents(NamedTuple):
 
 def read_latents(model: LatentModel, x: Tensor) -> Latents:
     """Encodes images x (n, *data), which lie where the model does; call it inside `quiet`."""
-    prior = model.prior()
-    posteriors = [model.posterior(images) for images in x.split(BATCH)]
-    readers: dict[str, Callable[[Distribution], Tensor]] = {
-        "mean": _mean,
-        "kl": lambda q: divergence_units(q, prior),
-        "rate": lambda q: _kl(q, prior),
+    pairs = [(some.posterior(images), some.prior()) for some, images in each(model, x, BATCH)]
+    readers: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
+        "mean": lambda q, _: _mean(q),
+        "kl": divergence_units,
+        "rate": _kl,
     }
     found: dict[str, Tensor | None] = dict.fromkeys(readers)
     why: dict[str, str] = {}
     for name, read in readers.items():
         try:
-            found[name] = torch.cat([read(q) for q in posteriors]).double().cpu()
+            found[name] = torch.cat([read(q, p) for q, p in pairs]).double().cpu()
         except NotImplementedError as error:
             why[name] = str(error)
     return Latents(**found, why=why)

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
 from vaebench.distributions.chains import Chain
+from vaebench.evaluation.conditions import at
 from vaebench.evaluation.likelihood import codes
 
 IMAGES, SAMPLES, BATCH = 1000, 32, 50
@@ -40,7 +41,8 @@ class Levels(NamedTuple):
 
 def sizes(model: LatentModel, x: Tensor) -> tuple[int, ...] | None:
     """Units of every level of a model; None where it has one level, or its two sides differ in them."""
-    sides = model.posterior(x[:1]), model.prior()
+    one = at(model, slice(0, 1))
+    sides = one.posterior(x[:1]), one.prior()
     known = {side.sizes if isinstance(side, Chain) else None for side in sides}
     return known.pop() if len(known) == 1 else None
 

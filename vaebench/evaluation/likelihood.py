@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,18 @@ from torch.distributions import Distribution
 
 from vaebench.core import Draw, Family, LatentModel
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import check_count, check_images, noise_keys, place, quiet, start_noise
+from vaebench.evaluation.conditions import (
+    Conditioned,
+    at,
+    check_count,
+    check_images,
+    each,
+    is_conditional,
+    noise_keys,
+    place,
+    quiet,
+    start_noise,
+)
 from vaebench.evaluation.scoring import Precision, Score, scorer
 from vaebench.evaluation.weights import effective_size, jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
@@ -56,6 +67,7 @@ def log_likelihood(
     precision: Precision = "f32",
     compile: bool = False,
     progress: Progress | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
     r"""The importance-weighted estimate of log p(x) of every image.
 
@@ -73,16 +85,25 @@ def log_likelihood(
         precision: 'f32', or 'bf16' for the likelihood's network alone.
         compile: compile the likelihood for this call: worth it from about a thousand images at k = 5000.
         progress: called with the fraction done, in [0, 1].
+        labels: (n,), which a conditional model needs; it gives log p(x|y).
 
     Returns:
         Nats an image, float64 (n,), on the CPU.
 
     Raises:
-        UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite.
+        UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite, a
+            conditional model without labels.
         NotImplementedError: the posterior or the prior has no density.
     """
     data = getattr(model, "data", None)
     check_images(x, data if isinstance(data, DataSpec) else None)
+    if is_conditional(model):
+        if labels is None or len(labels) != len(x):
+            raise UserError(
+                f"{type(model).__name__} is conditional on labels, and there are "
+                f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
+            )
+        model = Conditioned(cast(Family, model), labels.to(place(model, x)[0]))
     with quiet(model, place(model, x)[0]):
         score = scorer(model, precision, compile)
         return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
@@ -124,15 +145,15 @@ def estimate(
     for first in range(0, len(x), images):
         group = x[first : first + images]
         keys = noise_keys(group, seed)
-        group = group.to(device, dtype)
+        group, part = group.to(device, dtype), at(model, slice(first, first + images))
         rows = chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
         if own := _own_draw(model):
             draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
         else:
-            draws = _draws(model, group, keys, _blocks(k), score, rows)
+            draws = _draws(part, group, keys, _blocks(k), score, rows)
         folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
-        for name, part in folded.items():
-            getattr(found, name)[first : first + images] = part
+        for name, figures in folded.items():
+            getattr(found, name)[first : first + images] = figures
     found.pareto_k.copy_(pareto_k(tails, k))
     return found
 
@@ -140,7 +161,8 @@ def estimate(
 def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
     """k ≤ BLOCK samples of the posterior of each image under its own noise, (k, n, *latent); call it inside `quiet`."""
     keys = noise_keys(x, seed)
-    samples = [_sample(model.posterior(image[None]), key, 0, k, x.device) for image, key in zip(x, keys, strict=True)]
+    posteriors = (one.posterior(image) for one, image in each(model, x, 1))
+    samples = [_sample(q, key, 0, k, x.device) for q, key in zip(posteriors, keys, strict=True)]
     return torch.cat(samples, 1)
 
 
@@ -150,10 +172,11 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
         if own := _own_draw(model):
             own(x[:1], 1)
         else:
-            q = model.posterior(x[:1])
+            one = at(model, slice(0, 1))
+            q = one.posterior(x[:1])
             z = sample(q, 1)
             q.log_prob(z)
-            model.prior().log_prob(z)
+            one.prior().log_prob(z)
     except NotImplementedError as error:
         return str(error) or "the posterior or the prior has no density"
     return None
@@ -165,7 +188,7 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
     For models without a density of q or p; call it inside `quiet`.
     """
     size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
-    scores = [model.likelihood(codes(model, some, k, seed)).log_prob(some) for some in x.split(size)]
+    scores = [one.likelihood(codes(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
@@ -187,13 +210,14 @@ def _draws(
     model: LatentModel, x: Tensor, keys: list[bytes], blocks: list[int], score: Score, rows: int
 ) -> Iterator[Draw]:
     """The samples of a group of images (b, *data), block by block: encoded once, scored `rows` samples at a time."""
-    posteriors, prior = [model.posterior(image[None]) for image in x], model.prior()
+    posteriors, prior = [one.posterior(image) for one, image in each(model, x, 1)], model.prior()
     for block, size in enumerate(blocks):
         samples = [_sample(q, key, block, size, x.device) for q, key in zip(posteriors, keys, strict=True)]
         log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, samples, strict=True)], 1)
         z = torch.cat(samples, 1)
         log_p = prior.log_prob(z)
-        yield Draw(z, log_q, log_p, torch.cat([score(some, x) for some in z.split(rows)]))
+        log_x = torch.cat([score(some, x, model) for some in z.split(rows)])
+        yield Draw(z, log_q, log_p, log_x)
 
 
 def _held(model: LatentModel, x: Tensor) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
+from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.drawing import labelled
 from vaebench.evaluation.metrics import Picture
 from vaebench.evaluation.reconstruction import code, mean_image
@@ -42,6 +43,19 @@ def sample_grid(model: LatentModel) -> Picture:
     except NotImplementedError:
         made = draws(model, z)
     return _grid(list(made.split(COLUMNS)))
+
+
+def class_grid(model: Conditioned) -> Picture:
+    """As `sample_grid`, a row for each of the first `COLUMNS` classes among the labels, under its label."""
+    classes = model.y.unique()[:COLUMNS]
+    views = [Conditioned(model.family, label.expand(COLUMNS)) for label in classes]
+    rows = []
+    for view in views:
+        prior = view.prior()
+        z = prior.sample(torch.Size(() if prior.batch_shape else (COLUMNS,)))
+        rows.append(mean_image(view, z[None])[0])
+    names = {i: str(int(label)) for i, label in enumerate(classes)}
+    return labelled(_grid(rows), _middles(rows, 0, names), {}, "samples of each class")
 
 
 def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) -> Picture:

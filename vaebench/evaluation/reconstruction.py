@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaebench import similarity
 from vaebench.core import LatentModel
+from vaebench.evaluation.conditions import each
 from vaebench.evaluation.likelihood import codes
 from vaebench.similarity import WINDOW, compared
 
@@ -34,9 +35,9 @@ def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
         NotImplementedError: the likelihood has no mean in closed form.
     """
     parts, which = [], ""
-    for images in x.split(BATCH):
-        z, which = code(model, images, seed)
-        parts.append(mean_image(model, z[None])[0])
+    for some, images in each(model, x, BATCH):
+        z, which = code(some, images, seed)
+        parts.append(mean_image(some, z[None])[0])
     return Reconstruction(torch.cat(parts), which)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from vaebench.core import LatentModel
-from vaebench.evaluation.conditions import modules, quiet, start_noise
+from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
 from vaebench.evaluation.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
@@ -25,6 +27,11 @@ from vaebench.evaluation.store import Arrays, Store
 from vaebench.evaluation.subject import Images, Subject
 
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
+
+
+CONDITIONAL = (
+    "the model is told each image's label: its figures are of log p(x|y), not of log p(x), and do not rank beside those"
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,9 @@ def evaluate(
             subject.store = Store(work / _fingerprint(subject, plan))
         report = Report(protocol={**plan.config, "split": "test", "n": len(subject.raw)})
         del report.protocol["limit"]  # n says it
+        if isinstance(subject.model, Conditioned):
+            report.protocol["given"] = "labels"
+            report.warnings.append(CONDITIONAL)
         with quiet(model, subject.device):
             for name, settings in plan.measurements.items():
                 describe(name)
@@ -100,11 +110,29 @@ def _measured(subject: Subject, name: str, settings: dict[str, Any]) -> Findings
         module = measurement(name)
         start_noise(name.encode(), subject.seed % 2**63, subject.device)
         found = Findings(module.KINDS)
-        module.measure(subject, found, **settings)
+        if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
+            reason, fill = f"the measurement '{name}' does not tell a conditional model labels", _open(module, settings)
+            for kind in module.KINDS:
+                found.missing(kind, reason, **fill)
+        else:
+            module.measure(subject, found, **settings)
         return found.pack()
 
     ((_, arrays),) = subject.store.pieces([name], make)
     return Findings.unpack(arrays)
+
+
+class _Open:
+    """What a definition leaves open and nothing has filled, in any format."""
+
+    def __format__(self, spec: str) -> str:
+        return "…"
+
+
+def _open(module: ModuleType, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a measurement's definitions leave open: its settings, and what it would have found."""
+    texts = "".join(kind.definition for kind in module.KINDS.values())
+    return {**{name: _Open() for _, name, _, _ in Formatter().parse(texts) if name}, **settings}
 
 
 def _merge(report: Report, found: Findings) -> None:
@@ -123,6 +151,8 @@ def _fingerprint(subject: Subject, plan: Protocol) -> str:
     """
     digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode())
     digest.update(subject.raw.float().numpy().tobytes())
+    if isinstance(subject.model, Conditioned):
+        digest.update(subject.model.y.cpu().numpy().tobytes())
     parts = modules(subject.model)
     for part in parts:
         for name, value in sorted(part.state_dict().items()):

@@ -12,20 +12,21 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaebench.core import LatentModel
 from vaebench.errors import unknown
+from vaebench.evaluation.conditions import Conditioned
 
 Precision = Literal["f32", "bf16"]
-Score = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[..., Tensor]
 
 
 def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = False) -> Score:
-    """(z (k, b, *latent), x (b, *data)) -> log p(x|z), nats, (k, b).
+    """(z (k, b, *latent), x (b, *data)) -> log p(x|z), nats, (k, b); `model` may name the one for these images.
 
     Args:
         model: anything with a likelihood.
         precision: 'f32' computes as the model stands; 'bf16' runs the likelihood's network, and nothing else, under
             autocast.
         compile: specialise the computation to the model's present weights and the first shapes that come; other
-            shapes are computed as the model stands.
+            shapes are computed as the model stands, and a conditional model always.
 
     Raises:
         UserError: the precision is none of the two.
@@ -34,12 +35,12 @@ def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = Fal
         raise unknown("precision", str(precision), ["f32", "bf16"])
     keep_freed_memory()
 
-    def score(z: Tensor, x: Tensor) -> Tensor:
+    def score(z: Tensor, x: Tensor, model: LatentModel = model) -> Tensor:
         with torch.autocast(z.device.type, torch.bfloat16, enabled=precision == "bf16"):
             p = model.likelihood(z)
         return p.log_prob(x)
 
-    return Compiled(score) if compile else score
+    return Compiled(score) if compile and not isinstance(model, Conditioned) else score
 
 
 class Compiled:
@@ -50,7 +51,7 @@ class Compiled:
         self.fast: Score | None = None
         self.shapes: tuple[torch.Size, torch.Size] | None = None
 
-    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, x: Tensor, _: LatentModel | None = None) -> Tensor:
         if self.shapes is None:
             self.shapes = (z.shape, x.shape)
             return self._compile(z, x)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.core import LatentModel
-from vaebench.evaluation.conditions import check_count, check_images, place, spread
+from vaebench.core import Family, LatentModel
+from vaebench.errors import UserError
+from vaebench.evaluation.conditions import (
+    Conditioned,
+    check_count,
+    check_images,
+    is_conditional,
+    place,
+    spread,
+)
 from vaebench.evaluation.latents import Latents, read_latents
 from vaebench.evaluation.likelihood import no_density
 from vaebench.evaluation.store import Arrays, Store
@@ -35,7 +43,7 @@ class Subject:
     """A model and the data it is judged on, as measurements meet them: in evaluation mode and without gradients.
 
     Args:
-        model: anything with the three parts.
+        model: anything with the three parts; a conditional one is told the test labels (`Conditioned`).
         data: anything with `images(split)` and `spec`.
         seed: of all noise.
         limit: take the first `limit` test images only.
@@ -47,7 +55,7 @@ class Subject:
         raw: the same on the CPU, as the data module gave them.
 
     Raises:
-        UserError: limit below 1, no images, an image that the measure does not know.
+        UserError: limit below 1, no images, an image that the measure does not know, no labels for a conditional model.
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class Subject:
         self.raw = data.images("test")[:limit]
         check_images(self.raw, self.spec)
         self.device, self.dtype = place(model, self.raw)
+        if is_conditional(model):
+            self.model = Conditioned(cast(Family, model), self._required_labels(model))
 
     @cached_property
     def x(self) -> Tensor:
@@ -98,6 +108,15 @@ class Subject:
     def factors(self, split: str, count: int | None = None) -> Tensor | None:
         """Factors of variation, (m, factors), as `labels`; None where the data has none."""
         return self._known("factors", split, count)
+
+    def _required_labels(self, model: LatentModel) -> Tensor:
+        labels = self.labels("test")
+        if labels is None:
+            raise UserError(
+                f"{type(model).__name__} is conditional on labels, and the test images have none; evaluate it on a "
+                "data set with labels"
+            )
+        return labels.to(self.device)
 
     def _known(self, what: str, split: str, count: int | None) -> Tensor | None:
         known = getattr(self.data, what, lambda _: None)(split)

@@ -7,6 +7,7 @@ from vaebench.evaluation.levels import sizes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
+LABELLED = True  # conditional models are told the labels
 KINDS: dict[str, Kind] = {}
 
 

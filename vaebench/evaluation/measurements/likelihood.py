@@ -7,7 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+<<<<<<< HEAD
 from vaebench.distributions.codes import Point
+=======
+from vaebench.evaluation.conditions import at
+>>>>>>> c574e0b (Add the conditional VAE, and tell conditional models the labels in evaluation)
 from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.scoring import Precision, scorer
@@ -18,6 +22,7 @@ BF16_CHECKED = 100  # images on which bf16 is compared with f32
 SAMPLES = 16  # of the distortion, where the posterior or the prior has no density
 SHARD = 2**20  # samples
 
+LABELLED = True  # conditional models are told the labels
 KINDS = {
     "log_likelihood": Kind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -92,7 +97,8 @@ def measure(
 
     def compute(first: int, last: int) -> dict[str, Tensor]:
         x = subject.raw[first:last]
-        return estimate(subject.model, x, k, subject.seed, score=score, start=first)._asdict()
+        model = at(subject.model, slice(first, last))
+        return estimate(model, x, k, subject.seed, score=score, start=first)._asdict()
 
     size = max(50, min(5000, SHARD // k))
     estimates = Estimates(**subject.sharded("likelihood-shard", compute, size=size))
@@ -193,7 +199,7 @@ def _add_bound(
 
 def _add_bf16_error(subject: Subject, found: Findings, estimates: Estimates, k: int) -> None:
     some = subject.some(BF16_CHECKED)
-    exact = estimate(subject.model, subject.raw[some], k, subject.seed).log_likelihood
+    exact = estimate(at(subject.model, some), subject.raw[some], k, subject.seed).log_likelihood
     error = estimates.log_likelihood[some] - exact
     found.average("bf16_error", error, keep=False, n=len(some))
     found.single("bf16_error_largest", float(error.abs().max()), len(some), n=len(some))

@@ -12,6 +12,7 @@ from vaebench.evaluation.pictures import COLUMNS, PAIRS, reconstruction_grid
 from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.evaluation.subject import Subject
 
+LABELLED = True  # conditional models are told the labels
 KINDS = {
     "mse": Kind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
     "psnr": Kind("dB", True, "−10 log10 of an image's mse"),

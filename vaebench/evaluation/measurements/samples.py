@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.pictures import sample_grid
+from vaebench.evaluation.pictures import class_grid, sample_grid
 from vaebench.evaluation.subject import Subject
 
+LABELLED = True  # conditional models are told the labels
 KINDS: dict[str, Kind] = {}
 
 
 def measure(subject: Subject, found: Findings) -> None:
+<<<<<<< HEAD
     """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
+=======
+    """The means of p(x|z) for samples z of the prior, of a conditional model a row for each class; no picture where the
+    model cannot give them.
+>>>>>>> c574e0b (Add the conditional VAE, and tell conditional models the labels in evaluation)
 
     Args:
         subject: the model and its images.
         found: is filled.
     """
     with suppress(NotImplementedError):
-        found.pictures["samples"] = sample_grid(subject.model)
+        if isinstance(subject.model, Conditioned):
+            found.pictures["samples"] = class_grid(subject.model)
+        else:
+            found.pictures["samples"] = sample_grid(subject.model)

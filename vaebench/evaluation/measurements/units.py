@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vaebench.evaluation.conditions import at
 from vaebench.evaluation.latents import THRESHOLDS, active_units
 from vaebench.evaluation.levels import IMAGES, SAMPLES, read_levels, sizes
 from vaebench.evaluation.metrics import Findings, Kind
@@ -11,6 +12,7 @@ from vaebench.evaluation.subject import Subject
 
 THRESHOLD = 0.01  # of a level's active units
 
+LABELLED = True  # conditional models are told the labels
 KINDS = {
     "rate_level": Kind(
         "nats",
@@ -58,7 +60,7 @@ def measure(subject: Subject, found: Findings) -> None:
 
 def _add_levels(subject: Subject, found: Findings, known: tuple[int, ...]) -> None:
     some = subject.some(IMAGES)
-    levels = read_levels(subject.model, subject.x[some.to(subject.device)], subject.seed)
+    levels = read_levels(at(subject.model, some), subject.x[some.to(subject.device)], subject.seed)
     table = []
     for i, (rate, variances) in enumerate(zip(levels.rates.T, levels.variances.split(known), strict=True), 1):
         fill: dict[str, Any] = {"level": i, "count": len(known), "units": known[i - 1], "n": len(some)}
