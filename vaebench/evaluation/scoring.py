@@ -40,7 +40,7 @@ def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = Fal
             p = model.likelihood(z)
         return p.log_prob(x)
 
-    return Compiled(score) if compile and not isinstance(model, Conditioned) else score
+    return Compiled(lambda z, x: score(z, x)) if compile and not isinstance(model, Conditioned) else score
 
 
 class Compiled:
