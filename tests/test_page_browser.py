@@ -182,8 +182,9 @@ def test_a_run_opens_from_the_table_by_keyboard_with_figures_curves_pictures_and
     link = page.locator(".ranking th.variant a", has_text="iwae")
     link.focus()
     page.keyboard.press("Enter")
-    run = page.locator("details.run[open]")
-    assert page.evaluate("document.activeElement.closest('details').id") == run.get_attribute("id")
+    run = page.locator("details.run[open]:has(summary:focus)")
+    run.wait_for()
+    assert run.get_attribute("id") == "run-0-0-0"
     assert run.locator(".config").inner_text().startswith('{\n  "data"')
     assert record.digest in run.inner_text()
     assert run.locator(".metrics tbody tr").count() == len(record.metrics)
@@ -230,10 +231,12 @@ def test_any_two_runs_stand_side_by_side_on_the_same_test_images(visit, results)
     compare = page.locator(".compare")
     compare.scroll_into_view_if_needed()
     compare.locator("canvas").first.wait_for()
-    compare.get_by_label("A", exact=True).focus()
-    page.keyboard.type("free_bits, seed 1")
-    compare.get_by_label("B", exact=True).focus()
-    page.keyboard.type("vae, seed 0")
+    for letter, wanted in (("A", "free_bits, seed 1"), ("B", "vae, seed 0")):
+        choice = compare.get_by_label(letter, exact=True)
+        choice.focus()
+        page.keyboard.press("Home")
+        for _ in range(choice.locator("option").all_inner_texts().index(wanted)):
+            page.keyboard.press("ArrowDown")
     compare.locator("figcaption", has_text="B: vae, seed 0").wait_for()
     compare.locator("figcaption", has_text="A: free_bits, seed 1").wait_for()
     shown = [pixels(canvas) for canvas in compare.locator("canvas").all()]
