@@ -21,24 +21,24 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from fake_records import fake_arrays, fake_body, write_board
+from fake_records import write_board
+from fake_studies import RUNS, write_judged
 from scipy.optimize import minimize
 from starlette.testclient import TestClient
 
 from vaebench.cli import main
 from vaebench.errors import UserError
-from vaebench.evaluation.pictures import _grid, reconstruction_grid
+from vaebench.evaluation.pictures import _grid
 from vaebench.judging.app import SAFE, application
 from vaebench.judging.plan import ANSWERS, CHOICE, KINDS, RATING, REAL, Question, Slot, Study, questions
 from vaebench.judging.scores import bradley_terry, judged, mean, scores, share
 from vaebench.judging.serve import study
 from vaebench.judging.store import Answer, Judgements
 from vaebench.leaderboard import leaderboard
-from vaebench.records import RunRecord, read_records, write_record
+from vaebench.records import RunRecord, read_records
 from vaebench.tiles import GAP, cut
 
 HERE = "http://127.0.0.1"
-RUNS = ("vae_a", "vae_b", "vae_c")
 
 
 def _study(runs: int = 3, rounds: int = 2, shown: str = "samples", kinds: tuple[str, ...] = KINDS) -> Study:
@@ -48,19 +48,7 @@ def _study(runs: int = 3, rounds: int = 2, shown: str = "samples", kinds: tuple[
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs whose pictures are grids, as the evaluation draws them, of known images."""
-    folder = tmp_path_factory.mktemp("judging") / "results"
-    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    for seed, name in enumerate(RUNS):
-        rng, made = (
-            np.random.default_rng(seed),
-            torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(1 + seed)),
-        )
-        pictures = {"samples": _grid(list(made.split(10))), "reconstructions": reconstruction_grid(x, made[:40])}
-        arrays = fake_arrays(rng, mean=float(seed))
-        body = fake_body(arrays, variant=name)
-        body["data"] = {**body["data"], "measure": "discrete256"}
-        write_record(folder / name, body, arrays, pictures)
-    return folder
+    return write_judged(tmp_path_factory.mktemp("judging") / "results")
 
 
 def _started(results: Path, tmp_path: Path, *questions: str, show: str = "samples", rounds: int = 2) -> Any:

@@ -1,0 +1,27 @@
+"""Runs whose pictures are grids of known images, as the evaluation draws them, to ask people about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from fake_records import fake_arrays, fake_body
+
+from vaebench.evaluation.pictures import _grid, reconstruction_grid
+from vaebench.records import write_record
+
+RUNS = ("vae_a", "vae_b", "vae_c")
+
+
+def write_judged(results: Path) -> Path:
+    """Three runs on grey 8 × 8 images, each with 80 samples, the first 40 of which are its reconstructions."""
+    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for seed, name in enumerate(RUNS):
+        made = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(1 + seed))
+        pictures = {"samples": _grid(list(made.split(10))), "reconstructions": reconstruction_grid(x, made[:40])}
+        arrays = fake_arrays(np.random.default_rng(seed), mean=float(seed))
+        body = fake_body(arrays, variant=name)
+        body["data"] = {**body["data"], "measure": "discrete256"}
+        write_record(results / name, body, arrays, pictures)
+    return results
