@@ -42,7 +42,12 @@ def sample_grid(model: LatentModel) -> Picture:
         made = mean_image(model, z[None])[0]
     except NotImplementedError:
         made = draws(model, z)
-    return _grid(list(made.split(COLUMNS)))
+    return tiled(made)
+
+
+def tiled(images: Tensor) -> Picture:
+    """Rows of images (n, c, h, w) in [0, 1]."""
+    return _grid(list(images.split(COLUMNS)))
 
 
 def class_grid(model: Conditioned) -> Picture:

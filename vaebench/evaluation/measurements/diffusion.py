@@ -1,0 +1,52 @@
+"""The variational bound of a diffusion decoder, term by term, and what it draws in few steps."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from vaebench.distributions.diffusion import Diffusion
+from vaebench.evaluation.likelihood import codes
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.pictures import COLUMNS, tiled
+from vaebench.evaluation.samples import prior_codes
+from vaebench.evaluation.subject import Subject
+
+BATCH = 250
+OF = "of a diffusion of T = {steps} steps, at one sample of q(z|x), one t and one draw an image"
+
+KINDS = {
+    "diffusion_bound": Kind("nats", True, f"variational bound on log p(x|z), −(prior + steps + reconstruction), {OF}"),
+    "diffusion_prior": Kind("nats", False, f"KL(q(x_T|x)‖N(0, I)) {OF}"),
+    "diffusion_steps": Kind("nats", False, f"Σ_t KL(q(x_(t−1)|x_t, x)‖p(x_(t−1)|x_t, z)) {OF}"),
+    "diffusion_reconstruction": Kind("nats", False, f"−log p(x|x_1) {OF}"),
+}
+
+
+def measure(subject: Subject, found: Findings, few: int = 10) -> None:
+    """The bound, its three terms, and pictures of samples through all steps and through a few.
+
+    Args:
+        subject: the model and its images.
+        found: is filled.
+        few: steps of the shorter sampler, of which there is one for half as many too.
+    """
+    model, rows = subject.model, 4
+    p = model.likelihood(codes(model, subject.x[:1], 1, subject.seed))
+    if not isinstance(p, Diffusion):
+        for name in KINDS:
+            found.missing(name, f"the likelihood, {type(p).__name__}, is no diffusion", steps="none")
+        return
+    total = len(p.noise.log_snr)
+    terms = [
+        torch.stack(cast(Diffusion, model.likelihood(codes(model, x, 1, subject.seed)[0])).terms(x))
+        for x in subject.x.split(BATCH)
+    ]
+    prior, steps, reconstruction = torch.cat(terms, 1)
+    for name, values in zip(KINDS, (-(prior + steps + reconstruction), prior, steps, reconstruction), strict=True):
+        found.average(name, values, steps=total)
+    z = prior_codes(model, COLUMNS * rows)
+    for count in dict.fromkeys((total, min(few, total), max(1, min(few, total) // 2))):
+        made = cast(Diffusion, model.likelihood(z)).sample(steps=count).clamp(0, 1)
+        found.pictures[f"diffusion_samples_{count}"] = tiled(made)
