@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 import vaebench as vb
-from vaebench.core import Family
+from vaebench.core import DataSpec, Family
 from vaebench.distributions import Bernoulli
 from vaebench.distributions.codes import Categorical, Joint
 from vaebench.errors import UserError
@@ -256,6 +256,27 @@ def test_codes_are_counted_over_images_and_places() -> None:
     assert values["code_perplexity"] == pytest.approx(math.exp(0.5 * math.log(4) + 0.5 * math.log(2)))
     assert values["code_perplexity_place"] == pytest.approx((2 + 1) / 2)
     assert values["code_entropy"] == pytest.approx(math.log(2))
+
+
+def test_a_code_that_the_decoder_does_not_read_is_one_collapsed_unit() -> None:
+    """Its values are shuffled together: of a code half its own and half another's the decoder knows nothing."""
+    book = torch.tensor([[[-3.0, 1.0], [3.0, 1.0]]], dtype=DOUBLE)
+
+    def posterior(x: Tensor) -> Categorical:
+        logits = 20 * torch.stack([1 - 2 * x[:, 0, 0], 2 * x[:, 0, 0] - 1], -1)
+        return Categorical(logits, book, 2)
+
+    def likelihood(z: Tensor) -> Bernoulli:
+        return Bernoulli((z[..., :1] * z[..., 1:2])[..., None, None].expand(*z.shape[:-1], 1, 1, 2), 3)
+
+    x = (torch.arange(40) % 2).double()[:, None, None, None].expand(40, 1, 1, 2)
+    model = Parts(posterior, lambda: Categorical(torch.zeros(2, 2, dtype=DOUBLE), book, 2), likelihood)
+    report = vb.evaluate(
+        model, Data(x, DataSpec((1, 1, 2))), measurements={"units": {}, "collapse": {}}, progress=False
+    )
+    assert len(report.units["decoder_drop"]) == len(report.units["kl"]) == 2
+    assert report.collapse["units"] == [1]
+    assert report.units["kl"] == pytest.approx([math.log(2), math.log(2)])
 
 
 def test_a_model_without_codes_has_no_figures_of_them() -> None:

@@ -205,6 +205,8 @@ def divergence_units(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         NotImplementedError: one of them does not factorise, or torch knows no closed form.
     """
+    if hasattr(q, "factors") and hasattr(p, "factors"):  # codes, each of which takes several values of z
+        return kl_divergence(q.factors, p.factors)
     single, priors = units("posterior", q), units("prior", p)
     try:
         return kl_divergence(single, priors).flatten(len(q.batch_shape))

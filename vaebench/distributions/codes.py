@@ -52,6 +52,11 @@ class Codes(Distribution):
         self.count = places * levels
         super().__init__(batch, torch.Size((self.count * width,)), validate_args=False)
 
+    @property
+    def owners(self) -> Tensor:
+        """Which code each value of z belongs to, (m d,): what evaluation takes for a unit."""
+        return torch.arange(self.count, device=self.book.device).repeat_interleave(self.book.shape[-1])
+
     def indices(self, z: Tensor) -> Tensor:
         """The numbers of the codes in z (…, m d): (…, m), place by place and level by level."""
         levels, _, width = self.book.shape
@@ -99,6 +104,11 @@ class Categorical(Codes):
     def __init__(self, logits: Tensor, book: Tensor, places: int) -> None:
         self.logits = F.log_softmax(logits, -1)
         super().__init__(book, places, logits.shape[:-2])
+
+    @property
+    def factors(self) -> Distribution:
+        """The distributions of the codes' numbers, of batch shape (*batch, m)."""
+        return torch.distributions.Categorical(logits=self.logits, validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -157,6 +167,12 @@ class Joint(Distribution):
         self.units, self.codes = units, codes
         self.sizes = [units.event_shape[0], codes.event_shape[0]]
         super().__init__(units.batch_shape, torch.Size((sum(self.sizes),)), validate_args=False)
+
+    @property
+    def owners(self) -> Tensor:
+        """Which unit or code each value of z belongs to, (d + m k,)."""
+        units = torch.arange(self.sizes[0], device=self.codes.book.device)
+        return torch.cat([units, self.sizes[0] + self.codes.owners])
 
     @property
     def mean(self) -> Tensor:

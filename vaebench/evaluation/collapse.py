@@ -10,7 +10,8 @@ Three signs are read of every unit:
              is the mean of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
 
 The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
-nothing can be shuffled without loss, and so can one that the decoder does not read. The first two then say which of
+nothing can be shuffled without loss, and so can one that the decoder does not read. A code of a discrete latent is one
+unit, whose values are shuffled together. The first two then say which of
 the two it is. The fall is signed: a decoder that an idle unit's noise merely unsettles gains as often as it loses.
 Where one of the first two sees an idle unit and the third does not, it is not counted, and the verdict says so.
 """
@@ -74,7 +75,8 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     some = spread(len(x), IMAGES).to(x.device)
     model, x = at(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
-    z = sample(model.posterior(x), 1)  # (1, b, *latent); equal images must not share their noise here
+    q = model.posterior(x)
+    z = sample(q, 1)  # (1, b, *latent); equal images must not share their noise here
     order = torch.randperm(len(x), device=x.device)
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
@@ -94,9 +96,11 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
         falls = (intact[level] - score(mixed, level)).double().flatten()
         return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
 
-    units = torch.arange(flat.shape[-1], device=x.device)
+    owners = getattr(q, "owners", torch.arange(flat.shape[-1])).to(x.device)
+    level_of = dict(zip(owners.tolist(), levels, strict=True))
     each = torch.tensor(
-        [drop(torch.where(units == j, shuffled, flat), level) for j, level in enumerate(levels)], dtype=torch.float64
+        [drop(torch.where(owners == j, shuffled, flat), level_of[j]) for j in owners.unique().tolist()],
+        dtype=torch.float64,
     )
     return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
 
