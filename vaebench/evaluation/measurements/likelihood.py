@@ -7,11 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-<<<<<<< HEAD
 from vaebench.distributions.codes import Point
-=======
 from vaebench.evaluation.conditions import at
->>>>>>> c574e0b (Add the conditional VAE, and tell conditional models the labels in evaluation)
 from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.scoring import Precision, scorer

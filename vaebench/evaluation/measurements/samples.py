@@ -14,12 +14,9 @@ KINDS: dict[str, Kind] = {}
 
 
 def measure(subject: Subject, found: Findings) -> None:
-<<<<<<< HEAD
     """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
-=======
-    """The means of p(x|z) for samples z of the prior, of a conditional model a row for each class; no picture where the
-    model cannot give them.
->>>>>>> c574e0b (Add the conditional VAE, and tell conditional models the labels in evaluation)
+
+    Of a conditional model each class has a row.
 
     Args:
         subject: the model and its images.
