@@ -323,6 +323,18 @@ def test_of_many_variants_every_run_is_drawn_in_few_traces_without_a_legend(visi
     assert not any(connected for _, connected in lines)
 
 
+def test_no_two_variants_of_a_legend_look_alike(visit, tmp_path):
+    write_board(tmp_path / "results", {f"variant {i}": float(i) for i in range(12)}, seeds=1)
+    leaderboard(tmp_path / "results", tmp_path / "page.html")
+    page = visit(file=tmp_path / "page.html")
+    marks = plane(page).evaluate("node => node.data.slice(1).map(({ marker }) => [marker.color, marker.symbol].join())")
+    bounds = page.locator("[data-plot=bounds]")
+    bounds.scroll_into_view_if_needed()
+    bounds.locator(".main-svg").first.wait_for()
+    lines = bounds.evaluate("node => node.data.map(({ line }) => [line.color, line.dash].join())")
+    assert len(set(marks)) == len(set(lines)) == 12
+
+
 MARK = """node => {
   const box = node.getBoundingClientRect(), { xaxis, yaxis, _size: size } = node._fullLayout;
   const { x, y, customdata } = node.data[1];

@@ -2,6 +2,7 @@
 // The plots. Plotly is read when the first one is drawn. Names come from records: what it would read as markup is escaped.
 const plots = (() => {
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
+  const DASHES = ["solid", "dash", "dot", "dashdot"];
   const LEGEND = 16; // variants; more would leave no room for the plot, and the pointer tells them
   const COLOURS = 8;
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -24,7 +25,10 @@ const plots = (() => {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   }
+  // Variants that share a colour differ in their marks and lines.
   const colour = (index) => css(`c${index % COLOURS}`);
+  const symbol = (index) => SYMBOLS[(index + Math.floor(index / COLOURS)) % SYMBOLS.length];
+  const dash = (index) => DASHES[Math.floor(index / COLOURS) % DASHES.length];
 
   function axis(title) {
     return {
@@ -83,7 +87,7 @@ const plots = (() => {
       type: "scatter", mode: "markers", name: plain(group[0].name), x: group.map((run) => run.rate),
       y: group.map((run) => run.distortion), customdata: group.map((run) => run.id),
       text: group.map(({ label }) => label),
-      showlegend: !many(board), marker: { color: colour(group[0].colour), symbol: SYMBOLS[group[0].colour % 8], size: 9, opacity: 0.85 },
+      showlegend: !many(board), marker: { color: colour(group[0].colour), symbol: symbol(group[0].colour), size: 9, opacity: 0.85 },
       hovertemplate: "%{text}<br>rate %{x:.2f}<br>distortion %{y:.2f}<extra></extra>",
     }));
     const plot = layout("rate, nats", "distortion, nats");
@@ -105,7 +109,7 @@ const plots = (() => {
       x: group.flatMap(({ bound }) => [...bound.step, null]), y: group.flatMap(({ bound }) => [...bound.value, null]),
       customdata: group.flatMap(({ bound, id }) => [...bound.step, null].map(() => id)),
       text: group.flatMap(({ bound, label }) => [...bound.step, null].map(() => label)),
-      line: { color: colour(group[0].colour), width: 1.5 },
+      line: { color: colour(group[0].colour), dash: named ? dash(group[0].colour) : "solid", width: 1.5 },
       hovertemplate: "%{text}<br>step %{x}<br>%{y:.4~g}<extra></extra>",
     }));
     const plot = layout("step", title);
