@@ -31,12 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
     if arguments.wandb:
-        from vaebench.leaderboard import boards
+        from vaebench.leaderboard import ranked
         from vaebench.loggers.report import write_report
-        from vaebench.records import read_records
 
-        ranked = boards(read_records(arguments.results), arguments.metric)
-        print(f"\nReport: {write_report(arguments.wandb, ranked)}")
+        records, boards = ranked(arguments.results, arguments.metric, arguments.judgements)
+        print(f"\nReport: {write_report(arguments.wandb, boards, records.damaged)}")
     for line in text.splitlines():  # last and apart, so that neither a long table nor a redirection hides it
         if line.startswith(LEFT_OUT):
             print(f"vaebench: left out, damaged: {line.removeprefix(LEFT_OUT)}", file=sys.stderr)

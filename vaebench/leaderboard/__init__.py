@@ -9,9 +9,9 @@ from vaebench.judging.scores import judged
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
-from vaebench.records import read_records
+from vaebench.records import Records, read_records
 
-__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown"]
+__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "ranked"]
 
 LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names a damaged record
 
@@ -38,15 +38,23 @@ def leaderboard(
     Raises:
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
-    records = read_records(path)
-    ranked = boards(records, metric)
-    if judgements is not None:
-        people = judged(Path(judgements))
-        ranked = [replace(board, judged=people) for board in ranked]
+    records, found = ranked(path, metric, judgements)
     if html is not None:
         from vaebench.files import write_atomically
         from vaebench.leaderboard.page import page
 
-        write_atomically(Path(html), page(ranked, records).encode())
+        write_atomically(Path(html), page(found, records).encode())
     lines = [f"{LEFT_OUT}{escaped(str(damage))}\n" for damage in records.damaged]
-    return "\n".join([*lines, markdown(ranked) if budget is None else budget_markdown(ranked, budget)])
+    return "\n".join([*lines, markdown(found) if budget is None else budget_markdown(found, budget)])
+
+
+def ranked(
+    path: str | Path, metric: str = LOG_LIKELIHOOD, judgements: str | Path | None = None
+) -> tuple[Records, list[Board]]:
+    """The records below a directory and their boards; arguments and errors are those of `leaderboard`."""
+    records = read_records(path)
+    found = boards(records, metric)
+    if judgements is not None:
+        people = judged(Path(judgements))
+        found = [replace(board, judged=people) for board in found]
+    return records, found

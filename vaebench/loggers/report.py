@@ -10,7 +10,7 @@ from vaebench.leaderboard.table import markdown, title
 from vaebench.loggers.about import flat
 from vaebench.loggers.figures import figures
 from vaebench.loggers.server import connected, require_wandb
-from vaebench.records import RunRecord
+from vaebench.records import Damage, RunRecord
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import PanelGrid, ParallelCoordinatesPlotColumn, Runset
@@ -26,12 +26,13 @@ ABOUT = (
 )
 
 
-def write_report(path: str, boards: Sequence[Board]) -> str:
+def write_report(path: str, boards: Sequence[Board], damaged: Sequence[Damage] = ()) -> str:
     """Makes the report of a project, or renews it where there is one; returns its address.
 
     Args:
         path: ENTITY/PROJECT.
         boards: what it shows.
+        damaged: what it names as left out.
 
     Raises:
         UserError: wandb is not installed, there is no key, or the server does not do as asked.
@@ -43,7 +44,7 @@ def write_report(path: str, boards: Sequence[Board]) -> str:
         address = _existing(api, entity, project)
         report = wr.Report(project, entity, TITLE) if address is None else wr.Report.from_url(address)
         report.width, report.description = "fluid", "Written by `vaebench leaderboard --wandb`; edits are overwritten."
-        report.blocks = blocks(boards, entity, project)
+        report.blocks = blocks(boards, entity, project, damaged)
         report.save()
         return str(report.url)
 
@@ -56,11 +57,12 @@ def _existing(api: Any, entity: str, project: str) -> str | None:
     return next((report.url for report in api.reports(f"{entity}/{project}") if report.display_name == TITLE), None)
 
 
-def blocks(boards: Sequence[Board], entity: str, project: str) -> list[Any]:
-    """The report: for every board its table and its charts; then the definitions."""
+def blocks(boards: Sequence[Board], entity: str, project: str, damaged: Sequence[Damage] = ()) -> list[Any]:
+    """The report: what was left out, for every board its table and its charts, then the definitions."""
     import wandb_workspaces.reports.v2 as wr
 
-    found: list[Any] = [wr.TableOfContents(), wr.P(ABOUT)]
+    left_out = [wr.P(f"Left out, damaged: {damage.path.name}: {damage.reason}") for damage in damaged]
+    found: list[Any] = [wr.TableOfContents(), wr.P(ABOUT), *left_out]
     for board in boards:
         records = [record for row in board.rows if not row.claimed for record in row.records]
         _, _, table = markdown([board]).partition("\n")  # after its title
