@@ -38,11 +38,14 @@ def sample_grid(model: LatentModel) -> Picture:
         NotImplementedError: the prior cannot be sampled, or the likelihood has neither means nor draws.
     """
     z = model.prior().sample(torch.Size((COLUMNS * ROWS,)))
+    return tiled(_decoded(model, z))
+
+
+def _decoded(model: LatentModel, z: Tensor) -> Tensor:
     try:
-        made = mean_image(model, z[None])[0]
+        return mean_image(model, z[None])[0]
     except NotImplementedError:
-        made = draws(model, z)
-    return tiled(made)
+        return draws(model, z)
 
 
 def tiled(images: Tensor) -> Picture:
@@ -58,7 +61,7 @@ def class_grid(model: Conditioned) -> Picture:
     for view in views:
         prior = view.prior()
         z = prior.sample(torch.Size(() if prior.batch_shape else (COLUMNS,)))
-        rows.append(mean_image(view, z[None])[0])
+        rows.append(_decoded(view, z))
     names = {i: str(int(label)) for i, label in enumerate(classes)}
     return labelled(_grid(rows), _middles(rows, 0, names), {}, "samples of each class")
 

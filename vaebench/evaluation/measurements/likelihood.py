@@ -84,7 +84,7 @@ def measure(
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
         _add_bound(subject, found, distortion, None, SAMPLES, reason)
         return
-    if isinstance(subject.model.posterior(subject.x[:1]), Point):
+    if isinstance(at(subject.model, slice(0, 1)).posterior(subject.x[:1]), Point):
         k = 1
         found.warnings.append(
             "q(z|x) has all its mass on one code, so that further samples are the same: log_likelihood is the bound at "

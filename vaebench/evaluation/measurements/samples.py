@@ -16,7 +16,7 @@ KINDS: dict[str, Kind] = {}
 def measure(subject: Subject, found: Findings) -> None:
     """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
 
-    Of a conditional model each class has a row.
+    Of a conditional model a row for each class.
 
     Args:
         subject: the model and its images.
