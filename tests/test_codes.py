@@ -27,7 +27,9 @@ from vaebench.quantisation import (
     quantised,
     revived,
     rounded,
+    signs,
     taken,
+    undecided,
 )
 
 DOUBLE = torch.float64
@@ -154,6 +156,27 @@ def test_odd_levels_of_a_finite_scalar_are_the_papers_rounded_tanh() -> None:
     torch.testing.assert_close(value, (torch.tanh(z) * half * 1.001).round() / half)
     (gradient,) = torch.autograd.grad(value.sum(), z)
     torch.testing.assert_close(gradient, (1 - torch.tanh(z) ** 2) * 1.001)
+
+
+def test_undecided_vectors_are_counted_as_a_loop_over_all_codes_does() -> None:
+    vectors, book = _noise(3, 2, 3), 2 * grid([2] * 3).double() + 1
+    assert torch.equal(book[0].unique(dim=0), book[0])
+    assert set(book.flatten().tolist()) == {-1.0, 1.0}
+    squares = torch.stack([(vectors - code).square().sum(-1) for code in book[0]], -1)
+    p = torch.softmax(-squares / 0.7, -1).flatten(0, 1)
+    each, together = undecided(vectors, book, torch.tensor(0.7))
+    assert float(each) == pytest.approx(np.mean([scipy.stats.entropy(row) for row in p.numpy()]))
+    assert float(together) == pytest.approx(scipy.stats.entropy(p.mean(0).numpy()))
+    assert float(each) < float(together)
+
+
+def test_signs_are_the_nearest_corners_with_the_gradient_straight_through() -> None:
+    vectors = _noise(20, 4).requires_grad_()
+    book = 2 * grid([2] * 4).double() + 1
+    z = signs(vectors)
+    assert torch.equal(z.detach(), looked_up(nearest(vectors[:, None].detach(), book), book)[:, 0])
+    (gradient,) = torch.autograd.grad((z * _noise(20, 4, seed=1)).sum(), vectors)
+    assert torch.equal(gradient, _noise(20, 4, seed=1))
 
 
 # Distributions --------------------------------------------------------------------------------------------------------

@@ -21,12 +21,13 @@ from vaebench.evaluation.likelihood import estimate
 from vaebench.population import Population
 
 DOUBLE = torch.float64
-QUANTISED = ["vq_vae", "rvq_vae", "fsq_vae"]
+QUANTISED = ["vq_vae", "rvq_vae", "fsq_vae", "lfq_vae"]
 FEW = {
     "categorical_vae": {"codes": 3},
     "vq_vae": {"codes": 3, "width": 2},
     "rvq_vae": {"codes": 3, "width": 2, "levels": 2},
     "fsq_vae": {"levels": [3, 2]},
+    "lfq_vae": {"bits": 2},
 }
 KINDS = {
     "categorical_vae": "OneHots",
@@ -34,6 +35,7 @@ KINDS = {
     "vq_vae": "VectorQuantised",
     "rvq_vae": "ResidualQuantised",
     "fsq_vae": "FiniteScalar",
+    "lfq_vae": "LookupFree",
 }
 
 
@@ -196,7 +198,7 @@ def test_the_second_stage_fits_the_prior_and_leaves_the_codes_alone(name: str) -
         assert {group: bool(value) for group, value in active.items()} == expected
         state = model.step(x, None, torch.tensor(t)).state
         same = all(torch.equal(value, model.get_buffer(key)) for key, value in state.items())
-        assert same is (name == "fsq_vae" or not expected["model"])
+        assert same is (name in ("fsq_vae", "lfq_vae") or not expected["model"])
     both = small(name).active(torch.tensor(0.0))
     assert all(bool(value) for value in both.values())
 

@@ -158,3 +158,28 @@ def grid(levels: Sequence[int]) -> Tensor:
     """All vectors that `rounded` gives, as a codebook of one level: (1, Π L, d)."""
     sides = [torch.arange(-(count // 2), count - count // 2) / (count // 2) for count in levels]
     return torch.cartesian_prod(*sides).reshape(1, -1, len(levels))
+
+
+def signs(vectors: Tensor) -> Tensor:
+    """+1 where a value is positive, else −1, with the gradient straight through: lookup-free quantisation, (…, d).
+
+    Yu et al. 2023 (https://arxiv.org/abs/2310.05737).
+    """
+    return with_gradient(torch.where(vectors > 0, 1.0, -1.0).to(vectors.dtype), vectors)
+
+
+def undecided(vectors: Tensor, book: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    r"""How undecided vectors are between codes, and how evenly all of them together take the codes, nats, 0-dim each.
+
+    .. math:: E[H(c|z)], \; H(E[p(c|z)]), \qquad p(c|z) \propto \exp(-|z - c|^2 / \tau)
+
+    The difference of the two is the mutual information of vector and code (Yu et al. 2023, section 3).
+
+    Args:
+        vectors: z, (…, d), of which the mean is taken.
+        book: codes, (1, k, d).
+        temperature: τ > 0.
+    """
+    flat = vectors.flatten(0, -2)
+    log_p = torch.log_softmax((2 * flat @ book[0].T - book[0].square().sum(-1)) / temperature, -1)
+    return -(log_p.exp() * log_p).sum(-1).mean(), entropy(log_p.exp().mean(0))

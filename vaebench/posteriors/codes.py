@@ -17,7 +17,7 @@ from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
 from vaebench.objectives import with_gradient
-from vaebench.quantisation import Memory, Quantised, book_of, grid, moved, quantised, revived, rounded, taken
+from vaebench.quantisation import Memory, Quantised, book_of, grid, moved, quantised, revived, rounded, signs, taken
 
 Net = Callable[[Shape, Shape], Network]
 
@@ -224,6 +224,45 @@ class FiniteScalar(Codes):
 
     def forward(self, c: Tensor | None = None) -> Point:
         return Point(rounded(self.net(c), self.levels).flatten(-2), self.book, self.places)
+
+
+class LookupFree(Codes):
+    """All mass on the signs of a network's n vectors of d values, z (…, n d): k = 2^d codes without a codebook.
+
+    Yu et al. 2023 (https://arxiv.org/abs/2310.05737).
+
+    Args:
+        data: shape of an image.
+        latent: (n,).
+        net: builds the network from an image to the vectors.
+        bits: d, 1 to 16.
+
+    Raises:
+        UserError: no bits, or too many to list the codes.
+    """
+
+    grid: Tensor
+
+    def __init__(self, data: Shape, latent: Shape, net: Net = MLP, bits: int = 6) -> None:
+        super().__init__()
+        _require(self, "bits", bits, 1)
+        if bits > 16:
+            raise UserError(f"LookupFree has bits {bits}: expected 16 or fewer; lower model.posterior.bits")
+        self.places, self.event = prod(latent), (prod(latent) * bits,)
+        self.net = net(data, (self.places, bits))
+        self.register_buffer("grid", 2 * grid([2] * bits) + 1)
+
+    @property
+    def book(self) -> Tensor:
+        return self.grid
+
+    def read(self, x: Tensor | None) -> tuple[Point, Tensor]:
+        """The point mass for images x (b, *data), and the vectors that it is the signs of, (b, n, d)."""
+        vectors = self.net(x)
+        return Point(signs(vectors).flatten(-2), self.book, self.places), vectors
+
+    def forward(self, c: Tensor | None = None) -> Point:
+        return self.read(c)[0]
 
 
 def _require(who: LazyDistribution, name: str, value: int, least: int) -> None:
