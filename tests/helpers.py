@@ -90,9 +90,13 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
 
 
 def beside(part: type) -> dict[str, Any]:
-    """The other side of a part that needs one of its own kind: several levels of posteriors need as many priors."""
+    """The other side of a part that needs one of its own kind: several levels of posteriors need as many priors, and
+    the sphere, of three dimensions or more, needs both on it."""
     other = {"posteriors": {"prior": PRIORS["chains.TopDown"]}, "priors": {"posterior": POSTERIORS["chains.TopDown"]}}
     _, kind, *module = part.__module__.split(".")
+    if module == ["spherical"]:
+        sphere = {"posterior": POSTERIORS["spherical.VonMisesFisher"], "prior": PRIORS["spherical.SphericalUniform"]}
+        return {"latent": 3} | {side: tiny(cls) for side, cls in sphere.items() if cls is not part}
     return {side: tiny(cls) for side, cls in other[kind].items()} if module == ["chains"] else {}
 
 

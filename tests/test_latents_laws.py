@@ -45,26 +45,35 @@ def shaken(model: Family, seed: int = 0) -> Family:
 
 def with_posterior(name: str, family: str = "vae", latent: int = 2, **settings: Any) -> Family:
     cls = POSTERIORS[name]
-    return small(family, latent=latent, posterior=tiny(cls), **beside(cls), **settings)
+    return small(family, **{"latent": latent, "posterior": tiny(cls), **beside(cls), **settings})
 
 
 def with_prior(name: str, family: str = "vae", **settings: Any) -> Family:
     cls = PRIORS[name]
-    return small(family, prior=tiny(cls), **beside(cls), **settings)
+    return small(family, **{"prior": tiny(cls), **beside(cls), **settings})
 
 
-def plane(drawn: Tensor, n: int = 241) -> tuple[Tensor, float]:
+def plane(drawn: Tensor, n: int = 241) -> tuple[Tensor, Tensor]:
     """Points of a square around all samples (m, 2), (n², 2), and the area of each, for the trapezoidal rule."""
     middle, reach = drawn.mean(0), 1.6 * float((drawn - drawn.mean(0)).abs().max())
     axis = torch.linspace(-reach, reach, n, dtype=torch.float64)
-    return torch.cartesian_prod(axis, axis) + middle, float(axis[1] - axis[0]) ** 2
+    return torch.cartesian_prod(axis, axis) + middle, (axis[1] - axis[0]) ** 2
+
+
+def sphere(n: int = 400) -> tuple[Tensor, Tensor]:
+    """Points of the sphere in three dimensions, (n², 3), and the area of each, for the midpoint rule."""
+    height = (torch.arange(n, dtype=torch.float64) + 0.5) * 2 / n - 1  # equal steps in height have equal areas
+    angle = (torch.arange(n, dtype=torch.float64) + 0.5) * 2 * torch.pi / n
+    h, a = torch.cartesian_prod(height, angle).T
+    around = (1 - h.square()).sqrt()
+    return torch.stack([around * a.cos(), around * a.sin(), h], -1), torch.tensor(4 * torch.pi / n**2)
 
 
 def require_density(q: Distribution) -> None:
-    """q (1,) or () of (2,): its mass is one, and its samples have the moments that its density has."""
+    """q (1,) or () of (2,), or on the sphere of (3,): its mass is one, and its samples have its density's moments."""
     torch.manual_seed(0)
-    drawn = q.sample((20_000,)).reshape(-1, 2)
-    z, area = plane(drawn)
+    drawn = q.sample((20_000,)).flatten(0, -2)
+    z, area = plane(drawn) if drawn.shape[-1] == 2 else sphere()
     mass = area * q.log_prob(z[:, None]).exp().reshape(-1)
     assert float(mass.sum()) == pytest.approx(1.0, abs=5e-4)
 

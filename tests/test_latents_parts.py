@@ -20,6 +20,7 @@ from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.flow import Planar, Radial, Sylvester, increasing_inverse
 from vaebench.distributions.gaussian import FullNormal, triangle
 from vaebench.distributions.mixture import GaussianMixture, strata
+from vaebench.distributions.spherical import SphericalUniform, VonMisesFisher, log_area
 from vaebench.errors import UserError
 from vaebench.objectives import stratified, stratified_importance_weighted
 from vaebench.population import Population
@@ -231,6 +232,61 @@ def test_a_flow_without_steps_is_refused() -> None:
         small("vae", posterior=tiny(POSTERIORS["flows.PlanarFlow"], steps=0))
 
 
+# The sphere -----------------------------------------------------------------------------------------------------------
+
+
+def fisher(n: int, kappa: float) -> VonMisesFisher:
+    loc = torch.nn.functional.normalize(randn(n, seed=n), dim=-1)
+    return VonMisesFisher(loc, torch.tensor(kappa, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("n", [3, 10, 50])
+@pytest.mark.parametrize("kappa", [0.1, 10.0, 1000.0])
+def test_von_mises_and_fisher_are_scipys(n: int, kappa: float) -> None:
+    q = fisher(n, kappa)
+    theirs = scipy.stats.vonmises_fisher(q.loc.numpy(), kappa)
+    z = torch.from_numpy(theirs.rvs(5, random_state=0))
+    assert torch.allclose(q.log_prob(z), torch.from_numpy(theirs.logpdf(z.numpy())), atol=1e-7)
+    divergence = kl_divergence(q, SphericalUniform(torch.zeros(n, dtype=DOUBLE)))
+    uniform = log_area(n)
+    assert float(divergence) == pytest.approx(-theirs.entropy() + uniform, abs=1e-7)
+
+
+@pytest.mark.parametrize(("n", "kappa"), [(3, 0.5), (10, 30.0), (50, 200.0)])
+def test_von_mises_and_fisher_are_sampled_as_scipy_samples(n: int, kappa: float) -> None:
+    q = fisher(n, kappa)
+    torch.manual_seed(0)
+    z = q.rsample((4_000,))
+    assert torch.allclose(z.norm(dim=-1), torch.ones(4_000, dtype=DOUBLE))
+    theirs = scipy.stats.vonmises_fisher(q.loc.numpy(), kappa).rvs(4_000, random_state=1)
+    for direction in (q.loc, torch.nn.functional.normalize(randn(n, seed=1), dim=-1)):
+        assert scipy.stats.ks_2samp((z @ direction).numpy(), theirs @ direction.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("n", "kappa"), [(3, 0.5), (3, 40.0), (10, 30.0), (50, 200.0), (50, 900.0)])
+def test_a_spherical_samples_gradient_is_that_of_its_expectation(n: int, kappa: float) -> None:
+    """d E[μᵀz] / dκ = E[w]′(κ), without the correction that rejection needs else."""
+    loc, concentration = torch.eye(n, dtype=DOUBLE)[0], torch.tensor(kappa, dtype=DOUBLE, requires_grad=True)
+    step = 1e-3 * kappa
+    means = [float(fisher(n, kappa + s).mean.norm()) for s in (step, -step)]
+    torch.manual_seed(0)
+    q = VonMisesFisher(loc.expand(6_000, n), concentration.expand(6_000))
+    gradients = torch.autograd.grad(q.rsample()[:, 0].sum(), q.concentration)[0]
+    error = float(gradients.std()) / 6_000**0.5
+    assert float(gradients.mean()) == pytest.approx((means[0] - means[1]) / (2 * step), abs=4 * error, rel=1e-3)
+
+
+def test_a_spherical_posterior_under_a_gaussian_prior_is_refused() -> None:
+    part = tiny(POSTERIORS["spherical.VonMisesFisher"])
+    with pytest.raises(
+        UserError, match="VonMisesFisher lives on the unit sphere and StandardNormal on Euclidean space"
+    ):
+        small("vae", latent=3, posterior=part)
+    small("vae", latent=3, posterior=part, prior=tiny(PRIORS["vamp.VampPrior"]))
+    with pytest.raises(UserError, match=r"VonMisesFisher has 2 latents: expected at least 3; raise model\.latent"):
+        small("vae", posterior=part, prior=tiny(PRIORS["spherical.SphericalUniform"]))
+
+
 # VampPrior ------------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +362,7 @@ def test_no_component_is_refused() -> None:
 # Configurations and populations ---------------------------------------------------------------------------------------
 
 CONFIGS = ["full_gaussian_vae", "mixture_vae", "planar_vae", "radial_vae", "sylvester_vae", "iaf_vae", "nsf_vae",
-           "vamp_vae", "gmm_vae", "realnvp_vae", "maf_vae", "nsf_prior_vae"]  # fmt: skip
+           "hyperspherical_vae", "vamp_vae", "gmm_vae", "realnvp_vae", "maf_vae", "nsf_prior_vae"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGS)

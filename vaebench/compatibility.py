@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from vaebench.errors import UserError
+from vaebench.priors import EUCLIDEAN
 
 
 def require_posterior(family: type[Any], posterior: nn.Module) -> None:
@@ -49,7 +50,7 @@ def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> 
             f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
             f"{type(prior).__name__} has one; set model.prior to vaebench.priors.chains.TopDown"
         )
-    spaces = [getattr(side, "space", "Euclidean space") for side in (posterior, prior)]
+    spaces = [getattr(side, "space", EUCLIDEAN) for side in (posterior, prior)]
     if spaces[0] != spaces[1]:
         raise UserError(
             f"{part} lives on {spaces[0]} and {type(prior).__name__} on {spaces[1]}, so that their densities "

@@ -19,6 +19,7 @@ from vaebench.shared import Shared
 
 __all__ = ["PriorFactory", "Shared", "StandardNormal"]
 
+EUCLIDEAN = "Euclidean space"  # where a part lives that does not name its `space`
 PriorFactory = Callable[[Shape, DataSpec, LazyDistribution], LazyDistribution]
 
 

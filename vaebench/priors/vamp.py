@@ -13,7 +13,7 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions.mixture import EqualMixture, GaussianMixture
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
-from vaebench.priors import Shared
+from vaebench.priors import EUCLIDEAN, Shared
 
 
 @final
@@ -51,6 +51,7 @@ class VampPrior(LazyDistribution):
         if components < 1:
             raise UserError(f"VampPrior has {components} components: expected at least 1; raise prior.components")
         self.posterior = Shared(posterior)
+        self.space = getattr(posterior, "space", EUCLIDEAN)
         mean = torch.full(data.shape, 0.5) if data.mean is None else data.mean
         inputs = mean + noise * torch.randn(components, *data.shape)
         if start == "data" and data.examples is not None:  # a model that is loaded has none, and needs none
