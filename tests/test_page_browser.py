@@ -324,11 +324,14 @@ def test_of_many_variants_every_run_is_drawn_in_few_traces_without_a_legend(visi
 
 
 def test_no_two_variants_of_a_legend_look_alike(visit, tmp_path):
-    write_board(tmp_path / "results", {f"variant {i}": float(i) for i in range(12)}, seeds=1)
+    """Also where other boards have many variants, between which those of this one stand in the alphabet."""
+    write_board(tmp_path / "results" / "one", {f"variant {8 * i}": float(i) for i in range(12)}, seeds=1)
+    others = {f"variant {i}": float(i) for i in range(96) if i % 8}
+    write_board(tmp_path / "results" / "two", others, seeds=1, surrogate=True)
     leaderboard(tmp_path / "results", tmp_path / "page.html")
     page = visit(file=tmp_path / "page.html")
     marks = plane(page).evaluate("node => node.data.slice(1).map(({ marker }) => [marker.color, marker.symbol].join())")
-    bounds = page.locator("[data-plot=bounds]")
+    bounds = page.locator("[data-plot=bounds]").first
     bounds.scroll_into_view_if_needed()
     bounds.locator(".main-svg").first.wait_for()
     lines = bounds.evaluate("node => node.data.map(({ line }) => [line.color, line.dash].join())")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,13 @@ def page(boards: Sequence[Board], records: Records) -> str:
         boards: from `boards(records)`.
         records: their source, which knows what was damaged.
     """
-    colours = {name: i for i, name in enumerate(sorted({row.variant for board in boards for row in board.rows}))}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # the order of keys is that of the page
     return environment.get_template("page.html").render(
-        boards=[_board(index, board, colours) for index, board in enumerate(boards)],
-        data={name: part for index, board in enumerate(boards) for name, part in _data(index, board, records, colours)},
+        boards=[_board(index, board) for index, board in enumerate(boards)],
+        data={name: part for index, board in enumerate(boards) for name, part in _data(index, board, records)},
         runs=len(records),
         variants=sum(len(board.rows) for board in boards),
         damaged=[{"path": below(d.path, records.root), "reason": d.reason} for d in records.damaged],
@@ -53,7 +52,7 @@ def page(boards: Sequence[Board], records: Records) -> str:
     )
 
 
-def _board(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, Any]:
+def _board(index: int, board: Board) -> dict[str, Any]:
     """What is on the page from the start."""
     sheet = table(board)
     return {
@@ -70,7 +69,7 @@ def _board(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, An
                 "cells": list(zip(sheet.columns, cells, strict=True)),
                 "variant": row.variant,
                 "text": " ".join([row.variant, *sorted({r.family for r in row.records}), *_verdicts(row)]),
-                "colour": colours[row.variant] % COLOURS,
+                "colour": place % COLOURS,
                 "runs": [
                     {"id": anchor(index, place, i), "seed": r.seed, "score": number(r.value(board.score), 2)}
                     for i, r in enumerate(row.records)
@@ -110,17 +109,15 @@ def _published(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _data(
-    index: int, board: Board, records: Records, colours: Mapping[str, int]
-) -> Iterable[tuple[str, dict[str, Any]]]:
+def _data(index: int, board: Board, records: Records) -> Iterable[tuple[str, dict[str, Any]]]:
     """What the scripts read when it is asked for: the plots of a board, and each of its runs."""
-    yield f"board-{index}", _plots(index, board, colours)
+    yield f"board-{index}", _plots(index, board)
     for place, row in enumerate(board.rows):
         for i, record in enumerate(row.records):
             yield anchor(index, place, i), {"variant": row.variant, **details(record, records.root)}
 
 
-def _plots(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, Any]:
+def _plots(index: int, board: Board) -> dict[str, Any]:
     """Rate, distortion and held-out bound of every run, and how pictures of reconstructions are laid out."""
 
     def run(place: int, i: int, record: RunRecord) -> dict[str, Any]:
@@ -139,7 +136,7 @@ def _plots(index: int, board: Board, colours: Mapping[str, int]) -> dict[str, An
         "variants": [
             {
                 "name": row.variant,
-                "colour": colours[row.variant],
+                "colour": place,
                 "runs": [run(place, i, record) for i, record in enumerate(row.records)],
             }
             for place, row in enumerate(board.rows)
