@@ -1,4 +1,4 @@
-"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, that of collapse from its records.
+"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, those of posterior collapse from records.
 
     python docs/figures.py              # all of them into docs/figures/
     python docs/figures.py collapse     # only some; a page's blocks run where one of its figures is asked for
@@ -25,7 +25,8 @@ from vaebench.records import RunRecord, read_records
 
 HERE = Path(__file__).parent
 PAGE, LATENTS = HERE / "objectives.md", HERE / "latents.md"
-FIGURES, RECORDS = HERE / "figures", HERE.parent / "results" / "collapse"
+FIGURES, RECORDS = HERE / "figures", HERE.parent / "results"
+COLLAPSE = ("collapse", "strong_decoder")  # benchmarks whose verdicts, rates and bounds are drawn
 BLUE, RED, GREY, GREEN = "#1f77b4", "#d62728", "#888888", "#2ca02c"
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "vaebench", "font.size": 9, "axes.spines.top": False,
@@ -208,12 +209,15 @@ def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*(name for figures in SOURCES.values() for name in figures), "collapse"]
-    parser.add_argument("figures", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
-    wanted = parser.parse_args().figures or names
+    pages = [name for figures in SOURCES.values() for name in figures]
+    names = [*pages, *COLLAPSE]
+    parser.add_argument(
+        "figures", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all that have records"
+    )
+    wanted = parser.parse_args().figures or [*pages, *(name for name in COLLAPSE if (RECORDS / name).is_dir())]
     if unknown := sorted(set(wanted) - set(names)):
         parser.error(f"no figure is called {', '.join(unknown)}: expected some of {', '.join(names)}")
-    drawn = {"collapse": svg(collapse, read_records(RECORDS))} if "collapse" in wanted else {}
+    drawn = {name: svg(collapse, read_records(RECORDS / name)) for name in COLLAPSE if name in wanted}
     for source, figures in SOURCES.items():
         if asked := set(wanted) & set(figures):
             page = run_page(source)

@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "vaebench"
 ABOVE_PARTS = ["core", "families", "evaluation", "data", "training", "records", "leaderboard", "api", "population"]
 FORBIDDEN = {
-    "distributions": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "networks"],
+    "networks": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "distributions"],
+    "distributions": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods"],
     "posteriors": [*ABOVE_PARTS, "priors", "likelihoods"],
     "priors": [*ABOVE_PARTS, "likelihoods"],
     "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "runs", "bench"],

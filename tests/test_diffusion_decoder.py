@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation import evaluate
 from vaebench.likelihoods.diffusion import Diffusion
+from vaebench.networks import MLP
 
 DOUBLE = torch.float64
 
@@ -80,6 +82,19 @@ def test_samples_of_all_steps_have_the_frequencies_that_are_scored() -> None:
         masses = [exact(model, z, torch.tensor(j / 3, dtype=DOUBLE).view(1, 1, 1)) for j in range(4)]
     for j, mass in enumerate(masses):
         assert float((drawn == j).double().mean()) == pytest.approx(mass, abs=4 * (mass * (1 - mass) / n) ** 0.5)
+
+
+@pytest.mark.parametrize("measure", ["binary", "discrete4", "continuous"])
+def test_it_starts_at_the_training_mean(measure: str) -> None:
+    """With many steps and a network that says nothing yet; with few the chain is narrower than its Gaussian."""
+    mean = torch.linspace(0.1, 0.8, 6, dtype=DOUBLE).view(1, 2, 3)
+    net = partial(MLP, width=2, depth=1)
+    model = Diffusion((2,), DataSpec((1, 2, 3), measure, mean), steps=200, channels=2, levels=0, net=net).double()
+    assert model.started
+    model.net.head.weight.data.zero_()
+    torch.manual_seed(0)
+    drawn = model(torch.zeros(2000, 2, dtype=DOUBLE)).sample()
+    assert torch.allclose(drawn.mean(0), mean, atol=0.04)
 
 
 def test_fewer_steps_visit_fewer_levels_and_end_in_images() -> None:
