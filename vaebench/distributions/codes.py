@@ -29,6 +29,9 @@ class _OfCodebook(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         return torch.isfinite(value).all(-1)
 
+    def __repr__(self) -> str:
+        return "codes of a codebook"  # as reasons name it
+
 
 class Codes(Distribution):
     """A distribution over m codes of one codebook.
