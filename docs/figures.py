@@ -1,4 +1,4 @@
-"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, those of posterior collapse from records.
+"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, and of collapse from records.
 
     python docs/figures.py              # all of them into docs/figures/
     python docs/figures.py collapse     # only some; a page's blocks run where one of its figures is asked for

@@ -91,12 +91,16 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
 
 def beside(part: type) -> dict[str, Any]:
     """The other side of a part that needs one of its own kind: several levels of posteriors need as many priors, and
-    the sphere, of three dimensions or more, needs both on it."""
+    a space needs both on it, the sphere in three dimensions."""
     other = {"posteriors": {"prior": PRIORS["chains.TopDown"]}, "priors": {"posterior": POSTERIORS["chains.TopDown"]}}
     _, kind, *module = part.__module__.split(".")
-    if module == ["spherical"]:
-        sphere = {"posterior": POSTERIORS["spherical.VonMisesFisher"], "prior": PRIORS["spherical.SphericalUniform"]}
-        return {"latent": 3} | {side: tiny(cls) for side, cls in sphere.items() if cls is not part}
+    if space := getattr(part, "space", None):
+        both = {"posterior": POSTERIORS, "prior": PRIORS}
+        same = {
+            side: next(c for c in parts.values() if getattr(c, "space", None) == space) for side, parts in both.items()
+        }
+        own = {"latent": 3} if module == ["spherical"] else {}
+        return own | {side: tiny(cls) for side, cls in same.items() if side != kind.removesuffix("s")}
     return {side: tiny(cls) for side, cls in other[kind].items()} if module == ["chains"] else {}
 
 

@@ -69,11 +69,21 @@ def sphere(n: int = 400) -> tuple[Tensor, Tensor]:
     return torch.stack([around * a.cos(), around * a.sin(), h], -1), torch.tensor(4 * torch.pi / n**2)
 
 
-def require_density(q: Distribution) -> None:
+def ball(n: int = 400) -> tuple[Tensor, Tensor]:
+    """Points of the unit disc, (n², 2), denser towards its edge, and the area of each, for the midpoint rule."""
+    s = (torch.arange(n, dtype=torch.float64) + 0.5) * 9 / n
+    angle = (torch.arange(n, dtype=torch.float64) + 0.5) * 2 * torch.pi / n
+    r = torch.tanh(s)
+    area = (r * (1 - r.square()) * (9 / n) * (2 * torch.pi / n)).repeat_interleave(n)
+    s, a = torch.cartesian_prod(s, angle).T
+    return torch.tanh(s)[:, None] * torch.stack([a.cos(), a.sin()], -1), area
+
+
+def require_density(q: Distribution, space: str = "") -> None:
     """q (1,) or () of (2,), or on the sphere of (3,): its mass is one, and its samples have its density's moments."""
     torch.manual_seed(0)
     drawn = q.sample((20_000,)).flatten(0, -2)
-    z, area = plane(drawn) if drawn.shape[-1] == 2 else sphere()
+    z, area = {"the unit sphere": sphere, "the Poincaré ball": ball}.get(space, lambda: plane(drawn))()
     mass = area * q.log_prob(z[:, None]).exp().reshape(-1)
     assert float(mass.sum()) == pytest.approx(1.0, abs=5e-4)
 
@@ -89,13 +99,13 @@ def require_density(q: Distribution) -> None:
 @every_posterior
 def test_a_posterior_integrates_to_one_and_samples_what_it_scores(name: str) -> None:
     with torch.no_grad():
-        require_density(shaken(with_posterior(name)).posterior(bits(1)))
+        require_density(shaken(with_posterior(name)).posterior(bits(1)), getattr(POSTERIORS[name], "space", ""))
 
 
 @every_prior
 def test_a_prior_integrates_to_one_and_samples_what_it_scores(name: str) -> None:
     with torch.no_grad():
-        require_density(shaken(with_prior(name)).prior())
+        require_density(shaken(with_prior(name)).prior(), getattr(PRIORS[name], "space", ""))
 
 
 @every_posterior

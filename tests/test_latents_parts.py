@@ -19,6 +19,7 @@ from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.flow import Planar, Radial, Sylvester, increasing_inverse
 from vaebench.distributions.gaussian import FullNormal, triangle
+from vaebench.distributions.hyperbolic import Exponential, Translation
 from vaebench.distributions.mixture import GaussianMixture, strata
 from vaebench.distributions.spherical import SphericalUniform, VonMisesFisher, log_area
 from vaebench.errors import UserError
@@ -287,6 +288,25 @@ def test_a_spherical_posterior_under_a_gaussian_prior_is_refused() -> None:
         small("vae", posterior=part, prior=tiny(PRIORS["spherical.SphericalUniform"]))
 
 
+# The ball -------------------------------------------------------------------------------------------------------------
+
+
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """Hyperbolic distance in the ball of curvature −1, by its textbook formula."""
+    apart = (x - y).square().sum(-1) / ((1 - x.square().sum(-1)) * (1 - y.square().sum(-1)))
+    return torch.acosh(1 + 2 * apart)
+
+
+def test_translations_of_the_ball_keep_distances_and_exponentials_lengths() -> None:
+    tangents = randn(3, 20, 4) / 3
+    x, y, centre = Exponential()(tangents)
+    moved = Translation(centre)
+    assert torch.allclose(distance(moved(x), moved(y)), distance(x, y), atol=1e-8)
+    assert torch.allclose(moved(torch.zeros_like(centre)), centre)
+    assert torch.allclose(distance(x, torch.zeros_like(x)), 2 * tangents[0].norm(dim=-1), atol=1e-8)
+    assert torch.allclose(moved.inv(moved(x)), x, atol=1e-10)
+
+
 # VampPrior ------------------------------------------------------------------------------------------------------------
 
 
@@ -362,7 +382,8 @@ def test_no_component_is_refused() -> None:
 # Configurations and populations ---------------------------------------------------------------------------------------
 
 CONFIGS = ["full_gaussian_vae", "mixture_vae", "planar_vae", "radial_vae", "sylvester_vae", "iaf_vae", "nsf_vae",
-           "hyperspherical_vae", "vamp_vae", "gmm_vae", "realnvp_vae", "maf_vae", "nsf_prior_vae"]  # fmt: skip
+           "hyperspherical_vae", "poincare_vae", "vamp_vae", "gmm_vae", "realnvp_vae", "maf_vae",
+           "nsf_prior_vae"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGS)

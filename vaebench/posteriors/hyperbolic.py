@@ -1,0 +1,48 @@
+"""A posterior on the Poincaré ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import final
+
+import torch
+from torch import Tensor
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions import DiagonalNormal
+from vaebench.distributions.flow import Flow
+from vaebench.distributions.hyperbolic import Exponential, Translation
+from vaebench.measures import Shape
+from vaebench.networks import MLP, Network
+
+
+@final
+class WrappedNormal(LazyDistribution):
+    r"""z = μ(x) ⊕ exp_0(v), v ~ N(0, diag σ(x)²): a Gaussian of the tangent space laid onto the ball around μ(x).
+
+    It is exp_μ of v transported to μ. The network gives log σ and the tangent vector whose exponential is μ; it goes
+    with a prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are against Lebesgue's measure; the bound does
+    not depend on which. In single precision the ball ends at a hyperbolic distance of about 7 from its centre.
+
+    Reference:
+        Nagano et al. 2019 (https://arxiv.org/abs/1902.02992) and Mathieu et al. 2019
+        (https://arxiv.org/abs/1901.06033), with curvature −1.
+
+    Args:
+        data: shape of an image.
+        latent: shape of a latent, (n,).
+        net: builds the network from the two shapes.
+    """
+
+    space = "the Poincaré ball"
+
+    def __init__(self, data: Shape, latent: Shape, net: Callable[[Shape, Shape], Network] = MLP) -> None:
+        super().__init__()
+        self.net = net(data, (2 * prod(latent),))
+
+    def forward(self, c: Tensor | None = None) -> Flow:
+        tangent, log_scale = self.net(c).chunk(2, -1)
+        to_ball = Exponential()
+        steps = [to_ball, Translation(to_ball(tangent))]
+        return Flow(DiagonalNormal(torch.zeros_like(tangent), log_scale.exp()), steps)

@@ -1,0 +1,35 @@
+"""A prior on the Poincaré ball."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from zuko.lazy import LazyDistribution
+
+from vaebench.distributions.flow import Flow
+from vaebench.distributions.hyperbolic import Exponential
+from vaebench.measures import DataSpec, Shape
+from vaebench.priors import StandardNormal
+
+
+@final
+class WrappedNormal(LazyDistribution):
+    """z = exp_0(v), v ~ N(0, I): the standard normal laid onto the ball around its centre.
+
+    Reference:
+        Nagano et al. 2019 (https://arxiv.org/abs/1902.02992).
+
+    Args:
+        latent: shape of a latent, (n,).
+        data, posterior: not read.
+    """
+
+    space = "the Poincaré ball"
+
+    def __init__(self, latent: Shape, data: DataSpec | None = None, posterior: LazyDistribution | None = None) -> None:
+        super().__init__()
+        self.tangent = StandardNormal(latent)
+
+    def forward(self, c: Tensor | None = None) -> Flow:
+        return Flow(self.tangent(), [Exponential()])
