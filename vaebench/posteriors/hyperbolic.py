@@ -22,8 +22,8 @@ class WrappedNormal(LazyDistribution):
     r"""z = μ(x) ⊕ exp_0(v), v ~ N(0, diag σ(x)²): a Gaussian of the tangent space laid onto the ball around μ(x).
 
     It is exp_μ of v transported to μ. The network gives log σ and the tangent vector whose exponential is μ; it goes
-    with a prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are against Lebesgue's measure; the bound does
-    not depend on which. In single precision the ball ends at a hyperbolic distance of about 7 from its centre.
+    with a prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are against Lebesgue's measure; the bound
+    does not depend on which. In single precision the ball ends at a hyperbolic distance of about 7 from its centre.
 
     Reference:
         Nagano et al. 2019 (https://arxiv.org/abs/1902.02992) and Mathieu et al. 2019
