@@ -228,6 +228,18 @@ def test_the_inverse_of_a_bent_line_is_found_and_differentiated() -> None:
     assert torch.autograd.gradcheck(increasing_inverse, (y, slope, s_small, c))
 
 
+def test_a_sample_drawn_without_gradients_is_scored_with_them() -> None:
+    """What sampling knew has no gradient then, and a score-function estimator would learn nothing."""
+    q = small("vae", posterior=tiny(POSTERIORS["flows.InverseAutoregressive"])).posterior(bits(3))
+    with torch.no_grad():
+        z = q.rsample((2,))
+        known = q.log_prob(z)
+    score = q.log_prob(z)
+    assert not known.requires_grad
+    assert score.requires_grad
+    assert torch.allclose(score, known, atol=1e-9)
+
+
 def test_a_flow_without_steps_is_refused() -> None:
     with pytest.raises(UserError, match=r"PlanarFlow has 0 transformations.*raise its setting 'steps'"):
         small("vae", posterior=tiny(POSTERIORS["flows.PlanarFlow"], steps=0))

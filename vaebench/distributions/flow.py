@@ -25,7 +25,8 @@ class Flow(NormalizingFlow):
     r"""ε ~ base pushed through f, so that log p(z) = log p_0(ε) − log |det ∂f/∂ε| at z = f(ε).
 
     Scoring the very tensor that `rsample` returned last costs nothing, as its ε and determinant were at hand: training
-    and evaluation of a posterior pass through f once. Any other value goes through the inverse of f.
+    and evaluation of a posterior pass through f once. Any other value, and one that was drawn without gradients where
+    they are wanted now, goes through the inverse of f.
 
     Args:
         base: of ε, (*batch) of (n,); it samples under vmap.
@@ -34,14 +35,14 @@ class Flow(NormalizingFlow):
 
     def __init__(self, base: Distribution, steps: Sequence[Transform]) -> None:
         super().__init__(ComposedTransform(*steps).inv, base)
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Tensor, Tensor, bool] | None = None  # z, its score, and whether gradients were on
 
     def rsample(self, shape: SampleShape = ()) -> Tensor:
-        self._last = self.rsample_and_log_prob(torch.Size(shape))
+        self._last = (*self.rsample_and_log_prob(torch.Size(shape)), torch.is_grad_enabled())
         return self._last[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._last is not None and value is self._last[0]:
+        if self._last is not None and value is self._last[0] and (self._last[2] or not torch.is_grad_enabled()):
             return self._last[1]
         return super().log_prob(value)
 
