@@ -27,7 +27,7 @@ NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth":
 
 
 TINY = {"net": NET, "width": 8, "context": 3, "steps": 2, "components": 3, "columns": 2, "reflections": 2, "bins": 4,
-        "start": "mean", "inner": NET, "features": 8}  # fmt: skip
+        "start": "mean", "inner": NET, "features": 8, "channels": 4}  # fmt: skip
 
 
 def parts(package: Any) -> dict[str, type[LazyDistribution]]:

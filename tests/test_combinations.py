@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from importlib import import_module
 
 import lightning as L
 import pytest
 import torch
-from helpers import CONTINUOUS, FAMILIES, NET, SPEC, labels, own_posteriors, small
+from helpers import CONTINUOUS, FAMILIES, NET, SPEC, labels, own_posteriors, small, tiny
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family
@@ -41,8 +42,8 @@ class Batches:
 
 
 def _model(name: str, encoder: str, data: DataSpec) -> Family:
-    posterior = {"class_path": f"vaebench.posteriors.{encoder}", "init_args": {"net": NET}}
-    return small(name, data, posterior=posterior).float()
+    module, _, kind = f"vaebench.posteriors.{encoder}".rpartition(".")
+    return small(name, data, posterior=tiny(getattr(import_module(module), kind))).float()
 
 
 def _reason(name: str, encoder: str, measure: str) -> str | None:

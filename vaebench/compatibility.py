@@ -48,7 +48,8 @@ def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> 
     if getattr(posterior, "alone", False):
         raise UserError(
             f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
-            f"{type(prior).__name__} has one; set model.prior to vaebench.priors.chains.TopDown"
+            f"{type(prior).__name__} is none; set model.prior to "
+            f"{getattr(posterior, 'beside', 'vaebench.priors.chains.TopDown')}"
         )
     spaces = [getattr(side, "space", EUCLIDEAN) for side in (posterior, prior)]
     if spaces[0] != spaces[1]:

@@ -23,6 +23,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 from zuko.lazy import LazyDistribution as Conditional
 
 from vaebench.compatibility import require_posterior, require_prior
@@ -231,6 +232,10 @@ class Family(LightningModule, ABC):
         """k samples of the posterior of each image, scored; hierarchies override it with one top-down pass."""
         return draw(self, x, k)
 
+    def averages(self) -> Mapping[str, Tensor]:
+        """Averaged weights by the parameters' names: they select, are kept and are evaluated; default: none."""
+        return {}
+
     def forward(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         """`step`, for `torch.func.functional_call`."""
         return self.step(x, y, t)
@@ -276,12 +281,26 @@ class Family(LightningModule, ABC):
         if self._trainer is not None and self.trainer.world_size > 1:
             state = self._average(state, [p for _, members, _ in learning for p in members])
         for _, members, optimizer in learning:
+            skips = self._skips(members)
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(members, self.clip)
-            optimizer.step()
+            if not skips:
+                optimizer.step()
             optimizer.zero_grad()
         for name, value in state.items():
             self.get_buffer(name).copy_(value.detach())
+
+    def _skips(self, members: list[nn.Parameter]) -> bool:
+        """Whether a step is left out, because its gradient's norm exceeds the buffer `skip` of a family that has one.
+
+        Such steps are counted in the buffer `skipped`.
+        """
+        if (limit := getattr(self, "skip", None)) is None:
+            return False
+        norm = nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
+        taken = bool(norm <= limit)  # a norm that is not a number is left out too
+        self.get_buffer("skipped").add_(not taken)
+        return not taken
 
     def _average(self, state: Mapping[str, Tensor], learning: list[nn.Parameter]) -> dict[str, Tensor]:
         """Gradients and state as means over all processes, which DDP leaves to a family that steps by itself."""
@@ -313,6 +332,13 @@ class Family(LightningModule, ABC):
             x: images, (b, *data).
             y: labels, (b,), or None.
         """
+        if averages := self.averages():
+            weights = {f"family.{name}": value for name, value in averages.items()}
+            return cast("dict[str, Tensor]", functional_call(_Bound(self), weights, (x, y)))
+        return self.bound(x, y)
+
+    def bound(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """`held_out` with the weights as they stand."""
         model = self.given(y)
         try:
             return {"val/elbo": (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
@@ -327,3 +353,14 @@ class Family(LightningModule, ABC):
             ((name, value),) = self.held_out(x, y).items()
         for key in (name, "val/selection"):
             self.log(key, value, batch_size=len(x), on_epoch=True, sync_dist=True)
+
+
+class _Bound(nn.Module):
+    """A family whose call is its held-out bound."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.family = family
+
+    def forward(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        return self.family.bound(x, y)

@@ -38,5 +38,6 @@ class Kept:
                 curve["value"].append(value)
         value = metrics.get("val/selection", -math.inf)
         if value > self.best["value"] or self.best["value"] == -math.inf:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            judged = {**model.state_dict(), **model.averages()}  # what the bound was measured with
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in judged.items()}
             self.best = {"value": value, "steps": model.steps, "weights": weights}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -150,3 +151,19 @@ def minibatch_information(log_q: Tensor) -> Tensor:
     """
     aggregate = torch.logsumexp(log_q, 1) - math.log(log_q.shape[1])
     return (log_q.diagonal() - aggregate).mean()
+
+
+def balanced(rates: Tensor, sizes: Sequence[int]) -> Tensor:
+    r"""Σ_i γ_i KL_i with γ_i ∝ KL_i / s_i, of mean 1 and without a gradient: levels that pay little are pulled less.
+
+    Vahdat & Kautz 2020, appendix A (https://arxiv.org/abs/2007.03898), as their code has it.
+
+    Args:
+        rates: KL_i of every level, averaged over the batch, nats, (L,).
+        sizes: s_i, units of every level.
+
+    Returns:
+        Nats, 0-dim; for levels that pay as much a unit, all γ are 1.
+    """
+    weights = (rates.detach().abs() + 0.01) / torch.tensor(sizes, dtype=rates.dtype, device=rates.device)
+    return (weights / weights.mean() * rates).sum()

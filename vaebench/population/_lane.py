@@ -106,6 +106,7 @@ class Lane:
                 learning[group] = (list(found), mask)
         with torch.no_grad():
             for group, (gradients, mask) in learning.items():
+                mask = self._taken(gradients, mask)
                 if self.clip is not None:
                     clip(gradients, self.clip)
                 self.adam[group].step(gradients, mask)
@@ -113,6 +114,15 @@ class Lane:
                 self.buffers[name].copy_(value)
             self.t += 1
         return logs
+
+    def _taken(self, gradients: list[Tensor], mask: Tensor | None) -> Tensor | None:
+        """Which members step: those that learn and whose gradient `Family._skips` would not leave out."""
+        if "skip" not in self.buffers:
+            return mask
+        norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+        fits, learns = norms <= self.buffers["skip"], torch.ones_like(norms, dtype=torch.bool) if mask is None else mask
+        self.buffers["skipped"] += (learns & ~fits).to(self.buffers["skipped"].dtype)
+        return learns & fits
 
     def _steps(self, x: Tensor, y: Tensor | None, noise: tuple[Tensor, ...]) -> tuple[Logs, Logs, Logs, Logs]:
         """Losses, logs, new buffers and active groups of every member."""
