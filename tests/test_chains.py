@@ -196,7 +196,7 @@ Make = Callable[[], object]
         ),
         (
             lambda: small("vae", posterior=_own("Ladder")).draw(bits(2)),
-            "^VAE has the posterior Ladder, which descends beside a prior of as many levels, and StandardNormal is none",
+            "^VAE has the posterior Ladder, which descends beside a prior of as many levels, and StandardN",
         ),
         (
             lambda: small("hvae", posterior={"class_path": "vaebench.posteriors.DiagonalGaussian"}),
