@@ -17,6 +17,7 @@ from vaebench.kept import Kept
 from vaebench.networks.residual import SpectralConv, plan
 from vaebench.objectives import balanced
 from vaebench.population import Population
+from vaebench.runs import cost
 
 
 def test_draw_equals_the_generic_route_and_passes_down_once() -> None:
@@ -31,6 +32,13 @@ def test_draw_equals_the_generic_route_and_passes_down_once() -> None:
         assert torch.allclose(ours, theirs, atol=1e-10)
     assert len(calls) > 2
     assert own.z.shape == (3, 4, 2 * (4 + 4 + 1))
+
+
+def test_the_cost_of_the_network_is_counted() -> None:
+    """torch's counter refuses a module whose input is a parameter where no gradient is recorded."""
+    found = cost(small("top_down_vae").float(), bits(1).float())
+    assert found["flops_per_image"] > 1000
+    assert found["parameters"] > 1000
 
 
 def test_scales_halve_and_levels_lie_where_the_plan_says() -> None:

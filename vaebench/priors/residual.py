@@ -60,7 +60,7 @@ class ResidualDecoder(LazyDistribution):
 
     def descend(self) -> Descent:
         """Yields (p_i, h_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
-        h, scale = self.start[-1], len(self.layout.sizes) - 1
+        h, scale = self.start[-1].clone(), len(self.layout.sizes) - 1  # torch's counter of FLOPs fails on a parameter
         for level in range(len(self.levels) - 1, -1, -1):
             if (below := self.layout.levels[level]) != scale:
                 scale, (height, width) = below, self.layout.sizes[below]
