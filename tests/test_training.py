@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 import vaebench as vb
 from vaebench.core import Family
+from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.explain import experiment
 from vaebench.runs import weights_hash
@@ -52,6 +54,18 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     curves = [torch.load(p, weights_only=True)["vaebench"]["curves"] for p in (resumed, whole)]
     assert curves[0] == curves[1]
     assert not last.exists(), "what is no longer needed is gone"
+
+
+def test_the_images_of_a_finished_run_do_not_stay_in_memory(tmp_path: Path) -> None:
+    gc.collect()
+    before = {id(o) for o in gc.get_objects() if issubclass(type(o), ImageData)}
+    gc.disable()  # what is not freed by the run itself stays
+    try:
+        experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+        left = [o for o in gc.get_objects() if issubclass(type(o), ImageData) and id(o) not in before]
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_the_kept_weights_have_the_best_held_out_bound(tmp_path: Path) -> None:

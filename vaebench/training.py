@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import logging
@@ -210,6 +211,12 @@ class Experiment(LightningCLI):
         A run that was interrupted in the same folder goes on after the last epoch saved, with the same random state.
         `callbacks` hear of training after the weights of an epoch were kept.
         """
+        try:
+            return self._run(work, progress, callbacks)
+        finally:
+            gc.collect()  # trainer, model and data refer to one another: run after run, their images would pile up
+
+    def _run(self, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
         model, data = self.build()
