@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from lightning import Callback, LightningModule, Trainer
 
 from vaebench.api import load
 from vaebench.explain import experiment
@@ -20,6 +21,13 @@ RUNS = {
 }
 
 
+class Last(Callback):
+    """Sums of the weights after the last step."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.weights = [float(value.double().sum()) for value in pl_module.state_dict().values()]
+
+
 def main(folder: Path) -> None:
     """Trains every run, and writes what this rank ends with."""
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -29,13 +37,12 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     found = {}
     for name, own in RUNS.items():
-        job = experiment([*own, *COMMON, *shared])
-        checkpoint = job.run(folder / name)
+        last = Last()
+        checkpoint = experiment([*own, *COMMON, *shared]).run(folder / name, callbacks=[last])
         info = torch.load(checkpoint, weights_only=True)["vaebench"]
-        weights = [float(value.double().sum()) for value in job.config_init.model.state_dict().values()]
         kept = [float(value.double().sum()) for value in load(checkpoint).state_dict().values()]
         curve = info["curves"].get("val/elbo") or info["curves"]["val/log_x"]
-        found[name] = {"weights": weights, "kept": kept, "curve": curve["value"], "steps": curve["step"]}
+        found[name] = {"weights": last.weights, "kept": kept, "curve": curve["value"], "steps": curve["step"]}
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
 

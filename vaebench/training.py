@@ -214,7 +214,8 @@ class Experiment(LightningCLI):
         try:
             return self._run(work, progress, callbacks)
         finally:
-            gc.collect()  # trainer, model and data refer to one another: run after run, their images would pile up
+            self.config_init = None  # the trainer, model and data, which refer to one another as well:
+            gc.collect()  # run after run, their images would pile up
 
     def _run(self, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
         started = datetime.now(UTC).isoformat(timespec="seconds")
