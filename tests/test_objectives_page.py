@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import statistics
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,3 +103,16 @@ def test_collapse_is_made_and_mended_in_the_records(figures: ModuleType) -> None
     assert all(f">{name}<" in committed for name in verdicts)
     drawn = figures.svg(figures.collapse, records).decode()
     assert drawn.count("<use ") == committed.count("<use "), "one mark a run and panel, and the axes'"
+
+
+def test_the_table_of_independence_is_that_of_the_records() -> None:
+    found: dict[str, list[float]] = {}
+    for record in sorted(read_records(ROOT / "results" / "shapes"), key=lambda record: record.seed):
+        found.setdefault(record.variant, []).append(record.value("mig"))
+    assert set(found) == {"vae", "factor_vae", "beta_tc_vae"}
+    for variant, scores in found.items():
+        mean, error = statistics.mean(scores), statistics.stdev(scores) / len(scores) ** 0.5
+        row = f"| {variant} | {' '.join(f'{score:.3f}' for score in scores)} | {mean:.3f} | {error:.3f} |"
+        assert row in PAGE
+    assert all(a > b for a, b in zip(found["beta_tc_vae"], found["vae"], strict=True))
+    assert statistics.mean(found["factor_vae"]) > statistics.mean(found["vae"])
