@@ -27,14 +27,18 @@ class Parts:
 
 @dataclass
 class Data:
-    """A data module with nothing but test images."""
+    """A data module with nothing but test images, and labels if there are."""
 
     x: Tensor
     spec: DataSpec = field(default_factory=lambda: DataSpec((1, 4, 4)))
+    y: Tensor | None = None
 
     def images(self, split: str) -> Tensor:
         assert split == "test", "evaluation reads the test split alone"
         return self.x
+
+    def labels(self, split: str) -> Tensor | None:
+        return self.y if split == "test" else None
 
 
 class LinearGaussian:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import FAMILIES, bits, small
-from oracles import LinearGaussian, Parts, without
+from oracles import Data, LinearGaussian, Parts, without
 from scipy.spatial.distance import cdist
 from scipy.stats import kstest, mannwhitneyu, norm
 from torch import Tensor
 
 import vaebench as vb
 from vaebench.core import DataSpec
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import is_conditional, quiet
 from vaebench.evaluation.memorisation import Copying, copying, nearest, partition
 from vaebench.evaluation.samples import draws, posterior_codes, prior_codes
 from vaebench.tiles import GAP
@@ -200,6 +200,12 @@ def test_reasons_stand_where_the_test_cannot_be_made(spoil: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_judged_or_says_why_not(name: str) -> None:
     model = small(name)
+    if is_conditional(model):
+        alone = dict.fromkeys(("likelihood", "units", "collapse", "reconstruction", "samples"))
+        data = Data(bits(50), model.data, torch.zeros(50, dtype=torch.long))
+        found = vb.evaluate(model, data, measurements={**alone, "memorisation": {}})
+        assert "does not tell a conditional model labels" in found.metrics["copying_p"].unavailable
+        return
     data = Splits(bits(60), bits(50, seed=2), model.data.measure)
     with quiet(model, torch.device("cpu")):
         again = draws(model, posterior_codes(model, data.test))
