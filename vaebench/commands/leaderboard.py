@@ -22,19 +22,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
-    from vaebench.leaderboard import LEFT_OUT
-    from vaebench.leaderboard import leaderboard as board
+    from vaebench.leaderboard import LEFT_OUT, presented, ranked
 
-    how = (arguments.metric, arguments.budget, arguments.judgements)
-    text = board(arguments.results, arguments.html, *how)
+    records, boards = ranked(arguments.results, arguments.metric, arguments.judgements)
+    text = presented(records, boards, arguments.html, arguments.budget)
     print(text)
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
     if arguments.wandb:
-        from vaebench.leaderboard import ranked
         from vaebench.loggers.report import write_report
 
-        records, boards = ranked(arguments.results, arguments.metric, arguments.judgements)
         print(f"\nReport: {write_report(arguments.wandb, boards, records.damaged)}")
     for line in text.splitlines():  # last and apart, so that neither a long table nor a redirection hides it
         if line.startswith(LEFT_OUT):

@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Draw, Family, Shape, Step
-from vaebench.distributions.chains import Pass, descend, named
+from vaebench.distributions.chains import named
 from vaebench.objectives import elbo
 from vaebench.posteriors.chains import Ladder, require_descent
 from vaebench.priors import PriorFactory
@@ -56,7 +56,7 @@ class LadderVAE(Family):
         self.schedule = schedule or Constant()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        down = self._descend(x, 1)
+        down = self.posterior.descend(x)
         distortion = -self.likelihood(down.z).log_prob(x).mean(0)  # (b,)
         rate = down.rates.sum(-1).mean(0)  # (b,)
         loss = -elbo(distortion, rate, self.schedule(t)).mean()
@@ -64,9 +64,5 @@ class LadderVAE(Family):
         return Step({"model": loss}, logs | named("rate", down.rates))
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
-        down = self._descend(x, k)
+        down = self.posterior.descend(x, k)
         return Draw(down.z, down.log_q.sum(-1), down.log_p.sum(-1), self.likelihood(down.z).log_prob(x))
-
-    def _descend(self, x: Tensor, k: int) -> Pass:
-        """One pass for the posterior and the prior, with k samples an image."""
-        return descend(self.posterior.pairs(x), len(self.posterior.levels), (k,))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebench.averages import Averages
 from vaebench.core import Conditional, DataSpec, Draw, Family, Shape, Step
-from vaebench.distributions.chains import Pass, descend, named
+from vaebench.distributions.chains import named
 from vaebench.likelihoods import natural
 from vaebench.networks.residual import Readout
 from vaebench.objectives import balanced, elbo
@@ -64,7 +64,7 @@ class TopDownVAE(Family):
         return self.average.weights()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        down, pull = self._descend(x, 1), self.schedule(t)
+        down, pull = self.posterior.descend(x), self.schedule(t)
         distortion = -self.likelihood.forward(down.end).log_prob(x).mean()  # the state is at hand: no second pass
         rate = (rates := down.rates.mean((0, 1))).sum()  # (levels,)
         paid = torch.where(pull < 1, balanced(rates, self.posterior.levels), rate)
@@ -73,8 +73,5 @@ class TopDownVAE(Family):
         return Step({"model": distortion + pull * paid}, logs | named("rate", down.rates), averages)
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
-        z, log_q, log_p, _, end = self._descend(x, k)
+        z, log_q, log_p, _, end = self.posterior.descend(x, k)
         return Draw(z, log_q.sum(-1), log_p.sum(-1), self.likelihood.forward(end).log_prob(x))
-
-    def _descend(self, x: Tensor, k: int) -> Pass:
-        return descend(self.posterior.pairs(x), len(self.posterior.levels), (k,))

@@ -11,7 +11,7 @@ from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import Records, read_records
 
-__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "ranked"]
+__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked"]
 
 LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names a damaged record
 
@@ -39,6 +39,11 @@ def leaderboard(
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
     records, found = ranked(path, metric, judgements)
+    return presented(records, found, html, budget)
+
+
+def presented(records: Records, found: list[Board], html: str | Path | None = None, budget: str | None = None) -> str:
+    """What `leaderboard` makes of records and their boards that are `ranked`."""
     if html is not None:
         from vaebench.files import write_atomically
         from vaebench.leaderboard.page import page

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
-from vaebench.distributions.chains import Chain, Pairs, Walk, gaussian, join, merged, paired
+from vaebench.distributions.chains import Chain, Pairs, Pass, Walk, descend, gaussian, join, merged, paired
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
@@ -98,6 +98,32 @@ class Descending(LazyDistribution):
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
         raise NotImplementedError
 
+    def descend(self, x: Tensor, k: int = 1) -> Pass:
+        """One pass for the posterior and the prior, with k samples an image: z (k, b, units)."""
+        return descend(self.pairs(x), len(self.levels), (k,))
+
+
+class Correcting(Descending):
+    """A posterior that corrects what its prior expects of each level, and is nothing without it."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it still has no prior to correct."""
+        return self._prior is None
+
+    def forward(self, c: Tensor | None = None) -> Chain:
+        x = cast(Tensor, c)
+
+        def walk() -> Walk:
+            pairs = self.pairs(x)
+            q, _ = next(pairs)
+            for _ in self.levels[1:]:
+                z = yield q
+                q, _ = pairs.send(z)
+            yield q
+
+        return Chain(walk, self.levels, "down", x.shape[:1])
+
     def top(self, x: Tensor) -> Independent:
         """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
         raise NotImplementedError
@@ -156,7 +182,7 @@ class TopDown(Descending):
 
 
 @final
-class Ladder(Descending):
+class Ladder(Correcting):
     r"""q(z_i|z_{i+1}, x) ∝ p(z_i|z_{i+1}) N(z_i; μ_i(x), σ_i²(x)): what the prior expects, corrected by the image.
 
     The highest level is N(μ_L(x), σ_L²(x)) alone. Without batch normalisation, and with σ as an exponential.
@@ -187,24 +213,6 @@ class Ladder(Descending):
         self.net = net(data, (features,))
         self.rise = nn.ModuleList(inner((features,), (features,)) for _ in self.levels[1:])
         self.heads = nn.ModuleList(inner((features,), (2 * size,)) for size in self.levels)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it still has no prior of levels, without which there is no ladder."""
-        return self._prior is None
-
-    def forward(self, c: Tensor | None = None) -> Chain:
-        x = cast(Tensor, c)
-
-        def walk() -> Walk:
-            pairs = self.pairs(x)
-            q, _ = next(pairs)
-            for _ in self.levels[1:]:
-                z = yield q
-                q, _ = pairs.send(z)
-            yield q
-
-        return Chain(walk, self.levels, "down", x.shape[:1])
 
     def read(self, x: Tensor) -> list[Independent]:
         """N(μ_i(x), σ_i²(x)) of every level, on the way up."""

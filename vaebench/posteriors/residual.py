@@ -10,15 +10,16 @@ from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.chains import Chain, Pairs, Walk
+from vaebench.distributions.chains import Pairs
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks.residual import BottomUp, Cell, batched, plan
+from vaebench.posteriors.chains import Correcting
 from vaebench.shared import Shared
 
 
 @final
-class ResidualEncoder(LazyDistribution):
+class ResidualEncoder(Correcting):
     r"""q(z_i|z_{i+1} … z_L, x) = N(μ_p + Δμ, diag (σ_p e^{Δ\log σ})²), relative to what the prior expects there.
 
     Δμ and Δ log σ are read from the prior's state h_i and the image's feature map of the same scale.
@@ -61,30 +62,11 @@ class ResidualEncoder(LazyDistribution):
         self.event = (sum(self.levels),)
         self.up = BottomUp(data, self.layout, channels, cells, spectral)
         self.heads = nn.ModuleList(Cell(2 * channels, spectral, 2 * self.maps) for _ in self.levels)
-        self._prior: Shared | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether it still has no prior to correct."""
-        return self._prior is None
 
     def meet(self, prior: LazyDistribution) -> None:
         """Hands it the prior, which calls this when it is built; only a `ResidualDecoder` has states to read."""
         if hasattr(prior, "descend"):
             self._prior = Shared(prior)
-
-    def forward(self, c: Tensor | None = None) -> Chain:
-        x = cast(Tensor, c)
-
-        def walk() -> Walk:
-            pairs = self.pairs(x)
-            q, _ = next(pairs)
-            for _ in self.levels[1:]:
-                z = yield q
-                q, _ = pairs.send(z)
-            yield q
-
-        return Chain(walk, self.levels, "down", x.shape[:1])
 
     def pairs(self, x: Tensor) -> Pairs:
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
