@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from httpx2 import Client, WSGITransport
 from noop_sweep import Noop, noop_driver, noop_file
 from optuna import Study
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from optuna_dashboard import wsgi
 from postgres import Server
 
 from vaebench.errors import UserError
@@ -195,6 +197,22 @@ def test_a_sweep_ends_where_nothing_better_came(tmp_path: Path) -> None:
     assert to_do(sweep, study, study.trials)
     tell(study, take(*started)[0], [1.9])
     assert not to_do(sweep, study, study.trials)
+
+
+def test_optuna_dashboard_reads_the_storage_as_it_is(tmp_path: Path) -> None:
+    sweep, storage, study = _start(tmp_path, trials=3)
+    work(sweep, storage, study, Noop(tmp_path, 0), Interruption(), lambda: True)
+    dashboard = WSGITransport(wsgi(default_storage(sweep, tmp_path)))  # by its address, as the command takes it
+    with Client(transport=dashboard, base_url="http://dashboard") as page:
+        (summary,) = page.get("/api/studies").raise_for_status().json()["study_summaries"]
+        shown = page.get(f"/api/studies/{summary['study_id']}").raise_for_status().json()
+    assert summary["study_name"] == study.study_name
+    assert [trial["state"] for trial in shown["trials"]] == ["Complete"] * 3
+    for trial, own in zip(shown["trials"], study.get_trials(), strict=True):
+        assert trial["values"] == pytest.approx(own.values)
+        assert {p["name"]: p["param_external_value"] for p in trial["params"]} == {
+            name: str(value) for name, value in own.params.items()
+        }
 
 
 def test_a_study_is_neither_begun_twice_nor_gone_on_with_by_another_file(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ class SparseMLP(Network):
     ) -> None:
         super().__init__(inputs, outputs)
         sizes = [prod(inputs), *[width] * depth]
-        self.mask = nn.Parameter(torch.randn(prod(outputs), prod(inputs)))
+        self.width, self.mask = width, nn.Parameter(torch.randn(prod(outputs), prod(inputs)))
         self.layers = nn.ModuleList([*(Linear(a, b) for a, b in pairwise(sizes)), _Heads(width, prod(outputs))])
         self.activation = activation
 
@@ -146,7 +146,7 @@ class SparseMLP(Network):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, 1, prod(self.inputs))
         # What the layers make of a few latents stays in a processor's cache: an eighth of the time of all at once.
-        few = len(rows) if x.is_cuda else max(1, 2**17 // self.mask.shape[0] // self.layers[0].bias.numel())
+        few = len(rows) if x.is_cuda else max(1, 2**17 // self.mask.shape[0] // self.width)
         y = torch.cat([self._decode(part) for part in rows.split(few)])
         return y.reshape(*x.shape[: x.dim() - len(self.inputs)], *self.outputs)
 
