@@ -18,9 +18,6 @@ from vaebench.discovery import families
 from vaebench.posteriors import DiagonalGaussian
 
 FAMILIES = sorted(families())
-BOUNDS = [name for name in FAMILIES if families()[name].NEUTRAL is not None]
-EXACT = [name for name in FAMILIES if families()[name].EXACT_GRADIENT]
-INEXACT = [name for name in FAMILIES if not families()[name].EXACT_GRADIENT]
 MEANS = torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4)
 SPEC, CONTINUOUS = (DataSpec((1, 4, 4), measure, MEANS, size=1000) for measure in ("binary", "continuous"))
 NET = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8, "depth": 1}}
@@ -55,6 +52,23 @@ def tiny(cls: type, **settings: Any) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": {**own, **settings}}
 
 
+# Configurations of a family with parts of another kind, which its laws hold for too; named as their YAML.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rvq_vae": ("vq_vae", {"posterior": tiny(POSTERIORS["codes.ResidualQuantised"])})
+}
+
+
+def family_of(name: str) -> type[Family]:
+    """The class of a family or variant."""
+    return families()[VARIANTS[name][0] if name in VARIANTS else name]
+
+
+LAWFUL = [*FAMILIES, *VARIANTS]
+BOUNDS = [name for name in LAWFUL if family_of(name).NEUTRAL is not None]
+EXACT = [name for name in LAWFUL if family_of(name).EXACT_GRADIENT]
+INEXACT = [name for name in LAWFUL if not family_of(name).EXACT_GRADIENT]
+
+
 def own_posteriors() -> dict[str, str]:
     """The posterior that each family takes by itself, below vaebench.posteriors; '' where it is a common one."""
     kinds = {name: signature(cls).parameters.get("posterior") for name, cls in families().items()}
@@ -72,19 +86,20 @@ class Source:
 
 def images_of(name: str) -> DataSpec:
     """Binary images where the family takes them, else continuous ones."""
-    return SPEC if "binary" in families()[name].KINDS else CONTINUOUS
+    return SPEC if "binary" in family_of(name).KINDS else CONTINUOUS
 
 
 def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: Any) -> Family:
-    """A tiny float64 model of a family with two latents, built as `vaebench.build` builds it."""
+    """A tiny float64 model of a family or variant with two latents, built as `vaebench.build` builds it."""
     import vaebench as vb
 
     spec = spec or images_of(name)
+    name, variant = VARIANTS.get(name, (name, {}))
     torch.manual_seed(seed)
     arguments = signature(families()[name]).parameters
     own = {"posterior": DiagonalGaussian}  # families of deterministic encoders, or of several levels, name others
     own |= {part: arguments[part].default for part in ("posterior", "prior") if part in arguments}
-    chosen = {part: tiny(kind) for part, kind in own.items() if isinstance(kind, type)} | overrides
+    chosen = {part: tiny(kind) for part, kind in own.items() if isinstance(kind, type)} | variant | overrides
     few = {count: size for count, size in {"m": 4, "k": 4, "steps": 2}.items() if count in arguments}
     return vb.build(name, Source(spec), **{"latent": 2, **few, **chosen}).double()
 
@@ -106,7 +121,7 @@ def beside(part: type) -> dict[str, Any]:
 
 def neutral(name: str, **overrides: Any) -> Family:
     """The family where its objective is the ELBO."""
-    return small(name, **{**families()[name].NEUTRAL, **overrides})
+    return small(name, **{**family_of(name).NEUTRAL, **overrides})
 
 
 def bits(n: int, spec: DataSpec = SPEC, seed: int = 1) -> Tensor:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from importlib import import_module
 
 import lightning as L
 import pytest
 import torch
-from helpers import CONTINUOUS, FAMILIES, NET, SPEC, labels, own_posteriors, small, tiny
+from helpers import CONTINUOUS, FAMILIES, NET, POSTERIORS, SPEC, labels, own_posteriors, small, tiny
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family
@@ -22,7 +21,7 @@ LIKELIHOODS = {"binary": "Bernoulli", "continuous": "Gaussian"}
 SPECS = {"binary": SPEC, "continuous": CONTINUOUS}
 ENCODERS = ["DiagonalGaussian", "Delta", "codes.OneHots"]
 OWN = [(name, kind) for name, kind in own_posteriors().items() if kind not in ("", *ENCODERS)]
-CASES = [*itertools.product(FAMILIES, ENCODERS), *OWN]
+CASES = [*itertools.product(FAMILIES, ENCODERS), *OWN, ("vq_vae", "codes.ResidualQuantised")]
 MISMATCHED = {"binary": "Gaussian", "continuous": "Bernoulli"}
 
 
@@ -42,8 +41,7 @@ class Batches:
 
 
 def _model(name: str, encoder: str, data: DataSpec) -> Family:
-    module, _, kind = f"vaebench.posteriors.{encoder}".rpartition(".")
-    return small(name, data, posterior=tiny(getattr(import_module(module), kind))).float()
+    return small(name, data, posterior=tiny(POSTERIORS[encoder])).float()
 
 
 def _reason(name: str, encoder: str, measure: str) -> str | None:
@@ -53,7 +51,7 @@ def _reason(name: str, encoder: str, measure: str) -> str | None:
         return rf"^{cls.__name__} takes .* images, and these are '{measure}'; change data\.measure"
     if cls.POSTERIOR is None and encoder.startswith("codes."):
         return rf"^{cls.__name__} needs gradients through samples of z, and OneHots gives codes"
-    if cls.POSTERIOR is not None and encoder not in ("", own_posteriors()[name]):
+    if cls.POSTERIOR is not None and encoder and not issubclass(POSTERIORS[encoder], cls.POSTERIOR):
         return rf"^{cls.__name__} needs a posterior of the kind {cls.POSTERIOR.__name__}, and \w+ is none"
     if encoder == "Delta" and cls.DENSITY:
         return rf"^{cls.__name__} needs the density of q\(z\|x\), and Delta is deterministic; set model\.posterior"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import FAMILIES, bits, small
+from helpers import LAWFUL, bits, small
 from oracles import Channels, Data, LinearGaussian, Parts, without
 from torch import Tensor
 from torch.distributions import OneHotCategorical
@@ -270,7 +270,7 @@ def test_one_piece_has_no_angle() -> None:
     assert found.metrics["path_turning"].unavailable == "one piece alone has no angle"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LAWFUL)
 def test_every_family_has_a_geometry(name: str) -> None:
     model = small(name)
     x = model.data.mean.expand(6, 1, 4, 4).bernoulli() if model.data.measure == "binary" else torch.rand(6, 1, 4, 4)

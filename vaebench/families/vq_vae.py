@@ -10,7 +10,7 @@ from torch import Tensor
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
 from vaebench.objectives import elbo
-from vaebench.posteriors.codes import VectorQuantised
+from vaebench.posteriors.codes import ResidualQuantised, VectorQuantised
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
 from vaebench.quantisation import commitment
@@ -20,28 +20,29 @@ from vaebench.quantisation import commitment
 class VQVAE(Family):
     r"""VQ-VAE: the encoder's n vectors are replaced by the closest codes of a codebook, and the decoder reads those.
 
-    .. math:: -\log p(x|z) + \beta \sum_{i=1}^n \big|z_e(x)_i - \mathrm{sg}[e_i]\big|^2, \qquad
-              e_i = \arg\min_e |z_e(x)_i - e|
+    .. math:: -\log p\Big(x \Big| \sum_j e_j\Big) + \beta \sum_{i, j} \big|r_{ij} - \mathrm{sg}[e_{ij}]\big|^2, \qquad
+              e_{ij} = \arg\min_e |r_{ij} - e|, \; r_{i1} = z_e(x)_i, \; r_{i,j+1} = r_{ij} - e_{ij}
 
-    The decoder's gradient reaches z_e as if it were z: straight through. Codes are moving averages of what is written
-    into them; those hardly taken start anew. The commitment is summed over an image and averaged over images, so that β
-    does not depend on the batch. All mass of q is on z, so log p(x|z) + log p(z) bounds log p(x): a second group fits
-    the prior to the codes, all along or, from the step `stage`, alone. Nats an image.
+    with one level j; the residual VQ-VAE has several (`posteriors.codes.ResidualQuantised`). The decoder's gradient
+    reaches z_e straight through. Codes are moving averages of what is written into them; those hardly taken start anew.
+    The commitment is summed over an image and averaged over images, so that β does not depend on the batch. All mass of
+    q is on z, so log p(x|z) + log p(z) bounds log p(x): a second group fits the prior to the codes, all along or, from
+    the step `stage`, alone. Nats an image.
 
     Reference:
-        van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937.
+        van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937; residual: Zeghidour et al. 2021,
+        https://arxiv.org/abs/2107.03312, and Lee et al. 2022, https://arxiv.org/abs/2203.01941.
 
     Args:
         data: shape, measure and mean of the images.
-        commitment, decay: β ≥ 0; of the averages, in [0, 1).
-        least: codes taken at less than this part of their fair share start anew.
+        commitment, decay, least: β ≥ 0; of the averages, in [0, 1); part of a fair share below which a code is dead.
         stage: step from which only the prior learns; 0: both learn all along.
         posterior, prior: build q(z|x) with its codebook, where `latent` is n, and p(z) over the codes.
         parts: latent, likelihood, lr, surrogate; see `Family`.
     """
 
     NEUTRAL = {"commitment": 0.0}
-    POSTERIOR, PRIOR, STRAIGHT_THROUGH = VectorQuantised, CodePrior, ("posterior",)
+    POSTERIOR, PRIOR, STRAIGHT_THROUGH = ResidualQuantised, CodePrior, ("posterior",)
 
     commitment: Tensor
     decay: Tensor
@@ -70,11 +71,10 @@ class VQVAE(Family):
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, found = self.posterior.read(x)
-        z = q.rsample((1,))  # (1, b, n d)
+        z = q.rsample((1,))  # (1, b, n l d)
         distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
         rate, committed = divergence(q, self.prior(), z), commitment(found)  # (b,) each
         bound = elbo(distortion, rate).mean()
-        losses = {"model": self.commitment * committed.mean() - bound, "prior": rate.mean()}
         logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "commitment": committed.mean()}
         state = self.posterior.after(found, self.decay, self.least, t, self.active(t)["model"])
-        return Step(losses, logs, state)
+        return Step({"model": self.commitment * committed.mean() - bound, "prior": rate.mean()}, logs, state)

@@ -111,12 +111,15 @@ class NormalAndOneHots(Codes):
 
 
 class ResidualQuantised(Codes):
-    """All mass on the codes next to a network's n vectors, each quantised in several levels that add up: z (…, n l d).
+    r"""All mass on the codes next to a network's n vectors, each quantised in several levels that add up: z (…, n l d).
+
+    .. math:: z_i = (e_{i1}, \dots, e_{il}), \qquad e_{ij} = \arg\min_e |r_{ij} - e|, \quad r_{i1} = z_e(x)_i, \;
+              r_{i,j+1} = r_{ij} - e_{ij}
 
     z holds the codes of all levels side by side, and a decoder sees their sum (`priors.codes.CodePrior.see`). The
     gradient of that sum goes to the network's vectors as it is: straight through. The codebook is no parameter but a
     moving average (`after`); it starts as noise, and at vectors of the first batch after that. Zeghidour et al. 2021
-    (https://arxiv.org/abs/2107.03312).
+    (https://arxiv.org/abs/2107.03312); Lee et al. 2022 (https://arxiv.org/abs/2203.01941).
 
     Args:
         data: shape of an image.
