@@ -52,9 +52,20 @@ def tiny(cls: type, **settings: Any) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": {**own, **settings}}
 
 
+CODES_ON_A_GRID = {"class_path": "vaebench.networks.codes.CausalGrid", "init_args": {"channels": 8, "layers": 2}}
+CONV_GRID = {"class_path": "vaebench.networks.grid.ConvGrid", "init_args": {"channels": 4, "levels": 1, "blocks": 1}}
 # Configurations of a family with parts of another kind, which its laws hold for too; named as their YAML.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rvq_vae": ("vq_vae", {"posterior": tiny(POSTERIORS["codes.ResidualQuantised"])})
+    "rvq_vae": ("vq_vae", {"posterior": tiny(POSTERIORS["codes.ResidualQuantised"])}),
+    "vq_conv_vae": (
+        "vq_vae",
+        {
+            "latent": 4,
+            "posterior": tiny(POSTERIORS["codes.VectorQuantised"], net=CONV_GRID),
+            "prior": tiny(PRIORS["codes.AutoregressiveCodes"], net=CODES_ON_A_GRID),
+            "likelihood": {"class_path": "vaebench.likelihoods.Bernoulli", "init_args": {"net": CONV_GRID}},
+        },
+    ),
 }
 
 

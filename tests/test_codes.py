@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from vaebench.distributions.codes import Categorical, Point, Relaxed, Sequential, gumbel
-from vaebench.networks.codes import Causal
+from vaebench.errors import UserError
+from vaebench.networks.codes import Causal, CausalGrid, CodeNetwork
 from vaebench.quantisation import (
     Memory,
     Quantised,
@@ -280,26 +281,89 @@ def test_gumbel_noise_is_scipys() -> None:
 # Networks -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_causal_network_reads_only_the_codes_before() -> None:
+NETWORKS = {
+    "sequence": lambda: Causal(4, 3, width=8),
+    "square": lambda: CausalGrid(4, 3, channels=8, layers=3),
+    "row": lambda: CausalGrid(4, 3, rows=1, channels=8, layers=4),
+    "column": lambda: CausalGrid(4, 3, rows=4, channels=8, layers=4),
+}
+every_network = pytest.mark.parametrize("kind", NETWORKS)
+
+
+def _network(kind: str) -> CodeNetwork:
     torch.manual_seed(0)
-    net = Causal(5, 4, width=8).double()
-    words = torch.randint(4, (16, 5))
+    return NETWORKS[kind]().double()
+
+
+@every_network
+def test_a_causal_network_reads_all_codes_before_and_no_other(kind: str) -> None:
+    net = _network(kind)
+    words = torch.randint(3, (16, 4))
     logits = net(words)
-    for i in range(5):
+    assert logits.shape == (16, 4, 3)
+    assert torch.equal(net(words.view(2, 8, 4)), logits.view(2, 8, 4, 3))
+    for i in range(4):
         changed = words.clone()
-        changed[:, i] = (changed[:, i] + 1) % 4
+        changed[:, i] = (changed[:, i] + 1) % 3
         moves = (net(changed) - logits).abs().amax((0, 2)) > 1e-12
-        assert moves.tolist() == [j > i for j in range(5)], "and all that come after do read it"
+        assert moves.tolist() == [j > i for j in range(4)]
 
 
-def test_an_autoregressive_prior_sums_to_one_over_all_codes_and_samples_what_it_scores() -> None:
+@pytest.mark.parametrize("rows", [None, 2, 6])
+def test_a_grid_of_codes_is_causal_by_its_gradients(rows: int | None) -> None:
+    """With a vector of its own for each code, its gradient tells which of the logits read it: all after it alone."""
     torch.manual_seed(0)
-    p = Sequential(Causal(3, 3, width=8).double(), _noise(1, 3, 2), places=3)
-    words = _words(3, 3)
+    count = 9 if rows is None else 12
+    net = CausalGrid(count, count, rows=rows, channels=8, layers=5).double()
+    logits = net(torch.arange(count)[None])[0]
+    for j in range(count):
+        (gradient,) = torch.autograd.grad(logits[j].sum(), net.code, retain_graph=True)
+        assert (gradient.abs().sum(-1) > 0).tolist() == [i < j for i in range(count)]
+
+
+@every_network
+def test_an_autoregressive_prior_sums_to_one_over_all_codes_and_samples_what_it_scores(kind: str) -> None:
+    p = Sequential(_network(kind), _noise(1, 3, 2), places=4)
+    words = _words(4, 3)
     with torch.no_grad():
+        for parameter in p.net.parameters():
+            parameter.mul_(2)  # so that codes depend on one another
         log_p = p.log_prob(p.vectors(words))
     assert float(log_p.exp().sum()) == pytest.approx(1.0)
     _assert_sampled(p, words, log_p)
+    alone = torch.stack([(log_p.exp()[:, None] * (words == code)).sum(0) for code in range(3)])  # (3, m)
+    independent = alone[words, torch.arange(4)].prod(-1)
+    assert float((log_p.exp() - independent).abs().sum()) > 0.05, "the test can tell an autoregressive model"
+
+
+@every_network
+def test_logits_while_sampling_are_those_of_the_finished_sequence(kind: str) -> None:
+    net, seen = _network(kind), []
+
+    def pick(logits: Tensor) -> Tensor:
+        seen.append(logits)
+        return torch.randint(3, (len(logits),))
+
+    with torch.no_grad():
+        words = net.sample(pick, 6)
+        torch.testing.assert_close(torch.stack(seen, 1), net(words))
+    assert words.shape == (6, 4)
+
+
+def test_samples_of_an_autoregressive_prior_have_the_shape_asked_for() -> None:
+    p = Sequential(_network("square"), _noise(1, 3, 2), places=4)
+    assert p.sample().shape == (8,)
+    assert p.sample((2, 5)).shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "what"), [(8, None, "square"), (9, 2, "grid of 2 rows"), (9, 0, "grid of 0 rows")]
+)
+def test_codes_that_make_no_grid_are_refused(count: int, rows: int | None, what: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^CausalGrid has {count} codes, which make no {what}: .*net\.rows.*model\.latent$"
+    ):
+        CausalGrid(count, 3, rows=rows)
 
 
 def _assert_sampled(p: Categorical | Sequential, words: Tensor, log_p: Tensor) -> None:

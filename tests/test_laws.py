@@ -15,6 +15,7 @@ from helpers import (
     INEXACT,
     LAWFUL,
     SPEC,
+    Source,
     bits,
     family_of,
     images_of,
@@ -26,8 +27,7 @@ from helpers import (
 from torch.func import functional_call, stack_module_state, vmap
 
 import vaebench as vb
-from vaebench.core import Family, draw
-from vaebench.data.digits import Digits
+from vaebench.core import DataSpec, Family, draw
 
 ROOT = Path(__file__).parent.parent
 every_family = pytest.mark.parametrize("name", LAWFUL)
@@ -182,5 +182,6 @@ def test_family_has_its_configuration(name: str) -> None:
     cls = family_of(name)
     config = yaml.safe_load((ROOT / "configs" / "family" / f"{name}.yaml").read_text())["model"]
     assert config["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    model = vb.build(cls.__module__.split(".")[-1], Digits(images_of(name).measure), **config["init_args"])
+    spec = DataSpec((1, 28, 28), images_of(name).measure, torch.full((1, 28, 28), 0.3), size=1000)
+    model = vb.build(cls.__module__.split(".")[-1], Source(spec), **config["init_args"])
     assert isinstance(model, cls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ from vaebench.likelihoods import Bernoulli as BernoulliLikelihood
 from vaebench.likelihoods import DiscretisedLogistic as LogisticLikelihood
 from vaebench.likelihoods import Gaussian
 from vaebench.networks import MLP, Conv, Linear, ResNet, tanh
+from vaebench.networks.grid import ConvGrid
 from vaebench.objectives import elbo, importance_weighted
 from vaebench.schedules import Constant
 from vaebench.schedules import Linear as Warmup
@@ -132,8 +134,16 @@ def test_divergence_without_a_closed_form_is_the_samples_mean() -> None:
 SHAPES = [((1, 28, 28), (10,)), ((10,), (1, 28, 28)), ((3, 27, 21), (4,)), ((4,), (3, 27, 21))]
 
 
-@pytest.mark.parametrize("kind", [MLP, Conv, ResNet])
-@pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
+GRID_SHAPES = [((1, 28, 28), (49, 3)), ((98,), (1, 28, 28)), ((3, 27, 21), (42, 4)), ((84,), (3, 27, 21))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs"),
+    [
+        *((kind, *shapes) for kind in (MLP, Conv, ResNet) for shapes in SHAPES),
+        *((ConvGrid, *shapes) for shapes in GRID_SHAPES),
+    ],
+)
 def test_networks_treat_each_member_of_a_batch_alone(kind: type, inputs: tuple, outputs: tuple) -> None:
     torch.manual_seed(0)
     net = kind(inputs, outputs).double()
@@ -150,6 +160,45 @@ def test_networks_treat_each_member_of_a_batch_alone(kind: type, inputs: tuple, 
 def test_convolutions_between_two_vectors_are_refused() -> None:
     with pytest.raises(UserError, match="connects an image"):
         Conv((3,), (4,))
+    for inputs, outputs in (((3,), (4,)), ((1, 4, 4), (1, 4, 4)), ((1, 4), (4,))):
+        with pytest.raises(UserError, match=r"^ConvGrid connects an image .* use networks\.MLP there$"):
+            ConvGrid(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [((1, 28, 28), (16, 8)), ((128,), (1, 28, 28)), ((1, 28, 28), (98, 4)), ((50,), (1, 28, 28))]
+)
+def test_vectors_that_do_not_stand_on_the_grid_are_refused(inputs: tuple, outputs: tuple) -> None:
+    with pytest.raises(UserError, match=r"^ConvGrid has a grid of 7 × 7 = 49 places .* set model\.latent to 49"):
+        ConvGrid(inputs, outputs)
+
+
+@pytest.mark.parametrize("image", [(2, 16, 16), (1, 15, 10)])
+def test_places_of_a_grid_lie_in_rows_from_the_top(image: tuple[int, int, int]) -> None:
+    """By gradients: a place sees the pixels around it and no others, and a pixel is drawn of the places around it."""
+    torch.manual_seed(0)
+    sides, grid = image[1:], ((image[1] + 3) // 4, (image[2] + 3) // 4)
+    settings = {"channels": 4, "levels": 2, "blocks": 0, "activation": "tanh"}
+    encode = ConvGrid(image, (grid[0] * grid[1], 3), **settings).double()
+    decode = ConvGrid((grid[0] * grid[1] * 3,), image, **settings).double()
+    x = torch.randn(4, *image, dtype=DOUBLE, requires_grad=True)
+    z = torch.randn(4, grid[0] * grid[1], 3, dtype=DOUBLE, requires_grad=True)
+    said, drawn = encode(x).unflatten(1, grid), decode(z.flatten(1))
+
+    def around(low: list[int], high: list[int], shape: tuple[int, ...]) -> torch.Tensor:
+        rows, columns = (
+            (torch.arange(n) >= a) & (torch.arange(n) <= b) for a, b, n in zip(low, high, shape, strict=True)
+        )
+        return rows[:, None] & columns
+
+    for place in itertools.product(*map(range, grid)):
+        (seen,) = torch.autograd.grad(said[:, place[0], place[1]].sum(), x, retain_graph=True)
+        expected = around([4 * i - 4 for i in place], [4 * i + 4 for i in place], sides)
+        assert torch.equal(seen.abs().sum((0, 1)) > 0, expected)
+    for pixel in itertools.product(*map(range, sides)):
+        (read,) = torch.autograd.grad(drawn[..., pixel[0], pixel[1]].sum(), z, retain_graph=True)
+        low, high = ([((i + side * 2) // 2 + side) // 2 + side for i in pixel] for side in (-1, 1))
+        assert torch.equal((read.abs().sum((0, 2)) > 0).unflatten(0, grid), around(low, high, grid))
 
 
 def test_linear_starts_like_torchs_and_stores_its_transpose() -> None:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import pytest
 import torch
-from helpers import LAWFUL, VARIANTS, family_of, images_of
+from helpers import FAMILIES, VARIANTS, family_of, images_of
 from torch import Tensor
 
 import vaebench as vb
@@ -60,7 +60,7 @@ def entered(population: Population, runs: list[list[str]], work: Path) -> list[M
     return [population.add(experiment(run), work / f"member{i}") for i, run in enumerate(runs)]
 
 
-@pytest.mark.parametrize("family", LAWFUL)
+@pytest.mark.parametrize("family", [*FAMILIES, "rvq_vae"])
 def test_a_member_equals_its_solo_run_in_every_family(family: str, tmp_path: Path) -> None:
     population = Population(lanes=2)
     runs = [args(family, seed, lr=lr) for seed, lr in ((0, 1e-3), (1, 4e-3))]

@@ -7,7 +7,6 @@ levels. `Codes.indices` tells the numbers back. The measure is the counting one,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
 from vaebench.distributions import SampleShape
+from vaebench.networks.codes import CodeNetwork
 from vaebench.objectives import with_gradient
 from vaebench.quantisation import looked_up, nearest
 
@@ -132,27 +132,27 @@ class Sequential(Codes):
     """m codes one after the other, each given all before it.
 
     Args:
-        conditional: numbers (*batch, m) to logits (*batch, m, k), those of code i from the numbers before i alone.
+        net: numbers (*batch, m) to logits (*batch, m, k), those of code i from the numbers before i alone.
         book, places: see `Codes`.
     """
 
-    def __init__(self, conditional: Callable[[Tensor], Tensor], book: Tensor, places: int) -> None:
-        self.conditional = conditional
+    def __init__(self, net: CodeNetwork, book: Tensor, places: int) -> None:
+        self.net = net
         super().__init__(book, places, torch.Size())
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
-        """One pass of the network for each of the m codes."""
-        shape = torch.Size((*sample_shape, self.count))
-        indices = torch.zeros(shape, dtype=torch.long, device=self.book.device)
+        """In as many passes of the network as it says (`CodeNetwork.sample`)."""
+        shape = torch.Size(sample_shape)
+
+        def pick(logits: Tensor) -> Tensor:
+            return (logits + gumbel(logits.shape, logits)).argmax(-1)
+
         with torch.no_grad():
-            for i in range(self.count):
-                logits = self.conditional(indices)[..., i, :]
-                indices[..., i] = (logits + gumbel(logits.shape, logits)).argmax(-1)
-        return self.vectors(indices)
+            return self.vectors(self.net.sample(pick, shape.numel()).reshape(*shape, self.count))
 
     def log_prob(self, value: Tensor) -> Tensor:
         indices = self.indices(value)
-        return picked(F.log_softmax(self.conditional(indices), -1), indices)
+        return picked(F.log_softmax(self.net(indices), -1), indices)
 
 
 class Joint(Distribution):

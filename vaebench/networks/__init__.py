@@ -159,7 +159,7 @@ class SparseMLP(Network):
         return self.layers[-1](h.unflatten(0, (-1, len(self.mask))))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """x + f(x) with two 3 × 3 convolutions."""
 
     def __init__(self, channels: int, activation: Activation) -> None:
@@ -214,7 +214,7 @@ class Conv(Network):
             sizes.append(tuple((s + 1) // 2 for s in sizes[-1]))
         self.sizes = sizes
         self.inner = (widths[-1], *sizes[-1])
-        residuals = [nn.Sequential(*(_Residual(w, activation) for _ in range(blocks))) for w in widths[1:]]
+        residuals = [nn.Sequential(*(Residual(w, activation) for _ in range(blocks))) for w in widths[1:]]
         if self.encodes:
             self.stem = nn.Conv2d(image[0], channels, 3, padding=1)
             self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))

@@ -14,7 +14,7 @@ from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.codes import Categorical, Joint, Sequential
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
-from vaebench.networks.codes import Causal
+from vaebench.networks.codes import Causal, CodeNetwork
 from vaebench.posteriors.codes import Codes, NormalAndOneHots
 from vaebench.priors import Shared
 
@@ -92,8 +92,9 @@ class UniformCodes(FactorisedCodes):
 class AutoregressiveCodes(CodePrior):
     """p(z) = Π_i p(z_i | z_1, …, z_{i−1}), by a causal network over the codes, place by place and level by level.
 
-    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit a PixelCNN to the codes; here it is a transformer,
-    which does not ask that places lie on a grid. Sampling takes a pass of the network for each code.
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit a PixelCNN to the codes, which here is
+    `networks.codes.CausalGrid`; sampling from it takes about the work of one pass. The transformer that stands here by
+    default (`networks.codes.Causal`) does not ask that places lie on a grid, and takes a pass for each code.
 
     Args:
         latent, data, posterior: see `CodePrior`.
@@ -105,7 +106,7 @@ class AutoregressiveCodes(CodePrior):
         latent: Shape,
         data: DataSpec | None,
         posterior: LazyDistribution,
-        net: Callable[[int, int], Causal] = Causal,
+        net: Callable[[int, int], CodeNetwork] = Causal,
     ) -> None:
         super().__init__(latent, data, posterior)
         self.net = net(self.count, self.size)
