@@ -32,6 +32,7 @@ class DataSpec:
             (a model that is loaded from a checkpoint).
         size: number of training images, which minibatch estimators of aggregate quantities weigh by.
         examples: some training images, evenly spaced, (m, *shape) in [0, 1], that parts may start from; None as mean.
+        redrawn: whether training draws its images anew each time, so that none equals an example.
 
     Raises:
         UserError: the measure is none of those above.
@@ -44,6 +45,7 @@ class DataSpec:
         mean: Tensor | None = None,
         size: int | None = None,
         examples: Tensor | None = None,
+        redrawn: bool = False,
     ) -> None:
         if measure not in (BINARY, CONTINUOUS) and not re.fullmatch(r"discrete([2-9]|[1-9]\d+)", measure):
             raise UserError(
@@ -55,6 +57,7 @@ class DataSpec:
         self.mean = mean
         self.size = size
         self.examples = examples
+        self.redrawn = redrawn
 
     @property
     def kind(self) -> str:

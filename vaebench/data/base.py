@@ -99,7 +99,8 @@ class ImageData(LightningDataModule, ABC):
         train = self._split("train").images
         some = train[torch.linspace(0, len(train) - 1, min(len(train), 1000)).round().long()]
         mean, examples = self._measure.mean(train), self._measure.fixed(some, SEEDS["train"])
-        return DataSpec(tuple(train.shape[1:]), self._measure.name, mean, len(train), examples)
+        measure = self._measure
+        return DataSpec(tuple(train.shape[1:]), measure.name, mean, len(train), examples, measure.random)
 
     def images(self, split: str) -> Tensor:
         """A split's images under the measure, (n, c, h, w) float32 in [0, 1], on the CPU; always the same ones.

@@ -20,9 +20,9 @@ class GaussianMixture(Distribution):
     be summed over them (`strata`).
 
     Args:
-        loc: μ, (*batch, c, n).
-        scale: σ > 0, (*batch, c, n).
-        log_weights: log π, (*batch, c), normalised.
+        loc: μ, (*batch, c, n), or (c, n) for components that a whole batch has in common.
+        scale: σ > 0, like loc.
+        log_weights: log π, (*batch, c), normalised; −∞ leaves a component out.
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -31,7 +31,7 @@ class GaussianMixture(Distribution):
 
     def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
         self.components, self.log_weights = Normal(loc, scale), log_weights
-        super().__init__(loc.shape[:-2], loc.shape[-1:], validate_args=False)
+        super().__init__(log_weights.shape[:-1], loc.shape[-1:], validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -43,9 +43,8 @@ class GaussianMixture(Distribution):
         return (self.log_weights.exp()[..., None] * second).sum(-2) - self.mean.square()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        scores = (
-            self._by_product(value) if not self.batch_shape else self.components.log_prob(value[..., None, :]).sum(-1)
-        )
+        common = self.components.loc.dim() == 2
+        scores = self._by_product(value) if common else self.components.log_prob(value[..., None, :]).sum(-1)
         return torch.logsumexp(scores + self.log_weights, -1)
 
     def _by_product(self, value: Tensor) -> Tensor:
