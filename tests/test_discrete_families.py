@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import NET, SPEC, Source, bits, small
+from helpers import CODES_ON_A_GRID, NET, SPEC, Source, bits, small
 from oracles import Data, Parts
 from test_codes import _words
 from torch import Tensor
 from torch.distributions import Independent, RelaxedOneHotCategorical, kl_divergence
 
 import vaebench as vb
+from vaebench.cli import main
 from vaebench.core import DataSpec, Family
 from vaebench.distributions import Bernoulli
 from vaebench.distributions.codes import Categorical, Joint, Relaxed
@@ -99,10 +101,15 @@ def test_the_harness_reports_the_sum_over_all_codes_where_the_posterior_is_exact
     assert torch.allclose(torch.as_tensor(report.per_image["rate"]).double(), rate, atol=1e-5)
 
 
-@pytest.mark.parametrize("prior", ["FactorisedCodes", "AutoregressiveCodes", "UniformCodes"])
+PRIORS: dict[str, dict[str, object]] = {name: {} for name in ("FactorisedCodes", "AutoregressiveCodes", "UniformCodes")}
+PRIORS["AutoregressiveCodes of a PixelCNN"] = {"net": {**CODES_ON_A_GRID, "init_args": {"rows": 1, "layers": 2}}}
+
+
+@pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("name", QUANTISED)
 def test_a_point_mass_bounds_the_sum_over_all_codes_by_its_own_term(name: str, prior: str) -> None:
-    model, x = few(name, prior=f"vaebench.priors.codes.{prior}"), bits(10)
+    part = {"class_path": f"vaebench.priors.codes.{prior.split()[0]}", "init_args": PRIORS[prior]}
+    model, x = few(name, prior=part), bits(10)
     joint = log_joint(model, x)
     codes = model.posterior(x)
     z = all_codes(model)
@@ -242,6 +249,27 @@ def test_the_capacity_of_codes_stops_at_what_they_can_hold() -> None:
     logs = {name: float(value) for name, value in step.logs.items()}
     missing = math.log(10) - logs["rate_discrete"]
     assert float(step.losses["model"]) == pytest.approx(logs["distortion"] + logs["rate_continuous"] + missing)
+
+
+def test_convolutions_with_a_pixelcnn_train_in_two_stages_as_their_configuration_says(tmp_path: Path) -> None:
+    """8 × 8 images, halved once: 4 × 4 places. Three steps an epoch; from the second on the prior learns alone."""
+    config = Path(__file__).parent.parent / "configs" / "family" / "vq_conv_vae.yaml"
+    small_images = ["--data=digits", "--data.batch_size=500", "--model.latent=16", "--trainer.accelerator=cpu"]
+    few = [f"--model.{part}.net.{s}" for part in ("posterior", "likelihood") for s in ("levels=1", "channels=4")]
+    run = ["fit", f"--config={config}", *small_images, *few, "--model.stage=3", f"--out={tmp_path}"]
+    models = []
+    for epochs in (1, 3):
+        assert main([*run, f"--trainer.max_epochs={epochs}"]) == 0
+        models.append(vb.load(max(tmp_path.rglob("model.ckpt"), key=lambda path: path.stat().st_mtime)))
+    x = (torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    first, second = models
+    with torch.no_grad():
+        assert torch.equal(first.posterior(x).mean, second.posterior(x).mean), "the second stage leaves codes alone"
+        assert torch.equal(first.likelihood.net.output_bias, second.likelihood.net.output_bias)
+        assert not torch.equal(first.prior.net.code, second.prior.net.code)
+        z = second.prior().sample((3,))
+        assert torch.isfinite(second.prior().log_prob(z)).all()
+        assert second.likelihood(z).sample().shape == (3, 1, 8, 8)
 
 
 # The harness ----------------------------------------------------------------------------------------------------------
