@@ -185,7 +185,7 @@ def _add_bound(
     found.average("distortion", distortion, samples=samples, bound=bound)
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
-        rate, how = sampled, f"mean of {samples} samples"
+        rate, how = sampled, f"mean of {samples} samples{getattr(subject.model.posterior, 'auxiliary', '')}"
     if rate is None:
         for name in ("rate", "elbo"):
             found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form", bound=bound)
