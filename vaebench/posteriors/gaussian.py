@@ -17,9 +17,11 @@ from vaebench.networks import MLP, Network
 
 @final
 class FullGaussian(LazyDistribution):
-    r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L lower triangular, whose diagonal is the exponential of the network's output.
+    r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L = diag(σ(x)) (I + A(x)), A strictly lower triangular.
 
-    The network has n + n (n + 1)/2 outputs, which for many latents is most of its cost.
+    The network's outputs are μ, log σ and A, n + n (n + 1)/2 of them, which for many latents is most of its cost. The
+    paper adds what stands below the diagonal to diag(σ); here σ_i scales row i, so that what is not yet known of its
+    correlations does not blur a unit that is known sharply.
 
     Reference:
         Kingma & Welling 2019, section 2.5.1 (https://arxiv.org/abs/1906.02691).
@@ -38,5 +40,6 @@ class FullGaussian(LazyDistribution):
     def forward(self, c: Tensor | None = None) -> FullNormal:
         out = self.net(c)
         square = triangle(out[..., self.n :], self.n)
-        diagonal = square.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
-        return FullNormal(out[..., : self.n], torch.tril(square, -1) + diagonal)
+        scale = square.diagonal(dim1=-2, dim2=-1).exp()[..., None]  # (b, n, 1)
+        one = torch.eye(self.n, dtype=scale.dtype, device=scale.device)
+        return FullNormal(out[..., : self.n], scale * (torch.tril(square, -1) + one))
