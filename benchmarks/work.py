@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import statistics
 from collections.abc import Callable
@@ -78,6 +79,8 @@ def in_turn(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
+            gc.collect()  # so that nobody's round has to look through what the others left
+            gc.freeze()
             speed = run()
             if turn:
                 speeds[name].append(speed)
