@@ -395,7 +395,7 @@ def test_no_component_is_refused() -> None:
 
 CONFIGS = ["full_gaussian_vae", "mixture_vae", "planar_vae", "radial_vae", "sylvester_vae", "iaf_vae", "nsf_vae",
            "hyperspherical_vae", "poincare_vae", "vamp_vae", "gmm_vae", "realnvp_vae", "maf_vae",
-           "nsf_prior_vae"]  # fmt: skip
+           "nsf_prior_vae", "lars_vae"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGS)

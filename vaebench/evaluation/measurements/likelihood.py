@@ -109,23 +109,30 @@ def measure(
 def _keep_facts(subject: Subject, found: Findings) -> None:
     """The table 'likelihood': what p(x|z) is, with the settings that its figures hang on; no table for a bare function.
 
-    A warning where its figures are bounds.
+    A warning where its figures are bounds, and one where log p(z) is an estimate.
     """
     likelihood = subject.model.likelihood
     if facts := getattr(likelihood, "facts", None):
         found.tables["likelihood"] = {"name": type(likelihood).__name__, **facts}
     if bound := getattr(likelihood, "bound", ""):
         found.warnings.append(f"in place of log p(x|z): {bound}")
+    if doubt := getattr(subject.model.prior, "doubt", None):
+        found.warnings.append(doubt())
 
 
 def _fill(subject: Subject, k: int) -> dict[str, Any]:
     return {"k": k, "pixels": subject.spec.dimensions, "bound": _short(subject)}
 
 
-def _short(subject: Subject) -> str:
-    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
-    bound = getattr(subject.model.likelihood, "bound", "")
-    return f"; {bound}" if bound else ""
+def _short(subject: Subject, *parts: str) -> str:
+    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it, or log p(z) is an estimate.
+
+    Args:
+        subject: the model.
+        parts: those that the figure is made of; both where none is named.
+    """
+    notes = [getattr(getattr(subject.model, part), "bound", "") for part in parts or ("likelihood", "prior")]
+    return "".join(f"; {note}" for note in notes if note)
 
 
 def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> None:
@@ -182,7 +189,7 @@ def _add_bound(
 ) -> None:
     """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
     bound = _short(subject)
-    found.average("distortion", distortion, samples=samples, bound=bound)
+    found.average("distortion", distortion, samples=samples, bound=_short(subject, "likelihood"))
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
         rate, how = sampled, f"mean of {samples} samples{getattr(subject.model.posterior, 'auxiliary', '')}"
