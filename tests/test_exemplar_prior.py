@@ -135,6 +135,14 @@ def test_what_is_no_exemplar_prior_is_refused() -> None:
     assert torch.isfinite(noisy_step(full, EXAMPLES, seed=0)["model"])
 
 
+def test_exemplars_may_stand_over_the_upper_level_of_a_hierarchy() -> None:
+    prior = tiny(PRIORS["chains.TopDown"], top=tiny(PRIORS["exemplar.ExemplarPrior"], components=9))
+    model = small("hvae", spec(), prior=prior)
+    centres = model.posterior.top(EXAMPLES).mean
+    assert torch.allclose(model.prior.top().components.loc, centres)
+    assert torch.isfinite(noisy_step(model, EXAMPLES, seed=0)["model"])
+
+
 def test_a_model_is_loaded_without_the_images_it_was_trained_on() -> None:
     model, bare = exemplar(spec()), exemplar(DataSpec(SPEC.shape))
     bare.load_state_dict(model.state_dict())

@@ -138,6 +138,14 @@ def test_a_record_says_that_log_p_is_an_estimate_and_how_exact() -> None:
     assert "normaliser" not in plain.metrics["log_likelihood"].definition
 
 
+def test_a_hierarchy_over_it_is_sampled_and_says_so_too() -> None:
+    prior = tiny(PRIORS["chains.TopDown"], top=tiny(LARS))
+    model, x = small("hvae", prior=prior).float(), bits(12).float()
+    result = vb.evaluate(model, Data(x, SPEC), measurements={"likelihood": {"k": 20}, "samples": {}})
+    assert [w for w in result.warnings if "log Z" in w]
+    assert "estimated normaliser" in result.metrics["elbo"].definition
+
+
 def test_a_loaded_model_estimates_as_it_did() -> None:
     model, other = shaken(3), small("vae", latent=3, prior=tiny(LARS), seed=4)
     assert not [name for name in model.state_dict() if "kept" in name or "points" in name]

@@ -18,7 +18,7 @@ class AcceptReject(Distribution):
     .. math:: p(z) = \pi(z) \Big[ \frac{a(z)}{Z} \big(1 - (1 - Z)^{T-1}\big) + (1 - Z)^{T-1} \Big], \qquad
               Z = E_\pi[a(z)]
 
-    Its samples pass no gradient. Bauer & Mnih 2019, section 3.2 (https://arxiv.org/abs/1810.11428).
+    Its samples pass no gradient, and where one is wanted there are none. Bauer & Mnih 2019, section 3.2 (https://arxiv.org/abs/1810.11428).
 
     Args:
         proposal: π, () of (n,).
@@ -43,10 +43,12 @@ class AcceptReject(Distribution):
         return self.proposal.log_prob(value) + torch.logaddexp(chosen, failing)
 
     def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
-        raise UserError(
-            "samples of a prior that accepts and rejects pass no gradient, and the objective asks for some; set "
-            "model.prior to vaebench.priors.mixture.MixtureOfGaussians or a flow"
-        )
+        if torch.is_grad_enabled():
+            raise UserError(
+                "samples of a prior that accepts and rejects pass no gradient, and the objective asks for some; set "
+                "model.prior to vaebench.priors.mixture.MixtureOfGaussians or a flow"
+            )
+        return self.sample(sample_shape)  # as a level of a hierarchy is sampled
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():

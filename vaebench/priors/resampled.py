@@ -45,13 +45,13 @@ class Resampled(LazyDistribution):
         net: builds the network from a latent to the logit of a.
 
     Attributes:
-        bound: what definitions of figures say of the estimate.
+        estimate: what definitions of figures say of it.
 
     Raises:
         UserError: there are fewer than two tries, or no samples.
     """
 
-    bound = "p(z) with an estimated normaliser Z"
+    estimate = "p(z) with an estimated normaliser Z"
 
     points: Tensor
     kept: Tensor

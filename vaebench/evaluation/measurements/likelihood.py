@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.distributions.codes import Point
 from vaebench.evaluation.conditions import at
@@ -116,23 +116,28 @@ def _keep_facts(subject: Subject, found: Findings) -> None:
         found.tables["likelihood"] = {"name": type(likelihood).__name__, **facts}
     if bound := getattr(likelihood, "bound", ""):
         found.warnings.append(f"in place of log p(x|z): {bound}")
-    if doubt := getattr(subject.model.prior, "doubt", None):
-        found.warnings.append(doubt())
+    found.warnings.extend(part.doubt() for part in _doubtful(subject))
 
 
 def _fill(subject: Subject, k: int) -> dict[str, Any]:
-    return {"k": k, "pixels": subject.spec.dimensions, "bound": _short(subject)}
+    return {"k": k, "pixels": subject.spec.dimensions, "bound": _whole(subject)}
 
 
-def _short(subject: Subject, *parts: str) -> str:
-    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it, or log p(z) is an estimate.
+def _doubtful(subject: Subject) -> list[Any]:
+    """The modules of the prior whose density is an estimate."""
+    prior = subject.model.prior
+    return [part for part in prior.modules() if hasattr(part, "doubt")] if isinstance(prior, nn.Module) else []
 
-    Args:
-        subject: the model.
-        parts: those that the figure is made of; both where none is named.
-    """
-    notes = [getattr(getattr(subject.model, part), "bound", "") for part in parts or ("likelihood", "prior")]
-    return "".join(f"; {note}" for note in notes if note)
+
+def _short(subject: Subject) -> str:
+    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
+    bound = getattr(subject.model.likelihood, "bound", "")
+    return f"; {bound}" if bound else ""
+
+
+def _whole(subject: Subject) -> str:
+    """The same of what both p(x|z) and p(z) are part of, with what it adds where log p(z) is an estimate."""
+    return _short(subject) + "".join(f"; {part.estimate}" for part in _doubtful(subject))
 
 
 def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> None:
@@ -188,8 +193,8 @@ def _add_bound(
     reason: str = "",
 ) -> None:
     """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
-    bound = _short(subject)
-    found.average("distortion", distortion, samples=samples, bound=_short(subject, "likelihood"))
+    bound = _whole(subject)
+    found.average("distortion", distortion, samples=samples, bound=_short(subject))
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
         rate, how = sampled, f"mean of {samples} samples{getattr(subject.model.posterior, 'auxiliary', '')}"
