@@ -22,6 +22,7 @@ from vaebench.errors import UserError
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.likelihood import log_likelihood
 from vaebench.posteriors.hamiltonian import Hamiltonian
+from vaebench.runs import cost
 
 STEP = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
 BETA = torch.tensor(0.4, dtype=torch.float64)
@@ -183,6 +184,13 @@ def test_what_an_image_gets_does_not_depend_on_those_beside_it() -> None:
     assert torch.allclose(log_likelihood(model, x[2:3], k=50), together[2:3], atol=1e-9)
     with quiet(model, torch.device("cpu")):
         assert not model.draw(x, 3).log_w.requires_grad, "evaluation keeps no graph of the steps"
+
+
+def test_the_steps_are_counted_in_the_cost() -> None:
+    """torch's counter broke where the likelihood was given the very tensor that a gradient was taken by."""
+    flops = [cost(small("hamiltonian_vae", steps=steps), bits(1))["flops_per_image"] for steps in (0, 1, 2)]
+    assert flops[0] < flops[1] < flops[2]
+    assert flops[2] - flops[1] == (flops[1] - flops[0]) / 2, "one gradient more, where the first step takes two"
 
 
 def test_the_encoder_learns_through_the_steps() -> None:

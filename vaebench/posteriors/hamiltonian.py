@@ -83,7 +83,8 @@ class Hamiltonian(LazyDistribution):
             x, z, p = x.clone(), z.clone(), cast(Distribution, self.prior.module())
 
             def log_joint(z: Tensor) -> Tensor:
-                return (p.log_prob(z) + cast(Distribution, self.likelihood.module(z)).log_prob(x)).sum()
+                seen = z.clone()  # torch's counter of FLOPs breaks where a module is given what is differentiated
+                return (p.log_prob(z) + cast(Distribution, self.likelihood.module(seen)).log_prob(x)).sum()
 
             roots = tempering(self.beta, self.steps)
             return tempered_leapfrogs(z, noise.clone() / roots[0], grad(log_joint), self.pace, roots)
