@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import prod
 from typing import final
@@ -17,11 +18,11 @@ from vaebench.networks import MLP, Network
 
 @final
 class FullGaussian(LazyDistribution):
-    r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L = diag(σ(x)) (I + A(x)), A strictly lower triangular.
+    r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L = diag(σ(x)) (I + A(x)/√n), A strictly lower triangular.
 
     The network's outputs are μ, log σ and A, n + n (n + 1)/2 of them, which for many latents is most of its cost. The
-    paper adds what stands below the diagonal to diag(σ); here σ_i scales row i, so that what is not yet known of its
-    correlations does not blur a unit that is known sharply.
+    paper adds what stands below the diagonal to diag(σ); here σ_i/√n scales it, so that what is not yet known of up to
+    n − 1 correlations does not blur a unit that is known sharply.
 
     Reference:
         Kingma & Welling 2019, section 2.5.1 (https://arxiv.org/abs/1906.02691).
@@ -42,4 +43,4 @@ class FullGaussian(LazyDistribution):
         square = triangle(out[..., self.n :], self.n)
         scale = square.diagonal(dim1=-2, dim2=-1).exp()[..., None]  # (b, n, 1)
         one = torch.eye(self.n, dtype=scale.dtype, device=scale.device)
-        return FullNormal(out[..., : self.n], scale * (torch.tril(square, -1) + one))
+        return FullNormal(out[..., : self.n], scale * (one + torch.tril(square, -1) / math.sqrt(self.n)))
