@@ -1,0 +1,81 @@
+"""Writes the tables of the pages of docs/ that stand between marks, from the records in results/.
+
+    python docs/tables.py
+
+A mark names folders of results/, one variant of them after a slash, and metrics; rows are means over seeds, the best
+of the first metric first:
+
+    <!-- table: latents objectives/vae: log_likelihood rate -->
+    <!-- end -->
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaebench.files import write_atomically
+from vaebench.leaderboard.table import named, number
+from vaebench.records import RunRecord, read_records
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+MARKED = re.compile(r"(<!-- table: ([^:>]+): ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+DEAD = "collapsed_units"  # no metric, but a count of the record's verdict on collapse
+
+
+def written(page: str) -> str:
+    """The page with its marked tables as the records have them."""
+    return MARKED.sub(lambda found: f"{found[1]}{_table(found[2].split(), found[3].split())}{found[5]}", page)
+
+
+def _table(sources: Sequence[str], metrics: Sequence[str]) -> str:
+    variants: dict[str, list[RunRecord]] = {}
+    for source in sources:
+        folder, _, variant = source.partition("/")
+        for record in read_records(ROOT / "results" / folder):
+            if not variant or record.variant == variant:
+                variants.setdefault(record.variant, []).append(record)
+    better = next(iter(variants.values()))[0].metrics[metrics[0]]["higher_is_better"]
+    rows = [(name, len(runs), [_mean(runs, metric) for metric in metrics]) for name, runs in variants.items()]
+    rows.sort(key=lambda row: (row[2][0] is None, (row[2][0] or 0.0) * (-1 if better else 1)))
+    shown = ["run", "seeds", *(_heading(metric) for metric in metrics)]
+    lines = [_line(shown), _line([":--", *["--:"] * (len(shown) - 1)])]
+    for name, seeds, values in rows:
+        cells = (number(value, _decimals(metric)) for metric, value in zip(metrics, values, strict=True))
+        lines.append(_line([name, str(seeds), *cells]))
+    return "".join(line + "\n" for line in lines)
+
+
+def _mean(runs: Sequence[RunRecord], metric: str) -> float | None:
+    """The mean over the runs, None where one of them does not have it."""
+    values = [len(run.collapse["units"]) if metric == DEAD else run.value(metric) for run in runs]
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
+
+
+def _heading(metric: str) -> str:
+    heading, unit, _ = named(metric)
+    return f"{heading} ({unit})" if unit else heading
+
+
+def _decimals(metric: str) -> int:
+    return 1 if metric == DEAD or metric.startswith("code_perplexity") else named(metric)[2]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        if (new := written(page)) != page:
+            write_atomically(path, new.encode())
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
