@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vaebench.records import read_records
+
 ROOT = Path(__file__).parent.parent
 SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
 tables = importlib.util.module_from_spec(SPEC)
@@ -26,3 +28,14 @@ def test_a_table_that_is_out_of_date_is_noticed() -> None:
     changed = page.replace(row, row.replace("1", "2"))
     assert changed != page
     assert tables.written(changed) == page
+
+
+def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
+    records = {record.variant: record for record in read_records(ROOT / "results" / "strong_decoder")}
+    plain = records.pop("vae")
+    assert set(records) == {"vlae", "free_bits", "warm_up", "aggressive"}
+    for record in records.values():
+        assert record.value("rate") > 2.9 * plain.value("rate")
+        assert len(record.collapse["units"]) < len(plain.collapse["units"])
+    drawn = (ROOT / "docs" / "figures" / "strong_decoder.svg").read_text(encoding="utf-8")
+    assert all(f">{name}<" in drawn for name in ["vae", *records])

@@ -57,7 +57,9 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
             "postgresql://USER@HOST/DATABASE; give --storage one of them"
         )
     try:
-        storage = RDBStorage(address, settings, heartbeat_interval=sweep.heartbeat, grace_period=GRACE * sweep.heartbeat)
+        storage = RDBStorage(
+            address, settings, heartbeat_interval=sweep.heartbeat, grace_period=GRACE * sweep.heartbeat
+        )
         if storage.engine.dialect.name == "sqlite":
             with storage.engine.connect() as connection:  # a commit then waits for the disk once, and no less surely
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
