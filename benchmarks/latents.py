@@ -2,10 +2,11 @@
 
     python benchmarks/latents.py [--batch 128] [--steps 50] [--rounds 5] [--k 500] [--images 20] [--name NAME ...]
 
-The configurations are those of `configs/family/` that are the VAE with another posterior or prior, tanh 200-200 and 50
-latents, found by reading the folder; all run in turn in one process. A step is the objective, its gradient and the
-optimiser's update, on random bits of 784 pixels: no data set is read, and nothing is written but the table. Memory is
-that of the tensors which a step keeps for its gradient, besides the model's own. Times are the processor's.
+The configurations are those of `configs/family/` that `configs/benchmark/latents.yaml` compares, and those that are
+the VAE with another part; all run in turn in one process, families of two stages in their first. A step is the
+objective, its gradient and the optimiser's update, on random bits of 784 pixels: no data set is read, and nothing is
+written but the table. Memory is that of the tensors which a step keeps for its gradient, besides the model's own.
+Times are the processor's.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from vaebench.evaluation.likelihood import log_likelihood
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "family"
 SHAPE, BASE = (1, 28, 28), "vae"
-PARTS = {"vaebench.families.vae.VAE", "vaebench.families.stratified_vae.StratifiedVAE"}
+COMPARED = CONFIGS.parent / "benchmark" / "latents.yaml"
 
 
 def main() -> None:
     configs = {path.stem: yaml.safe_load(path.read_text())["model"] for path in sorted(CONFIGS.glob("*.yaml"))}
-    configs = {name: config for name, config in configs.items() if config["class_path"] in PARTS}
+    compared = {Path(run["configs"][0]).stem for run in yaml.safe_load(COMPARED.read_text())["runs"].values()}
+    vae = configs[BASE]["class_path"]
+    configs = {name: c for name, c in configs.items() if name in compared or c["class_path"] == vae}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=50, help="of each configuration a round")
@@ -58,7 +61,7 @@ def main() -> None:
         step, image = (1000 * statistics.median(times[name]) for times in (training, scoring))
         ratios = [_ratio(times, name) for times in (training, scoring)]
         size = sum(p.numel() for p in models[name].parameters())
-        print(f"| {name} | {size:,} | {step:.2f} | {ratios[0]:.2f} | {_kept(models[name], x):.1f} | {image:.2f} | "
+        print(f"| {name} | {size:,} | {step:.2f} | {ratios[0]:.2f} | {_kept(models[name], x)} | {image:.2f} | "
               f"{ratios[1]:.2f} | ± {spread(training[name]):.0f} % |")  # fmt: skip
 
 
@@ -102,8 +105,9 @@ def _scores(model: Family, x: Tensor, k: int) -> Callable[[], float]:
     return run
 
 
-def _kept(model: Family, x: Tensor) -> float:
-    """Megabytes of tensors that a step keeps for its gradient, each storage once, without the model's own."""
+def _kept(model: Family, x: Tensor) -> str:
+    """Megabytes of tensors that a step keeps for its gradient, each storage once, without the model's own; a dash
+    where the step itself takes gradients, with torch.func, which does not let them be counted."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     seen: dict[int, int] = {}
 
@@ -113,10 +117,12 @@ def _kept(model: Family, x: Tensor) -> float:
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step = model.step(x, None, torch.tensor(0.0))
-    del step
-    return sum(seen.values()) / 1e6
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.step(x, None, torch.tensor(0.0))
+    except RuntimeError:
+        return "–"
+    return f"{sum(seen.values()) / 1e6:.1f}"
 
 
 if __name__ == "__main__":
