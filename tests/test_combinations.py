@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from importlib import import_module
 
 import lightning as L
 import pytest
 import torch
-from helpers import CONTINUOUS, FAMILIES, NET, POSTERIORS, SPEC, labels, own_posteriors, small, tiny
+from helpers import CONTINUOUS, FAMILIES, NET, SPEC, labels, own_posteriors, small, tiny
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family
@@ -40,8 +41,13 @@ class Batches:
             yield (x < 0.4).float() if self.data.kind == "binary" else x, labels(8)
 
 
+def _posterior(encoder: str) -> type:
+    module, _, kind = f"vaebench.posteriors.{encoder}".rpartition(".")
+    return getattr(import_module(module), kind)
+
+
 def _model(name: str, encoder: str, data: DataSpec) -> Family:
-    return small(name, data, posterior=tiny(POSTERIORS[encoder])).float()
+    return small(name, data, posterior=tiny(_posterior(encoder))).float()
 
 
 def _reason(name: str, encoder: str, measure: str) -> str | None:
@@ -51,7 +57,7 @@ def _reason(name: str, encoder: str, measure: str) -> str | None:
         return rf"^{cls.__name__} takes .* images, and these are '{measure}'; change data\.measure"
     if cls.POSTERIOR is None and encoder.startswith("codes."):
         return rf"^{cls.__name__} needs gradients through samples of z, and OneHots gives codes"
-    if cls.POSTERIOR is not None and encoder and not issubclass(POSTERIORS[encoder], cls.POSTERIOR):
+    if cls.POSTERIOR is not None and encoder and not issubclass(_posterior(encoder), cls.POSTERIOR):
         return rf"^{cls.__name__} needs a posterior of the kind {cls.POSTERIOR.__name__}, and \w+ is none"
     if encoder == "Delta" and cls.DENSITY:
         return rf"^{cls.__name__} needs the density of q\(z\|x\), and Delta is deterministic; set model\.posterior"

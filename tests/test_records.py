@@ -274,7 +274,9 @@ def test_a_killed_writer_leaves_no_record_and_what_it_leaves_is_named(tmp_path):
     assert damage.path.name.endswith(PARTIAL)
     assert "never finished" in damage.reason
     write_fake(tmp_path / "second", np.random.default_rng(0))
-    assert len(read_records(tmp_path)) == 2
+    records = read_records(tmp_path)
+    assert len(records) == 2
+    assert not records.damaged, "the record that is written after all takes away what the killed writer left of it"
 
 
 def test_records_and_leaderboard_import_neither_torch_nor_plotly():

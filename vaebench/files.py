@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from uuid import uuid4
 from vaebench.errors import UserError
 
 PARTIAL = ".partial"  # ends the name of a folder that is being written
+_KEPT = 100  # letters of the folder's own name in it
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,6 +37,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     """A folder under another name to write into, which is renamed to `path` at the end of the block, or removed.
 
+    What writers of the same folder left that were killed goes with it.
+
     Args:
         path: must not exist. Its parents are made.
         kind: what it is called in the error.
@@ -46,11 +50,14 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     if path.exists():
         raise taken
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:100]}.{uuid4().hex}{PARTIAL}")
+    partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
     partial.mkdir()
     try:
         yield partial
         partial.rename(path)
+        if len(path.name) <= _KEPT:  # left by killed writers of this very folder; a living one is refused all the same
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+                shutil.rmtree(left, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) and path.exists():
