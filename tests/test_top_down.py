@@ -17,6 +17,7 @@ from vaebench.kept import Kept
 from vaebench.networks.residual import SpectralConv, plan
 from vaebench.objectives import balanced
 from vaebench.population import Population
+from vaebench.priors.chains import _Top
 from vaebench.runs import cost
 
 
@@ -134,6 +135,12 @@ def test_what_is_no_residual_network_is_refused() -> None:
         small("vae", posterior=_encoder())
     with pytest.raises(UserError, match=r"^ResidualEncoder has groups \[2, 0\]: expected one level or more"):
         small("top_down_vae", posterior=_encoder(groups=[2, 0]))
+
+
+def test_a_prior_made_of_the_highest_level_is_refused_where_that_is_not_to_be_had_alone() -> None:
+    encoder = small("top_down_vae").posterior
+    with pytest.raises(UserError, match="which ResidualEncoder does not give in closed form"):
+        _Top(encoder)(bits(2))
 
 
 def test_colour_images_of_many_levels_are_a_matter_of_configuration() -> None:

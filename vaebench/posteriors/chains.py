@@ -124,10 +124,6 @@ class Correcting(Descending):
 
         return Chain(walk, self.levels, "down", x.shape[:1])
 
-    def top(self, x: Tensor) -> Independent:
-        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
-        raise NotImplementedError
-
 
 @final
 class TopDown(Descending):
@@ -178,6 +174,7 @@ class TopDown(Descending):
         return paired(self(x), self.prior())
 
     def top(self, x: Tensor) -> Independent:
+        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
         return cast(Independent, next(self(x).walk()))
 
 
@@ -222,6 +219,7 @@ class Ladder(Correcting):
         return [gaussian(head(d)) for head, d in zip(self.heads, features, strict=True)]
 
     def top(self, x: Tensor) -> Independent:
+        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
         return self.read(x)[-1]
 
     def pairs(self, x: Tensor) -> Pairs:
