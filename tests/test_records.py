@@ -18,7 +18,7 @@ from fake_records import fake_arrays, fake_body, fake_pictures, write_fake
 from PIL import Image
 
 from vaebench.errors import UserError
-from vaebench.files import PARTIAL
+from vaebench.files import PARTIAL, whole_folder
 from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, canonical, identity, read_records, stable
 from vaebench.records import write_record as write
 
@@ -228,7 +228,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, rng):
 
 def test_of_many_writers_one_wins_and_its_record_is_whole(tmp_path):
     outcomes: list[object] = []
-    ready = threading.Barrier(8)
+    ready = threading.Barrier(64)
 
     def writer(seed: int) -> None:
         generator = np.random.default_rng(seed)
@@ -238,15 +238,29 @@ def test_of_many_writers_one_wins_and_its_record_is_whole(tmp_path):
         except UserError as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=writer, args=(seed,)) for seed in range(8)]
+    threads = [threading.Thread(target=writer, args=(seed,)) for seed in range(64)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     winners = [outcome for outcome in outcomes if not isinstance(outcome, UserError)]
-    assert len(outcomes) == 8
+    assert len(outcomes) == 64
     assert winners == list(read_records(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_writer_whose_files_the_winner_took_away_is_refused_whatever_breaks_in_it(tmp_path):
+    def loser() -> None:
+        with whole_folder(tmp_path / "run") as partial:
+            (partial / "record.json").write_text("loser")
+            with whole_folder(tmp_path / "run") as other:
+                (other / "record.json").write_text("winner")
+            raise EOFError("an archive of which the end is gone")
+
+    with pytest.raises(UserError, match="never overwritten"):
+        loser()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / "record.json").read_text() == "winner"
 
 
 KILLED = """

@@ -60,6 +60,6 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and path.exists():
-            raise taken from None
+        if isinstance(error, Exception) and path.exists():  # of whatever kind: the winner took the files away under us
+            raise taken from error
         raise
