@@ -202,26 +202,94 @@ def test_one_order_for_all_gives_all_the_same_batches(tmp_path: Path) -> None:
     assert not torch.equal(*(member.model.posterior.net.layers[0].weight for member in members))
 
 
-def test_as_many_step_at_once_as_are_fastest_and_fit_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("compile", "epochs", "asked", "lanes"),
+    [
+        (False, 1, [(1, False), (2, False), (4, False), (5, False)], [2, 3]),
+        (None, 1, [(1, False), (2, False), (4, False), (5, False)], [2, 3]),
+        (None, 10**6, [(1, False), (2, False), (4, False), (5, False), (1, True), (2, True), (4, True)], [1, 2, 2]),
+        (True, 1, [(1, False), (2, False), (4, False), (5, False), (1, True), (2, True), (4, True)], [1, 2, 2]),
+    ],
+)
+def test_what_is_fastest_and_fits_the_memory_is_taken(
+    compile: bool | None, epochs: int, asked: list[Any], lanes: list[int], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """Speeds are given here: 4 at once are fastest, 5 do not fit; the largest that is nearly as fast is taken."""
-    asked = []
+    """Speeds are given here: 4 at once are fastest and 5 do not fit, but compiled, 2 are, and 4 are slower again.
 
-    def speed(_: Population, __: list[Member], size: int) -> float:
-        asked.append(size)
+    Of those that are nearly as fast the largest is taken, and compiling is tried where training takes minutes.
+    """
+    tried = []
+
+    def speed(_: Population, __: str, ___: list[Member], size: int, compiled: bool) -> float:
+        tried.append((size, compiled))
         if size > 4:
             raise torch.OutOfMemoryError
-        return {1: 10.0, 2: 99.0, 4: 100.0}[size]
+        return {1: 10.0, 2: 199.0, 4: 120.0}[size] if compiled else {1: 10.0, 2: 99.0, 4: 100.0}[size]
 
     monkeypatch.setattr(Population, "_speed", speed)
-    population = Population()
-    entered(population, [args(seed=seed, epochs=1) for seed in range(5)], tmp_path)
+    population = Population(compile=compile)
+    entered(population, [args(seed=seed, epochs=epochs) for seed in range(5)], tmp_path)
     population._arrange(population.members)
-    assert asked == [1, 2, 4, 5]
-    assert sorted(len(lane.members) for lane in population._lanes) == [2, 3]
+    assert tried == asked
+    assert sorted(len(lane.members) for lane in population._lanes) == lanes
+    assert all((lane.compiled is not None) == asked[-1][1] for lane in population._lanes)
     population._arrange(population.members[:3])
-    assert asked == [1, 2, 4, 5], "fewer members tell nothing new"
+    assert tried == asked, "fewer members tell nothing new"
+
+
+def stepped(runs: list[list[str]], work: Path, compile: bool) -> list[dict[str, Tensor]]:
+    """Parameters and buffers of members after an epoch, and what they have logged."""
+    population = Population(lanes=len(runs), compile=compile)
+    members = entered(population, runs, work)
+    population.epoch()
+    curves = [{name: torch.tensor(curve["value"]) for name, curve in m.kept.curves.items()} for m in members]
+    return [{**dict(m.model.state_dict()), **curve} for m, curve in zip(members, curves, strict=True)]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "rvq_vae"])
+def test_the_graph_of_a_step_is_the_step_in_every_family(family: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """One course of a family's code stands for all its steps, at every stage: no value decides what is computed."""
+    graphs = []
+
+    def compiled(graph: torch.fx.GraphModule, **_: Any) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    runs = [args(family, seed, epochs=1, lr=lr) for seed, lr in ((0, 1e-3), (1, 4e-3))]
+    plain, traced = stepped(runs, tmp_path / "plain", False), stepped(runs, tmp_path / "traced", True)
+    assert len(graphs) == 1
+    for own, other in zip(plain, traced, strict=True):
+        for name, value in own.items():
+            assert torch.allclose(other[name], value, rtol=1e-9, atol=1e-9, equal_nan=True), name
+
+
+@pytest.mark.parametrize("family", ["vae", "factor_vae", "aggressive_vae"])
+def test_members_of_a_compiled_population_equal_their_solo_runs(family: str, tmp_path: Path) -> None:
+    """One loss; two groups of parameters; a group that pauses. Lanes on two cores share what was compiled."""
+    torch.set_num_threads(2)
+    try:
+        population = Population(lanes=1, compile=True)
+        runs = [args(family, seed) for seed in (0, 1)]
+        members = entered(population, runs, tmp_path)
+        trained(population)
+        (compiled,) = population._compiled.values()
+        assert compiled._fast is not None
+    finally:
+        torch.set_num_threads(1)
+    equal_to_solo(members[1], runs[1], tmp_path / "solo")
+
+
+def test_a_population_that_cannot_be_compiled_trains_all_the_same(tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no compiler on this machine\nand a long story")
+
+    runs = [args(seed=seed, epochs=1) for seed in (0, 1)]
+    plain = stepped(runs, tmp_path / "plain", False)
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.warns(UserWarning, match="2 runs of BetaVAE could not be compiled and runs uncompiled.*machine$"):
+        other = stepped(runs, tmp_path / "compiled", True)
+    assert all(torch.equal(other[i][name], value) for i in range(2) for name, value in plain[i].items())
 
 
 @pytest.mark.parametrize("how", ["_each", "_together"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from vaebench.compiled import Compiled
 from vaebench.core import LatentModel
 from vaebench.errors import unknown
 from vaebench.evaluation.conditions import Conditioned
@@ -40,38 +39,11 @@ def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = Fal
             p = model.likelihood(z)
         return p.log_prob(x)
 
-    return Compiled(lambda z, x: score(z, x)) if compile and not isinstance(model, Conditioned) else score
-
-
-class Compiled:
-    """A score compiled for the shapes of its first call; where that fails it warns, and computes as it is written."""
-
-    def __init__(self, score: Score) -> None:
-        self.score = score
-        self.fast: Score | None = None
-        self.shapes: tuple[torch.Size, torch.Size] | None = None
-
-    def __call__(self, z: Tensor, x: Tensor, _: LatentModel | None = None) -> Tensor:
-        if self.shapes is None:
-            self.shapes = (z.shape, x.shape)
-            return self._compile(z, x)
-        if self.fast is None or self.shapes != (z.shape, x.shape):
-            return self.score(z, x)
-        return self.fast(z, x)
-
-    def _compile(self, z: Tensor, x: Tensor) -> Tensor:
-        try:  # a compiler can fail in any way, and the result is right without it
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on its own code
-                # A graph of its own holds the weights as constants: no later change of the model can meet a stale one.
-                fast = torch.compile(make_fx(self.score)(z, x), dynamic=False, options={"freezing": True})
-                result = fast(z, x)
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"the likelihood could not be compiled and runs uncompiled, slower: {reason}", stacklevel=4)
-            return self.score(z, x)
-        self.fast = fast
-        return result
+    if not compile or isinstance(model, Conditioned):
+        return score
+    # The graph holds the weights as constants ('freezing'): no later change of the model can meet a stale one.
+    compiled = Compiled("the likelihood", freezing=True)
+    return lambda z, x, _=None: compiled(score, z, x)
 
 
 def keep_freed_memory() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from vaebench.compiled import Compiled
 from vaebench.core import Family, fixed_noise
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import UserError
@@ -18,6 +19,22 @@ from vaebench.population._member import Member
 from vaebench.population._noise import Given, Request, drawn, requested
 
 Logs = dict[str, Tensor]
+
+
+class _Found(NamedTuple):
+    """What a step finds for n members, (n, …) each.
+
+    Attributes:
+        gradients: of a group's parameters, in their order.
+        logs: what they log.
+        state: new values of buffers.
+        active: which members learn a group, where that is not all.
+    """
+
+    gradients: dict[str, list[Tensor]]
+    logs: Logs
+    state: Logs
+    active: Logs
 
 
 class _Skeleton:
@@ -53,20 +70,22 @@ class Lane:
 
     Args:
         members: at least one; their models' tensors become rows of the lane's.
+        compiled: compiles its steps, for all lanes of as many such members; None steps as the family is written.
 
     Attributes:
         parameters, buffers: (n, *shape) each, by name.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = list(members)
+    def __init__(self, members: Sequence[Member], compiled: Compiled | None = None) -> None:
+        self.members, self.compiled = list(members), compiled
         model = members[0].model
         self.device, self.dtype = model.lr.device, model.lr.dtype
-        self.parameters = {name: _stack([m.model.get_parameter(name) for m in members]).requires_grad_()
+        self.parameters = {name: _stack([m.model.get_parameter(name) for m in members])
                            for name, _ in model.named_parameters()}  # fmt: skip
         self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
         self._tensors = [*self.parameters.values(), *self.buffers.values()]
         self._skeleton = _Skeleton(model, [*self.parameters, *self.buffers])
+        self._skeleton.model.train()
         named = {group: [name for name in self.parameters if name.startswith(prefixes)]
                  for group, prefixes in model.groups().items()}  # fmt: skip
         self.groups = {group: names for group, names in named.items() if names}
@@ -96,24 +115,18 @@ class Lane:
         """
         x = x.to(self.dtype)
         noise = drawn(self.requests(x, y), self.generators)
-        losses, logs, state, active = self._steps(x, y, noise)
-        learning = {}
-        for group, names in self.groups.items():
-            mask = active.get(group)
-            if mask is None or bool(mask.any()):
-                inputs = [self.parameters[name] for name in names]
-                found = torch.autograd.grad(losses[group].sum(), inputs, retain_graph=len(self.groups) > 1)
-                learning[group] = (list(found), mask)
+        arguments = self._tensors, x, y, self.t, noise
         with torch.no_grad():
-            for group, (gradients, mask) in learning.items():
-                mask = self._taken(gradients, mask)
+            found = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
+            for group, gradients in found.gradients.items():
+                mask = self._taken(gradients, found.active.get(group))
                 if self.clip is not None:
                     clip(gradients, self.clip)
                 self.adam[group].step(gradients, mask)
-            for name, value in state.items():
+            for name, value in found.state.items():
                 self.buffers[name].copy_(value)
             self.t += 1
-        return logs
+        return found.logs
 
     def _taken(self, gradients: list[Tensor], mask: Tensor | None) -> Tensor | None:
         """Which members step: those that learn and whose gradient `Family._skips` would not leave out."""
@@ -124,8 +137,14 @@ class Lane:
         self.buffers["skipped"] += (learns & ~fits).to(self.buffers["skipped"].dtype)
         return learns & fits
 
-    def _steps(self, x: Tensor, y: Tensor | None, noise: tuple[Tensor, ...]) -> tuple[Logs, Logs, Logs, Logs]:
-        """Losses, logs, new buffers and active groups of every member."""
+    @torch.enable_grad()
+    def _found(
+        self, tensors: Sequence[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]
+    ) -> _Found:
+        """What a step finds, as a pure function of the members' tensors.
+
+        Gradients of a group of which no member learns are left out, unless it is compiled: a graph has one course.
+        """
 
         def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
             model = self._skeleton.of(tensors)
@@ -139,7 +158,15 @@ class Lane:
             x, y = x[0], None if y is None else y[0]
         axis = None if common else 0
         in_dims = (0, axis, None if y is None else axis, 0, 0)
-        return vmap(one, in_dims, randomness="error")(self._tensors, x, y, self.t, noise)
+        own = dict(zip(self.parameters, (p.detach().requires_grad_() for p in tensors), strict=False))
+        given = [*own.values(), *tensors[len(own) :]]
+        losses, logs, state, active = vmap(one, in_dims, randomness="error")(given, x, y, t, noise)
+        gradients = {}
+        for group, names in self.groups.items():
+            if self.compiled is not None or group not in active or bool(active[group].any()):
+                inputs, more = [own[name] for name in names], len(self.groups) > 1
+                gradients[group] = list(torch.autograd.grad(losses[group].sum(), inputs, retain_graph=more))
+        return _Found(gradients, logs, state, active)
 
     def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
         """The noise that a step on such a batch asks for, for each member.
@@ -161,7 +188,6 @@ class Lane:
 
     def train(self, training: TrainingBatches) -> Logs:
         """Trains every member for an epoch of its own order; returns what the last step logged, (n,) each."""
-        self._skeleton.model.train()
         for x, y in self.batches(training):
             logs = self.step(x, y)
         for member in self.members:
@@ -191,6 +217,7 @@ class Lane:
                 values = vmap(one, (0, None, None), randomness="same")(self._tensors, x.to(self.dtype), y)
             ((name, value),) = values.items()
             total, count = total + len(x) * value, count + len(x)
+        self._skeleton.model.train()
         return {name: total / count, "val/selection": total / count}
 
 

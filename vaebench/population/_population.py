@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from vaebench.compiled import Compiled
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.population._lane import Lane, Logs, require_population
 from vaebench.population._member import Member
@@ -20,6 +21,7 @@ from vaebench.training import Experiment, Keeper
 
 STEPS, PASSES = 3, 3  # of every member, to time a number of members that step at once; the first pass does not count
 NEARLY = 0.95  # of the best speed: as good, where more step at once
+LONG = 120.0  # seconds of training: compiling, which takes about ten, then pays for itself
 
 
 class Population:
@@ -27,7 +29,8 @@ class Population:
 
     Members may differ in every 0-dim buffer (β, free bits, lengths of schedules), learning rates, clipping, seed,
     number of epochs and early stopping. Those that differ in shapes, constants, family or data are trained in turn;
-    those of one structure in lanes: so many step at once as was measured to be fastest.
+    those of one structure in lanes: so many step at once as was measured to be fastest, and as one compiled function
+    where that was measured to be faster still.
 
     Equality that is promised: a member's initial weights, order of images, training noise and validation noise are
     those of the same run under `vaebench fit`, whoever the other members are: each draws from a generator of its own,
@@ -40,16 +43,25 @@ class Population:
         lanes: members that step at once; None measures it when members of a structure first train.
         order: seed of the order of images for all members, whose batches are then the same; None takes each one's own.
             Members of one seed share their batches in any case.
+        compile: whether steps may be compiled; None: those of members that have minutes of training before them. It
+            changes rounding only.
 
     Attributes:
         members: all that were added and not dropped, in their order.
     """
 
-    def __init__(self, device: str | torch.device = "cpu", lanes: int | None = None, order: int | None = None) -> None:
-        self.device, self.order = torch.device(device), order
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",
+        lanes: int | None = None,
+        order: int | None = None,
+        compile: bool | None = None,
+    ) -> None:
+        self.device, self.order, self.compile = torch.device(device), order, compile
         self.members: list[Member] = []
         self._lanes: list[Lane] = []
-        self._fixed, self._measured = lanes, dict[str, tuple[int, int]]()
+        self._fixed, self._paces = lanes, dict[str, Pace]()
+        self._compiled: dict[tuple[str, int], Compiled] = {}
         self._batches: dict[str, tuple[TrainingBatches, Batches]] = {}
         self._accepted: set[str] = set()
         self._saved = time.perf_counter()
@@ -125,34 +137,56 @@ class Population:
         for structure, group in groupby(sorted(learning, key=_structure), _structure):
             members = list(group)
             side = min(len(members), cores(self.device))  # a lane for every core, if there are members for it
-            count = max(side, math.ceil(len(members) / self._size(structure, members)))
-            self._lanes += [Lane(members[i::count]) for i in range(count)]
+            pace = self._pace(structure, members)
+            count = max(side, math.ceil(len(members) / pace.size))
+            self._lanes += [self._lane(structure, members[i::count], pace.compiled) for i in range(count)]
 
-    def _size(self, structure: str, members: Sequence[Member]) -> int:
-        """The number of members that train fastest at once, measured anew where more could be better still."""
+    def _lane(self, structure: str, members: Sequence[Member], compiled: bool) -> Lane:
+        """A lane; all of one structure and number of members share what was compiled."""
+        if not compiled:
+            return Lane(members)
+        words = f"the step of {len(members)} runs of {type(members[0].model).__name__}"
+        return Lane(members, self._compiled.setdefault((structure, len(members)), Compiled(words)))
+
+    def _pace(self, structure: str, members: Sequence[Member]) -> Pace:
+        """How members train fastest, measured anew where more members could be faster still."""
         if self._fixed is not None:
-            return self._fixed
-        best, tried = self._measured.get(structure, (1, 0))
-        if len(members) > tried and 2 * best > tried:
-            most = math.ceil(len(members) / min(len(members), cores(self.device)))
-            sizes = sorted({2**i for i in range(most.bit_length())} | {most})
-            speeds: dict[int, float] = {}
-            for size in sizes:
-                try:
-                    speeds[size] = self._speed(members, size)
-                except torch.OutOfMemoryError:
-                    if not speeds:
-                        raise
-                    break
-            best = max(size for size, speed in speeds.items() if speed >= NEARLY * max(speeds.values()))
-            tried = len(members)
-            self._measured[structure] = best, tried
-        return best
+            return Pace(self._fixed, bool(self.compile), 0)
+        known = self._paces.get(structure)
+        if known is None or (len(members) > known.tried and 2 * known.size > known.tried):
+            self._paces[structure] = known = self._measure(structure, members)
+        return known
 
-    def _speed(self, members: Sequence[Member], size: int) -> float:
+    def _measure(self, structure: str, members: Sequence[Member]) -> Pace:
+        speeds = self._speeds(structure, members, False)
+        steps = len(self._batches[members[0].source][0]) * sum(member.epochs - member.epoch for member in members)
+        long = steps / max(speeds.values()) > LONG
+        if self.compile or (self.compile is None and long):
+            speeds |= self._speeds(structure, members, True)
+        best = max(speeds.values())
+        size, compiled = max(how for how, speed in speeds.items() if speed >= NEARLY * best)
+        return Pace(size, compiled, len(members))
+
+    def _speeds(self, structure: str, members: Sequence[Member], compiled: bool) -> dict[tuple[int, bool], float]:
+        """Members' steps a second by how many step at once, of 1, 2, 4, … until more of them are slower."""
+        most = math.ceil(len(members) / min(len(members), cores(self.device)))
+        speeds: dict[tuple[int, bool], float] = {}
+        for size in sorted({2**i for i in range(most.bit_length())} | {most}):
+            try:
+                speeds[size, compiled] = self._speed(structure, members, size, compiled)
+            except torch.OutOfMemoryError:
+                if not speeds:
+                    raise
+                break
+            if speeds[size, compiled] < NEARLY * max(speeds.values()):
+                break
+        return speeds
+
+    def _speed(self, structure: str, members: Sequence[Member], size: int, compiled: bool) -> float:
         """Members' steps a second with so many at once, by copies of them; the same work for every number."""
         training, _ = self._batches[members[0].source]
-        lanes = [Lane([m.twin() for m in members[at : at + size]]) for at in range(0, len(members), size)]
+        twins = [[m.twin() for m in members[at : at + size]] for at in range(0, len(members), size)]
+        lanes = [self._lane(structure, some, compiled) for some in twins]
         batches = [list(islice(lane.batches(training), STEPS)) for lane in lanes]
         times = []
         for _ in range(PASSES):
@@ -162,6 +196,20 @@ class Population:
                 torch.cuda.synchronize(self.device)
             times.append(time.perf_counter() - start)
         return len(members) * len(batches[0]) / min(times[1:])
+
+
+class Pace(NamedTuple):
+    """How members of a structure train fastest.
+
+    Attributes:
+        size: so many step at once.
+        compiled: their step is compiled.
+        tried: of so many members it was measured.
+    """
+
+    size: int
+    compiled: bool
+    tried: int
 
 
 def _walk(lane: Lane, batches: Sequence[Batch]) -> None:

@@ -1,0 +1,61 @@
+"""Functions of tensors, compiled for the shapes of their first call."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
+
+
+class Compiled:
+    """Compiles a function at its first call; where that fails it warns, and computes as the function is written.
+
+    What is compiled is a graph of the operations of that call: the function must be pure, and its course must depend
+    on shapes alone. Other shapes are computed as the function is written. Threads may share one.
+
+    Args:
+        what: is compiled, in the words of the warning.
+        options: of torch's compiler.
+    """
+
+    def __init__(self, what: str, **options: Any) -> None:
+        self.what, self.options = what, options
+        self._fast: Callable[..., Any] | None = None
+        self._shapes: list[torch.Size | None] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(*arguments), of tensors in any nest of lists, tuples and dictionaries, and of nothing else.
+
+        Args:
+            function: the same mathematics at every call.
+            arguments: those of the first call are what is compiled for.
+        """
+        shapes = [leaf.shape if isinstance(leaf, Tensor) else None for leaf in tree_leaves(arguments)]
+        with self._lock:
+            if self._shapes is None:
+                self._shapes = shapes
+                return self._compile(function, arguments)
+        if self._fast is None or self._shapes != shapes:
+            return function(*arguments)
+        return self._fast(*arguments)
+
+    def _compile(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        try:  # a compiler can fail in any way, and the result is right without it
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's remarks on its own code
+                graph = make_fx(lambda *given: function(*given))(*arguments)
+                fast = torch.compile(graph, dynamic=False, options=self.options or None)
+                result = fast(*arguments)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"{self.what} could not be compiled and runs uncompiled, slower: {reason}", stacklevel=4)
+            return function(*arguments)
+        self._fast = fast
+        return result
