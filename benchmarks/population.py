@@ -64,9 +64,11 @@ class Solos:
 class Together:
     """The same runs as a population, in lanes of `size` members; None measures which."""
 
-    def __init__(self, batch: int, seeds: list[int], device: str = "cpu", size: int | None = None) -> None:
+    def __init__(
+        self, batch: int, seeds: list[int], device: str = "cpu", size: int | None = None, compile: bool = True
+    ) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            population = Population(device, size)
+            population = Population(device, size, compile=compile)
             members = [population.add(run(batch, seed), Path(folder, str(seed))) for seed in seeds]
         population._arrange(members)
         self.lanes, (self.batches, _) = population._lanes, population._batches[members[0].source]
@@ -166,14 +168,19 @@ def main() -> None:
         chart(arguments.chart, batch, steps, device)
         return
     seeds = list(range(arguments.members))
-    together = Together(batch, seeds, device)
-    contestants = {"solo, one after another": Solos(batch, seeds, device), "population": together}
+    populations = {"population": Together(batch, seeds, device, compile=False),
+                   "population, compiled": Together(batch, seeds, device)}  # fmt: skip
+    contestants = {"solo, one after another": Solos(batch, seeds, device), **populations}
     with contextlib.ExitStack() as stack:
         if device == "cpu":
             processes = stack.enter_context(contextlib.closing(Processes(batch, seeds)))
             contestants["two processes, one thread each"] = processes
-        threads, lanes = torch.get_num_threads(), [len(lane.members) for lane in together.lanes]
-        print(f"batch {batch}, {len(seeds)} runs of {steps} steps on {device}, {threads} threads, lanes of {lanes}\n")
+        print(f"batch {batch}, {len(seeds)} runs of {steps} steps on {device}, {torch.get_num_threads()} threads")
+        print(
+            *(f"{name}: lanes of {[len(lane.members) for lane in p.lanes]}" for name, p in populations.items()),
+            sep="\n",
+        )
+        print()
         images = len(seeds) * batch * steps
         runs = {name: partial(speed, contestant, images, steps, device) for name, contestant in contestants.items()}
         interleaved(runs, arguments.rounds, "solo, one after another")

@@ -19,7 +19,7 @@ from vaebench.population._member import Member
 from vaebench.population._side_by_side import cores, side_by_side
 from vaebench.training import Experiment, Keeper
 
-STEPS, PASSES = 3, 3  # of every member, to time a number of members that step at once; the first pass does not count
+STEPS, PASSES = (3, 12), 3  # of every member, to time how many step at once; the first pass does not count
 NEARLY = 0.95  # of the best speed: as good, where more step at once
 LONG = 120.0  # seconds of training: compiling, which takes about ten, then pays for itself
 
@@ -187,7 +187,9 @@ class Population:
         training, _ = self._batches[members[0].source]
         twins = [[m.twin() for m in members[at : at + size]] for at in range(0, len(members), size)]
         lanes = [self._lane(structure, some, compiled) for some in twins]
-        batches = [list(islice(lane.batches(training), STEPS)) for lane in lanes]
+        least, most = STEPS  # a small lane's gain from the cache shows after some
+        steps = min(max(len(training) * min(member.epochs for member in members) // 100, least), most)
+        batches = [list(islice(lane.batches(training), steps)) for lane in lanes]
         times = []
         for _ in range(PASSES):
             start = time.perf_counter()
