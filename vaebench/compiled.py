@@ -17,7 +17,8 @@ class Compiled:
     """Compiles a function at its first call; where that fails it warns, and computes as the function is written.
 
     What is compiled is a graph of the operations of that call: the function must be pure, and its course must depend
-    on shapes alone. Other shapes are computed as the function is written. Threads may share one.
+    on shapes alone. Tensors of other shapes, strides, types or devices are computed as the function is written. Threads
+    may share one.
 
     Args:
         what: is compiled, in the words of the warning.
@@ -27,7 +28,7 @@ class Compiled:
     def __init__(self, what: str, **options: Any) -> None:
         self.what, self.options = what, options
         self._fast: Callable[..., Any] | None = None
-        self._shapes: list[torch.Size | None] | None = None
+        self._layouts: list[Any] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -37,12 +38,12 @@ class Compiled:
             function: the same mathematics at every call.
             arguments: those of the first call are what is compiled for.
         """
-        shapes = [leaf.shape if isinstance(leaf, Tensor) else None for leaf in tree_leaves(arguments)]
+        layouts = [_layout(leaf) for leaf in tree_leaves(arguments)]
         with self._lock:
-            if self._shapes is None:
-                self._shapes = shapes
+            if self._layouts is None:
+                self._layouts = layouts
                 return self._compile(function, arguments)
-        if self._fast is None or self._shapes != shapes:
+        if self._fast is None or self._layouts != layouts:
             return function(*arguments)
         return self._fast(*arguments)
 
@@ -51,7 +52,9 @@ class Compiled:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's remarks on its own code
                 graph = make_fx(lambda *given: function(*given))(*arguments)
-                fast = torch.compile(graph, dynamic=False, options=self.options or None)
+                # Layouts are compared above, so torch need not look at every call whether the graph still holds.
+                options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **self.options}
+                fast = torch.compile(graph, dynamic=False, options=options)
                 result = fast(*arguments)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -59,3 +62,8 @@ class Compiled:
             return function(*arguments)
         self._fast = fast
         return result
+
+
+def _layout(leaf: Any) -> Any:
+    """What a graph of a tensor's operations holds for."""
+    return (leaf.shape, leaf.stride(), leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else None
