@@ -280,6 +280,22 @@ def test_members_of_a_compiled_population_equal_their_solo_runs(family: str, tmp
     equal_to_solo(members[1], runs[1], tmp_path / "solo")
 
 
+def test_lanes_of_several_structures_are_compiled_before_they_run_at_once(tmp_path: Path) -> None:
+    """torch's tracer changes `nn.Module` for all threads: a lane that ran meanwhile broke, or got into the graph."""
+    torch.set_num_threads(2)
+    try:
+        population = Population(lanes=1, compile=True)
+        runs = [args("vae"), args("vae", latent=2), args("beta_vae"), args("iwae")]
+        members = entered(population, runs, tmp_path)
+        population._arrange(population.members)
+        assert all(lane.compiled is not None and lane.compiled._fast is not None for lane in population._lanes)
+        trained(population)
+    finally:
+        torch.set_num_threads(1)
+    for i, (member, run) in enumerate(zip(members, runs, strict=True)):
+        equal_to_solo(member, run, tmp_path / f"solo{i}")
+
+
 def test_a_population_that_cannot_be_compiled_trains_all_the_same(tmp_path: Path, monkeypatch: Any) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no compiler on this machine\nand a long story")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ class Compiled:
 
     What is compiled is a graph of the operations of that call: the function must be pure, and its course must depend
     on shapes alone. Tensors of other shapes, strides, types or devices are computed as the function is written. Threads
-    may share one.
+    may share one after its first call, at which no other may compute: torch's tracer changes `nn.Module` for all.
 
     Args:
         what: is compiled, in the words of the warning.
@@ -29,7 +28,6 @@ class Compiled:
         self.what, self.options = what, options
         self._fast: Callable[..., Any] | None = None
         self._layouts: list[Any] | None = None
-        self._lock = threading.Lock()
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(*arguments), of tensors in any nest of lists, tuples and dictionaries, and of nothing else.
@@ -39,10 +37,9 @@ class Compiled:
             arguments: those of the first call are what is compiled for.
         """
         layouts = [_layout(leaf) for leaf in tree_leaves(arguments)]
-        with self._lock:
-            if self._layouts is None:
-                self._layouts = layouts
-                return self._compile(function, arguments)
+        if self._layouts is None:
+            self._layouts = layouts
+            return self._compile(function, arguments)
         if self._fast is None or self._layouts != layouts:
             return function(*arguments)
         return self._fast(*arguments)

@@ -179,6 +179,16 @@ class Lane:
             self._requests[x.shape[1:]] = requested(lambda: model.step(x[0], None if y is None else y[0], self.t[0]))
         return self._requests[x.shape[1:]]
 
+    @torch.no_grad()
+    def compile(self, training: TrainingBatches) -> None:
+        """Computes a step and takes nothing of it, so that it is compiled, if it is to be, before lanes run at once."""
+        if self.compiled is not None:
+            x, y = next(iter(self.batches(training)))
+            x, n = x.to(self.dtype), len(self.members)
+            noise = tuple(torch.full((n, *shape), 0.5, dtype=dtype, device=self.device)
+                          for _, shape, dtype in self.requests(x, y))  # fmt: skip
+            self.compiled(self._found, self._tensors, x, y, self.t, noise)
+
     # One epoch ----------------------------------------------------------------------------------------------------
 
     def batches(self, training: TrainingBatches) -> Iterator[Batch]:

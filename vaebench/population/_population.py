@@ -145,8 +145,13 @@ class Population:
         """A lane; all of one structure and number of members share what was compiled."""
         if not compiled:
             return Lane(members)
+        key = structure, len(members)
+        if key in self._compiled:
+            return Lane(members, self._compiled[key])
         words = f"the step of {len(members)} runs of {type(members[0].model).__name__}"
-        return Lane(members, self._compiled.setdefault((structure, len(members)), Compiled(words)))
+        lane = Lane(members, self._compiled.setdefault(key, Compiled(words)))
+        side_by_side([partial(lane.compile, self._batches[members[0].source][0])], self.device, alone=False)
+        return lane
 
     def _pace(self, structure: str, members: Sequence[Member]) -> Pace:
         """How members train fastest, measured anew where more members could be faster still."""

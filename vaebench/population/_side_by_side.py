@@ -16,14 +16,19 @@ def cores(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def side_by_side(work: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+def side_by_side(work: Sequence[Callable[[], T]], device: torch.device, alone: bool = True) -> list[T]:
     """Does every piece of work, and returns what each gave, in their order.
 
     On a CPU of several cores, pieces run at once, each on one core: splitting the operators of a small model over cores
     costs more in waiting than it saves (benchmarks/population.py). torch computes without Python's lock, so threads do.
+
+    Args:
+        work: the pieces.
+        device: where they compute.
+        alone: a single piece has all cores; otherwise one, as beside others.
     """
     threads = cores(device)
-    if threads == 1 or len(work) <= 1:
+    if threads == 1 or (len(work) <= 1 and alone):
         return [piece() for piece in work]
     try:
         with ThreadPoolExecutor(min(threads, len(work)), initializer=_one_core) as pool:
