@@ -9,7 +9,7 @@ from vaebench.errors import UserError
 
 HELP = "ask people about pictures of runs: which is better, how good, real or generated"
 EXAMPLE = """\
-vaebench judge results/shapes/vae-s10-28010dfb results/shapes/factor_vae-s10-f9b6d4ba --judgements shapes.sqlite
+vaebench judge results/shapes/vae-s30-d12165f7 results/shapes/factor_vae-s30-833b5c06 --judgements shapes.sqlite
 vaebench leaderboard results --judgements shapes.sqlite"""
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "train and evaluate a record again, and say what agrees and what differs"
-EXAMPLE = "vaebench reproduce results/shapes/vae-s10-28010dfb"
+EXAMPLE = "vaebench reproduce results/shapes/vae-s30-d12165f7"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
