@@ -176,10 +176,8 @@ def main() -> None:
             processes = stack.enter_context(contextlib.closing(Processes(batch, seeds)))
             contestants["two processes, one thread each"] = processes
         print(f"batch {batch}, {len(seeds)} runs of {steps} steps on {device}, {torch.get_num_threads()} threads")
-        print(
-            *(f"{name}: lanes of {[len(lane.members) for lane in p.lanes]}" for name, p in populations.items()),
-            sep="\n",
-        )
+        for name, population in populations.items():
+            print(f"{name}: lanes of {[len(lane.members) for lane in population.lanes]}")
         print()
         images = len(seeds) * batch * steps
         runs = {name: partial(speed, contestant, images, steps, device) for name, contestant in contestants.items()}

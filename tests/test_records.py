@@ -263,6 +263,17 @@ def test_a_writer_whose_files_the_winner_took_away_is_refused_whatever_breaks_in
     assert (tmp_path / "run" / "record.json").read_text() == "winner"
 
 
+def test_a_writer_leaves_alone_what_writers_of_longer_names_are_at(tmp_path):
+    with whole_folder(tmp_path / "run.2") as other:
+        (other / "record.json").write_text("longer")
+        with whole_folder(tmp_path / "run") as partial:
+            (partial / "record.json").write_text("shorter")
+        assert other.is_dir()
+    assert {path.name: (path / "record.json").read_text() for path in tmp_path.iterdir()} == {
+        "run": "shorter", "run.2": "longer"
+    }  # fmt: skip
+
+
 KILLED = """
 import os, shutil, signal, sys
 import numpy as np

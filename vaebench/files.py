@@ -55,11 +55,11 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     try:
         yield partial
         partial.rename(path)
-        if len(path.name) <= _KEPT:  # left by killed writers of this very folder; a living one is refused all the same
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-                shutil.rmtree(left, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, Exception) and path.exists():  # of whatever kind: the winner took the files away under us
             raise taken from error
         raise
+    if len(path.name) <= _KEPT:  # left by killed writers of this very folder; a living one is refused all the same
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}{PARTIAL}"):
+            shutil.rmtree(left, ignore_errors=True)

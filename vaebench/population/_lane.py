@@ -181,13 +181,13 @@ class Lane:
 
     @torch.no_grad()
     def compile(self, training: TrainingBatches) -> None:
-        """Computes a step and takes nothing of it, so that it is compiled, if it is to be, before lanes run at once."""
-        if self.compiled is not None:
-            x, y = next(iter(self.batches(training)))
-            x, n = x.to(self.dtype), len(self.members)
-            noise = tuple(torch.full((n, *shape), 0.5, dtype=dtype, device=self.device)
-                          for _, shape, dtype in self.requests(x, y))  # fmt: skip
-            self.compiled(self._found, self._tensors, x, y, self.t, noise)
+        """Computes a step and takes nothing of it, so that it is compiled before lanes run at once."""
+        assert self.compiled is not None
+        x, y = next(iter(self.batches(training)))
+        x, n = x.to(self.dtype), len(self.members)
+        noise = tuple(torch.full((n, *shape), 0.5, dtype=dtype, device=self.device)
+                      for _, shape, dtype in self.requests(x, y))  # fmt: skip
+        self.compiled(self._found, self._tensors, x, y, self.t, noise)
 
     # One epoch ----------------------------------------------------------------------------------------------------
 

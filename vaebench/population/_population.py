@@ -43,8 +43,8 @@ class Population:
         lanes: members that step at once; None measures it when members of a structure first train.
         order: seed of the order of images for all members, whose batches are then the same; None takes each one's own.
             Members of one seed share their batches in any case.
-        compile: whether steps may be compiled; None: those of members that have minutes of training before them. It
-            changes rounding only.
+        compile: whether steps may be compiled; None: where it is measured how many step at once, those of members that
+            have minutes of training before them. It changes rounding only.
 
     Attributes:
         members: all that were added and not dropped, in their order.
@@ -148,8 +148,8 @@ class Population:
         key = structure, len(members)
         if key in self._compiled:
             return Lane(members, self._compiled[key])
-        words = f"the step of {len(members)} runs of {type(members[0].model).__name__}"
-        lane = Lane(members, self._compiled.setdefault(key, Compiled(words)))
+        self._compiled[key] = Compiled(f"the step of {len(members)} runs of {type(members[0].model).__name__}")
+        lane = Lane(members, self._compiled[key])
         side_by_side([partial(lane.compile, self._batches[members[0].source][0])], self.device, alone=False)
         return lane
 
