@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import NET, SPEC, bits, labels, small
+from helpers import NET, PRIORS, SPEC, bits, labels, small, tiny
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -124,6 +124,15 @@ def test_data_without_labels_is_refused_in_a_sentence() -> None:
         vb.evaluate(model, Labelled(x, None))
     with pytest.raises(UserError, match=r"^CVAE is conditional on labels, and there are none for 4 images; give one"):
         vb.log_likelihood(model, x)
+
+
+@pytest.mark.parametrize("prior", ["vamp.VampPrior", "exemplar.ExemplarPrior"])
+def test_a_prior_at_codes_of_images_is_refused(prior: str) -> None:
+    """Defect: its "training images" were noise, since no label was known to encode them with."""
+    kind = prior.split(".")[1]
+    with pytest.raises(UserError, match=rf"^CVAE encodes an image with its label, and {kind} stands at codes of"):
+        small("cvae", prior=tiny(PRIORS[prior]))
+    small("cvae", prior=tiny(PRIORS[prior]), prior_of_class=True)
 
 
 def test_the_model_for_other_images_than_asked_about_is_refused() -> None:

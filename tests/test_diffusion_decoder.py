@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
-from helpers import SPEC, bits, small
+from helpers import POSTERIORS, SPEC, bits, labels, small, tiny
 from oracles import Data
+from test_conditional import Labelled
 from torch import Tensor
 
 from vaebench.core import DataSpec
+from vaebench.discovery import families
 from vaebench.errors import UserError
-from vaebench.evaluation import evaluate
+from vaebench.evaluation import evaluate, log_likelihood
+from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.likelihood import sampled_distortion
 from vaebench.likelihoods.diffusion import Diffusion
 from vaebench.networks import MLP
 
@@ -131,6 +136,56 @@ def test_a_report_gives_the_bound_under_its_own_name_with_its_terms() -> None:
     assert {"diffusion_samples_5", "diffusion_samples_2"} <= set(report.pictures)
     spread = 4 * math.hypot(terms[3].se, report.metrics["distortion"].se)
     assert values[3] == pytest.approx(-report.metrics["distortion"].value, abs=spread)
+
+
+COUNTED = ("iwae", "ciwae", "dreg", "two_layer_vae", "miwae", "piwae")
+
+
+@pytest.mark.parametrize("name", [*COUNTED, "stratified_vae"])
+def test_what_weighs_samples_refuses_a_score_that_stands_in_the_mean_alone(name: str) -> None:
+    """Defect: with gradients L_50 was −2 where it was −59 without: lucky draws of one t took all the weight."""
+    many, one = ({"k": 2}, {"k": 1, "m": 1} if name == "piwae" else {"k": 1})
+    if name == "stratified_vae":
+        many, one = {"importance": True}, {"importance": False}
+    with pytest.raises(UserError, match=r"weighs samples of z by p\(x\|z\), for which the score that Diffusion learns"):
+        small(name, likelihood=PART, **many)
+    small(name, likelihood=PART, **one)
+
+
+def test_every_family_with_a_bound_of_many_samples_was_asked() -> None:
+    takes = {name for name, family in families().items() if "k" in signature(family).parameters}
+    assert takes - {"encoder_steps_vae"} == set(COUNTED)
+
+
+def test_chains_are_refused_where_gradients_stand_in_the_mean_alone() -> None:
+    """Defect: chains kept lucky draws, and an "AIS lower bound" lay 115 nats above the estimate."""
+    plan = {"ais": {}, "gaps": {}}
+    report = evaluate(small("vae", SPEC, likelihood=PART), Data(bits(3)), "likelihood", k=5, measurements=plan)
+    for name in ("log_likelihood_ais", "inference_gap"):
+        assert "only in the mean" in report.metrics[name].unavailable
+
+
+def test_an_image_s_bound_does_not_depend_on_how_the_work_is_cut() -> None:
+    """Defect: paths had the noise of the piece that they were scored in."""
+    model, x = small("vae", SPEC, likelihood=PART), bits(5)
+    whole = log_likelihood(model, x, 50)
+    torch.testing.assert_close(log_likelihood(model, x, 50, chunk=7), whole)
+    torch.testing.assert_close(log_likelihood(model, x[3:].flip(0), 50), whole[3:].flip(0))
+    point = small("wae_mmd", SPEC, likelihood=PART, posterior=tiny(POSTERIORS["Delta"]))
+    with quiet(point, torch.device("cpu")):
+        distortion = sampled_distortion(point, x, 3)
+        torch.testing.assert_close(sampled_distortion(point, x[3:].flip(0), 3), distortion[3:].flip(0))
+
+
+def test_a_conditional_model_has_the_bound_and_the_noise_of_its_decoder() -> None:
+    """Defect: what the decoder declares was not found behind the labels."""
+    model, x, y = small("cvae", SPEC, likelihood=PART), bits(5), labels(5)
+    whole = log_likelihood(model, x, 20, labels=y)
+    torch.testing.assert_close(log_likelihood(model, x[3:].flip(0), 20, labels=y[3:].flip(0)), whole[3:].flip(0))
+    report = evaluate(model, Labelled(x, y), "likelihood", k=5, progress=False)
+    assert "T = 5" in report.metrics["log_likelihood"].definition
+    assert any("in place of log p(x|z)" in warning for warning in report.warnings)
+    assert report.tables["likelihood"]["steps"] == 5
 
 
 def test_other_decoders_have_no_diffusion_to_measure() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import bits, small
+from helpers import POSTERIORS, PRIORS, bits, small, tiny
 from oracles import Data, LinearGaussian, OneLatent, Parts, without
 from torch.distributions import (
     Categorical,
@@ -153,6 +153,21 @@ def test_a_mixture_as_prior_is_bracketed() -> None:
     assert float(exact.std()) > 0.1
     for error in (chains.lower - exact, chains.upper - exact):
         assert abs(float(error.mean())) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior", "space"),
+    [
+        ("hyperbolic.WrappedNormal", "hyperbolic.WrappedNormal", "the Poincaré ball"),
+        ("spherical.VonMisesFisher", "vamp.VampPrior", "the unit sphere"),
+    ],
+)
+def test_chains_do_not_leave_the_space_on_which_a_prior_lives(posterior: str, prior: str, space: str) -> None:
+    """Defect: off the ball, or the sphere, a density still had a value, and "best" log-likelihoods were above zero."""
+    model = small("vae", latent=3, posterior=tiny(POSTERIORS[posterior]), prior=tiny(PRIORS[prior]))
+    report = _report(model, bits(3), ais=FEW, gaps={}, fitted={})
+    for figure in ("log_likelihood_ais", "inference_gap", "elbo_fitted"):
+        assert f"the prior lives on {space}, and Hamilton" in report.metrics[figure].unavailable
 
 
 def test_more_temperatures_close_the_gap() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import bits, small
+from helpers import POSTERIORS, PRIORS, bits, small, tiny
 from oracles import Channels, LinearGaussian, without
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.pictures import PAPER, reconstruction_grid, sample_grid
-from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
+from vaebench.evaluation.reconstruction import code, ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.tiles import GAP, TILE
 
 CPU = torch.device("cpu")
@@ -25,6 +25,19 @@ def _pairs(shape: tuple[int, ...], n: int = 5) -> tuple[Tensor, Tensor]:
     coarse = torch.rand(n, shape[0], 4, 4, generator=generator, dtype=torch.float64)
     x = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")
     return x, (x + 0.1 * torch.randn(n, *shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+
+
+def test_a_code_lies_where_samples_lie() -> None:
+    """Defect: the mean of a distribution on the sphere lies inside it, where no decoder was ever asked."""
+    sphere = {"posterior": POSTERIORS["spherical.VonMisesFisher"], "prior": PRIORS["spherical.SphericalUniform"]}
+    model = small("vae", latent=3, **{side: tiny(part) for side, part in sphere.items()})
+    z, which = code(model, bits(4))
+    assert which == "the posterior's centre"
+    torch.testing.assert_close(z.norm(dim=-1), torch.ones(4).double())
+    mean = model.posterior(bits(4)).mean
+    torch.testing.assert_close(z, mean / mean.norm(dim=-1, keepdim=True))
+    assert float(mean.norm(dim=-1).detach().max()) < 0.999
+    assert code(small("vae"), bits(4))[1] == "the posterior mean"
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 11, 11), (1, 28, 20), (3, 32, 32), (3, 13, 40)])

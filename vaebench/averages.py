@@ -27,10 +27,10 @@ class Averages(nn.Module):
         return {name.replace("/", "."): value for name, value in self.named_buffers(recurse=False)}
 
     def moved(self, parameters: Mapping[str, Tensor], decay: Tensor, t: Tensor, prefix: str) -> dict[str, Tensor]:
-        """The averages after step t, by the buffers' full names, for `Step.state`.
+        """The averages with the weights that step t begins with, by the buffers' full names, for `Step.state`.
 
         Args:
-            parameters: by name.
+            parameters: by name, before the optimiser moves them.
             decay: d in [0, 1).
             t: the step, from 0.
             prefix: name of this module in the model.

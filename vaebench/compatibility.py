@@ -1,8 +1,8 @@
 """Which parts an objective takes: refusals, in one sentence each, when a model is built.
 
 Parts say what they are by attributes, all of which may be missing: a posterior that is `deterministic`, `discrete`, not
-`reparameterised` or never `alone`, a posterior's or prior's `space`. Objectives say what they take by the class
-attributes of `vaebench.core.Family`.
+`reparameterised`, `dependent` or never `alone`, a posterior's or prior's `space`, a prior that `encodes`, a
+likelihood that is `averaged`. Objectives say what they take by the class attributes of `vaebench.core.Family`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def require_posterior(family: type[Any], posterior: nn.Module) -> None:
 
     Raises:
         UserError: it is of another kind than `POSTERIOR`, or none with gradients; it is deterministic where `DENSITY`
-            is needed; its weights need an objective that is `STRATIFIED`.
+            is needed; its samples depend on one another where the objective wants them `INDEPENDENT`; its weights
+            need an objective that is `STRATIFIED`.
     """
     _require_kind(family, "posterior", posterior, family.POSTERIOR)
     name, part = family.__name__, type(posterior).__name__
@@ -28,6 +29,11 @@ def require_posterior(family: type[Any], posterior: nn.Module) -> None:
         raise UserError(
             f"{name} needs the density of q(z|x), and {part} is deterministic; set model.posterior to "
             "vaebench.posteriors.DiagonalGaussian"
+        )
+    if family.INDEPENDENT and getattr(posterior, "dependent", False):
+        raise UserError(
+            f"{name} has the right gradient where the samples of an image are independent, and {part} draws them "
+            "together, one from each stratum; choose the family iwae or stl, or posterior.components 1"
         )
     if not (family.STRATIFIED or getattr(posterior, "reparameterised", True)):
         raise UserError(
@@ -57,6 +63,41 @@ def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> 
             f"{part} lives on {spaces[0]} and {type(prior).__name__} on {spaces[1]}, so that their densities "
             "cannot be compared; choose a prior on the posterior's space"
         )
+
+
+def require_weights(family: type[Any], likelihood: nn.Module) -> None:
+    """Refuses a likelihood by which several samples of an image cannot be weighed while they are learnt from.
+
+    Raises:
+        UserError: it is `averaged`.
+    """
+    if getattr(likelihood, "averaged", False):
+        raise UserError(
+            f"{family.__name__} weighs samples of z by p(x|z), for which the score that {type(likelihood).__name__} "
+            "learns by stands only in the mean; set model.k to 1 where there is one, or choose a family that averages "
+            "log p(x|z), as vae does"
+        )
+
+
+def require_apart(family: type[Any], prior: nn.Module) -> None:
+    """Refuses a prior with components at codes of images, for an objective whose encoder is given more than those.
+
+    Raises:
+        UserError: the prior, or a part of it, `encodes` images.
+    """
+    for part in prior.modules():
+        if getattr(part, "encodes", False):
+            raise UserError(
+                f"{family.__name__} encodes an image with its label, and {type(part).__name__} stands at codes of "
+                "images alone; set model.prior_of_class to true or choose another prior"
+            )
+
+
+def not_euclidean(part: object) -> str:
+    """The space on which a part, or a part of it, lives; '' where that is all real numbers."""
+    inside = part.modules() if isinstance(part, nn.Module) else [part]
+    spaces = [getattr(module, "space", EUCLIDEAN) for module in inside]
+    return next((space for space in spaces if space != EUCLIDEAN), "")
 
 
 def _require_kind(family: type[Any], side: str, part: nn.Module, wanted: type[Any] | None) -> None:

@@ -26,7 +26,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 from zuko.lazy import LazyDistribution as Conditional
 
-from vaebench.compatibility import require_posterior, require_prior
+from vaebench.compatibility import require_posterior, require_prior, require_weights
 from vaebench.distributions import require_units
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
@@ -143,6 +143,7 @@ class Family(LightningModule, ABC):
             DReG promise that only in the mean.
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
         STRATIFIED: whether the objective sums over the components of a mixture, as its weights need to learn.
+        INDEPENDENT: whether the objective needs the samples of an image to be independent of one another.
         KINDS: kinds of measure whose images the objective takes.
         POSTERIOR, PRIOR: what the two must be; None takes any whose z are real numbers.
         STRAIGHT_THROUGH: name prefixes of parameters that learn by a straight-through gradient, which is nobody's
@@ -159,6 +160,7 @@ class Family(LightningModule, ABC):
     EXACT_GRADIENT: ClassVar[bool] = True
     DENSITY: ClassVar[bool] = True
     STRATIFIED: ClassVar[bool] = False
+    INDEPENDENT: ClassVar[bool] = False
     KINDS: ClassVar[frozenset[str]] = frozenset({BINARY, DISCRETE, CONTINUOUS})
     POSTERIOR: ClassVar[type[Conditional] | None] = None
     PRIOR: ClassVar[type[Conditional] | None] = None
@@ -201,6 +203,10 @@ class Family(LightningModule, ABC):
     def require_units(self) -> None:
         """Refuses a posterior or prior that does not factorise over the latent units; see the function of that name."""
         require_units(type(self).__name__, self.posterior, self.prior, torch.zeros(1, *self.data.shape))
+
+    def require_weights(self) -> None:
+        """Refuses a likelihood by which samples cannot be weighed; see the function of that name."""
+        require_weights(type(self), self.likelihood)
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:

@@ -75,25 +75,28 @@ def with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     return value.detach() + (surrogate - surrogate.detach())
 
 
-def doubly_reparameterised(log_w: Tensor, pathwise: Tensor) -> tuple[Tensor, Tensor]:
+def doubly_reparameterised(log_w: Tensor, pathwise: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
     r"""L_K twice: with DReG's gradient for the encoder, and with the plain one for the decoder.
 
-    .. math:: \nabla_\phi L_K = E \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k, \qquad
+    .. math:: \nabla_\phi L_K = E \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k
+              + \tilde w_k \nabla_\phi \log p_\phi(z_k), \qquad
               \nabla_\theta L_K = E \sum_k \tilde w_k \nabla_\theta \log w_k, \qquad \tilde w_k = w_k / \sum_j w_j
 
-    Tucker et al. 2018 (https://arxiv.org/abs/1810.04152). At K = 1 the first is the path derivative of Roeder et al.
-    2017 (https://arxiv.org/abs/1703.09194), "sticking the landing".
+    Tucker et al. 2018 (https://arxiv.org/abs/1810.04152) for independent samples; the second term, at fixed z, is that
+    of a prior which is made of posteriors, and zero for others. At K = 1 the first is the path derivative of Roeder et
+    al. 2017 (https://arxiv.org/abs/1703.09194), "sticking the landing".
 
     Args:
         log_w: log p(x, z_k) − log q(z_k|x), of shape (k, b).
-        pathwise: the same with q's parameters stopped, so that φ acts through z_k alone.
+        pathwise: the same with q's parameters stopped, so that φ acts through z_k, and through p(z_k) if it reads φ.
+        log_p: log p(z_k) at fixed z_k, so that φ acts through the prior alone; of the same shape.
 
     Returns:
         Two tensors of one bound an image, of shape (b,), equal in value.
     """
     bound = importance_weighted(log_w)
     weight = torch.softmax(log_w.detach(), 0)
-    return with_gradient(bound, (weight**2 * pathwise).sum(0)), bound
+    return with_gradient(bound, (weight**2 * pathwise + (weight - weight**2) * log_p).sum(0)), bound
 
 
 def free_bits(units: Tensor, free: Tensor) -> Tensor:

@@ -97,6 +97,11 @@ class VonMisesFisher(Distribution):
     def mean(self) -> Tensor:
         return self._mean.to(self.loc.dtype)[..., None] * self.loc
 
+    @property
+    def centre(self) -> Tensor:
+        """The mean's direction: the mean itself lies inside the sphere, where no sample does."""
+        return self.loc
+
     def log_prob(self, value: Tensor) -> Tensor:
         normaliser = (self._log_integral + log_area(self.n - 1)).to(self.loc.dtype)
         return self.concentration * (self.loc * value).sum(-1) - normaliser

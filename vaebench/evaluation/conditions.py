@@ -37,6 +37,11 @@ class Conditioned:
         return self._posterior(x)
 
 
+def declared(model: LatentModel, name: str) -> object:
+    """A part as it is declared, whose attributes say what it is: of a conditional model, the family's own."""
+    return getattr(model.family if isinstance(model, Conditioned) else model, name)
+
+
 def at(model: LatentModel, index: slice | Tensor) -> LatentModel:
     """The model for some of the images that it is asked about: only a conditional one minds which."""
     if not isinstance(model, Conditioned):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from vaebench.compatibility import not_euclidean
 from vaebench.core import LatentModel
-from vaebench.evaluation.conditions import start_noise
+from vaebench.evaluation.conditions import declared, start_noise
 from vaebench.evaluation.likelihood import sample
 
 BLOCK = 16  # transitions whose noise is drawn from one state of an image's noise; part of the definition of a seed
@@ -86,6 +87,10 @@ def unusable(model: LatentModel, x: Tensor, start: Start = "prior") -> str | Non
         support = None
     while hasattr(support, "base_constraint"):  # of independent units, of a mixture
         support = support.base_constraint
+    if space := not_euclidean(declared(model, "prior")):
+        return f"the prior lives on {space}, and Hamiltonian Monte Carlo moves through all real numbers"
+    if getattr(declared(model, "likelihood"), "averaged", False):
+        return "with gradients, what stands for log p(x|z) does so only in the mean, and chains would keep lucky draws"
     if support not in (None, constraints.real, constraints.real_vector):
         return f"the prior has support {support!r}, and Hamiltonian Monte Carlo moves through real numbers"
     try:

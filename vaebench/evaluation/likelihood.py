@@ -21,6 +21,7 @@ from vaebench.evaluation.conditions import (
     at,
     check_count,
     check_images,
+    declared,
     each,
     is_conditional,
     noise_keys,
@@ -33,6 +34,7 @@ from vaebench.evaluation.weights import effective_size, jackknife, largest, pare
 from vaebench.measures import DataSpec
 
 BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
+NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
@@ -81,7 +83,8 @@ def log_likelihood(
         x: images, (n, *data), in [0, 1].
         k: samples an image.
         seed: of the noise; images that are equal get equal noise, under any model.
-        chunk: most samples of an image scored at once; None chooses, and a model's own `draw` does not ask.
+        chunk: most samples of an image scored at once; None chooses. A model's own `draw` does not ask, and a
+            likelihood that draws noise to score is always asked for 16 at once: other pieces would be other noise.
         precision: 'f32', or 'bf16' for the likelihood's network alone.
         compile: compile the likelihood for this call: worth it from about a thousand images at k = 5000.
         progress: called with the fraction done, in [0, 1].
@@ -136,8 +139,8 @@ def estimate(
     values = VALUES.get(device.type, VALUES["cuda"])
     pixels = _held(model, x)
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
-    if getattr(model.likelihood, "bound", ""):
-        images = 1  # it draws noise to score, which must be the image's own too
+    if noisy := _scores_by_noise(model):
+        images = 1  # the noise must be the image's own too
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
     found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
@@ -146,7 +149,7 @@ def estimate(
         group = x[first : first + images]
         keys = noise_keys(group, seed)
         group, part = group.to(device, dtype), at(model, slice(first, first + images))
-        rows = chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
+        rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
         if own := _own_draw(model):
             draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
         else:
@@ -188,6 +191,8 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
     For models without a density of q or p; call it inside `quiet`.
     """
     size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
+    if _scores_by_noise(model):
+        size = 1
     scores = [one.likelihood(codes(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
@@ -222,7 +227,12 @@ def _draws(
 
 def _held(model: LatentModel, x: Tensor) -> int:
     """Values that scoring an image of x (n, *data) holds, about."""
-    return x[0].numel() * getattr(model.likelihood, "width", 1)
+    return x[0].numel() * getattr(declared(model, "likelihood"), "width", 1)
+
+
+def _scores_by_noise(model: LatentModel) -> bool:
+    """Whether the likelihood draws noise to score an image, as one does that has a bound in the place of log p(x|z)."""
+    return bool(getattr(declared(model, "likelihood"), "bound", ""))
 
 
 def _halved(size: int, limit: int) -> int:

@@ -42,10 +42,13 @@ def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
 
 
 def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
-    """The code that stands for each image, (b, *latent), and which: the posterior's mean, or one sample of it where it
-    has none."""
+    """The code that stands for each image, (b, *latent), and which: the posterior's mean, or its centre where no sample
+    lies at a mean, or one sample where it has neither."""
+    q = model.posterior(x)
+    if hasattr(q, "centre"):
+        return q.centre, "the posterior's centre"
     try:
-        return model.posterior(x).mean, "the posterior mean"
+        return q.mean, "the posterior mean"
     except NotImplementedError:
         return codes(model, x, 1, seed)[0], "one sample of the posterior"
 

@@ -36,6 +36,8 @@ class CIWAE(Family):
     def __init__(self, data: DataSpec, beta: float = 0.5, k: int = 64, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.k = k
+        if k > 1:
+            self.require_weights()
         self.hyper(beta=beta)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:

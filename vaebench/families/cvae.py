@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from vaebench.compatibility import require_apart
 from vaebench.core import Conditional, DataSpec, Family, Given, Shape, Step
 from vaebench.distributions import divergence
 from vaebench.distributions.chains import join
@@ -57,15 +58,15 @@ class CVAE(Family):
             likelihood=lambda latent, spec: (likelihood or natural(data))((prod(latent) + classes,), spec),
             **parts,
         )
+        require_apart(type(self), self.prior)
         self.picture, self.prior_of_class = nn.Parameter(torch.randn(classes, *wide.shape[1:]) / 10), prior_of_class
 
     def given(self, y: Tensor | None) -> Given:
         if y is None:
             raise UserError("CVAE is given labels and the data has none; choose a data set with labels")
         known = (y[:, None] == torch.arange(len(self.picture), device=y.device)).to(self.picture.dtype)  # one-hot
-        pictures = torch.einsum("bc,chw->bhw", known, self.picture)[:, None]
         return Given(
-            lambda x: self.posterior(torch.cat([x, pictures], 1)),
+            lambda x: self.posterior(torch.cat([x, torch.einsum("bc,chw->bhw", known, self.picture)[:, None]], 1)),
             (lambda: self.prior(known)) if self.prior_of_class else self.prior,
             lambda z: self.likelihood(join(z, known)),
         )

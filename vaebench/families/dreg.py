@@ -16,10 +16,12 @@ class DReG(Family):
     r"""IWAE whose encoder learns from the doubly reparameterised gradient of the same bound.
 
     .. math:: \nabla_\phi L_k = E\Big[\sum_i \tilde w_i^2\, \frac{\partial \log w_i}{\partial z_i}\,
-              \nabla_\phi z_i\Big], \qquad \tilde w_i = \frac{w_i}{\sum_j w_j}, \quad w_i = \frac{p(x, z_i)}{q(z_i|x)}
+              \nabla_\phi z_i + \tilde w_i \nabla_\phi \log p_\phi(z_i)\Big], \qquad
+              \tilde w_i = \frac{w_i}{\sum_j w_j}, \quad w_i = \frac{p(x, z_i)}{q(z_i|x)}
 
-    Unbiased, like the plain gradient, with a signal that does not drown in noise as k grows. The decoder learns from
-    the plain gradient. Both losses have the bound's own value. Nats an image.
+    Unbiased, like the plain gradient, with a signal that does not drown in noise as k grows. The second term is that of
+    a prior made of posteriors, which the paper does not have. The decoder learns from the plain gradient. Both losses
+    have the bound's own value. Nats an image.
 
     Reference:
         Tucker et al. 2018, Doubly reparameterized gradient estimators, https://arxiv.org/abs/1810.04152.
@@ -32,10 +34,13 @@ class DReG(Family):
 
     NEUTRAL = {"k": 1}
     EXACT_GRADIENT = False
+    INDEPENDENT = True
 
     def __init__(self, data: DataSpec, k: int = 64, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.k = k
+        if k > 1:
+            self.require_weights()
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         return {"encoder": ("posterior",), "decoder": ("likelihood", "prior")}
@@ -43,6 +48,7 @@ class DReG(Family):
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         draw = self.draw(x, self.k)  # log_w: (k, b)
         pathwise = draw.log_x + draw.log_p - stopped(self.posterior, x).log_prob(draw.z)
-        encoder, decoder = doubly_reparameterised(draw.log_w, pathwise)  # (b,) each, of one value
+        fixed = self.prior().log_prob(draw.z.detach())
+        encoder, decoder = doubly_reparameterised(draw.log_w, pathwise, fixed)  # (b,) each, of one value
         bound = decoder.mean()
         return Step({"encoder": -encoder.mean(), "decoder": -bound}, {"bound": bound, "elbo": draw.log_w.mean()})

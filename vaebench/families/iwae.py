@@ -33,6 +33,8 @@ class IWAE(Family):
     def __init__(self, data: DataSpec, k: int = 5, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.k = k
+        if k > 1:
+            self.require_weights()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         draw = self.draw(x, self.k)  # log_w: (k, b)

@@ -35,6 +35,8 @@ class MIWAE(Family):
     def __init__(self, data: DataSpec, m: int = 8, k: int = 8, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.m, self.k = m, k
+        if k > 1:
+            self.require_weights()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         draw = self.draw(x, self.m * self.k)  # log_w: (m k, b)

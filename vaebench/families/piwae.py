@@ -35,6 +35,8 @@ class PIWAE(Family):
     def __init__(self, data: DataSpec, m: int = 8, k: int = 8, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.m, self.k = m, k
+        if m * k > 1:
+            self.require_weights()
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         return {"encoder": ("posterior",), "decoder": ("likelihood", "prior")}

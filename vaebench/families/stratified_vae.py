@@ -39,6 +39,8 @@ class StratifiedVAE(Family):
     def __init__(self, data: DataSpec, samples: int = 1, importance: bool = True, **parts: Any) -> None:
         super().__init__(data, **parts)
         self.samples, self.importance = samples, importance
+        if importance:
+            self.require_weights()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, p = self.posterior(x), self.prior()

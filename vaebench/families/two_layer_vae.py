@@ -54,6 +54,8 @@ class TwoLayerVAE(Family):
         super().__init__(data, latent=latent, posterior=posterior, prior=prior, **parts)
         require_levels(type(self).__name__, self.posterior, self.prior)
         self.k = k
+        if k > 1:
+            self.require_weights()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         z, log_q = self.posterior(x).rsample_and_log_prob_levels((self.k,))  # (k, b, latent), (k, b, levels)

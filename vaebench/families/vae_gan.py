@@ -23,8 +23,8 @@ class VAEGAN(Family):
     .. math:: \text{encoder: } KL + R, \quad \text{decoder: } R - \lambda \log D(\tilde x) - \lambda \log D(x_p), \quad
               R = -\delta \log p(x|z) + \tfrac\gamma2 |h(x) - h(\tilde x)|^2
 
-    with x̃ = E[x|z] for z ~ q(z|x) and x_p for z ~ p(z); the critic tells both from images. All three step at once. The
-    paper has δ = 0; here the bound of p(x|z) is what a record reports, and δ keeps it meant. It is the ELBO at δ = 1,
+    with x̃ = E[x|z] for z ~ q(z|x) and x_p for z ~ p(z); the critic weighs both together like images (the paper: each).
+    All step at once. The paper has δ = 0; here δ keeps the bound meant that a record reports. It is the ELBO at δ = 1,
     γ = λ = 0. Means are no draws: on images of 0 and 1 the critic need only look for grey. Nats an image.
 
     Reference:

@@ -34,6 +34,8 @@ class Likelihood(LazyDistribution):
         started: whether the output bias was set from the training mean.
         facts: what a record keeps of it beside the configuration, such as the floor of a scale.
         bound: how `log_prob` falls short of log p(x|z), for the definitions of figures; '' where it does not.
+        averaged: whether `log_prob`, while gradients are recorded, stands for log p(x|z) in its mean alone, so that
+            no sample may be weighed by it.
         width: values that scoring holds for each of an image, about: evaluation takes fewer samples at once.
     """
 
@@ -41,6 +43,7 @@ class Likelihood(LazyDistribution):
     started: bool = False
     facts: Mapping[str, Any] = {}
     bound: str = ""
+    averaged: bool = False
     width: int = 1
 
     def start(self, net: Network, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:

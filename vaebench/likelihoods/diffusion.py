@@ -28,7 +28,8 @@ class Diffusion(Likelihood):
     With F = 0 it is the best guess where images are N(m, s²), and m starts where those have the training mean; the form
     is that of Karras et al. 2022 (https://arxiv.org/abs/2206.00364), appendix B.6. The log-SNR falls linearly over the
     T levels. A decoder of this kind that reads a VAE's latent: Pandey et al. 2022 (https://arxiv.org/abs/2201.00308),
-    there in two stages.
+    there in two stages. Objectives that weigh samples by p(x|z), as importance-weighted ones do, refuse it: what it
+    learns by stands for log p(x|z) only in the mean.
 
     Args:
         latent: shape of a latent.
@@ -43,6 +44,7 @@ class Diffusion(Likelihood):
     """
 
     support = frozenset({BINARY, DISCRETE, CONTINUOUS})
+    averaged = True  # one term of the bound stands for all T
     log_snr: Tensor
 
     def __init__(

@@ -21,9 +21,10 @@ from vaebench.networks import MLP, Network
 class MixtureOfGaussians(LazyDistribution):
     r"""q(z|x) = Σ_c π_c(x) N(z; μ_c(x), diag σ_c(x)²), sampled by strata.
 
-    With equal weights, 1/C, the component of a sample does not depend on the network: every objective's gradient is
-    right. Learned weights act through that choice, so they need a bound that is summed over the components:
-    `vaebench.families.stratified_vae`; other families refuse them.
+    With equal weights, 1/C, the component of a sample does not depend on the network, and gradients through the samples
+    are right, but for objectives that need those of an image to be independent, which refuse them. Learned weights act
+    through that choice, so they need a bound that is summed over the components: `vaebench.families.stratified_vae`;
+    other families refuse them.
 
     Reference:
         Morningstar et al. 2021 (https://arxiv.org/abs/2003.01687).
@@ -59,6 +60,11 @@ class MixtureOfGaussians(LazyDistribution):
     def reparameterised(self) -> bool:
         """Whether the gradient through its samples is all of the gradient."""
         return not self.learned
+
+    @property
+    def dependent(self) -> bool:
+        """Whether the samples of an image depend on one another."""
+        return self.shape[0] > 1
 
     def forward(self, c: Tensor | None = None) -> GaussianMixture:
         out = self.net(c)

@@ -46,6 +46,7 @@ class ExemplarPrior(LazyDistribution):
             exemplars; the posterior is no Gaussian.
     """
 
+    encodes = True  # images, to stand at their codes
     inputs: Tensor
     keys: Tensor
     marks: Tensor

@@ -38,6 +38,8 @@ class VampPrior(LazyDistribution):
         UserError: there is no component, or fewer training images than components are at hand for 'data'.
     """
 
+    encodes = True  # images, to stand at their codes
+
     def __init__(
         self,
         latent: Shape,

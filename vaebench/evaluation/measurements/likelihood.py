@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vaebench.distributions.codes import Point
-from vaebench.evaluation.conditions import at
+from vaebench.evaluation.conditions import at, declared
 from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.scoring import Precision, scorer
@@ -111,7 +111,7 @@ def _keep_facts(subject: Subject, found: Findings) -> None:
 
     A warning where its figures are bounds, and one where log p(z) is an estimate.
     """
-    likelihood = subject.model.likelihood
+    likelihood = declared(subject.model, "likelihood")
     if facts := getattr(likelihood, "facts", None):
         found.tables["likelihood"] = {"name": type(likelihood).__name__, **facts}
     if bound := getattr(likelihood, "bound", ""):
@@ -125,13 +125,13 @@ def _fill(subject: Subject, k: int) -> dict[str, Any]:
 
 def _doubtful(subject: Subject) -> list[Any]:
     """The modules of the prior whose density is an estimate."""
-    prior = subject.model.prior
+    prior = declared(subject.model, "prior")
     return [part for part in prior.modules() if hasattr(part, "doubt")] if isinstance(prior, nn.Module) else []
 
 
 def _short(subject: Subject) -> str:
     """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
-    bound = getattr(subject.model.likelihood, "bound", "")
+    bound = getattr(declared(subject.model, "likelihood"), "bound", "")
     return f"; {bound}" if bound else ""
 
 
