@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from vaebench import tables
 from vaebench.bench import read_benchmark
 from vaebench.cli import main
 from vaebench.errors import UserError
@@ -52,6 +55,15 @@ def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]
         (["fit", VAE, "--data=digits", "--model.latnet=3"], "unknown key 'latnet'; did you mean latent"),
         (["fit", VAE, "--data=digits", "--model.posterior.net.widht=3"], "unknown key 'widht'; did you mean width"),
         (["fit", VAE, "--data=digits", "--model.latent=many"], "'latent' cannot be many"),
+        (["fit", VAE, "--data=digits", "--model.latent=-1"], "latent is -1: expected one above 0; raise model.latent"),
+        (["fit", VAE, "--data=digits", "--model.lr=0"], "lr is 0.0: expected one above 0"),
+        (["fit", VAE, "--data=digits", "--model.clip=no"], "'clip' cannot be no: expected a number or null"),
+        (["fit", VAE, "--data=digits", "--seed_everything=abc"], "'seed_everything' cannot be abc: expected"),
+        (["fit", VAE, "--data=digits", "--model.likelihood.net=MLP"], "'likelihood' has no class yet to which 'net'"),
+        (["fit", VAE, "--data=digits", "--trainer.accelerator=tpu"], "there is no such trainer: "),
+        (["fit", VAE, "--data=digits", f"--config={sys.executable}"], "--config names is no text"),
+        (["verify", "a", "b"], "'b' is one argument too many"),
+        (["leaderboard", "results", "--html", "/dev/null/page.html"], "'/dev/null' cannot be used ("),
         (["fit", VAE, "--data=digits", "--trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["fit", VAE, "--data=digts"], "unknown data set 'digts'; did you mean digits"),
         (["fit", "--model=beta_vea", "--data=digits"], "unknown family 'beta_vea'; did you mean beta_vae"),
@@ -73,6 +85,52 @@ def test_a_mistake_is_one_sentence_with_the_nearest_names(
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert message in _fails(capsys, *argv)
+
+
+def test_the_settings_of_a_family_or_data_set_are_listed_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: `--help-all` lists no family's settings, and `--model.help` knew class paths alone."""
+    for flag, name, setting in (("--model.help", "beta_vae", "--model.beta"), ("--data.help", "digits", "batch_size")):
+        with pytest.raises(SystemExit) as end:
+            main(["fit", flag, name])
+        assert end.value.code == 0
+        assert setting in capsys.readouterr().out
+
+
+def test_a_reference_is_printed_whole_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Console(width=60, file=StringIO())
+    monkeypatch.setattr(tables, "_console", lambda: narrow)
+    assert main(["families"]) == 0
+    printed = re.sub(r"[^\S\n]|│", "", narrow.file.getvalue())
+    rows = "".join(line[-30:] for line in printed.splitlines())
+    assert "https://openreview.net/forum?id=Sy2fzU9gl" in rows.replace("\n", "") or "Sy2fzU9gl" in printed
+
+
+def test_a_run_that_cannot_keep_anything_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ["fit", VAE, "--data=digits", *FAST, f"--out={tmp_path}"]
+    assert "nothing is kept; raise trainer.max_epochs" in _fails(capsys, *fit, "--trainer.max_epochs=0")
+    assert main(fit) == 0
+    (checkpoint,) = tmp_path.glob("*/model.ckpt")
+    checkpoint.write_bytes(b"")
+    capsys.readouterr()
+    assert "(or it is damaged)" in _fails(capsys, *fit)
+    checkpoint.unlink()
+    checkpoint.with_name("last.ckpt").write_bytes(b"PK half")
+    assert "is damaged: expected what training wrote; delete it to begin again" in _fails(capsys, *fit)
+
+
+def test_an_interrupted_sweep_names_the_flag_that_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vaebench.sweep import driver
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "sweep", interrupted)
+    assert main(["sweep", "sweeps/beta.yaml"]) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert main(["sweep", "sweeps/beta.yaml", "--resume"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +230,24 @@ def test_bench_never_repeats_a_finished_run_and_repeats_to_the_same_records(
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "first").rglob("*")}
 
 
+def test_a_damaged_record_is_no_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _benchmark(tmp_path, BENCHMARK.replace("[0, 1]", "[0]"))
+    command = ["bench", file, f"--results={tmp_path}/r", f"--work={tmp_path}/w"]
+    assert main(command) == 0
+    damaged = next((tmp_path / "r").rglob("record.json"))
+    damaged.write_text(damaged.read_text().replace('"seed": 0', '"seed": 7', 1))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "its digest does not match; restore it or run it again" in capsys.readouterr().err
+
+
+def test_settings_of_a_benchmark_are_written_as_yaml_has_them(tmp_path: Path) -> None:
+    """Defect: null became the text None."""
+    (tmp_path / "b.yaml").write_text("overrides: {model.clip: null, a.b: true}\nruns: {v: {overrides: {c: 0.5}}}")
+    (run,) = read_benchmark(tmp_path / "b.yaml").runs
+    assert run.args == ["--model.clip=null", "--a.b=true", "--c=0.5", "--seed_everything=0"]
+
+
 def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
     """SIGKILL after the first record; the same command then finishes with every record once."""
     file = _benchmark(tmp_path)
@@ -216,6 +292,10 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path: Path) -> N
         ("runs: {a: {configs: [nowhere.yaml]}}", "unknown configuration file 'nowhere.yaml'"),
         ("protocol: {K: 5}\nruns: {a: {}}", "unknown key 'K'; did you mean k"),
         ("runs: [", "is not YAML"),
+        ("runs: {0.5: {}}", "has a variant 0.5: expected a text; put its name in quotes"),
+        ("runs:\n  a: {}\n  a: {}", "line 3: 'a' stands here for the second time"),
+        ("overrides: [a, b]\nruns: {a: {}}", r"has overrides \['a', 'b'\]: expected a table"),
+        ("configs: vae.yaml\nruns: {a: {}}", "has configs 'vae.yaml': expected a list"),
         ("- 1", "holds list"),
     ],
 )

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from vaebench.cli import main
-from vaebench.records import read_records, stable
-from vaebench.runs import WORK
+from vaebench.evaluation.protocol import recorded_protocol
+from vaebench.records import identity, read_records, stable
+from vaebench.reproduction.comparison import altered
+from vaebench.runs import WORK, record_id
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +55,17 @@ def test_square_brackets_in_a_definition_are_printed(
     """The terminal's markup took the [z] of E_q[z] for a style and swallowed it."""
     assert main(["evaluate", str(checkpoint), "--protocol", "quick", "--limit", "50", "--results", str(tmp_path)]) == 0
     assert "Var_x(E_q[z]) > 0.01" in capsys.readouterr().out
+
+
+def test_a_limit_above_the_number_of_images_alters_no_record(checkpoint: Path, tmp_path: Path) -> None:
+    """Defect: `verify` called a record of `quick`, limited to 1,000 of 300 images, changed after its run."""
+    for i, more in enumerate((["--protocol", "quick"], ["--limit", "300"], ["--limit", "50"], ["--k", "9"])):
+        assert main(["evaluate", str(checkpoint), "--k=5", *more, f"--results={tmp_path}/{i}"]) == 0
+        (record,) = read_records(tmp_path / str(i))
+        assert altered(record) is None
+        run = identity(config=record.config, seed=record.seed, data=record.data["hashes"])
+        assert record_id(run, recorded_protocol(record.protocol, 300)) == record.id
+        assert altered(replace(record, seed=record.seed + 1)) is not None
 
 
 def test_an_evaluation_that_is_killed_goes_on_and_leaves_no_trace(checkpoint: Path, tmp_path: Path) -> None:

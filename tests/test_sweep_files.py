@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vaebench.errors import UserError
 from vaebench.explain import experiment
 from vaebench.measures import DataSpec
 from vaebench.sweep.figures import check_figures
-from vaebench.sweep.plan import Constraint, Sweep, check, read_sweep
+from vaebench.sweep.plan import COMBINE, KEYS, PRUNERS, SAMPLERS, STOPS, Constraint, Sweep, check, read_sweep
 
 ROOT = Path(__file__).parent.parent
 GOOD = f"""\
@@ -50,6 +51,10 @@ MISTAKES = [
     ("beta_vae.yaml", "beta_vea.yaml", 2, "unknown configuration file"),
     ("beta_vae.yaml", "beta_vae.yaml, x.yaml", 2, "unknown configuration file 'x.yaml'"),
     ("max_epochs", "max_epoch", 3, "did you mean trainer.max_epochs"),
+    ("overrides: {trainer.max_epochs: 2}", "overrides: [a]", 3, "overrides are ['a']: expected a table"),
+    ("factor: 3", "factor: 1", 12, "'factor' is 1: expected at least 2"),
+    ("asha, factor: 3", "hyperband, min_epochs: 5, max_epochs: 2", 12, "min_epochs is above max_epochs"),
+    ("  model.beta:", "  seed_everything: {int: [0, 4]}\n  model.beta:", 5, "write seeds: [0, 1, 2] in its place"),
     (BETA, "[0.1, 10]", 5, "expected 'model.beta' to have one of float, int, choice"),
     (BETA, "{float: [10, 0.1]}", 5, "the range [10.0, 0.1] of 'model.beta' is empty"),
     (BETA, "{float: [1, 1]}", 5, "is empty"),
@@ -155,6 +160,15 @@ def test_a_point_becomes_arguments_with_classes_before_their_settings(tmp_path: 
     assert model["beta"] == 0.5
     assert model["schedule"] == {"class_path": "vaebench.schedules.Linear", "init_args": {"length": 20.0}}
     assert job.plain["trainer"]["max_epochs"] == 2
+
+
+def test_the_page_on_scaling_lists_every_key_sampler_pruner_and_rule() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    table = page[page.index("## The sweep file") : page.index("## One machine")]
+    assert set(KEYS) <= set(re.findall(r"`(\w+)`", table))
+    settings = {name for known in (SAMPLERS, PRUNERS) for name, own in known.items() for name in (name, *own)}
+    for name in {*settings, *STOPS, *COMBINE, "float", "int", "choice", "when", "log", "step"}:
+        assert re.search(rf"\b{name}\b", table), name
 
 
 def test_the_grid_has_every_combination_that_the_conditions_allow(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_a_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["sweep", str(file), *folders]) == 2
     assert "add --resume" in capsys.readouterr().err
     assert main(["sweep", str(file), "--resume", *folders]) == 0
-    assert "trial" not in capsys.readouterr().out, "nothing was left to do"
+    out = capsys.readouterr().out
+    assert "2 of 2 settings tried: " in out
+    assert re.search(r"^best: trial \d, beta=", out, re.MULTILINE)
+    assert not re.search(r"^trial", out, re.MULTILINE), "nothing was left to do"
     assert main(["sweep", "status", str(file), *folders]) == 0
     assert "2 of 2 settings tried" in capsys.readouterr().out
     records = read_records(tmp_path / "results")
@@ -95,6 +98,15 @@ def test_a_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert page.count("<h2>") >= 6
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page), "it needs no network"
     assert not [path for path in (tmp_path / "work").rglob("*") if path.suffix != ".log" and path.is_file()]
+
+
+def test_a_sweep_of_which_no_trial_succeeds_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: it ended with exit code 0."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TEXT.replace("trainer.max_epochs: 3", "trainer.max_epochs: 0"))
+    assert main(["sweep", str(file), "--workers=1", f"--results={tmp_path}/results", f"--work={tmp_path}/work"]) == 2
+    error = capsys.readouterr().err
+    assert "no trial of tiny came to an end (UserError: training ended before an epoch was trained" in error
 
 
 def test_a_trials_record_is_that_of_the_same_command_by_hand(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_c
 from vaebench.core import Family
 from vaebench.data.base import ImageData
 from vaebench.discovery import families, find
-from vaebench.errors import UserError, unknown
+from vaebench.errors import UNREADABLE, UserError, unknown
 from vaebench.explain import explained
 from vaebench.measures import DataSpec
 
@@ -85,7 +84,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         content["hyper_parameters"]["_class_path"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "
             "settings; give the model.ckpt of a finished run"

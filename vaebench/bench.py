@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import yaml
-
 from vaebench.errors import UserError, unknown
 from vaebench.loggers import Log, Logbook, of_training
+from vaebench.records import read_record
+from vaebench.sweep.source import Source
+from vaebench.sweep.space import argument
 
 if TYPE_CHECKING:
     from vaebench.training import Experiment
@@ -52,15 +53,11 @@ def read_benchmark(path: Path) -> Benchmark:
     """Reads a benchmark file; the paths in it are relative to it.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, no seeds or no runs.
+        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs.
     """
     if not path.is_file():
         raise unknown("benchmark file", str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}; mend that line") from error
-    content = _table(content, KEYS, str(path))
+    content = _table(Source(path, "benchmark file").content, KEYS, str(path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
     seeds, runs = content.get("seeds", [0]), content.get("runs")
     if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) and s >= 0 for s in seeds):
@@ -72,10 +69,12 @@ def read_benchmark(path: Path) -> Benchmark:
     shared = _arguments(content, path)
     plan = []
     for variant, run in runs.items():
+        if not isinstance(variant, str):
+            raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
         own = _arguments(_table(run or {}, RUN_KEYS, f"{path}: runs.{variant}"), path)
         plan += [Run(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"])
                  for seed in seeds]  # fmt: skip
-    return Benchmark(content.get("benchmark", path.stem), protocol, plan)
+    return Benchmark(str(content.get("benchmark", path.stem)), protocol, plan)
 
 
 def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
@@ -89,14 +88,18 @@ def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
 
 def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[str]]:
     """Configuration files, and single settings, as command-line arguments."""
-    configs = []
-    for name in content.get("configs") or []:
+    configs, names, overrides = [], content.get("configs") or [], content.get("overrides") or {}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"'{path}' has configs {names!r}: expected a list of files such as [vae.yaml]")
+    if not isinstance(overrides, dict):
+        raise UserError(f"'{path}' has overrides {overrides!r}: expected a table such as {{model.beta: 2}}")
+    for name in names:
         config = (path.parent / name).resolve()
         if not config.is_file():
             raise unknown("configuration file", name, [p.name for p in sorted(config.parent.glob("*.yaml"))],
                           f"It stands in {path}.")  # fmt: skip
         configs.append(f"--config={config}")
-    return configs, [f"--{key}={value}" for key, value in (content.get("overrides") or {}).items()]
+    return configs, [argument(key, value) for key, value in overrides.items()]
 
 
 def bench(
@@ -149,6 +152,7 @@ def bench(
     for index, (run, job) in enumerate(plan):
         directory, scratch, open_log = place(run, job)
         if (directory / "record.json").is_file():
+            read_record(directory)  # a damaged one is no finished run
             shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed after its record
             yield run, directory, True
             continue
@@ -186,6 +190,7 @@ def _together(
             job.engine = population.engine
             directory, scratch, open_log = place(run, job)
             if (directory / "record.json").is_file():
+                read_record(directory)
                 shutil.rmtree(scratch, ignore_errors=True)
                 yield run, directory, True
             elif (scratch / "model.ckpt").is_file():

@@ -36,10 +36,17 @@ def main(argv: list[str] | None = None) -> int:
         print(f"vaebench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("vaebench: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        more = " with --resume" if argv[:1] == ["sweep"] and "--resume" not in argv else ""
+        print(f"vaebench: interrupted; the same command{more} goes on where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"cannot be used ({error.strerror}): expected a place that can be read and written"
+        print(f"vaebench: '{error.filename}' {reason}; give another file or folder", file=sys.stderr)
+        return 2
 
 
 def _dispatch(argv: list[str]) -> int:

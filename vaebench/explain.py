@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from vaebench.training import Experiment
 
 SECTIONS = ["config", "data", "model", "seed_everything", "trainer"]
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+# A setting of a part that has no class yet: the part's key and the setting's.
+CLASSLESS = r"\"([\w.]+)\":(?:(?!Parser key).)*must include a class_path.*?NestedArg\(key='(\w+)"
+# A value that is none of several types, innermost in the parser's report: its key, the types and the value.
+SEVERAL = (
+    r'Parser key "([\w.]+)":\s+Does not validate against any of the Union subtypes\s+Subtypes: [^\n]+\s+Errors:'
+    r"((?:\s+- Expected a [^\n]+)+)\s+Given value type: [^\n]+\s+Given value: ([^\n>]+)"
+)
 PARTS = ["posteriors", "priors", "likelihoods", "networks", "schedules"]
 
 
@@ -41,6 +49,8 @@ def explained() -> Iterator[None]:
     """Turns what jsonargparse raises inside the block into a UserError; a UserError inside keeps its own words."""
     try:
         yield
+    except UnicodeDecodeError:
+        raise UserError("a file that --config names is no text: expected YAML; give a configuration file") from None
     except (ArgumentError, ValueError, TypeError) as error:
         inner: BaseException | None = error
         while inner is not None:
@@ -53,11 +63,11 @@ def explained() -> Iterator[None]:
 
 
 def _expanded(args: Iterable[str]) -> Iterator[str]:
-    """Replaces `--model beta_vae` and `--data digits` by the paths of their classes."""
+    """Replaces the names in `--model beta_vae`, `--data digits` and their `.help` by the paths of their classes."""
     flag = ""
     for arg in args:
         option, equals, value = arg.partition("=")
-        kind = {"--model": "family", "--data": "data set"}.get(option if equals else flag)
+        kind = {"--model": "family", "--data": "data set"}.get((option if equals else flag).removesuffix(".help"))
         name = value if equals else arg
         flag = arg
         if kind and name in names(kind):
@@ -91,9 +101,22 @@ def _explanation(message: str) -> UserError:
             f"nothing says which {found[1]} to use: expected --config FILE or --{found[1].split(',')[0]} NAME; "
             "`vaebench families` and `vaebench datasets` list the names"
         )
-    if found := re.search(r'Parser key "([\w.]+)":\s+(Expected [^\n]+?)\. Got value: ([^\n]+)', message):
-        return UserError(f"'{found[1]}' cannot be {found[3]}: {found[2][0].lower()}{found[2][1:]}; mend that value")
+    if found := re.search(CLASSLESS, message, re.S):
+        return UserError(
+            f"'{found[1]}' has no class yet to which '{found[2]}' could be given: expected the class first, as in "
+            f"--model.{found[1]} CLASS; name it before its settings"
+        )
+    if found := re.search(r'Parser key "([\w.]+)":\s+Expected ([^\n]+?)\. Got value: ([^\n]+)', message):
+        return UserError(f"'{found[1]}' cannot be {found[3]}: expected {_words(found[2])}; mend that value")
+    if found := re.search(SEVERAL, message):
+        return UserError(f"'{found[1]}' cannot be {found[3]}: expected {_words(found[2])}; mend that value")
     return UserError(" ".join(line.strip() for line in message.splitlines() if line.strip())[:400])
+
+
+def _words(types: str) -> str:
+    """What jsonargparse expected, in words: "<class 'int'> … <class 'NoneType'>" is "a whole number or null"."""
+    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>", types)
+    return " or ".join(WORDS.get(name, name) for name in names) or types
 
 
 def _unknown_key(key: str) -> UserError:

@@ -228,6 +228,18 @@ def read_records(path: str | Path) -> Records:
     return records
 
 
+def read_record(directory: Path) -> RunRecord:
+    """The record in one folder.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    found = _read(directory)
+    if isinstance(found, Damage):
+        raise UserError(str(found))
+    return found
+
+
 def _directories(root: Path, damaged: list[Damage]) -> Iterator[Path]:
     """Directories that hold a run or what is left of one, sorted; those that cannot be listed are damage."""
 

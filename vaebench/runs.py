@@ -25,7 +25,7 @@ from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.parallel import helpers, place_for
-from vaebench.records import RunRecord, identity, read_records, write_record
+from vaebench.records import RunRecord, identity, read_record, write_record
 from vaebench.training import describe
 
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
@@ -126,8 +126,7 @@ def record_checkpoint(
     family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
     directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
     if (directory / "record.json").is_file():
-        (record,) = read_records(directory)
-        return record, directory
+        return read_record(directory), directory
     return record_run(checkpoint, directory, request, progress=progress, **where), directory
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from vaebench.records import RunRecord
@@ -39,7 +39,7 @@ def metrics_table(record: RunRecord) -> None:
 
 def classes_table(classes: Mapping[str, type[Any]]) -> None:
     """Prints one line a class: its name here, what it is (the docstring's first line), and its reference."""
-    table = Table("name", "what it is", "reference")
+    table = Table("name", "what it is", Column("reference", overflow="fold"))  # whole, to be copied
     for name, cls in classes.items():
         doc = inspect.getdoc(cls) or ""
         address = re.search(r"https?://[^\s),;]+", doc)

@@ -23,11 +23,13 @@ from typing import Any, cast
 import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
+from vaebench.errors import UNREADABLE, UserError
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import identity
@@ -227,8 +229,16 @@ class Experiment(LightningCLI):
         config = {**self.config_init.trainer}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
-            trainer = self._instantiate_trainer(config, [keeper, *callbacks])
+            try:
+                trainer = self._instantiate_trainer(config, [keeper, *callbacks])
+            except MisconfigurationException as error:
+                reason = str(error).rstrip(".!")
+                raise UserError(
+                    f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
+                ) from error
         self.start(work)
+        if last.is_file():
+            _require_sound(last)
         try:
             with quiet():
                 trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -253,6 +263,11 @@ class Experiment(LightningCLI):
             model, data, kept: as they stand after the last step.
             started: when, ISO 8601.
         """
+        if "weights" not in kept.best:
+            raise UserError(
+                "training ended before an epoch was trained and validated, so that nothing is kept; raise "
+                "trainer.max_epochs or trainer.max_steps"
+            )
         criterion = "bound" if "val/elbo" in kept.curves else "log p(x|z), for want of a bound"
         info = {
             "run": self.identity(data),
@@ -283,3 +298,18 @@ def describe(data: ImageData) -> dict[str, Any]:
         "sizes": data.sizes,
         "hashes": data.hashes,
     }
+
+
+def _require_sound(checkpoint: Path) -> None:
+    """Refuses a file that cannot be gone on with.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    except UNREADABLE as error:
+        raise UserError(
+            f"'{checkpoint}', where this run was last saved, is damaged: expected what training wrote; delete it to "
+            "begin again"
+        ) from error

@@ -15,7 +15,10 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             actions = [action for parser in (self, *subs.values()) for action in parser._actions]
             flags = sorted({flag for action in actions for flag in action.option_strings if flag.startswith("--")})
-            raise unknown("option", message.split()[2], flags, "`vaebench COMMAND --help` explains them.")
+            name = message.split()[2]
+            if not name.startswith("-"):
+                raise UserError(f"'{name}' is one argument too many; `vaebench COMMAND --help` shows an example")
+            raise unknown("option", name, flags, "`vaebench COMMAND --help` explains them.")
         if "invalid choice: " in message and subs:
             choices = list(subs)
             raise unknown("command", message.split("'")[1], choices, "`vaebench --help` explains them.")

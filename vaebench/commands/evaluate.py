@@ -12,7 +12,7 @@ EXAMPLE = "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol q
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="the model.ckpt of a finished run")
     parser.add_argument("--protocol", default="likelihood",
-                     help="what to measure: quick, likelihood, disentanglement, full, or a YAML file (default: "
+                     help="what to measure: quick, likelihood, disentanglement, codes, full, or a YAML file (default: "
                      "likelihood)")  # fmt: skip
     parser.add_argument("--k", type=int, help="importance samples an image (default: the protocol's)")
     parser.add_argument("--seed", type=int, help="of the evaluation's noise (default: the protocol's, 0)")

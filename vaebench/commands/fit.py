@@ -18,7 +18,9 @@ Trains one model: LightningCLI, so every setting of the family, the data and the
 
   --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
   --logger LOGGER       wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv: where the run is logged
-  --help-all            every setting, as LightningCLI lists them
+  --help-all            every setting of the trainer, and what else LightningCLI takes
+  --model.help NAME     every setting of a family, as in: vaebench fit --model.help beta_vae
+  --data.help NAME      every setting of a data set
 """
 
 
@@ -27,6 +29,7 @@ def raw(argv: list[str]) -> int:
     if not argv or argv in (["--help"], ["-h"]):
         print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
         return 0
+    from vaebench.api import read_checkpoint
     from vaebench.explain import experiment, explained
     from vaebench.loggers import Logbook, of_training
     from vaebench.progress import training_bar
@@ -39,6 +42,7 @@ def raw(argv: list[str]) -> int:
     name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
     checkpoint = out / name / "model.ckpt"
     if checkpoint.is_file():
+        read_checkpoint(checkpoint)  # a damaged one is no finished run
         print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
         return 0
     with logbook.open(of_training(job, data, "fit")) as log:

@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     place, before = import_card(arguments.card, arguments.results)
     print(f"{place}{' (imported before)' if before else ''}")
-    print(f"claimed until it is verified:  vaebench verify {place} --checkpoint FILE\n"
+    checkpoint = "" if (place / "model.ckpt").is_file() else " --checkpoint FILE"
+    print(f"claimed until it is verified:  vaebench verify {place}{checkpoint}\n"
           f"or trained again:              vaebench reproduce {place}")  # fmt: skip
     return 0

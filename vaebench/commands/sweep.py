@@ -11,7 +11,8 @@ from vaebench.errors import UserError, unknown
 HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
 EXAMPLE = """\
 vaebench sweep sweeps/beta.yaml
-vaebench sweep status sweeps/beta.yaml"""
+vaebench sweep status sweeps/beta.yaml
+(docs/scaling.md lists what a sweep file may say)"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

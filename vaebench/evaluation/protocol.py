@@ -97,12 +97,12 @@ def read_protocol(
         UserError: no such protocol, measurement or setting, or a file that is not one.
     """
     body = _read(name)
-    chosen: dict[str, dict[str, Any]] = {key: dict(value or {}) for key, value in body["measurements"].items()}
+    chosen = {key: _table(name, key, value) for key, value in body["measurements"].items()}
     for key, changes in (measurements or {}).items():
         if changes is None:
             chosen.pop(key, None)
         else:
-            chosen[key] = {**chosen.get(key, {}), **changes}
+            chosen[key] = {**chosen.get(key, {}), **_table(name, key, changes)}
     for key, value in shorthands.items():
         if key not in SHORTHANDS:
             raise unknown("key", key, [*SHORTHANDS, *CHANGES], "It stands in a protocol.")
@@ -112,6 +112,10 @@ def read_protocol(
     if limit is not None:
         check_count("limit", limit)
     seed = body.get("seed", 0) if seed is None else seed
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"seed is {seed!r}, where a whole number is expected; give seed such a value")
+    if not chosen:
+        raise UserError(f"'{name}' measures nothing: expected one measurement at least, such as 'likelihood: {{}}'")
     return Protocol(Path(name).stem, seed, limit, {key: _settings(key, given) for key, given in chosen.items()})
 
 
@@ -120,7 +124,8 @@ def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
 
     Args:
         protocol: what the record says of it.
-        images: number of images in the test split; a record of fewer was limited to the first ones.
+        images: number of images in the test split; a record of fewer was limited to the first ones, and names a limit
+            of its own only where there were fewer still.
 
     Raises:
         UserError: it is of another version, or knows a measurement or setting that there is no more.
@@ -130,7 +135,7 @@ def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
             f"it was measured by version {protocol.get('version')} of the protocols and this vaebench has {VERSION}, "
             "whose definitions differ: expected the same version; check out the commit that the record names"
         )
-    limit = protocol["n"] if protocol["n"] < images else None
+    limit = protocol.get("limit", protocol["n"] if protocol["n"] < images else None)
     chosen = {key: _settings(key, given) for key, given in protocol["measurements"].items()}
     return Protocol(protocol["name"], protocol["seed"], limit, chosen)
 
@@ -151,6 +156,15 @@ def _read(name: str | Path) -> dict[str, Any]:
     return body
 
 
+def _table(protocol: str | Path, measurement: str, settings: Any) -> dict[str, Any]:
+    """The settings of a measurement, a copy; refuses what is no table."""
+    if not isinstance(settings, Mapping | None):
+        raise UserError(
+            f"'{protocol}' gives {measurement} {settings!r}: expected a table of settings such as {{k: 1000}}, or {{}}"
+        )
+    return dict(settings or {})
+
+
 def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a measurement: the given ones, and the defaults of its function."""
     parameters = list(inspect.signature(measurement(name).measure).parameters.values())[2:]
@@ -161,4 +175,6 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         check_type = type(known[key])
         if check_type is int:
             check_count(f"{name}.{key}", value)
+        if check_type is bool and not isinstance(value, bool):
+            raise UserError(f"{name}.{key} is {value!r}, where true or false is expected; give it one of them")
     return {**known, **given}

@@ -92,7 +92,8 @@ def evaluate(
         if work is not None:
             subject.store = Store(work / _fingerprint(subject, plan))
         report = Report(protocol={**plan.config, "split": "test", "n": len(subject.raw)})
-        del report.protocol["limit"]  # n says it
+        if plan.limit is None or plan.limit < len(datamodule.images("test")):
+            del report.protocol["limit"]  # n says it
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)

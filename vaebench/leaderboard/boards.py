@@ -99,7 +99,7 @@ def common(record: RunRecord) -> dict[str, Any]:
     """What runs must have in common to share a board."""
     return {
         "data": {name: record.data.get(name) for name in ("name", "measure", "shape", "hashes")},
-        "protocol": {name: value for name, value in record.protocol.items() if name != "seed"},
+        "protocol": {name: value for name, value in record.protocol.items() if name not in ("seed", "limit")},
         "surrogate": record.surrogate,
     }
 

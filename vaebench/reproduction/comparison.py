@@ -137,7 +137,8 @@ def altered(record: RunRecord) -> str | None:
         return None
     run = identity(config=record.config, seed=record.seed, data=record.data["hashes"])
     protocol = {name: record.protocol.get(name) for name in ("version", "name", "seed", "k", "measurements")}
-    ids = [identity(run=run, protocol={**protocol, "limit": limit}) for limit in (None, record.protocol["n"])]
+    limits = (None, record.protocol["n"], record.protocol.get("limit"))
+    ids = [identity(run=run, protocol={**protocol, "limit": limit}) for limit in limits]
     if record.id in ids:
         return None
     return (

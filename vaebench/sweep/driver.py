@@ -20,7 +20,7 @@ from vaebench.loggers import Logbook
 from vaebench.sweep.engines import Launch, Workers, engines, preview, start
 from vaebench.sweep.plan import Sweep, check, read_sweep
 from vaebench.sweep.study import connect, create, default_storage, load
-from vaebench.sweep.table import Board, overview
+from vaebench.sweep.table import Board, overview, verdict
 from vaebench.sweep.turns import alone, mend, over, patiently, to_do
 
 POLL = 0.5  # seconds between two looks
@@ -54,7 +54,7 @@ def sweep(
         The report's page.
 
     Raises:
-        UserError: the file is not valid, or no worker can go on.
+        UserError: the file is not valid, no worker can go on, or no trial came to an end.
         KeyboardInterrupt: it was interrupted, and all trials were given back.
     """
     Logbook(logger, work)  # a mistake in it is answered at once
@@ -65,7 +65,14 @@ def sweep(
     study = create(plan, store, resume)
     with Board(plan, study, console) as board:
         reason = drive(plan, store, study, crew, board)
-    board.console.print(f"{plan.name}: {reason}", highlight=False)
+    trials = study.get_trials(deepcopy=False)
+    board.console.print(f"{plan.name}: {reason}\n{verdict(plan, study, trials)}", highlight=False, soft_wrap=True)
+    if not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
+        why = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+        raise UserError(
+            f"no trial of {plan.name} came to an end ({why[-1] if why else reason}): expected settings that can be "
+            "trained; mend the file and give the sweep another name"
+        )
     from vaebench.sweep.report import write_report
 
     return write_report(plan, study, results)

@@ -15,7 +15,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.protocol import measurement
 from vaebench.parallel import place_for
-from vaebench.records import read_records
+from vaebench.records import read_record
 from vaebench.sweep.plan import BOUND, Sweep
 
 CURVES = (BOUND, "val/log_x")
@@ -87,7 +87,7 @@ def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
     Raises:
         UserError: the record's checkpoint is needed and gone.
     """
-    (record,) = read_records(directory)
+    record = read_record(directory)
     found = {name: max(record.curves[name]["value"]) for name in CURVES if name in record.curves}
     if not sweep.measured:
         return found

@@ -121,10 +121,14 @@ def read_sweep(path: Path) -> Sweep:
     """
     source = Source(path)
     content = source.table(KEYS)
-    names = content.get("configs") or []
+    names, overrides = content.get("configs") or [], content.get("overrides") or {}
+    if not isinstance(names, list):
+        raise source.error(f"configs are {names!r}: expected a list of files such as [vae.yaml]", "configs")
+    if not isinstance(overrides, dict):
+        raise source.error(f"overrides are {overrides!r}: expected a table such as {{model.beta: 2}}", "overrides")
     files = [config_file(source, name, "configs", index) for index, name in enumerate(names)]
     args = [argument("config", file) for file in files]
-    args += [argument(key, value) for key, value in (source.at("overrides") or {}).items()]
+    args += [argument(key, value) for key, value in overrides.items()]
     sweep = Sweep(
         name=str(content.get("sweep", path.stem)),
         args=args,
@@ -185,6 +189,10 @@ def _named(
     for setting, value in content.items():
         if setting != "name" and (not isinstance(value, int) or isinstance(value, bool) or value < (setting != "seed")):
             raise source.error(f"'{setting}' is {value!r}: expected a whole number above 0; mend it", key, setting)
+    if content.get("factor", 2) < 2:
+        raise source.error("'factor' is 1: expected at least 2, of which one trial goes on; raise it", key, "factor")
+    if content.get("min_epochs", 1) > content.get("max_epochs", content.get("min_epochs", 1)):
+        raise source.error("min_epochs is above max_epochs; lower it", key, "min_epochs")
     return dict(content)
 
 

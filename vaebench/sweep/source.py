@@ -18,15 +18,16 @@ class Source:
 
     Args:
         path: of the file.
+        kind: what it is called in errors.
 
     Raises:
         UserError: no such file, not YAML, or a key that stands twice in one table.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = "sweep file") -> None:
         self.path = path
         if not path.is_file():
-            raise unknown("sweep file", str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
+            raise unknown(kind, str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
         try:
             text = path.read_text(encoding="utf-8")
             self.content: Any = yaml.safe_load(text)

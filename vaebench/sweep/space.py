@@ -169,6 +169,12 @@ def read_space(source: Source) -> Space:
             "expected 'space:' with a setting to vary, such as 'model.beta: {float: [0.1, 10]}'", "space"
         )
     found: dict[str, Parameter] = {}
+    if "seed_everything" in content:
+        raise source.error(
+            "a trial trains with every seed of the sweep; write seeds: [0, 1, 2] in its place",
+            "space",
+            "seed_everything",
+        )
     for key in content:
         found[key] = _parameter(source, key, found)
     return Space(tuple(found.values()))

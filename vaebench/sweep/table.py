@@ -64,6 +64,11 @@ def overview(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial], console:
     console.print(_summary(sweep, study, trials), highlight=False)
 
 
+def verdict(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> str:
+    """The last word on a sweep: how many settings were tried, and the best of them."""
+    return str(_summary(sweep, study, trials))
+
+
 def settings(trial: FrozenTrial) -> str:
     """What was chosen, such as 'beta=0.53 schedule=Linear'."""
     return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())

@@ -82,7 +82,10 @@ def settings(name: str) -> dict[str, type]:
 def preview(launch: Launch) -> str:
     """What the sweep's engine would start."""
     module = import_module(f"{__name__}.{launch.sweep.engine['name']}")
-    return module.preview(launch) if hasattr(module, "preview") else f"engine {launch.sweep.engine['name']}: no jobs"
+    if hasattr(module, "preview"):
+        return module.preview(launch)
+    name = launch.sweep.engine["name"]
+    return f"'{launch.sweep.source.path}' can be run; the engine {name} starts its workers here, with no job to show"
 
 
 def start(launch: Launch) -> Workers:
