@@ -231,7 +231,7 @@ class Experiment(LightningCLI):
         with quiet():
             try:
                 trainer = self._instantiate_trainer(config, [keeper, *callbacks])
-            except MisconfigurationException as error:
+            except (MisconfigurationException, ImportError, ValueError) as error:
                 reason = str(error).rstrip(".!")
                 raise UserError(
                     f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
