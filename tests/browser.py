@@ -16,7 +16,7 @@ MISSING = "Debian's chromium is not installed; `make test` installs it where it 
 def chromium() -> Iterator[Browser]:
     """The browser, in a profile of its own."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, timeout=120_000)
         try:
             yield browser
         finally:

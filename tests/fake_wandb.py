@@ -51,7 +51,7 @@ class FakeWandb:
         self.asked: Counter[str] = Counter()
         self.unknown: list[Any] = []
         self._faults: dict[str, list[float]] = defaultdict(list)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.url = ""
 
     def fail(self, kind: str, times: int = 1) -> None:
@@ -63,7 +63,7 @@ class FakeWandb:
         self._faults[kind] += [seconds] * times
 
     def fault(self, kind: str) -> float | None:
-        with self._lock:
+        with self.lock:
             self.asked[kind] += 1
             return self._faults[kind].pop(0) if self._faults[kind] else None
 
@@ -266,7 +266,8 @@ class Handler(BaseHTTPRequestHandler):
                          "QueryType": {"fields": [{"name": "serverInfo"}]}}  # fmt: skip
                 self._send({"data": kinds})
                 return
-            answer = state.answer(kind, request.get("variables") or {})
+            with state.lock:  # the client sends several requests at once, and each artifact gets a number
+                answer = state.answer(kind, request.get("variables") or {})
             if answer is None:
                 state.unknown.append((kind, query))
                 self._send({"data": None, "errors": [{"message": f"unknown operation {kind}"}]})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +28,14 @@ def binaries() -> Path:
     return found[0].parent
 
 
+def _free_port() -> int:
+    """A port below those that outgoing connections are given, one of which could take it while the server is away."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
+
+
 class Server:
     """A server on a free port of 127.0.0.1 that can be killed and started again; it does not run as root."""
 
@@ -35,9 +45,7 @@ class Server:
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             shutil.chown(self.folder, self.user)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = _free_port()
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", f"--pgdata={self.folder}/data")
         self.start()
 

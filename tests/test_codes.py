@@ -112,6 +112,7 @@ def test_a_code_that_nobody_takes_keeps_a_finite_vector() -> None:
 
 
 def test_dead_codes_start_anew_at_vectors_of_the_batch_and_others_stay() -> None:
+    torch.manual_seed(0)  # one time in 40 both start at one vector
     vectors = torch.cat([_noise(20, 2) / 10, _noise(20, 2, seed=1) / 10 + 5])[:, None]
     book = torch.tensor([[[0.0, 0.0], [100.0, 100.0], [-100.0, 0.0]]], dtype=DOUBLE)
     found = quantised(vectors, book)

@@ -83,6 +83,7 @@ def refuse(_: bytes) -> bytes:
     raise DamagedError("holds nothing of use")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # pooch's; the collector may come before the fixture calls it
 @pytest.mark.parametrize(
     ("changes", "parse", "words"),
     [
@@ -110,10 +111,10 @@ def test_without_a_network_the_address_and_the_place_are_named(tmp_path, monkeyp
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
-    with pytest.raises(
-        UserError, match=r"could not be downloaded \(ConnectionError\).*fetch the file elsewhere"
-    ) as error:
-        obtain(url)
+        with pytest.raises(
+            UserError, match=r"could not be downloaded \(ConnectionError\).*fetch the file elsewhere"
+        ) as error:
+            obtain(url)
     assert url in str(error.value)
     assert str(tmp_path / "set" / "file") in str(error.value)
     assert one_sentence(str(error.value))

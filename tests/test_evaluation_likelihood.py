@@ -314,6 +314,7 @@ def test_bf16_touches_the_likelihoods_network_alone() -> None:
 
 # without a C++ compiler, or in a folder with a space in its name, the law holds too, by the uncompiled route
 @pytest.mark.filterwarnings("ignore:the likelihood could not be compiled")
+@pytest.mark.timeout(900)
 def test_a_compiled_likelihood_agrees_and_follows_the_weights() -> None:
     """Frozen weights are faster, and wrong as soon as an optimiser has stepped, unless each call compiles afresh."""
     model, x = _vae(), _images(3)

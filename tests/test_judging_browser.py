@@ -45,7 +45,7 @@ def visit(browser: Any, results: Path, file: Path) -> Iterator[Callable[..., Any
         def opened(name: str = "Ada", **settings: Any) -> Any:
             contexts.append(browser.new_context(**settings))
             page = contexts[-1].new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.on("console", lambda message: said.append(message.text))
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("request", lambda request: hosts.add(request.url.split("/")[2 if "://" in request.url else 0]))

@@ -81,7 +81,7 @@ def visit(browser: Any, html: Path) -> Iterator[Callable[..., Any]]:
 
     def opened(fragment: str = "", file: Path = html, **settings: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 500}, **settings})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))

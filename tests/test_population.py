@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from inspect import signature
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +23,7 @@ from vaebench.population import Member, Population
 from vaebench.population._adam import Adam, clip
 from vaebench.population._side_by_side import side_by_side
 from vaebench.runs import record_run
+from vaebench.training import Keeper
 
 SMALL = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--trainer.precision=64-true"]
 FEW = {"k": 4, "m": 2, "cap": 2, "check": 1, "pretrain": 3}  # settings that make a short run pass through all stages
@@ -147,7 +149,8 @@ def test_members_of_any_structure_train_in_one_population(tmp_path: Path) -> Non
         equal_to_solo(member, run, tmp_path / f"solo{i}")
 
 
-def test_an_interrupted_population_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_an_interrupted_population_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Keeper, "EVERY", math.inf)  # saved when this test says so
     runs = [args("geco", seed, epochs=4) for seed in (0, 1)]
     first = Population(lanes=2)
     entered(first, runs, tmp_path)
@@ -264,6 +267,7 @@ def test_the_graph_of_a_step_is_the_step_in_every_family(family: str, tmp_path: 
             assert torch.allclose(other[name], value, rtol=1e-9, atol=1e-9, equal_nan=True), name
 
 
+@pytest.mark.timeout(900)  # compiling takes minutes on a crowded machine
 @pytest.mark.parametrize("family", ["vae", "factor_vae", "aggressive_vae"])
 def test_members_of_a_compiled_population_equal_their_solo_runs(family: str, tmp_path: Path) -> None:
     """One loss; two groups of parameters; a group that pauses. Lanes on two cores share what was compiled."""
@@ -280,6 +284,7 @@ def test_members_of_a_compiled_population_equal_their_solo_runs(family: str, tmp
     equal_to_solo(members[1], runs[1], tmp_path / "solo")
 
 
+@pytest.mark.timeout(900)
 def test_lanes_of_several_structures_are_compiled_before_they_run_at_once(tmp_path: Path) -> None:
     """torch's tracer changes `nn.Module` for all threads: a lane that ran meanwhile broke, or got into the graph."""
     torch.set_num_threads(2)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import sqlalchemy
 from httpx2 import Client, WSGITransport
 from noop_sweep import Noop, noop_driver, noop_file
 from optuna import Study
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from optuna_dashboard import wsgi
@@ -24,7 +26,7 @@ from postgres import Server
 
 from vaebench.errors import UserError
 from vaebench.records import read_records
-from vaebench.sweep import turns
+from vaebench.sweep import driver, turns
 from vaebench.sweep.plan import PRUNERS, SAMPLERS, Sweep, read_sweep
 from vaebench.sweep.study import connect, create, default_storage, load
 from vaebench.sweep.turns import RETRIES, alone, first, mend, over, take, tally, tell, to_do
@@ -35,7 +37,8 @@ Started = tuple[Sweep, RDBStorage, Study]
 
 
 def _start(folder: Path, address: str | None = None, **settings: object) -> Started:
-    sweep = read_sweep(noop_file(folder, **settings))  # type: ignore[arg-type]
+    patient = {"heartbeat": 60, **settings}  # a slow disk makes no trial look dead; `_age` does
+    sweep = read_sweep(noop_file(folder, **patient))  # type: ignore[arg-type]
     storage = connect(sweep, address or default_storage(sweep, folder))
     return sweep, storage, create(sweep, storage, resume=False)
 
@@ -367,7 +370,7 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def _wait(condition: object, seconds: float = 60) -> None:
+def _wait(condition: object, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end
@@ -399,7 +402,8 @@ def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path: Path) -> None
     driver.kill()
     driver.wait()
     for pid in _alive(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(pid, signal.SIGKILL)
     assert noop_driver(file, tmp_path, 0.05) == "14 settings were tried"
     sweep = read_sweep(file)
     study = load(sweep, connect(sweep, default_storage(sweep, tmp_path)))
@@ -418,12 +422,31 @@ def test_workers_whose_driver_was_killed_finish_their_trials_and_end(tmp_path: P
     assert tally(study.trials).keys() == {"COMPLETE"}
 
 
+def test_a_storage_that_is_away_for_a_moment_ends_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: what is left to do, and why a sweep ends, were asked without patience."""
+    calls: Counter[str] = Counter()
+
+    def fragile(name: str, real: Any) -> Any:
+        def call(*arguments: object) -> object:
+            calls[name] += 1
+            if calls[name] == 1:
+                raise StorageInternalError("away")
+            return real(*arguments)
+
+        return call
+
+    for name, real in (("to_do", to_do), ("over", over)):
+        monkeypatch.setattr(driver, name, fragile(name, real))
+    assert noop_driver(noop_file(tmp_path, trials=2, workers=1), tmp_path, 0.05) == "2 settings were tried"
+    assert min(calls.values()) > 1
+
+
 def test_ctrl_c_gives_back_the_running_trials_and_a_second_one_kills(tmp_path: Path) -> None:
     file = noop_file(tmp_path, trials=3, workers=2, heartbeat=2)
     driver = _driver(file, tmp_path, 30)
     _wait(lambda: len(_alive(tmp_path)) == 2)
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(60) != 0
+    assert driver.wait(240) != 0
     assert not _alive(tmp_path)
     sweep = read_sweep(file)
     study = load(sweep, connect(sweep, default_storage(sweep, tmp_path)))
@@ -447,7 +470,7 @@ def test_postgresql_killed_for_ten_seconds_loses_nothing(server: Server, tmp_pat
     time.sleep(10)
     assert driver.poll() is None, "it waits"
     server.start()
-    assert driver.wait(120) == 0
+    assert driver.wait(240) == 0
     sweep = read_sweep(file)
     storage = connect(sweep, server.address)
     _check(load(sweep, storage), tmp_path, 12)

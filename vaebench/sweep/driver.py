@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -127,10 +128,10 @@ def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, boar
                 board.show(trials)
                 if interrupted or time.monotonic() > deadline:
                     break
-                wanted = to_do(plan, study, trials)
+                wanted = patiently(partial(to_do, plan, study, trials))
                 workers.tend(wanted)
                 if not wanted and not workers.alive() and _settled(plan, study, trials := _mended(storage, study)):
-                    end = over(plan, study, trials)
+                    end = patiently(partial(over, plan, study, trials))
                     return end.reason if end else "done"
                 time.sleep(POLL)
             _end(workers, interrupted)
@@ -163,7 +164,7 @@ def _mended(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
 
 def _settled(plan: Sweep, study: Study, trials: list[FrozenTrial]) -> bool:
     running = any(trial.state == TrialState.RUNNING for trial in trials)
-    return not running and not to_do(plan, study, trials)
+    return not running and not patiently(partial(to_do, plan, study, trials))
 
 
 @contextmanager
