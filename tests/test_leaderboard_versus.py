@@ -197,10 +197,10 @@ def test_an_unknown_name_is_an_error_with_the_nearest_ones(tmp_path, capsys):
 def test_what_was_measured_in_another_way_is_refused_with_all_that_differs(tmp_path):
     rng = np.random.default_rng(0)
     write_fake(tmp_path / "one", rng, variant="one")
-    write_fake(tmp_path / "other", rng, variant="other", protocol={**PROTOCOL, "k": 50, "limit": 7}, surrogate=True)
+    write_fake(tmp_path / "other", rng, variant="other", protocol={**PROTOCOL, "k": 50, "half": True}, surrogate=True)
     expected = (
-        r"'one' and 'other' were not measured in the same way and cannot be compared: they differ in protocol\.k "
-        r"\(1000 against 50\), protocol\.limit \(none against 7\), surrogate \(False against True\); evaluate both"
+        r"'one' and 'other' were not measured in the same way and cannot be compared: they differ in "
+        r"protocol\.half \(none against True\), protocol\.k \(1000 against 50\), surrogate \(False against True\); "
     )
     with pytest.raises(UserError, match=expected):
         versus("one", "other", tmp_path)

@@ -151,7 +151,7 @@ class Family(LightningModule, ABC):
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
-            not take such images, or one of its parts (see `vaebench.compatibility`); `latent` or `lr` is not positive.
+            not take such images, or one of its parts (see `vaebench.compatibility`); latent < 1 or lr < 0.
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
@@ -180,9 +180,9 @@ class Family(LightningModule, ABC):
         surrogate: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("latent", latent), ("lr", lr)):
-            if not value > 0:
-                raise UserError(f"{name} is {value}: expected one above 0; raise model.{name}")
+        for name, value, least in (("latent", latent, 1), ("lr", lr, 0)):
+            if not value >= least:
+                raise UserError(f"{name} is {value}: expected at least {least}; raise model.{name}")
         self.save_hyperparameters()
         self.hparams["data"] = data.config
         require_kind(type(self).__name__, data, self.KINDS)

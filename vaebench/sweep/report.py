@@ -120,5 +120,5 @@ def _chart(title: str, explanation: str, draw: Callable[[], Figure]) -> dict[str
         figure.update_layout(title=None, template="plotly_white", margin={"t": 30}, font={"family": "system-ui"})
         html = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
     except (ValueError, RuntimeError) as error:
-        html = f"<p class=missing>Cannot be drawn: {type(error).__name__} ({str(error).rstrip('.')[:120]}).</p>"
+        html = f"<p class=missing>Cannot be drawn: {(str(error) or type(error).__name__).rstrip('.')[:120]}.</p>"
     return {"title": title, "explanation": explanation, "html": html}
