@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import bits, small
 
 import vaebench as vb
@@ -103,11 +104,13 @@ def test_averaged_weights_select_and_are_kept_for_evaluation() -> None:
     assert abs(bound - live) > 1e-3
 
 
+ROOT = Path(__file__).parent.parent
 RUN = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--trainer.precision=64-true",
        "--model=top_down_vae", "--model.latent=1", "--model.posterior=vaebench.posteriors.residual.ResidualEncoder",
        "--model.posterior.channels=4", "--trainer.max_epochs=1"]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*steps were left out")
 def test_steps_with_long_gradients_are_left_out_and_counted_alone_and_in_a_population(tmp_path: Path) -> None:
     population = Population(lanes=2)
     runs = [[*RUN, f"--model.skip={skip}"] for skip in (1e-9, 1e9)]
@@ -124,6 +127,21 @@ def test_steps_with_long_gradients_are_left_out_and_counted_alone_and_in_a_popul
         own = vb.load(members[i].export())
         for name, value in alone.state_dict().items():
             assert torch.allclose(own.state_dict()[name], value, rtol=0, atol=1e-6), name
+
+
+def test_a_run_that_stands_still_says_so(tmp_path: Path) -> None:
+    """Defect: the shipped limit was one on nats a value, met by nats an image: a run stood still."""
+    with pytest.warns(
+        UserWarning, match=r"^\d+ of \d+ steps were left out, for gradients longer than model\.skip, 1e-09"
+    ):
+        experiment([*RUN, "--model.skip=1e-9"]).run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["top_down_vae", "top_down_vae_cifar10"])
+def test_the_shipped_limit_is_in_nats_an_image(name: str) -> None:
+    config = yaml.safe_load((ROOT / "configs" / "family" / f"{name}.yaml").read_text())["model"]["init_args"]
+    values = 3 * 32 * 32 if name.endswith("cifar10") else 28 * 28
+    assert 300 < config["skip"] / values < 500
 
 
 def test_what_is_no_residual_network_is_refused() -> None:

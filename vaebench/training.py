@@ -268,6 +268,13 @@ class Experiment(LightningCLI):
                 "training ended before an epoch was trained and validated, so that nothing is kept; raise "
                 "trainer.max_epochs or trainer.max_steps"
             )
+        skipped = float(getattr(model, "skipped", 0.0))
+        if skipped > model.steps / 2:
+            warnings.warn(
+                f"{skipped:g} of {model.steps} steps were left out, for gradients longer than model.skip, "
+                f"{float(cast(Any, model).skip):g}: raise it",
+                stacklevel=2,
+            )
         criterion = "bound" if "val/elbo" in kept.curves else "log p(x|z), for want of a bound"
         info = {
             "run": self.identity(data),
