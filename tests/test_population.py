@@ -150,15 +150,16 @@ def test_members_of_any_structure_train_in_one_population(tmp_path: Path) -> Non
 
 
 def test_an_interrupted_population_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Keeper, "EVERY", math.inf)  # saved when this test says so
     runs = [args("geco", seed, epochs=4) for seed in (0, 1)]
     first = Population(lanes=2)
     entered(first, runs, tmp_path)
-    first.epoch()
-    first.epoch()
-    for member in first.members:
-        member.save()
-    first.epoch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "EVERY", math.inf)  # saved when this test says so
+        first.epoch()
+        first.epoch()
+        for member in first.members:
+            member.save()
+        first.epoch()
     second = Population(lanes=1)
     members = entered(second, runs, tmp_path)
     assert [member.epoch for member in members] == [2, 2]
