@@ -254,3 +254,13 @@ def test_a_trial_that_cannot_be_built_says_why_and_the_sweep_goes_on(tmp_path: P
     work(sweep, storage, study, run, Interruption(), lambda: True)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert "too wide" in study.trials[0].user_attrs["error"]
+
+
+def test_a_sweep_whose_hours_end_before_a_trial_did_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its trials were given back, and --resume goes on with them; nothing in the file is to be mended."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TEXT.replace("stop: {trials: 2}", "stop: {trials: 2, hours: 1.0e-9}"))
+    assert main(["sweep", str(file), "--workers=1", f"--results={tmp_path}/results", f"--work={tmp_path}/work"]) == 0
+    assert "hours are over; add --resume to go on" in capsys.readouterr().out

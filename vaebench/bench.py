@@ -55,8 +55,6 @@ def read_benchmark(path: Path) -> Benchmark:
     Raises:
         UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs.
     """
-    if not path.is_file():
-        raise unknown("benchmark file", str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
     content = _table(Source(path, "benchmark file").content, KEYS, str(path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
     seeds, runs = content.get("seeds", [0]), content.get("runs")

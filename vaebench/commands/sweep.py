@@ -11,12 +11,13 @@ from vaebench.errors import UserError, unknown
 HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
 EXAMPLE = """\
 vaebench sweep sweeps/beta.yaml
-vaebench sweep status sweeps/beta.yaml
-(docs/scaling.md lists what a sweep file may say)"""
+vaebench sweep status sweeps/beta.yaml"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="+", metavar="[status|report] FILE", help="the sweep's YAML file")
+    parser.add_argument(
+        "file", nargs="+", metavar="[status|report] FILE", help="the sweep's YAML file; docs/scaling.md lists its keys"
+    )
     parser.add_argument(
         "--storage", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (default: SQLite in results)"
     )

@@ -190,9 +190,8 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
 
     For models without a density of q or p; call it inside `quiet`.
     """
-    size = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
-    if _scores_by_noise(model):
-        size = 1
+    most = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
+    size = 1 if _scores_by_noise(model) else most
     scores = [one.likelihood(codes(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 

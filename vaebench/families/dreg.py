@@ -46,9 +46,10 @@ class DReG(Family):
         return {"encoder": ("posterior",), "decoder": ("likelihood", "prior")}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        draw = self.draw(x, self.k)  # log_w: (k, b)
-        pathwise = draw.log_x + draw.log_p - stopped(self.posterior, x).log_prob(draw.z)
-        fixed = self.prior().log_prob(draw.z.detach())
-        encoder, decoder = doubly_reparameterised(draw.log_w, pathwise, fixed)  # (b,) each, of one value
+        q, p = self.posterior(x), self.prior()
+        z = q.rsample((self.k,))
+        log_xz = self.likelihood(z).log_prob(x) + p.log_prob(z)  # (k, b), as are all of these
+        log_w, pathwise = log_xz - q.log_prob(z), log_xz - stopped(self.posterior, x).log_prob(z)
+        encoder, decoder = doubly_reparameterised(log_w, pathwise, p.log_prob(z.detach()))  # (b,), of one value
         bound = decoder.mean()
-        return Step({"encoder": -encoder.mean(), "decoder": -bound}, {"bound": bound, "elbo": draw.log_w.mean()})
+        return Step({"encoder": -encoder.mean(), "decoder": -bound}, {"bound": bound, "elbo": log_w.mean()})

@@ -55,7 +55,7 @@ def sweep(
         The report's page.
 
     Raises:
-        UserError: the file is not valid, no worker can go on, or no trial came to an end.
+        UserError: the file is not valid, no worker can go on, or trials failed and none came to an end.
         KeyboardInterrupt: it was interrupted, and all trials were given back.
     """
     Logbook(logger, work)  # a mistake in it is answered at once
@@ -68,11 +68,11 @@ def sweep(
         reason = drive(plan, store, study, crew, board)
     trials = study.get_trials(deepcopy=False)
     board.console.print(f"{plan.name}: {reason}\n{verdict(plan, study, trials)}", highlight=False, soft_wrap=True)
-    if not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
-        why = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+    errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+    if errors and not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
         raise UserError(
-            f"no trial of {plan.name} came to an end ({why[-1] if why else reason}): expected settings that can be "
-            "trained; mend the file and give the sweep another name"
+            f"no trial of {plan.name} came to an end ({errors[-1]}): expected settings that can be trained; mend the "
+            "file and give the sweep another name"
         )
     from vaebench.sweep.report import write_report
 
