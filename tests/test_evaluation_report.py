@@ -19,6 +19,7 @@ from vaebench.errors import UserError
 from vaebench.evaluation import report as harness
 from vaebench.evaluation.metrics import Findings, Kind
 
+ALONE = dict.fromkeys(("units", "collapse", "reconstruction", "samples"))
 BINARY = ("log_likelihood", "nll", "elbo", "rate", "distortion", "bits_per_dim", "ess", "mse", "psnr")
 
 
@@ -63,13 +64,23 @@ def test_figures_are_the_exact_ones_where_these_are_known() -> None:
     assert found.metrics["log_likelihood"].se == pytest.approx(float(exact.std()) / math.sqrt(60), rel=0.02)
 
 
-def test_the_monte_carlo_error_is_that_of_repetition() -> None:
-    model = OneLatent()
-    x = model.images(10)
-    found = [_report(model, x, k=200, seed=seed).metrics for seed in range(40)]
+@pytest.mark.parametrize("stretch", [1.1, 0.7])
+def test_the_monte_carlo_error_is_that_of_repetition(stretch: float) -> None:
+    """With a posterior of the right width, and one so narrow that the weights' tail has a shape of about a half."""
+    model = LinearGaussian(stretch=stretch)
+    x = model.images(30)
+    found = [_report(model, x, "continuous", k=200, seed=seed, measurements=ALONE).metrics for seed in range(150)]
     spread = np.std([metrics["log_likelihood"].value for metrics in found], ddof=1)
     claimed = np.mean([metrics["log_likelihood_mc_se"].value for metrics in found])
-    assert 0.7 < spread / claimed < 1.4
+    assert claimed / spread == pytest.approx(1, abs=0.15)
+
+
+def test_images_that_are_equal_share_their_monte_carlo_error() -> None:
+    model = LinearGaussian(stretch=0.7)
+    x = model.images(3)
+    once, twice = (_report(model, some, "continuous", k=200) for some in (x, x.repeat(2, 1, 1, 1)))
+    errors = [found.metrics["log_likelihood_mc_se"].value for found in (once, twice)]
+    assert errors[1] == pytest.approx(errors[0]), "there is no new noise in it that could average out"
 
 
 def test_the_gaussian_oracle_by_its_closed_forms() -> None:

@@ -53,6 +53,16 @@ def test_runs_that_were_measured_in_another_way_never_share_a_board(tmp_path, rn
     assert [[row.variant for row in board.rows] for board in found] in ([["one"], ["other"]], [["other"], ["one"]])
 
 
+def test_a_new_definition_of_one_figure_parts_boards_of_that_figure_alone(tmp_path, rng):
+    for name, version in {"old": 1, "new": 2}.items():
+        arrays = fake_arrays(rng, 0.0)
+        body = fake_body(arrays, variant=name)
+        body["metrics"]["elbo"]["version"] = version
+        write_record(tmp_path / name, body, arrays, {})
+    records = read_records(tmp_path)
+    assert (len(boards(records)), len(boards(records, "elbo"))) == (1, 2)
+
+
 def test_seeds_of_training_and_evaluation_benchmarks_and_machines_may_differ_on_a_board(tmp_path, rng):
     write_fake(tmp_path / "a", rng)
     changes = {"protocol": {**PROTOCOL, "seed": 1}, "benchmark": None, "environment": {"python": "3.13"}}

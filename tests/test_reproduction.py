@@ -31,6 +31,7 @@ from vaebench.reproduction.tolerance import (
     ROUNDING,
     SAME_WEIGHTS,
     TRAINED_AGAIN,
+    UNCOMPARED,
     judge,
 )
 from vaebench.runs import WORK
@@ -352,6 +353,17 @@ def test_figures_without_a_standard_error_or_a_value() -> None:
     assert [verdict(0.8, now) for now in (0.80005, 0.839, 0.841)] == [ROUNDING, LOOSE, DIFFERENT]
     assert [verdict(None, None), verdict(0.8, None), verdict(None, 0.8)] == [EQUAL, DIFFERENT, DIFFERENT]
     assert judge("m", None, figure(1.0), (None, None), TRAINED_AGAIN).why == "not measured then"
+    assert judge("m", figure(1.0), None, (None, None), TRAINED_AGAIN).verdict == DIFFERENT
+
+
+def test_a_figure_of_an_older_definition_is_not_compared_and_one_of_an_unknown_definition_differs() -> None:
+    def verdict(then: int, now: int) -> str:
+        recorded, found = (
+            {"value": value, "se": None, "n": 10, "version": v} for value, v in ((1.0, then), (9.0, now))
+        )
+        return judge("m", recorded, found, (None, None), SAME_WEIGHTS).verdict
+
+    assert [verdict(1, 2), verdict(2, 2), verdict(0, 1), verdict(3, 2)] == [UNCOMPARED, *[DIFFERENT] * 3]
 
 
 def test_leaves_name_every_setting_once() -> None:

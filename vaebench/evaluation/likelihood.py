@@ -47,7 +47,8 @@ class Estimates(NamedTuple):
         log_likelihood: L_K = log (1/K) Σ_k w_k, nats; its expectation is at most log p(x) and grows with K.
         ess: effective sample size (Σ w)² / Σ w², in [1, K].
         pareto_k: shape of the weights' tail; see `pareto_k`. NaN where there are fewer than 25 samples.
-        jackknife: L_K with its bias of order 1/K taken out; see `jackknife`.
+        corrected: L_K with its bias of order 1/K taken out; see `jackknife`. NaN at K = 1, like `variance`.
+        variance: of L_K over draws of the K samples, nats²; see `jackknife`.
         distortion: −(1/K) Σ_k log p(x|z_k), nats.
         rate: (1/K) Σ_k log q(z_k|x) − log p(z_k), nats.
     """
@@ -55,7 +56,8 @@ class Estimates(NamedTuple):
     log_likelihood: Tensor
     ess: Tensor
     pareto_k: Tensor
-    jackknife: Tensor
+    corrected: Tensor
+    variance: Tensor
     distortion: Tensor
     rate: Tensor
 
@@ -279,8 +281,10 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     weights = torch.cat(log_w)
     k = len(weights)
     log_sum = torch.logsumexp(weights, 0)
-    found = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights), "jackknife": jackknife(weights)}
-    return found | {"distortion": distortion / k, "rate": rate / k}, largest(weights)
+    corrected, variance = jackknife(weights)
+    found = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights)}
+    found |= {"corrected": corrected, "variance": variance, "distortion": distortion / k, "rate": rate / k}
+    return found, largest(weights)
 
 
 def _check_weights(log_w: Tensor, first: int) -> None:

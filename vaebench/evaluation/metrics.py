@@ -30,6 +30,7 @@ class Metric:
         definition: what was computed.
         higher_is_better: None where neither direction is.
         unavailable: why there is no value.
+        version: of the definition; figures of one name and different versions are not compared.
     """
 
     value: float | None
@@ -39,14 +40,20 @@ class Metric:
     definition: str
     higher_is_better: bool | None
     unavailable: str | None = None
+    version: int = 1
 
 
 class Kind(NamedTuple):
-    """What all figures of one name have in common; `{...}` in a definition is filled in by each."""
+    """What all figures of one name have in common; `{...}` in a definition is filled in by each.
+
+    `version` rises when the definition changes what a figure is: records of different versions stay side by side, and
+    only that figure of theirs is not compared.
+    """
 
     unit: str
     higher_is_better: bool | None
     definition: str
+    version: int = 1
 
 
 @dataclass
@@ -98,13 +105,14 @@ class Findings:
         if not math.isfinite(value):
             self.missing(name, "it is not finite", kind, **fill)
             return
-        unit, higher, definition = self.kinds[kind or name]
-        self.metrics[name] = Metric(float(value), se, unit, images, definition.format(**fill), higher)
+        unit, higher, definition, version = self.kinds[kind or name]
+        text = definition.format(**fill)
+        self.metrics[name] = Metric(float(value), se, unit, images, text, higher, None, version)
 
     def missing(self, name: str, reason: str, kind: str = "", **fill: Any) -> None:
         """A figure that cannot be had, and why."""
-        unit, higher, definition = self.kinds[kind or name]
-        self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason)
+        unit, higher, definition, version = self.kinds[kind or name]
+        self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason, version)
 
     def pack(self) -> Arrays:
         """All of it as arrays, for a `Store`."""

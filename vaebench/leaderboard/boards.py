@@ -75,7 +75,7 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
     """Splits runs into boards and ranks each.
 
     Runs share a board only if data set, shape, measure and the hashes of all its splits, the protocol (K, version,
-    images, ...; not its seed) and the surrogate flag are the same.
+    images, ...; not its seed), the surrogate flag and the version of the metric's definition are the same.
 
     Args:
         records: the runs.
@@ -87,7 +87,8 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
     groups: dict[bytes, list[RunRecord]] = {}
     signs = {ELBO: 1, LOG_LIKELIHOOD: 1}
     for record in records:
-        groups.setdefault(canonical(common(record)), []).append(record)
+        version = record.metrics.get(_from(metric), {}).get("version", 1)
+        groups.setdefault(canonical([common(record), version]), []).append(record)
         signs |= _signs(record, signs)
     if metric not in signs:
         raise unknown("metric", metric, signs, "These can be ranked by: " + ", ".join(sorted(signs)) + ".")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.records import PER_IMAGE, RunRecord, canonical, identity
-from vaebench.reproduction.tolerance import DIFFERENT, Finding, judge
+from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
 CODE = ("commit", "dirty", "source", "vaebench")
 
@@ -47,7 +47,8 @@ class Comparison:
     def widest(self) -> str:
         """The widest class of agreement that was needed; `DIFFERENT` where a metric does not agree."""
         order = (*self.allowed, DIFFERENT)
-        return max((finding.verdict for finding in self.findings), key=order.index, default=self.allowed[0])
+        verdicts = (finding.verdict for finding in self.findings if finding.verdict != UNCOMPARED)
+        return max(verdicts, key=order.index, default=self.allowed[0])
 
 
 def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str]) -> Comparison:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vaebench.records import RunRecord
 from vaebench.reproduction.comparison import Comparison, altered, compare_records
-from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL
+from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
 from vaebench.runs import environment
 from vaebench.standing import VERIFIED, claimed, imported, note
 
@@ -73,7 +73,7 @@ def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) 
         console.print(others)
     else:
         _line(console, "settings, protocol, data, code and environment are the same")
-    for name in dict.fromkeys((*comparison.allowed, DIFFERENT)):
+    for name in dict.fromkeys((*comparison.allowed, UNCOMPARED, DIFFERENT)):
         _line(console, f"  {name}: {CLASSES[name]}")
     _line(console, str(again.path))
     _line(console, _verdict(how, comparison))
@@ -82,7 +82,7 @@ def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) 
 def _verdict(how: str, comparison: Comparison) -> str:
     if comparison.different:
         return f"different: {', '.join(comparison.different)}"
-    counts = {name: sum(f.verdict == name for f in comparison.findings) for name in comparison.allowed}
+    counts = {name: sum(f.verdict == name for f in comparison.findings) for name in (*comparison.allowed, UNCOMPARED)}
     found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     done = {"reproduce": "reproduced", "verify": "verified"}[how]
     return f"{done}: of {len(comparison.findings)} metrics {found}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 EQUAL, ROUNDING, PAIRED, NOISE, LOOSE, DIFFERENT = "equal", "rounding", "paired", "noise", "loose", "different"
+UNCOMPARED = "not compared"
 RELATIVE, SHARE, SIGMAS, SPREAD, PERCENT = 1e-4, 0.01, 4, 0.5, 5
 
 CLASSES = {
@@ -22,6 +23,7 @@ CLASSES = {
     NOISE: f"|difference| ≤ {SIGMAS} × √(s.e.² recorded + s.e.² now), standard errors over test images",
     LOOSE: f"it has no standard error: |difference| ≤ {PERCENT} % of |recorded|, or 1 where both are whole numbers",
     DIFFERENT: "none of these, or available once only",
+    UNCOMPARED: "the record lacks it, or the definition of the figure has changed since",
 }
 TRAINED_AGAIN = (EQUAL, ROUNDING, NOISE, LOOSE)
 SAME_WEIGHTS = (EQUAL, ROUNDING, PAIRED, LOOSE)  # the noise is the same too, so that chance excuses nothing
@@ -53,17 +55,23 @@ def judge(
     images: tuple[np.ndarray | None, np.ndarray | None],
     allowed: Sequence[str],
 ) -> Finding:
-    """Which class of `allowed` a metric falls into; `DIFFERENT` if into none.
+    """Which class of `allowed` a metric falls into; `DIFFERENT` if into none, `UNCOMPARED` if it is another figure now.
 
     Args:
         name: of the metric.
-        recorded: {"value", "se", "n", ...} of the record; None where it has no such metric.
+        recorded: {"value", "se", "n", "version", ...} of the record; None where it has no such metric.
         found: the same, measured now.
         images: the figures of every image, (n,), in the record and now; None where there are none.
         allowed: the classes that count as agreement.
     """
-    if recorded is None or found is None:
-        return Finding(name, None, None, DIFFERENT, f"not measured {'then' if recorded is None else 'now'}")
+    if found is None:
+        return Finding(name, None, None, DIFFERENT, "not measured now")
+    if recorded is None:
+        return Finding(name, None, found.get("value"), UNCOMPARED, "not measured then")
+    versions = recorded.get("version", 1), found.get("version", 1)
+    if 1 <= versions[0] < versions[1]:
+        why = f"version {versions[0]} of its definition then, {versions[1]} now"
+        return Finding(name, recorded.get("value"), found.get("value"), UNCOMPARED, why)
     a, b = recorded.get("value"), found.get("value")
     if a is None or b is None:
         reasons = [str(metric.get("unavailable") or "not measured") for metric in (recorded, found)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vaebench.distributions.codes import Point
-from vaebench.evaluation.conditions import at, declared
+from vaebench.evaluation.conditions import at, declared, noise_keys
 from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.scoring import Precision, scorer
@@ -29,7 +30,9 @@ KINDS = {
     "log_likelihood_mc_se": Kind(
         "nats",
         False,
-        "standard error that the K = {k} samples leave in log_likelihood, apart from the choice of images",
+        "standard error that the K = {k} samples leave in log_likelihood, apart from the choice of images; by the "
+        "jackknife over samples; not to be trusted for images whose pareto_k exceeds 0.7",
+        version=2,  # 1: by the delta method
     ),
     "log_likelihood_jackknife": Kind(
         "nats",
@@ -98,7 +101,7 @@ def measure(
         return estimate(model, x, k, subject.seed, score=score, start=first)._asdict()
 
     size = max(50, min(5000, SHARD // k))
-    estimates = Estimates(**subject.sharded("likelihood-shard", compute, size=size))
+    estimates = Estimates(**subject.sharded("weights-shard", compute, size=size))
     _add_likelihood(subject, found, estimates, k, corrections)
     _add_trust(found, estimates, k)
     _add_bound(subject, found, estimates.distortion, estimates.rate, k)
@@ -157,11 +160,19 @@ def _add_likelihood(subject: Subject, found: Findings, estimates: Estimates, k: 
         for name in ("log_likelihood_mc_se", *(["log_likelihood_jackknife", "log_likelihood_delta"] * corrections)):
             found.missing(name, "one sample has no spread", k=k)
         return
-    variances = (1 / estimates.ess - 1 / k).clamp(min=0) * k / (k - 1)  # of each log mean weight, by the delta method
-    found.single("log_likelihood_mc_se", float(variances.sum().sqrt()) / n, n, k=k)
+    found.single("log_likelihood_mc_se", _mean_error(estimates.variance, noise_keys(subject.raw, 0)), n, k=k)
     if corrections:
-        found.average("log_likelihood_jackknife", estimates.jackknife, k=k)
-        found.average("log_likelihood_delta", bound + variances / 2, k=k)
+        excess = (1 / estimates.ess - 1 / k).clamp(min=0) * k / (k - 1)  # the variance of w over its squared mean, / K
+        found.average("log_likelihood_jackknife", estimates.corrected, k=k)
+        found.average("log_likelihood_delta", bound + excess / 2, k=k)
+
+
+def _mean_error(variance: Tensor, keys: list[bytes]) -> float:
+    """Standard error of the mean of n estimates of variances (n,); those of equal keys share their noise and error."""
+    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    together = torch.zeros(len(place), dtype=variance.dtype)
+    together.index_add_(0, torch.tensor([place[key] for key in keys]), variance.sqrt())
+    return float(together.square().sum().sqrt()) / len(keys)
 
 
 def _add_trust(found: Findings, estimates: Estimates, k: int) -> None:
