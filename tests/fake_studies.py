@@ -1,14 +1,20 @@
-"""Runs whose pictures are grids of known images, as the evaluation draws them, to ask people about."""
+"""Runs whose pictures are grids of known images, as the evaluation draws them, to ask people about; and a server."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import uvicorn
 from fake_records import fake_arrays, fake_body
 
 from vaebench.evaluation.pictures import _grid, reconstruction_grid
+from vaebench.judging.serve import _socket
 from vaebench.records import write_record
 
 RUNS = ("vae_a", "vae_b", "vae_c")
@@ -25,3 +31,17 @@ def write_judged(results: Path) -> Path:
         body["data"] = {**body["data"], "measure": "discrete256"}
         write_record(results / name, body, arrays, pictures)
     return results
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The host and port of an application that is served on this machine until the end of the block."""
+    with _socket("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

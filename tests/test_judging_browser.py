@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fake_studies import RUNS, write_judged
+from fake_studies import RUNS, serving, write_judged
 from test_page_browser import TEXTS
 
 from vaebench.judging.app import application
 from vaebench.judging.plan import CHOICE, RATING
-from vaebench.judging.serve import _socket, study
+from vaebench.judging.serve import study
 from vaebench.judging.store import Judgements
+
+TOKEN = "t0ken"
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,11 @@ def file(tmp_path: Path) -> Path:
 def visit(browser: Any, results: Path, file: Path) -> Iterator[Callable[..., Any]]:
     """Serves a study and opens it as a judge; the page says nothing on the console and asks no other server."""
     names = [str(results / name) for name in RUNS]
-    app = application(*study(names, file, "reconstructions", (CHOICE, RATING), 1, results))
+    app = application(*study(names, file, "reconstructions", (CHOICE, RATING), 1, results), TOKEN)
     said: list[str] = []
     hosts: set[str] = set()
     contexts = []
-    with _socket("127.0.0.1", 0) as listening:
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
+    with serving(app) as address:
 
         def opened(name: str = "Ada", **settings: Any) -> Any:
             contexts.append(browser.new_context(**settings))
@@ -49,7 +45,7 @@ def visit(browser: Any, results: Path, file: Path) -> Iterator[Callable[..., Any
             page.on("console", lambda message: said.append(message.text))
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("request", lambda request: hosts.add(request.url.split("/")[2 if "://" in request.url else 0]))
-            page.goto(f"http://{address}/")
+            page.goto(f"http://{address}/{TOKEN}/")
             page.fill("#name", name)
             press(page, "Enter")
             return page
@@ -59,8 +55,6 @@ def visit(browser: Any, results: Path, file: Path) -> Iterator[Callable[..., Any
         finally:
             for context in contexts:
                 context.close()
-            server.should_exit = True
-            thread.join()
     assert said == []
     assert hosts - {"data:,"} == {address}
 
@@ -123,3 +117,26 @@ def test_texts_stand_out_and_everything_has_a_name(visit: Callable[..., Any]) ->
         assert sum(role == "main" for role, _ in nodes) == sum(role == "heading" for role, _ in nodes) == 1
         for _ in range(3):
             press(page, "1")
+
+
+def test_a_form_on_another_page_is_refused_though_it_knows_the_address(browser: Any, results: Path, file: Path) -> None:
+    """On another site, another port of this machine or a page without an origin; the page's own form works."""
+    kept, images = study([str(results / name) for name in RUNS], file, "samples", (CHOICE,), 1, results)
+    key = kept.enrol("Ada")
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    with serving(application(kept, images, TOKEN)) as address:
+        form = f"""<form method="post" action="http://{address}/{key}/"><input name="question" value="0">
+            <button name="answer" value="first">Win a prize</button></form>"""
+        for origin in ("http://evil.example", "http://127.0.0.1:1", "data:"):
+            page.route(f"{origin}/", lambda route: route.fulfill(body=form, content_type="text/html"))
+            page.goto(f"data:text/html,{form}" if origin == "data:" else f"{origin}/")
+            with page.expect_navigation():
+                page.click("button")
+            assert "another site" in page.inner_text("main"), origin
+        assert kept.answers() == []
+        page.goto(f"http://{address}/{key}/")
+        press(page, "1")
+        assert [answer.answer for answer in kept.answers()] == ["first"]
+        context.close()

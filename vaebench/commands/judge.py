@@ -28,8 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         "(default: 4)")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
     parser.add_argument("--host", default="127.0.0.1",
-                        help="where to listen; elsewhere than here it needs a token (default: 127.0.0.1)")  # fmt: skip
+                        help="where to listen; 0.0.0.0: for others too (default: 127.0.0.1)")  # fmt: skip
     parser.add_argument("--port", type=int, default=8780, help="of the page; 0: any that is free (default: 8780)")
+    parser.add_argument("--name", action="append", default=[], metavar="HOST",
+                        help="a further host name of the page, such as a proxy's; may be repeated")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,15 @@
-"""The judges' page: one question at a time, answered by a key, a click or a touch, kept at once."""
+"""The judges' page: one question at a time, answered by a key, a click or a touch, saved at once.
+
+Every address begins with a secret: the invitation's, which enrols a judge, or the judge's own, which answers. There is
+no cookie, so that no other page can make a browser answer.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -13,27 +19,24 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from vaebench.errors import UserError
+from vaebench.judging.guard import BODY, SAFE, refusal
 from vaebench.judging.images import Images
 from vaebench.judging.plan import ANSWERS, CHOICE, RATING, REAL, Question, questions
 from vaebench.judging.store import Judgements
 
 HERE = Path(__file__).parent
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-COOKIE = "vaebench_judge"
 STATIC = {"judge.css": "text/css", "judge.js": "text/javascript"}
-BODY = 10_000  # bytes of a form, at most
-SAFE = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+PATIENCE = 30  # seconds for a form to arrive
+UNKNOWN = "The address is not complete. Open the whole address that you were given, or ask who invited you for it."
+TAKEN = (
+    "Someone answers under this name already. If it is you, open the address at which you answered; it is in the "
+    "history of your browser. Otherwise take another name."
+)
 ASKED = {
     (CHOICE, "samples"): "Which of the two looks more like a real image?",
     (CHOICE, "reconstructions"): "Which of the two is closer to the image above them?",
@@ -48,39 +51,37 @@ KEYS = {"first": ("1", "ArrowLeft"), "second": ("2", "ArrowRight"), "real": ("1"
         "generated": ("2", "ArrowRight")}  # fmt: skip
 
 
-def application(
-    file: Judgements, images: Images, token: str | None = None, hosts: Sequence[str] = LOOPBACK
-) -> Starlette:
+def application(file: Judgements, images: Images, token: str, names: Collection[str] = ("localhost",)) -> Starlette:
     """The page as an ASGI application.
 
     Args:
         file: the study and its answers.
         images: of its runs.
-        token: without which nothing is shown: ?token=… once, a cookie afterwards. None asks for none.
-        hosts: names under which it may be called; ("*",) for any.
+        token: the invitation's secret; `/token/` asks for a name and leads to the judge's own address.
+        names: host names under which it may be called, besides numeric addresses.
     """
-    pages = Pages(file, images)
+    pages = Pages(file, images, token)
     routes = [
-        Route("/", pages.start, methods=["GET", "POST"]),
-        Route("/judge/{judge:int}", pages.ask, methods=["GET", "POST"]),
-        Route("/judge/{judge:int}/{number:int}/{slot:int}.png", pages.image),
-        *(Route(f"/{name}", pages.static) for name in STATIC),
+        Route("/{key}/", pages.page, methods=["GET", "POST"]),
+        Route("/{key}/{name}", pages.part),
     ]
 
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Asks for the token, and adds headers that let nothing in from elsewhere."""
-        given = request.query_params.get("token") or request.cookies.get(COOKIE) or ""
-        if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
-            response = pages.show("refused.html", HTTPStatus.FORBIDDEN)
-        else:
-            response = await call_next(request)
-            if token is not None and request.cookies.get(COOKIE) != token:
-                response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        """Refuses what comes from elsewhere, and adds headers that let nothing in from there."""
+        why = refusal(request.method, request.headers, names)
+        response = await call_next(request) if why is None else pages.refused(*why)
         response.headers.update(SAFE)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            response.headers["Connection"] = "close"  # else the rest of a body is read for ever
         return response
 
-    names = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    return Starlette(routes=routes, middleware=[names, Middleware(BaseHTTPMiddleware, dispatch=guard)])
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
+        exception_handlers={HTTPException: pages.failed, UserError: pages.unsaved},
+    )
+    app.router.redirect_slashes = False  # an address that was not given is none
+    return app
 
 
 class Pages:
@@ -89,38 +90,79 @@ class Pages:
     Args:
         file: the study and its answers.
         images: of its runs.
+        token: the invitation's secret.
     """
 
-    def __init__(self, file: Judgements, images: Images) -> None:
-        self.file, self.images, self.study = file, images, file.study()
+    def __init__(self, file: Judgements, images: Images, token: str) -> None:
+        self.file, self.images, self.token, self.study = file, images, token, file.study()
         self._templates = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
                                       trim_blocks=True, lstrip_blocks=True)  # fmt: skip
 
     def show(self, template: str, status: int = HTTPStatus.OK, **values: object) -> Response:
         return HTMLResponse(self._templates.get_template(template).render(**values), status)
 
-    async def start(self, request: Request) -> Response:
-        """Asks for a name; the judge of that name begins or goes on."""
-        if request.method == "POST" and (name := " ".join((await _form(request)).get("name", "").split())[:80]):
-            return RedirectResponse(f"/judge/{self.file.judge(name)}", HTTPStatus.SEE_OTHER)
-        return self.show("start.html", total=len(questions(self.study, 0)))
+    def refused(self, status: int, why: str) -> Response:
+        return self.show("refused.html", status, why=why)
 
-    async def ask(self, request: Request) -> Response:
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """An error of HTTP as a page."""
+        assert isinstance(error, HTTPException)
+        known = error.status_code == HTTPStatus.NOT_FOUND
+        response = self.refused(error.status_code, UNKNOWN if known else f"{error.detail}.")
+        response.headers.update(error.headers or {})
+        return response
+
+    async def unsaved(self, request: Request, error: Exception) -> Response:
+        """The file cannot be read or written: the judge and whoever started the page are told."""
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return self.refused(HTTPStatus.SERVICE_UNAVAILABLE, "Your answer could not be saved. Tell who invited you, "
+                            "and then load the page again: it goes on where the answers end.")  # fmt: skip
+
+    async def page(self, request: Request) -> Response:
+        """The start, under the invitation; a judge's next question, under the judge's own address."""
+        form = await _form(request) if request.method == "POST" else None
+        if self._invited(request):
+            return self._start(form)
+        return self._ask(self._judge(request), form)
+
+    async def part(self, request: Request) -> Response:
+        """The style, the script, or one of the images of the question that is being asked; of no other."""
+        name = request.path_params["name"]
+        judge = None if self._invited(request) else self._judge(request)
+        if name in STATIC:
+            return Response((HERE / name).read_bytes(), media_type=STATIC[name])
+        if judge is not None:
+            plan, done = self._at(judge)
+            shown = self._pictures(plan[done]) if done < len(plan) else []
+            for slot, (_, content) in enumerate(shown):
+                if name == f"{done}-{slot}.png":
+                    return Response(content, media_type="image/png")
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+
+    def _start(self, form: dict[str, str] | None) -> Response:
+        """Asks for a name; a new judge of that name begins at an own address."""
+        why, status = "", HTTPStatus.OK
+        typed = "".join(c if c.isprintable() else " " for c in (form or {}).get("name", ""))
+        if name := " ".join(typed.split())[:80]:
+            if key := self.file.enrol(name):
+                return RedirectResponse(f"/{key}/", HTTPStatus.SEE_OTHER)
+            why, status = TAKEN, HTTPStatus.CONFLICT
+        return self.show("start.html", status, total=len(questions(self.study, 0)), why=why)
+
+    def _ask(self, judge: int, form: dict[str, str] | None) -> Response:
         """The first question that is not answered; takes its answer."""
-        judge, plan, done = self._judge(request)
-        if request.method == "POST":
-            form = await _form(request)
+        plan, done = self._at(judge)
+        if form is not None:
             if done < len(plan) and form.get("question") == str(done):  # else it was sent twice
                 if form.get("answer") not in ANSWERS[plan[done].kind]:
-                    raise HTTPException(HTTPStatus.BAD_REQUEST, "no such answer")
+                    raise HTTPException(HTTPStatus.BAD_REQUEST, "There is no such answer")
                 self.file.add(judge, done, plan[done], form["answer"])
-            return RedirectResponse(f"/judge/{judge}", HTTPStatus.SEE_OTHER)
+            return RedirectResponse("./", HTTPStatus.SEE_OTHER)
         if done >= len(plan):
             return self.show("done.html", total=len(plan))
         return self.show(
             "question.html",
             asked=ASKED[plan[done].kind, self.study.shown],
-            judge=judge,
             number=done,
             total=len(plan),
             names=[name for name, _ in self._pictures(plan[done])],
@@ -130,26 +172,18 @@ class Pages:
             ],
         )
 
-    async def image(self, request: Request) -> Response:
-        """One of the images of the question that is being asked; of no other."""
-        _, plan, done = self._judge(request)
-        number, slot = request.path_params["number"], request.path_params["slot"]
-        shown = self._pictures(plan[number]) if number == done < len(plan) else []
-        if slot >= len(shown):
-            raise HTTPException(HTTPStatus.NOT_FOUND)
-        return Response(shown[slot][1], media_type="image/png")
+    def _invited(self, request: Request) -> bool:
+        return secrets.compare_digest(request.path_params["key"].encode("utf-8", "replace"), self.token.encode())
 
-    async def static(self, request: Request) -> Response:
-        """The style and the script."""
-        name = request.url.path[1:]
-        return Response((HERE / name).read_bytes(), media_type=STATIC[name])
-
-    def _judge(self, request: Request) -> tuple[int, list[Question], int]:
-        """A judge's number, questions, and how many of them are answered."""
-        judge = int(request.path_params["judge"])
-        if not self.file.known(judge):
+    def _judge(self, request: Request) -> int:
+        """The judge whose address it is."""
+        if (judge := self.file.find(request.path_params["key"])) is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        return judge, questions(self.study, judge), self.file.done(judge)
+        return judge
+
+    def _at(self, judge: int) -> tuple[list[Question], int]:
+        """A judge's questions, and how many of them are answered."""
+        return questions(self.study, judge), self.file.done(judge)
 
     def _pictures(self, question: Question) -> list[tuple[str, bytes]]:
         """What is shown, with names that tell nothing of the runs."""
@@ -167,8 +201,12 @@ class Pages:
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a form; each once."""
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                body += part
+                if len(body) > BODY:
+                    raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A form has at most {BODY} bytes")
+    except (ClientDisconnect, TimeoutError):
+        raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "The form did not arrive") from None
     return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}

@@ -14,15 +14,13 @@ from vaebench.judging.plan import CHOICE, REAL
 from vaebench.records import RunRecord
 from vaebench.tiles import cut
 
-SHOWN = ("samples", "reconstructions")
-
 
 class Images:
     """PNG files of single images, in memory.
 
     Args:
         records: the runs, all on the same test images.
-        shown: what of them, one of `SHOWN`.
+        shown: what of them, one of `plan.SHOWN`.
         kinds: of questions that are to be asked.
 
     Attributes:
@@ -80,11 +78,11 @@ def _grid(record: RunRecord, name: str) -> list[list[bytes]]:
             f"record {record.id} in '{record.path}' has no picture '{name}' to be judged by: evaluate it with a "
             f"protocol that measures {'reconstruction' if name == 'reconstructions' else name}"
         )
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
     try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
         rows = cut(pixels, record.data["shape"])
-    except ValueError as error:
+    except (OSError, ValueError, TypeError, ArithmeticError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"'{path}' cannot be cut into images ({error}); evaluate the run again") from None
     pairs = 2 if name == "reconstructions" else 1  # rows an image takes
     count = min(len(rows) // pairs * len(rows[0]), record.protocol["n"] if pairs == 2 else len(rows) * len(rows[0]))

@@ -9,6 +9,7 @@ from itertools import combinations
 
 CHOICE, RATING, REAL = "choice", "rating", "real"
 KINDS = (CHOICE, RATING, REAL)
+SHOWN = ("samples", "reconstructions")
 ANSWERS = {CHOICE: ("first", "second"), RATING: ("1", "2", "3", "4", "5"), REAL: ("real", "generated")}
 
 
@@ -18,7 +19,7 @@ class Study:
 
     Attributes:
         runs: digests of the records.
-        shown: 'samples' or 'reconstructions'.
+        shown: one of `SHOWN`.
         kinds: of questions, in the order in which they are asked.
         rounds: how often every pair or run comes, for each judge.
         seed: of the order, the sides and the images.

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from vaebench.errors import UserError
-from vaebench.judging.app import LOOPBACK, application
+from vaebench.judging.app import application
 from vaebench.judging.images import Images, find_runs
 from vaebench.judging.plan import Study
 from vaebench.judging.store import Judgements
@@ -28,6 +28,7 @@ def serve(
     results: Path,
     host: str,
     port: int,
+    name: Sequence[str],
 ) -> int:
     """Serves the page of a study until it is interrupted, and prints its address.
 
@@ -36,16 +37,18 @@ def serve(
         judgements: the file of the study.
         show, questions, rounds: what is asked; the file's where no record is named.
         results: folder of records.
-        host, port: where to listen. Anywhere but on this machine's loopback the address carries a random token.
+        host, port: where to listen.
+        name: further host names under which it is called, such as a proxy's.
     """
     file, images = study(records, judgements, show, questions, rounds, results)
-    token = None if _loopback(host) else secrets.token_urlsafe(16)
-    app = application(file, images, token, LOOPBACK if token is None else ("*",))
+    token = secrets.token_urlsafe(16)
+    app = application(file, images, token, _names(host, name))
     with _socket(host, port) as listening:
-        place = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-        print(f"{place}{f'?token={token}' if token else ''}", flush=True)
-        print(f"answers: {judgements}\nshow them: vaebench leaderboard {results} --judgements {judgements}", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run([listening])
+        place = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/{token}/"
+        print(f"{place}\nanswers: {judgements}", flush=True)
+        print(f"show them: vaebench leaderboard {results} --judgements {judgements}", flush=True)
+        server = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False)
+        uvicorn.Server(server).run([listening])
     return 0
 
 
@@ -56,15 +59,28 @@ def study(
     file = Judgements(judgements)
     if not records:
         kept = file.study()
-        runs = find_runs(read_records(results), kept.runs, results)
-        return file, Images(runs, kept.shown, kept.kinds)
-    runs = [find_record(name, results) for name in records]
-    kinds = tuple(dict.fromkeys(questions))
-    images = Images(runs, show, kinds)
-    count = min(len(made) for made in images.made)
-    digests = tuple(run.digest for run in runs)
-    file.start(Study(digests, show, kinds, rounds, secrets.randbits(32), count, len(images.originals)))
+        images = Images(find_runs(read_records(results), kept.runs, results), kept.shown, kept.kinds)
+        if kept.images > min(map(len, images.made)) or kept.originals > len(images.originals):
+            raise UserError(f"'{judgements}' asks about more images than its records have: expected a study that "
+                            "`vaebench judge` wrote; name another file with --judgements")  # fmt: skip
+    else:
+        runs = [find_record(name, results) for name in records]
+        kinds = tuple(dict.fromkeys(questions))
+        images = Images(runs, show, kinds)
+        count = min(len(made) for made in images.made)
+        digests = tuple(run.digest for run in runs)
+        file.start(Study(digests, show, kinds, rounds, secrets.randbits(32), count, len(images.originals)))
+    file.admit()
     return file, images
+
+
+def _names(host: str, more: Sequence[str]) -> set[str]:
+    """Host names under which a browser finds the server: this machine's only where others can reach it."""
+    names = {"localhost", host, *more}
+    if not _loopback(host):
+        machine = socket.gethostname()
+        names |= {machine, f"{machine}.local", socket.getfqdn()}
+    return {name.lower() for name in names}
 
 
 def _loopback(host: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.errors import UserError
-from vaebench.judging.plan import Question, Study
+from vaebench.judging.plan import ANSWERS, KINDS, REAL, SHOWN, Question, Study
 
 SCHEMA = 1
+# Beside the tables of schema 1: what judges' addresses hash to, so that who reads the file cannot answer for anyone.
+KEYS = "CREATE TABLE IF NOT EXISTS keys (judge INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE)"
 TABLES = """
 CREATE TABLE study (schema INTEGER NOT NULL, study TEXT NOT NULL);
 CREATE TABLE judges (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -63,7 +67,7 @@ class Judgements:
         """Begins a study, or goes on with the file's where it asks the same; its seed is the file's then.
 
         Raises:
-            UserError: the file holds a study that asks other things.
+            UserError: the file holds a study that asks other things, or cannot be written.
         """
         if self.path.exists() and not self._empty():
             kept = self.study()
@@ -73,9 +77,11 @@ class Judgements:
                     "file with --judgements, or give no record to go on with this one"
                 )
             return kept
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
         with self._open() as file:
-            file.execute("PRAGMA journal_mode = WAL")
             file.execute("BEGIN IMMEDIATE")
             for statement in TABLES.split(";\n"):
                 file.execute(statement)
@@ -83,27 +89,64 @@ class Judgements:
             file.execute("COMMIT")
         return study
 
-    def study(self) -> Study:
-        """What is asked."""
-        ((schema, text),) = self._rows("SELECT schema, study FROM study")
-        if schema != SCHEMA:
-            raise UserError(f"'{self.path}' has judgements of schema {schema}, not {SCHEMA}; update vaebench")
-        body = json.loads(text)
-        return Study(**{**body, "runs": tuple(body["runs"]), "kinds": tuple(body["kinds"])})
+    def admit(self) -> None:
+        """Makes the file ready for judges; one of an earlier version too.
 
-    def judge(self, name: str) -> int:
-        """The number of the judge of that name, who is new or goes on."""
+        Raises:
+            UserError: it cannot be written.
+        """
+        with self._open() as file:
+            file.execute("PRAGMA journal_mode = DELETE")  # one file: a copy of it misses nothing
+            file.execute("BEGIN IMMEDIATE")
+            file.execute(KEYS)
+            file.execute("UPDATE study SET schema = schema")  # says now, not at the first answer, that it cannot write
+            file.execute("COMMIT")
+
+    def study(self) -> Study:
+        """What is asked.
+
+        Raises:
+            UserError: the file is damaged, or of another version.
+        """
+        try:
+            ((schema, text),) = self._rows("SELECT schema, study FROM study")
+            if schema == SCHEMA:
+                body = json.loads(text)
+                study = Study(**{**body, "runs": tuple(body["runs"]), "kinds": tuple(body["kinds"])})
+                _check(study)
+                return study
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"'{self.path}' holds a damaged study ({error}): expected one that `vaebench judge` wrote; name "
+                "another file with --judgements"
+            ) from error
+        raise UserError(f"'{self.path}' has judgements of schema {schema}, not {SCHEMA}; update vaebench")
+
+    def enrol(self, name: str) -> str | None:
+        """A new judge's key, from which only `find` knows the judge; None where the name is in use.
+
+        A judge of a file that was written before there were keys gets one by giving the same name again.
+        """
+        key = secrets.token_urlsafe(16)
         with self._open() as file:
             file.execute("BEGIN IMMEDIATE")
-            (count,) = file.execute("SELECT count(*) FROM judges").fetchone()
-            file.execute("INSERT INTO judges VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (count, name))
+            file.execute(
+                "INSERT INTO judges SELECT coalesce(max(number) + 1, 0), ? FROM judges WHERE true "
+                "ON CONFLICT (name) DO NOTHING",
+                (name,),
+            )
             (number,) = file.execute("SELECT number FROM judges WHERE name = ?", (name,)).fetchone()
+            new = file.execute("INSERT INTO keys VALUES (?, ?) ON CONFLICT (judge) DO NOTHING", (number, _digest(key)))
+            free = new.rowcount == 1
             file.execute("COMMIT")
-        return int(number)
+        return key if free else None
 
-    def known(self, judge: int) -> bool:
-        """Whether there is a judge of that number."""
-        return bool(self._rows("SELECT 1 FROM judges WHERE number = ?", judge))
+    def find(self, key: str) -> int | None:
+        """The number of the judge who was given this key, 0, 1, … in the order in which they came; None for no key."""
+        found = self._rows("SELECT judge FROM keys WHERE digest = ?", _digest(key))
+        return int(found[0][0]) if found else None
 
     def done(self, judge: int) -> int:
         """How many questions a judge has answered; they are the first ones."""
@@ -120,9 +163,23 @@ class Judgements:
             file.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 
     def answers(self) -> list[Answer]:
-        """All answers, by judge and question."""
-        found = "SELECT judge, kind, first, second, answer FROM answers ORDER BY judge, question"
-        return [Answer(*row) for row in self._rows(found)]
+        """All answers, by judge and question.
+
+        Raises:
+            UserError: one of them is no answer to this study.
+        """
+        runs = {*self.study().runs, None}
+        found = [
+            Answer(*row)
+            for row in self._rows("SELECT judge, kind, first, second, answer FROM answers ORDER BY judge, question")
+        ]
+        for a in found:
+            if a.answer not in ANSWERS.get(a.kind, ()) or a.first not in runs or a.second not in runs:
+                raise UserError(
+                    f"'{self.path}' holds an answer of judge {a.judge} that its study cannot have: expected what "
+                    "`vaebench judge` wrote; use an unchanged copy of the file"
+                )
+        return found
 
     def _empty(self) -> bool:
         """Whether the file was begun by a process that died before it wrote the study."""
@@ -136,10 +193,16 @@ class Judgements:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        file = sqlite3.connect(self.path, timeout=30, isolation_level=None)  # each statement is a transaction
         try:
+            file = sqlite3.connect(self.path, timeout=30, isolation_level=None)  # each statement is a transaction
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        try:
+            file.execute("PRAGMA trusted_schema = OFF")
             file.execute("PRAGMA synchronous = FULL")
             yield file
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from error
         except sqlite3.DatabaseError as error:
             raise UserError(
                 f"'{self.path}' cannot be used as a file of judgements ({error}): expected one that `vaebench judge` "
@@ -147,3 +210,26 @@ class Judgements:
             ) from error
         finally:
             file.close()
+
+    def _unusable(self, error: Exception) -> UserError:
+        return UserError(
+            f"'{self.path}' cannot be read and written as a file of judgements ({error}): expected a file of `vaebench "
+            "judge` in a folder that may be written, on a disk with room; name another with --judgements"
+        )
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
+def _check(study: Study) -> None:
+    """Raises ValueError where a study cannot be asked."""
+    numbers = {"rounds": 1, "seed": 0, "images": 1, "originals": int(REAL in study.kinds)}
+    for name, least in numbers.items():
+        value = asdict(study)[name]
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} is {value!r}, not a whole number from {least}")
+    if not all(isinstance(run, str) for run in study.runs):
+        raise ValueError("a run is no digest")
+    if study.shown not in SHOWN or not study.kinds or not set(study.kinds) <= set(KINDS):
+        raise ValueError(f"'{study.shown}' and {', '.join(map(str, study.kinds))} cannot be asked")

@@ -1,0 +1,69 @@
+"""What the judges' server answers at all: requests under its own names, and forms that its own pages sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+
+BODY = 10_000  # bytes of a form, at most
+SAFE = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Under 'no-referrer' browsers send "Origin: null" with the page's own forms.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
+
+
+def refusal(method: str, headers: Headers, names: Collection[str]) -> tuple[HTTPStatus, str] | None:
+    """Why a request is refused, with its status; None where it is not.
+
+    Args:
+        method: of HTTP.
+        headers: of the request.
+        names: host names of the server, in lower case, besides numeric addresses, which no other site can own.
+
+    Reference:
+        DNS rebinding, https://doi.org/10.1145/1315245.1315298; the Origin header against forged requests,
+        https://doi.org/10.1145/1455770.1455782; Fetch metadata, https://www.w3.org/TR/fetch-metadata/.
+    """
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or not _own(hosts[0].lower(), names):
+        return HTTPStatus.BAD_REQUEST, (
+            "The page is not served under this host name. Open the address that you were given; who started the page "
+            "can permit the name with --name."
+        )
+    if method == "POST" and not _from_here(headers, hosts[0].lower()):
+        return HTTPStatus.FORBIDDEN, "This was sent from another site. Open the address that you were given."
+    length = headers.get("content-length", "0")
+    limit = BODY if method == "POST" else 0
+    if not re.fullmatch("[0-9]{1,9}", length) or int(length) > limit or (limit == 0 and "transfer-encoding" in headers):
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"More was sent than the {limit} bytes that are read."
+    return None
+
+
+def _own(host: str, names: Collection[str]) -> bool:
+    """Whether a Host header is a numeric address or one of the names."""
+    if (found := _HOST.fullmatch(host)) is None:
+        return False
+    try:
+        ipaddress.ip_address(found["six"] or found["name"])
+    except ValueError:
+        return found["name"] in names
+    return True
+
+
+def _from_here(headers: Headers, host: str) -> bool:
+    """Whether a page of this server sent it, or a program that is no browser and names no page."""
+    sites = headers.getlist("sec-fetch-site")
+    origins = [origin.lower().partition("://")[2] for origin in headers.getlist("origin")]
+    return all(site in ("same-origin", "none") for site in sites) and all(origin == host for origin in origins)
