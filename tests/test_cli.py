@@ -13,7 +13,9 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fake_records import write_fake
 from rich.console import Console
 
 from vaebench import tables
@@ -112,9 +114,38 @@ def test_a_run_that_cannot_keep_anything_says_so(tmp_path: Path, capsys: pytest.
     checkpoint.write_bytes(b"")
     capsys.readouterr()
     assert "(or it is damaged)" in _fails(capsys, *fit)
-    checkpoint.unlink()
-    checkpoint.with_name("last.ckpt").write_bytes(b"PK half")
-    assert "is damaged: expected what training wrote; delete it to begin again" in _fails(capsys, *fit)
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "bench", "leaderboard"])
+def test_a_full_disk_is_named_in_a_sentence_that_blames_no_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    file, results = _benchmark(tmp_path), f"--results={tmp_path}/r"
+    fit = ["fit", VAE, "--data=digits", *FAST, f"--out={tmp_path}/runs"]
+    page = tmp_path / "page.html"
+    if command == "evaluate":
+        assert main(fit) == 0
+    if command == "leaderboard":
+        write_fake(tmp_path / "r" / "run", np.random.default_rng(0))
+    (checkpoint,) = (tmp_path / "runs").glob("*/model.ckpt") if command == "evaluate" else (tmp_path,)
+    words = {
+        "fit": fit,
+        "evaluate": ["evaluate", str(checkpoint), "--k=4", results],
+        "bench": ["bench", file, results, f"--work={tmp_path}/w"],
+        "leaderboard": ["leaderboard", str(tmp_path / "r"), f"--html={page}"],
+    }
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    capsys.readouterr()
+    monkeypatch.setattr(os, "fsync", full)
+    sentence = _fails(capsys, *words[command])
+    assert "there is no room for '" in sentence
+    assert f"'{checkpoint}'" not in sentence
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")], "nothing is left lying about"
+    monkeypatch.undo()
+    assert main(words[command]) == 0
 
 
 def test_an_interrupted_sweep_names_the_flag_that_goes_on(

@@ -281,9 +281,10 @@ from fake_records import fake_arrays, fake_body, write_fake
 import vaebench.records
 rng = np.random.default_rng(0)
 write_fake(sys.argv[1] + "/first", rng)
-shutil.copyfile = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)  # dies with the other files written
+shutil.copyfileobj = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)  # dies with the other files written
 arrays = fake_arrays(rng)
-vaebench.records.write_record(sys.argv[1] + "/second", fake_body(arrays), arrays, {}, "model.ckpt")
+checkpoint = sys.argv[1] + "/first/record.json"  # any file
+vaebench.records.write_record(sys.argv[1] + "/second", fake_body(arrays), arrays, {}, checkpoint)
 """
 
 

@@ -200,7 +200,7 @@ def test_a_disk_that_is_full_at_the_record_costs_no_training(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(shutil, "copyfile", full)
+        broken.setattr(shutil, "copyfileobj", full)
         with pytest.raises(OSError, match="No space left"):
             work(sweep, storage, study, trainings, Interruption(), lambda: True)
     assert not list((tmp_path / "results").rglob("record.json"))

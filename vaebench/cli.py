@@ -13,7 +13,7 @@ from types import ModuleType
 from vaebench import commands as package
 from vaebench._version import __version__
 from vaebench.commands._parser import Parser
-from vaebench.errors import UserError
+from vaebench.errors import UserError, disk_error
 
 EXAMPLES = """\
 examples:
@@ -42,10 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.filename is None:
+        if (sentence := disk_error(error)) is None:
             raise
-        reason = f"cannot be used ({error.strerror}): expected a place that can be read and written"
-        print(f"vaebench: '{error.filename}' {reason}; give another file or folder", file=sys.stderr)
+        print(f"vaebench: {sentence}", file=sys.stderr)
         return 2
 
 

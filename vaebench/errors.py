@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,6 +13,26 @@ UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, 
 
 class UserError(ValueError):
     """A mistake in the input. The command line prints it without a traceback and exits with code 2."""
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def disk_error(error: OSError) -> str | None:
+    """A sentence for a disk or folder that cannot be used; None where the error is about something else.
+
+    >>> print(disk_error(OSError(errno.ENOSPC, "No space left on device", "runs/model.ckpt")))
+    there is no room for 'runs/model.ckpt' (No space left on device); make room, and the same command goes on
+    """
+    place = f"'{error.filename}'" if error.filename else None
+    if error.errno in FULL:
+        return f"there is no room for {place or 'a file'} ({error.strerror}); make room, and the same command goes on"
+    if place is None:
+        return None
+    return (
+        f"{place} cannot be used ({error.strerror}): expected a place that can be read and written; give another file "
+        "or folder"
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> UserError:

@@ -1,43 +1,119 @@
-"""Files and folders that are either whole or absent."""
+"""Files and folders that are either whole or absent, and folders that one process at a time works in."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
+import json
 import os
+import platform
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from vaebench.errors import UserError
 
-PARTIAL = ".partial"  # ends the name of a folder that is being written
-_KEPT = 100  # letters of the folder's own name in it
+PARTIAL = ".partial"  # ends the name of a file or folder that is being written
+LOCK = "at-work.lock"  # in a folder that a process works in: who it is
+_KEPT = 100  # letters of the file's or folder's own name in it
+_HEX = "[0-9a-f]" * 32
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file through a temporary one in the same folder, so that no reader and no crash ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write_atomically(path: Path, content: bytes | memoryview, before: Path | None = None) -> None:
+    """Writes a file through another one in the same folder, so that no reader, crash or full disk leaves half of it.
+
+    When it returns, the file is on the disk. What writers of the same file left that were killed goes.
+
+    Args:
+        path: the file; its folder is made.
+        content: of it.
+        before: where a file that is there goes; None replaces it. A kill between the two leaves it there alone.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is set, and a file that was there is intact.
+    """
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
+        file, partial = _create(path)
+        try:
+            with file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if before is not None and path.exists():
+                    path.replace(before)
+                partial.replace(path)  # still locked: nobody takes it for one of a dead writer
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+def _create(path: Path) -> tuple[BinaryIO, Path]:
+    """A new file to write into beside `path`, locked for as long as it is open."""
+    while True:
+        partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
+        file = partial.open("xb")
+        _lock(file)
+        if os.fstat(file.fileno()).st_nlink:  # else removed before it was locked
+            return file, partial
+        file.close()
+
+
+def remove_partial(path: Path) -> None:
+    """Removes what writers of a file left beside it that were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:_KEPT])}.{_HEX}{PARTIAL}"):
+        with suppress(OSError), left.open("rb") as file:  # a folder, or gone
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while its writer lives
+            left.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _sync(path: Path) -> None:
+    """Has the disk hold what a file, or the list of names in a folder, is now."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """A block whose OSErrors name a file or folder: those of writing, as to a full disk, name none by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file's content; where there is no room for it, the error names the target."""
+    with named(target), source.open("rb") as file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 2**20)
 
 
 @contextmanager
 def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     """A folder under another name to write into, which is renamed to `path` at the end of the block, or removed.
 
-    What writers of the same folder left that were killed goes with it.
+    When the block has ended, the folder is on the disk. What writers of the same folder left that were killed goes.
 
     Args:
         path: must not exist. Its parents are made.
@@ -45,6 +121,7 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
 
     Raises:
         UserError: `path` exists.
+        OSError: it cannot be written; its `filename` is set.
     """
     taken = UserError(f"'{path}' exists and a {kind} is never overwritten; move it away or name another directory")
     if path.exists():
@@ -53,13 +130,85 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
     partial.mkdir()
     try:
-        yield partial
+        with named(path):
+            yield partial
+            for written in (*partial.rglob("*"), partial):
+                _sync(written)
         partial.rename(path)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, Exception) and path.exists():  # of whatever kind: the winner took the files away under us
             raise taken from error
         raise
+    _sync(path.parent)
     if len(path.name) <= _KEPT:  # left by killed writers of this very folder; a living one is refused all the same
-        for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}{PARTIAL}"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{_HEX}{PARTIAL}"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def first_process() -> bool:
+    """Whether this process is the first, or the only one, of those that train a run: the one that writes."""
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK"))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A block that one process at a time executes for a folder; others say whom they wait for.
+
+    The system lifts the lock when its owner dies, so that nothing waits for the dead. Of several processes that train
+    a run together, the first one locks for all.
+
+    Args:
+        folder: is made, and removed if nothing is in it at the end.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    if not first_process():
+        yield
+        return
+    lock = folder / LOCK
+    with _owned(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # gone with its folder, or others have something there
+                lock.unlink(missing_ok=True)
+                folder.rmdir()
+
+
+@contextmanager
+def _owned(lock: Path) -> Iterator[None]:
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("a+b")
+        except FileNotFoundError:  # its folder was removed meanwhile
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"vaebench: {_who(file, lock.parent)}; waiting for it to end", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # a file system without locks
+                yield
+                return
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                continue  # its owner has removed it while we waited
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            file.truncate(0)
+            file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": since}).encode())
+            file.flush()
+            yield
+            return
+
+
+def _who(file: BinaryIO, folder: Path) -> str:
+    """Who works in a folder, as the lock's owner has it."""
+    try:
+        file.seek(0)
+        owner = json.loads(file.read())
+        return f"process {owner['process']} on {owner['machine']} works in '{folder}' since {owner['since']}"
+    except (ValueError, KeyError, TypeError):  # locked just now, and not written yet
+        return f"another process works in '{folder}'"

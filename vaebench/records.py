@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 
 from vaebench.errors import UserError
-from vaebench.files import PARTIAL, whole_folder
+from vaebench.files import PARTIAL, copy_file, whole_folder
 
 SCHEMA = 2
 OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}}  # what a record of an older schema lacks
@@ -157,7 +156,7 @@ def write_record(
         _write_files(partial, arrays, pictures)
         sums = {p.name: _sha256(p.read_bytes()) for p in sorted(partial.iterdir())}
         if checkpoint is not None:
-            shutil.copyfile(checkpoint, partial / CHECKPOINT)
+            copy_file(Path(checkpoint), partial / CHECKPOINT)
         raw = _signed({**body, "schema": SCHEMA, "files": sums})
         (partial / RECORD).write_bytes(raw)
     return RunRecord(**json.loads(raw), path=directory)

@@ -31,6 +31,11 @@ from vaebench.training import describe
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
 
 
+def _work(directory: Path) -> Path:
+    """The folder of the pieces of the evaluation that writes its record to `directory`."""
+    return directory.with_name(f".{directory.name}{WORK}")
+
+
 def record_id(run: str, protocol: evaluation.Protocol) -> str:
     """16 hex digits of a run (its configuration, seed and data) and the protocol that judges it."""
     return identity(run=run, protocol=protocol.config)
@@ -76,7 +81,7 @@ def record_run(
         )
     start = time.perf_counter()
     plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
-    work = directory.with_name(f".{directory.name}{WORK}")
+    work = _work(directory)
     model.to(place_for(device))
     with helpers(processes, checkpoint, plan, work, device):
         report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
@@ -126,6 +131,7 @@ def record_checkpoint(
     family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
     directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
     if (directory / "record.json").is_file():
+        shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
         return read_record(directory), directory
     return record_run(checkpoint, directory, request, progress=progress, **where), directory
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import gc
 import inspect
-import io
 import logging
 import math
+import os
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,14 +25,16 @@ import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
-from vaebench.errors import UNREADABLE, UserError
+from vaebench.errors import UserError
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import identity
+from vaebench.saves import Saves, require_alike, write_tensors
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -65,7 +67,7 @@ class Keeper(Callback):
     interrupted run goes on as if it had not been.
 
     Args:
-        path: the file to save to.
+        path: the file to save to; see `Saves`.
         progress: called after each epoch and about twice a second with (fraction done, metrics).
     """
 
@@ -84,6 +86,15 @@ class Keeper(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._noise = state["noise"]
         self.kept = Kept(**{name: value for name, value in state.items() if name != "noise"})
+
+    def require(self, saved: Mapping[str, Any], model: LightningModule) -> None:
+        """Refuses a save that is not of such a model and such a keeper; restores nothing.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not.
+        """
+        require_alike(saved["state_dict"], model.state_dict())
+        Keeper(self.path).load_state_dict(saved["callbacks"][self.state_key])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:
@@ -110,6 +121,28 @@ class Keeper(Callback):
             trainer.save_checkpoint(self.path)
         if self.progress:
             self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
+
+
+class SavesIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints as all files are written, and this run's own as `Saves` does.
+
+    Lightning's own way goes through the folder for temporary files, from which a file moves to another file system by
+    being copied over the good one.
+
+    Args:
+        saves: of the run.
+    """
+
+    def __init__(self, saves: Saves) -> None:
+        self.saves = saves
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        if Path(path) == self.saves.path:
+            self.saves.save(checkpoint)
+        else:
+            write_tensors(Path(path), checkpoint)
 
 
 def _fraction(trainer: Trainer, batch: int) -> float:
@@ -224,8 +257,8 @@ class Experiment(LightningCLI):
         torch.set_flush_denormal(True)
         model, data = self.build()
         data.block = BLOCK
-        last = work / "last.ckpt"
-        keeper = Keeper(last, progress)
+        saves = Saves(work, self.identity(data))
+        keeper = Keeper(saves.path, progress)
         config = {**self.config_init.trainer}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
@@ -236,18 +269,19 @@ class Experiment(LightningCLI):
                 raise UserError(
                     f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
                 ) from error
-        self.start(work)
-        if last.is_file():
-            _require_sound(last)
+        trainer.strategy.checkpoint_io = SavesIO(saves)
+        if trainer.is_global_zero:
+            self.start(work)
+        newest = saves.newest(partial(keeper.require, model=model))
         try:
             with quiet():
-                trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+                trainer.fit(model, data, ckpt_path=newest, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
         if trainer.is_global_zero:
             self.finish(work, model, data, keeper.kept, started)
-            last.unlink()
+            saves.remove()
         trainer.strategy.barrier()
         return work / "model.ckpt"
 
@@ -288,10 +322,8 @@ class Experiment(LightningCLI):
             "images_per_second": round(kept.images / max(kept.seconds, 1e-9), 1),
             "started_at_mean": bool(getattr(model.likelihood, "started", False)),
         }
-        buffer = io.BytesIO()
         weights, settings = kept.best["weights"], dict(model.hparams)
-        torch.save({"state_dict": weights, "hyper_parameters": settings, "vaebench": info}, buffer)
-        write_atomically(work / "model.ckpt", buffer.getvalue())
+        write_tensors(work / "model.ckpt", {"state_dict": weights, "hyper_parameters": settings, "vaebench": info})
         return work / "model.ckpt"
 
 
@@ -305,18 +337,3 @@ def describe(data: ImageData) -> dict[str, Any]:
         "sizes": data.sizes,
         "hashes": data.hashes,
     }
-
-
-def _require_sound(checkpoint: Path) -> None:
-    """Refuses a file that cannot be gone on with.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
-    except UNREADABLE as error:
-        raise UserError(
-            f"'{checkpoint}', where this run was last saved, is damaged: expected what training wrote; delete it to "
-            "begin again"
-        ) from error

@@ -33,6 +33,7 @@ def raw(argv: list[str]) -> int:
     from vaebench.explain import experiment, explained
     from vaebench.loggers import Logbook, of_training
     from vaebench.progress import training_bar
+    from vaebench.saves import Saves
 
     own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
     logbook, out = Logbook(own.logger, own.out), own.out
@@ -43,6 +44,7 @@ def raw(argv: list[str]) -> int:
     checkpoint = out / name / "model.ckpt"
     if checkpoint.is_file():
         read_checkpoint(checkpoint)  # a damaged one is no finished run
+        Saves(checkpoint.parent, "").remove()  # of a run that was killed at its very end
         print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
         return 0
     with logbook.open(of_training(job, data, "fit")) as log:

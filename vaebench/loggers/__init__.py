@@ -7,7 +7,6 @@ is no part of a run's identity.
 
 from __future__ import annotations
 
-import os
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from vaebench.errors import unknown
+from vaebench.files import first_process
 from vaebench.loggers.about import About, of_record, of_training
 from vaebench.records import RunRecord
 
@@ -132,7 +132,7 @@ class Logbook:
         self._logs: dict[str, Log] = {}
         self._said: set[str] = set()
         self._open: Callable[[About], Sink] | None = None
-        self._silent = any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK"))
+        self._silent = not first_process()
         if choice is not None and not self._silent:  # of several processes that train a run, the first one tells
             name, colon, _ = choice.partition(":")
             if name not in CHOICES or (colon and name != "wandb"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from vaebench.errors import UserError
-from vaebench.files import whole_folder
+from vaebench.files import copy_file, whole_folder
 from vaebench.loggers import Logbook, of_record
 from vaebench.loggers.server import connected
 from vaebench.records import CHECKPOINT, RECORD, RunRecord, read_records
@@ -128,7 +127,7 @@ def _keep(record: RunRecord, place: Path, source: str) -> None:
     with whole_folder(place) as partial:
         for name in (RECORD, CHECKPOINT, *(Path(file).name for file in record.files)):
             if (record.path / name).is_file():
-                shutil.copyfile(record.path / name, partial / name)
+                copy_file(record.path / name, partial / name)
         if source:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             note(replace(record, path=partial), IMPORTED, {"wandb": source, "at": at})

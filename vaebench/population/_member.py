@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from copy import copy, deepcopy
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 from vaebench.core import Family
 from vaebench.errors import UserError
-from vaebench.files import write_atomically
 from vaebench.kept import Kept
+from vaebench.saves import Saves, require_alike
 from vaebench.training import Experiment
 
 TRAINER = {"max_epochs", "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks"}
@@ -48,8 +47,6 @@ class Member:
         UserError: the run asks of Lightning's trainer what a population does not do.
     """
 
-    SAVED = "member.ckpt"
-
     def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
         self.job, self.work = job, work
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -70,8 +67,9 @@ class Member:
         self.stopped = False
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)
-        if (work / self.SAVED).is_file():
-            self._load(torch.load(work / self.SAVED, weights_only=True, map_location="cpu"))
+        self.saves = Saves(work, job.identity(self.data))
+        if newest := self.saves.newest(self._require):
+            self._load(torch.load(newest, weights_only=True, map_location="cpu"))
 
     @property
     def done(self) -> bool:
@@ -123,9 +121,16 @@ class Member:
             "stopped": self.stopped,
             "started": self.started,
         }
-        buffer = io.BytesIO()
-        torch.save(_copied(state), buffer)
-        write_atomically(self.work / self.SAVED, buffer.getvalue())
+        self.saves.save(_copied(state))
+
+    def _require(self, state: dict[str, Any]) -> None:
+        """Refuses a save that is not of such a member; restores nothing."""
+        own = (self.model.state_dict(), "model"), (self.moments, "moments"), (self.taken, "taken")
+        for tensors, name in own:
+            require_alike(state[name], tensors)
+        Kept(**state["kept"])
+        if len(state["stoppers"]) != len(self.stoppers):
+            raise ValueError("other callbacks")
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -155,7 +160,7 @@ class Member:
         """Writes `work/model.ckpt`, an ordinary checkpoint of the best weights, and returns its path."""
         self.job.start(self.work)
         checkpoint = self.job.finish(self.work, self.model, self.data, self.kept, self.started)
-        (self.work / self.SAVED).unlink(missing_ok=True)
+        self.saves.remove()
         return checkpoint
 
 

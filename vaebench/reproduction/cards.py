@@ -14,14 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from vaebench.errors import UserError
-from vaebench.files import whole_folder
+from vaebench.files import copy_file, whole_folder
 from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord, canonical, read_records
 from vaebench.standing import IMPORTED, note
 
@@ -45,7 +44,7 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
         raise UserError(f"record {record.id} has no {CHECKPOINT} in '{source}'; put it there, or export without")
     with whole_folder(out, "card") as folder:
         for name in (RECORD, *record.files, *([CHECKPOINT] if checkpoint else [])):
-            shutil.copyfile(source / name, folder / name)
+            copy_file(source / name, folder / name)
         (folder / TEXT).write_text(_markdown(record), encoding="utf-8")
         sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
         body = {**_summary(record), "files": sums}
@@ -80,7 +79,7 @@ def import_card(card: Path, results: Path) -> tuple[Path, bool]:
         raise UserError(f"'{folder}' holds the very record that is in '{same[0]}': there is nothing to import")
     with whole_folder(place) as partial:
         for file in {TEXT, RECORD, CHECKPOINT, *record.files} & body["files"].keys():
-            shutil.copyfile(folder / file, partial / file)
+            copy_file(folder / file, partial / file)
         note(
             replace(record, path=partial),
             IMPORTED,

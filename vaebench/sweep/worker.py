@@ -22,7 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from vaebench.errors import UserError
+from vaebench.errors import UserError, disk_error
 from vaebench.loggers import Logbook
 from vaebench.sweep.plan import Sweep, read_sweep
 from vaebench.sweep.space import Point
@@ -179,6 +179,9 @@ def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., Non
         print(error, file=sys.stderr)
         return 2
     except (OSError, StorageInternalError, SQLAlchemyError) as error:
+        if isinstance(error, OSError) and (sentence := disk_error(error)):
+            print(sentence, file=sys.stderr)
+            return AWAY
         print(str(error.__cause__ or error).splitlines()[0], file=sys.stderr)  # Optuna's own words hide the reason
         return AWAY
     return 0
