@@ -214,12 +214,20 @@ class Relaxed(Distribution):
 
     def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         """z = softmax((log α + g) / τ), with g from the Gumbel distribution, flat: (*sample_shape, *batch, n K)."""
+        return self.log_rsample(sample_shape).exp()
+
+    def log_rsample(self, sample_shape: SampleShape = ()) -> Tensor:
+        """log z of such samples. At temperatures below 0.3 some z are 0 in float32, whose logarithms are not."""
         shape = torch.Size(sample_shape) + self.logits.shape
-        return ((self.logits + gumbel(shape, self.logits)) / self.temperature).softmax(-1).flatten(-2)
+        return ((self.logits + gumbel(shape, self.logits)) / self.temperature).log_softmax(-1).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        return self.log_prob_at(value.clamp(min=torch.finfo(value.dtype).tiny).log())
+
+    def log_prob_at(self, log_value: Tensor) -> Tensor:
+        """The same density of z, given log z."""
         size = self.logits.shape[-1]
-        log_z = value.unflatten(-1, (-1, size)).clamp(min=torch.finfo(value.dtype).tiny).log()
+        log_z = log_value.unflatten(-1, (-1, size))
         scores = self.logits - self.temperature * log_z
         log_p = (scores - log_z).sum(-1) - size * torch.logsumexp(scores, -1)
         return (log_p + math.lgamma(size) + (size - 1) * self.temperature.log()).sum(-1)

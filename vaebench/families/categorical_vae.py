@@ -64,10 +64,12 @@ class CategoricalVAE(Family):
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, p = self.posterior(x), self.prior()
         relaxed = Relaxed(q.logits, self.temperature)
-        z = relaxed.straight_through((1,)) if self.hard else relaxed.rsample((1,))  # (1, b, n k)
+        log_z = relaxed.log_rsample((1,))  # (1, b, n k)
+        z = relaxed.straight_through((1,)) if self.hard else log_z.exp()
         distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
         rate = exact = divergence(q, p, z)  # (b,)
         if not self.hard:
-            rate = (relaxed.log_prob(z) - Relaxed(p.logits, self.prior_temperature).log_prob(z)).mean(0)
+            prior = Relaxed(p.logits, self.prior_temperature)
+            rate = (relaxed.log_prob_at(log_z) - prior.log_prob_at(log_z)).mean(0)
         bound = elbo(distortion, rate).mean()
         return Step({"model": -bound}, {"elbo": bound, "rate": exact.mean(), "distortion": distortion.mean()})

@@ -12,7 +12,7 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.flow import Flow
-from vaebench.distributions.hyperbolic import Exponential, Translation
+from vaebench.distributions.hyperbolic import FARTHEST, Exponential, Translation
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
 
@@ -23,7 +23,8 @@ class WrappedNormal(LazyDistribution):
 
     It is exp_μ of v transported to μ. The network gives log σ and the tangent vector whose exponential is μ; it goes
     with a prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are against Lebesgue's measure; the bound
-    does not depend on which. In single precision the ball ends at a hyperbolic distance of about 7 from its centre.
+    does not depend on which. Samples are float64, and the tangent vector of μ is at most 12 long: near that
+    length float64 too runs out of points.
 
     Reference:
         Nagano et al. 2019 (https://arxiv.org/abs/1902.02992) and Mathieu et al. 2019
@@ -42,7 +43,8 @@ class WrappedNormal(LazyDistribution):
         self.net = net(data, (2 * prod(latent),))
 
     def forward(self, c: Tensor | None = None) -> Flow:
-        tangent, log_scale = self.net(c).chunk(2, -1)
+        tangent, log_scale = self.net(c).double().chunk(2, -1)
+        tangent = tangent * (FARTHEST / tangent.norm(dim=-1, keepdim=True).clamp(min=FARTHEST))
         to_ball = Exponential()
         steps = [to_ball, Translation(to_ball(tangent))]
         return Flow(DiagonalNormal(torch.zeros_like(tangent), log_scale.exp()), steps)
