@@ -17,7 +17,7 @@ import torch
 
 from vaebench.cli import main
 from vaebench.evaluation.protocol import recorded_protocol
-from vaebench.records import identity, read_records, stable
+from vaebench.records import read_records, run_identity, stable
 from vaebench.reproduction.comparison import altered
 from vaebench.runs import WORK, record_id
 
@@ -65,7 +65,7 @@ def test_a_limit_above_the_number_of_images_alters_no_record(checkpoint: Path, t
         assert main(["evaluate", str(checkpoint), "--k=5", *more, f"--results={tmp_path}/{i}"]) == 0
         (record,) = read_records(tmp_path / str(i))
         assert altered(record) is None
-        run = identity(config=record.config, seed=record.seed, data=record.data["hashes"])
+        run = run_identity(record.config, record.seed, record.data["hashes"])
         assert record_id(run, recorded_protocol(record.protocol, 300)) == record.id
         assert altered(replace(record, seed=record.seed + 1)) is not None
 

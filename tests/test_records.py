@@ -167,7 +167,7 @@ def test_what_is_no_record_of_this_schema_is_named(tmp_path, rng):
         text = json.dumps(forged, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
         (tmp_path / name / RECORD).write_text(text, encoding="utf-8")
 
-    forge("newer", schema=3)
+    forge("newer", schema=4)
     forge("list", metrics=[])
     forge("lacking", protocol={"k": "many", "n": 10, "version": 1})
     forge("outside", files={**body["files"], "../sound/extra.png": "0" * 64})
@@ -180,7 +180,7 @@ def test_what_is_no_record_of_this_schema_is_named(tmp_path, rng):
     assert len(records) == 1
     reasons = {damage.path.name: damage.reason for damage in records.damaged}
     assert reasons.keys() == {"newer", "list", "lacking", "outside", "empty", "array", "deep", "headless"}
-    assert "schema 3" in reasons["newer"]
+    assert "schema 4" in reasons["newer"]
     assert "metrics of type list" in reasons["list"]
     assert "protocol.k" in reasons["lacking"]
     assert "schema None" in reasons["array"]

@@ -20,7 +20,8 @@ import torch
 from lightning import Trainer
 
 from vaebench.cli import main
-from vaebench.records import RECORD, RunRecord, canonical, read_records, stable
+from vaebench.evaluation.protocol import recorded_protocol
+from vaebench.records import RECORD, RunRecord, canonical, identity, read_records, stable
 from vaebench.reproduction.comparison import altered, compare_records, leaves
 from vaebench.reproduction.tolerance import (
     DIFFERENT,
@@ -34,7 +35,7 @@ from vaebench.reproduction.tolerance import (
     UNCOMPARED,
     judge,
 )
-from vaebench.runs import WORK
+from vaebench.runs import WORK, record_id
 from vaebench.training import Keeper
 
 ROOT = Path(__file__).parent.parent
@@ -261,16 +262,26 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_bits(
 # Other records ----------------------------------------------------------------------------------------------------
 
 
-def test_a_record_of_the_first_schema_is_reproduced(
-    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_record_of_a_former_schema_is_reproduced_though_its_id_was_made_otherwise(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], schema: int
 ) -> None:
+    """Its id had class paths."""
+
     def older(body: dict[str, Any]) -> None:
-        body["schema"] = 1
-        del body["tables"], body["warnings"]
+        body["schema"] = schema
+        run = identity(config=body["config"], seed=body["seed"], data=body["data"]["hashes"])
+        body["id"] = record_id(run, recorded_protocol(body["protocol"], 300))
+        if schema == 1:
+            del body["tables"], body["warnings"]
 
     changed(copied, older)
+    assert altered(_only(copied)) is None
     assert main(_command(tmp_path, "reproduce", copied)) == 0
     assert "equal" in capsys.readouterr().out
+    (again,) = read_records(tmp_path / "out")
+    assert again.schema == 3
+    assert compare_records(_only(copied), again, TRAINED_AGAIN).differences == ()
 
 
 def test_what_cannot_be_repeated_is_refused_by_name(
@@ -287,7 +298,7 @@ def test_what_cannot_be_repeated_is_refused_by_name(
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "has schema 7, not 2" in refused(copied, lambda body: body.update(schema=7))
+    assert "has schema 7, not 3" in refused(copied, lambda body: body.update(schema=7))
     assert "version 1 of the protocols" in refused(copied, lambda body: body["protocol"].update(version=1))
     assert "on 4 devices" in refused(copied, lambda body: body["config"]["trainer"].update(devices=4))
     assert "unknown record 'nothing'" in refused("nothing")

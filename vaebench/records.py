@@ -24,9 +24,11 @@ import numpy as np
 
 from vaebench.errors import UserError
 from vaebench.files import PARTIAL, copy_file, whole_folder
+from vaebench.parts import canonical_config
 
-SCHEMA = 2
-OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}}  # what a record of an older schema lacks
+SCHEMA = 3
+OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # what a record of an older schema lacks
+SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
 RECORD, PER_IMAGE, CHECKPOINT = "record.json", "per_image.npz", "model.ckpt"
 
 
@@ -116,8 +118,33 @@ def canonical(value: Any) -> bytes:
 
 
 def identity(**determinants: Any) -> str:
-    """16 hex digits that stand for everything given: the run's id, when all that determines its result is given."""
+    """16 hex digits that stand for everything given."""
     return _sha256(canonical(determinants))[:16]
+
+
+def run_identity(config: Mapping[str, Any], seed: int, hashes: Mapping[str, str], schema: int = SCHEMA) -> str:
+    """16 hex digits of all that determines what a run learns; with the protocol that judges it, of a record (`id`).
+
+    Args:
+        config: every setting, defaults included: {"model", "data", "trainer"}. The suite's classes count by their
+            names, not by the modules that define them, and others by their class paths.
+        seed: of the run.
+        hashes: SHA-256 of the data's splits.
+        schema: of the record; those before 3 had class paths in their ids, and keep them.
+    """
+    return identity(config=canonical_config(config) if schema > 2 else config, seed=seed, data=hashes)
+
+
+def setting_identity(family: str, config: Mapping[str, Any]) -> str:
+    """16 hex digits of what runs have in common that differ in nothing but their seeds."""
+    return identity(family=family, config=canonical_config(seedless(config)))
+
+
+def seedless(config: Any) -> Any:
+    """A configuration without its seeds, which tell runs of one setting apart."""
+    if isinstance(config, Mapping):
+        return {name: seedless(value) for name, value in config.items() if name not in SEEDS}
+    return config
 
 
 def stable(record: RunRecord) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.parallel import helpers, place_for
-from vaebench.records import RunRecord, identity, read_record, write_record
+from vaebench.records import RunRecord, identity, read_record, run_identity, write_record
 from vaebench.training import describe
 
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
@@ -87,7 +87,7 @@ def record_run(
         report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
     family = type(model).__module__.rpartition(".")[2]
     body = {
-        "id": record_id(info["run"], plan),
+        "id": record_id(_run(info), plan),
         "family": family,
         "variant": variant or family,
         "benchmark": benchmark,
@@ -114,6 +114,11 @@ def record_run(
     return record
 
 
+def _run(info: Mapping[str, Any]) -> str:
+    """The identity of a checkpoint's run, by today's formula whatever version trained it."""
+    return run_identity(info["config"], info["seed"], info["data"]["hashes"])
+
+
 def record_checkpoint(
     checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True, **where: Any
 ) -> tuple[RunRecord, Path]:
@@ -127,7 +132,7 @@ def record_checkpoint(
         The record and its folder.
     """
     info = read_checkpoint(checkpoint).get("vaebench") or {}
-    identity = record_id(info.get("run", ""), evaluation.read_protocol(**request))
+    identity = record_id(_run(info) if info else "", evaluation.read_protocol(**request))
     family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
     directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
     if (directory / "record.json").is_file():

@@ -33,7 +33,7 @@ from vaebench.discovery import datasets, families
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
-from vaebench.records import identity
+from vaebench.records import run_identity
 from vaebench.saves import Saves, require_alike, write_tensors
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -238,7 +238,7 @@ class Experiment(LightningCLI):
 
     def identity(self, data: ImageData) -> str:
         """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
-        return identity(config=self.plain, seed=self.seed, data=data.hashes)
+        return run_identity(self.plain, self.seed, data.hashes)
 
     def run(self, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
         """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.

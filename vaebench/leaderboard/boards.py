@@ -13,7 +13,8 @@ from vaebench.errors import unknown
 from vaebench.judging.scores import Scores
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
-from vaebench.records import RunRecord, canonical, identity
+from vaebench.parts import canonical_config
+from vaebench.records import RunRecord, canonical, seedless, setting_identity
 from vaebench.standing import claimed
 
 LOG_LIKELIHOOD, ELBO, NLL, BITS = "log_likelihood", "elbo", "nll", "bits_per_dim"
@@ -150,7 +151,7 @@ def _variants(records: list[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:
     """Runs that differ in nothing but the seed, under a name that tells them from all others."""
     settings: dict[str, dict[str, list[RunRecord]]] = {}
     for record in sorted(records, key=lambda r: (r.seed, str(r.path))):
-        setting = identity(family=record.family, config=_seedless(record.config))
+        setting = setting_identity(record.family, record.config)
         settings.setdefault(record.variant, {}).setdefault(setting, []).append(record)
     named: dict[str, tuple[RunRecord, ...]] = {}
     for variant, runs in settings.items():
@@ -163,7 +164,7 @@ def _names(variant: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
     """A name for each setting of one variant: its own, or with up to three of the values in which they differ."""
     if len(configs) == 1:
         return dict.fromkeys(configs, variant)
-    flat = {setting: dict(_leaves(_seedless(config))) for setting, config in configs.items()}
+    flat = {setting: dict(_leaves(canonical_config(seedless(config)))) for setting, config in configs.items()}
     keys = sorted(set().union(*flat.values()))
     told = [key for key in keys if len({canonical(leaves.get(key)) for leaves in flat.values()}) > 1][:3]
     names = {
@@ -172,12 +173,6 @@ def _names(variant: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
     }
     unique = len(set(names.values())) == len(names)
     return {setting: f"{variant} ({name if unique else setting[:6]})" for setting, name in names.items()}
-
-
-def _seedless(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {k: _seedless(v) for k, v in config.items() if k not in ("seed", "seed_everything")}
-    return config
 
 
 def _leaves(config: Any, path: str = "") -> Iterable[tuple[str, Any]]:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vaebench.records import RunRecord, identity
+from vaebench.records import RunRecord, identity, setting_identity
 
 if TYPE_CHECKING:
     from vaebench.data.base import ImageData
     from vaebench.training import Experiment
 
-SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
 LONGEST = 64  # characters of a tag, as Weights & Biases takes them
 
 
@@ -75,8 +74,7 @@ def _about(
     place = benchmark or data[0]
     row = variant or family
     settings = flat(config)
-    seedless = {key: value for key, value in settings.items() if key.rpartition("/")[2] not in SEEDS}
-    setting = f"{row} {identity(family=family, config=seedless)[:6]}"
+    setting = f"{row} {setting_identity(family, config)[:6]}"
     named = {"family": family, "variant": row, "benchmark": benchmark, "dataset": data[0], "measure": data[1],
              "seed": seed, "setting": setting, "record": record}  # fmt: skip
     return About(

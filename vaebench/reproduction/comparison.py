@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vaebench.records import PER_IMAGE, RunRecord, canonical, identity
+from vaebench.parts import canonical_config
+from vaebench.records import PER_IMAGE, RunRecord, canonical, identity, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
 CODE = ("commit", "dirty", "source", "vaebench")
@@ -81,13 +82,13 @@ def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str
     }
     same = {name: canonical(a) == canonical(b) for name, (a, b) in wholes.items()}
     differences = [
-        *_between("setting", recorded.config, found.config),
+        *_between("setting", *(canonical_config(r.config) for r in (recorded, found))),
         *_between("protocol", recorded.protocol, found.protocol),
         *_between("data", recorded.data, found.data),
         *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, found))),
         *_between("environment", *(_environment(r) for r in (recorded, found))),
         *_between("cost", *({n: r.cost.get(n) for n in ("parameters", "flops_per_image")} for r in (recorded, found))),
-        *_between("run", *(_run(r) for r in (recorded, found))),
+        *_between("run", *(_run(r, {recorded.schema, found.schema}) for r in (recorded, found))),
         *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
     return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
@@ -98,9 +99,11 @@ def _environment(record: RunRecord) -> dict[str, Any]:
     return {**rest, "device": record.cost.get("device"), "threads": record.cost.get("threads")}
 
 
-def _run(record: RunRecord) -> dict[str, Any]:
-    names = ("id", "family", "seed", "surrogate", "started_at_mean", "selection")
-    return {name: getattr(record, name) for name in names}
+def _run(record: RunRecord, schemas: set[int]) -> dict[str, Any]:
+    """What a record says of its run; its id only beside one that was made by the same formula."""
+    names = ("family", "seed", "surrogate", "started_at_mean", "selection")
+    alike = len({schema > 2 for schema in schemas}) == 1
+    return {name: getattr(record, name) for name in (*(("id",) if alike else ()), *names)}
 
 
 def _between(group: str, recorded: Any, found: Any) -> Iterator[Difference]:
@@ -136,7 +139,7 @@ def altered(record: RunRecord) -> str | None:
     """A sentence where a record's id does not follow from its configuration, seed, data and protocol; else None."""
     if "measurements" not in record.protocol:  # the first version of the protocols, which had other determinants
         return None
-    run = identity(config=record.config, seed=record.seed, data=record.data["hashes"])
+    run = run_identity(record.config, record.seed, record.data["hashes"], record.schema)
     protocol = {name: record.protocol.get(name) for name in ("version", "name", "seed", "k", "measurements")}
     limits = (None, record.protocol["n"], record.protocol.get("limit"))
     ids = [identity(run=run, protocol={**protocol, "limit": limit}) for limit in limits]
