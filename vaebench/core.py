@@ -27,14 +27,18 @@ from torch.func import functional_call
 from zuko.lazy import LazyDistribution as Conditional
 
 from vaebench.compatibility import require_posterior, require_prior, require_weights
-from vaebench.distributions import require_units
+from vaebench.distributions import divergence, require_units
+from vaebench.distributions.chains import Pass, named
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
+from vaebench.objectives import elbo
 from vaebench.posteriors import DiagonalGaussian
+from vaebench.posteriors.chains import Descending
 from vaebench.priors import PriorFactory, StandardNormal
 
-__all__ = ["Conditional", "DataSpec", "Draw", "Family", "Given", "LatentModel", "Shape", "Step", "draw", "fixed_noise"]
+__all__ = ["Conditional", "DataSpec", "Draw", "Family", "Given", "LatentModel", "Shape", "Step", "Terms", "draw",
+           "fixed_noise"]  # fmt: skip
 
 
 @runtime_checkable
@@ -76,6 +80,37 @@ class Draw(NamedTuple):
     def log_w(self) -> Tensor:
         """Log importance weights log p(x, z) − log q(z|x), nats, (k, b); their mean is the ELBO."""
         return self.log_x + self.log_p - self.log_q
+
+
+class Terms(NamedTuple):
+    """One pass over a batch of b images: k samples of q(z|x), and the two terms of the bound that they estimate.
+
+    Attributes:
+        q: q(z|x), of batch shape (b,); given the labels where the model is conditional.
+        p: p(z), likewise.
+        z: samples of q, (k, b, *latent).
+        distortion: −E_q log p(x|z), nats, mean of the samples, (b,).
+        rate: KL(q(z|x)‖p(z)), nats, in closed form where there is one, (b,).
+        levels: the rate of every level of a hierarchy, nats, (k, b, L), the lowest first; None without levels.
+    """
+
+    q: Distribution
+    p: Distribution
+    z: Tensor
+    distortion: Tensor
+    rate: Tensor
+    levels: Tensor | None = None
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound of every image at β = 1, nats, (b,)."""
+        return elbo(self.distortion, self.rate)
+
+    @property
+    def logs(self) -> dict[str, Tensor]:
+        """Means over the batch: 'elbo', 'rate', 'distortion', and 'rate_1', … of a hierarchy's levels."""
+        means = {"elbo": self.elbo.mean(), "rate": self.rate.mean(), "distortion": self.distortion.mean()}
+        return means if self.levels is None else means | named("rate", self.levels)
 
 
 class Step(NamedTuple):
@@ -237,9 +272,42 @@ class Family(LightningModule, ABC):
         """The model conditioned on labels y (b,), or refusing to be without them; default: itself."""
         return self
 
+    def terms(self, x: Tensor, y: Tensor | None = None, k: int = 1) -> Terms:
+        """Samples the posterior of each image k times: what most objectives are made of.
+
+        Labels condition the model through `given`. A hierarchy whose posterior descends beside its prior is drawn in
+        one top-down pass, its rate in closed form level by level.
+
+        Args:
+            x: images, (b, *data).
+            y: labels, (b,), or None.
+            k: samples an image.
+        """
+        model = self.given(y)
+        q, p = model.posterior(x), model.prior()
+        if (down := self.descent(x, k)) is not None:
+            distortion, rate = -self.likelihood(down.z).log_prob(x).mean(0), down.rates.sum(-1).mean(0)
+            return Terms(q, p, down.z, distortion, rate, down.rates)
+        z = q.rsample(torch.Size((k,)))
+        return Terms(q, p, z, -model.likelihood(z).log_prob(x).mean(0), divergence(q, p, z))
+
+    def descent(self, x: Tensor, k: int = 1) -> Pass | None:
+        """One top-down pass of a hierarchy whose posterior descends beside its prior; None for any other model."""
+        if isinstance(self.posterior, Descending) and self.posterior.paired:
+            return self.posterior.descend(x, k)
+        return None
+
     def draw(self, x: Tensor, k: int = 1) -> Draw:
-        """k samples of the posterior of each image, scored; hierarchies override it with one top-down pass."""
+        """k samples of the posterior of each image, scored; a hierarchy's in one top-down pass."""
+        if (down := self.descent(x, k)) is not None:
+            return Draw(down.z, down.log_q.sum(-1), down.log_p.sum(-1), self.likelihood(down.z).log_prob(x))
         return draw(self, x, k)
+
+    @property
+    def draws_whole(self) -> bool:
+        """Whether `draw` does more than to ask the three parts one after another."""
+        descends = isinstance(self.posterior, Descending) and self.posterior.paired
+        return descends or type(self).draw is not Family.draw
 
     def averages(self) -> Mapping[str, Tensor]:
         """Averaged weights by the parameters' names: they select, are kept and are evaluated; default: none."""

@@ -244,8 +244,9 @@ def _halved(size: int, limit: int) -> int:
 
 
 def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
-    own = getattr(model, "draw", None)
-    return None if getattr(own, "__func__", own) is Family.draw else own
+    if isinstance(model, Family) and not model.draws_whole:
+        return None
+    return getattr(model, "draw", None)
 
 
 def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:

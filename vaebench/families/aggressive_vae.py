@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo, minibatch_information
+from vaebench.objectives import minibatch_information
 from vaebench.schedules import Round, Watch, continued, watched
 
 
@@ -59,13 +58,10 @@ class AggressiveVAE(Family):
         return {"encoder": plain | ~turn, "decoder": plain | turn}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        loss = -elbo(distortion, rate).mean()
-        information = minibatch_information(q.log_prob(z[0][:, None]))
-        logs = {"elbo": -loss, "rate": rate.mean(), "distortion": distortion.mean(), "information": information}
+        terms = self.terms(x, y)
+        loss = -terms.elbo.mean()
+        information = minibatch_information(terms.q.log_prob(terms.z[0][:, None]))
+        logs = terms.logs | {"information": information}
         state = self._next(loss.detach(), information.detach(), self.epoch or (self.data.size or len(x)) / len(x))
         return Step({"encoder": loss, "decoder": loss}, logs | {"aggressive": self.aggressive}, state)
 

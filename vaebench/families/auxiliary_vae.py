@@ -9,11 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
-from vaebench.objectives import elbo
 
 
 @final
@@ -60,13 +58,8 @@ class AuxiliaryVAE(Family):
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         if y is None:
             raise UserError("AuxiliaryVAE predicts labels and the data has none; choose a data set with labels")
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        logits = self.classifier(z[0])  # (b, classes)
+        terms = self.terms(x, y)
+        logits = self.classifier(terms.z[0])  # (b, classes)
         wrong = F.cross_entropy(logits, y)
-        bound = elbo(distortion, rate).mean()
         accuracy = (logits.argmax(-1) == y).to(x.dtype).mean()
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "accuracy": accuracy}
-        return Step({"model": self.weight * wrong - bound}, logs)
+        return Step({"model": self.weight * wrong - terms.elbo.mean()}, terms.logs | {"accuracy": accuracy})

@@ -7,7 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
 from vaebench.objectives import elbo
 from vaebench.schedules import Constant, Schedule
 
@@ -41,11 +40,7 @@ class BetaVAE(Family):
         self.hyper(beta=beta)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
+        terms = self.terms(x, y)
         beta = self.beta * self.schedule(t)
-        loss = -elbo(distortion, rate, beta).mean()
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": loss}, logs | {"beta": beta})
+        loss = -elbo(terms.distortion, terms.rate, beta).mean()
+        return Step({"model": loss}, terms.logs | {"beta": beta})

@@ -7,8 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import capacity, elbo
+from vaebench.objectives import capacity
 from vaebench.schedules import linear
 
 
@@ -46,11 +45,7 @@ class CapacityVAE(Family):
         self.hyper(gamma=gamma, capacity=capacity, length=length)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
+        terms = self.terms(x, y)
         target = self.capacity * linear(t, self.length)
-        loss = distortion.mean() + self.gamma * capacity(rate, target)
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": loss}, logs | {"capacity": target})
+        loss = terms.distortion.mean() + self.gamma * capacity(terms.rate, target)
+        return Step({"model": loss}, terms.logs | {"capacity": target})

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from vaebench.compatibility import require_apart
 from vaebench.core import Conditional, DataSpec, Family, Given, Shape, Step
-from vaebench.distributions import divergence
 from vaebench.distributions.chains import join
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
-from vaebench.objectives import elbo
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.priors import PriorFactory, StandardNormal
 from vaebench.priors.labelled import NormalOfClass
@@ -72,9 +70,5 @@ class CVAE(Family):
         )
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        model = self.given(y)
-        q, p = model.posterior(x), model.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion, rate = -model.likelihood(z).log_prob(x).mean(), divergence(q, p, z).mean()
-        bound = elbo(distortion, rate)
-        return Step({"model": -bound}, {"elbo": bound, "rate": rate, "distortion": distortion})
+        terms = self.terms(x, y)
+        return Step({"model": -terms.elbo.mean()}, terms.logs)

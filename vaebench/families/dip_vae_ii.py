@@ -7,8 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 from vaebench.regularisers import covariance, off_identity
 
 
@@ -43,11 +41,7 @@ class DIPVAEII(Family):
         self.hyper(off_diagonal=off_diagonal, diagonal=diagonal)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        penalty = off_identity(covariance(q.mean) + q.variance.mean(0).diag(), self.off_diagonal, self.diagonal)
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "penalty": penalty}
-        return Step({"model": -bound + penalty}, logs)
+        terms = self.terms(x, y)
+        spread = covariance(terms.q.mean) + terms.q.variance.mean(0).diag()  # of z ~ q(z), (latent, latent)
+        penalty = off_identity(spread, self.off_diagonal, self.diagonal)
+        return Step({"model": -terms.elbo.mean() + penalty}, terms.logs | {"penalty": penalty})

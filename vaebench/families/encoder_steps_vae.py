@@ -7,8 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 
 
 @final
@@ -44,10 +42,6 @@ class EncoderStepsVAE(Family):
         return {"decoder": (t + 1) % self.k == 0}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"encoder": -bound, "decoder": -bound}, logs)
+        terms = self.terms(x, y)
+        loss = -terms.elbo.mean()
+        return Step({"encoder": loss, "decoder": loss}, terms.logs)

@@ -8,9 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Shape, Step
-from vaebench.distributions import divergence
 from vaebench.networks import MLP, Network
-from vaebench.objectives import elbo
 from vaebench.regularisers import discrimination, permuted
 
 
@@ -57,14 +55,9 @@ class FactorVAE(Family):
         return {"model": ("posterior", "prior", "likelihood"), "critic": ("critic",)}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
+        terms = self.terms(x, y)
         half = (len(x) + 1) // 2  # the middle image of an odd batch is in both halves
-        real, fake = self.critic(z[0, :half]), self.critic(permuted(z[0, -half:]))
+        real, fake = self.critic(terms.z[0, :half]), self.critic(permuted(terms.z[0, -half:]))
         correlation, critic = real.mean(), discrimination(real, fake)
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean()}
-        losses = {"model": -bound + self.gamma * correlation, "critic": critic}
-        return Step(losses, logs | {"total_correlation": correlation, "critic": critic})
+        losses = {"model": -terms.elbo.mean() + self.gamma * correlation, "critic": critic}
+        return Step(losses, terms.logs | {"total_correlation": correlation, "critic": critic})

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence_units
 from vaebench.errors import UserError
-from vaebench.objectives import elbo, free_bits
+from vaebench.objectives import free_bits
 
 
 @final
@@ -56,12 +56,8 @@ class FreeBitsVAE(Family):
         self.hyper(free=free)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        units = divergence_units(q, p)  # (b, latent)
+        terms = self.terms(x, y)
+        units = divergence_units(terms.q, terms.p)  # (b, latent)
         rates = units.unflatten(-1, self.shape).sum(-1)  # (b, groups)
         paid = free_bits(rates.mean(0) if self.average else rates, self.free).mean()
-        bound = elbo(distortion, units.sum(-1)).mean()
-        logs = {"elbo": bound, "rate": units.sum(-1).mean(), "distortion": distortion.mean(), "rate_paid": paid}
-        return Step({"model": distortion.mean() + paid}, logs)
+        return Step({"model": terms.distortion.mean() + paid}, terms.logs | {"rate_paid": paid})

@@ -8,8 +8,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 from vaebench.posteriors.codes import FiniteScalar
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
@@ -58,11 +56,5 @@ class FSQVAE(Family):
         return {"model": (self.stage == 0) | (t < self.stage), "prior": t >= self.stage}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q = self.posterior(x)
-        z = q.rsample((1,))  # (1, b, n d)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, self.prior(), z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        losses = {"model": -bound, "prior": rate.mean()}
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step(losses, logs)
+        terms = self.terms(x, y)
+        return Step({"model": -terms.elbo.mean(), "prior": terms.rate.mean()}, terms.logs)

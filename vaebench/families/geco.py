@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 
 
 @final
@@ -56,14 +54,10 @@ class GECO(Family):
         self.hyper(tolerance=tolerance, multiplier=multiplier, speed=speed, memory=memory, average=0.0)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        constraint = distortion.mean() - self.tolerance
-        loss = rate.mean() + self.multiplier * constraint
+        terms = self.terms(x, y)
+        constraint = terms.distortion.mean() - self.tolerance
+        loss = terms.rate.mean() + self.multiplier * constraint
         average = torch.where(t == 0, constraint, self.memory * self.average + (1 - self.memory) * constraint)
         multiplier = (self.multiplier * torch.exp(self.speed * average)).clamp(1e-6, 1e6)
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
         state = {"average": average, "multiplier": multiplier}
-        return Step({"model": loss}, logs | {"multiplier": self.multiplier}, state)
+        return Step({"model": loss}, terms.logs | {"multiplier": self.multiplier}, state)

@@ -8,8 +8,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from vaebench.core import Conditional, DataSpec, Draw, Family, Shape, Step
-from vaebench.distributions.chains import named
+from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.objectives import elbo
 from vaebench.posteriors.chains import TopDown, require_descent
 from vaebench.priors import PriorFactory
@@ -61,13 +60,6 @@ class HVAE(Family):
         self.schedule = schedule or Constant()
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        down = self.posterior.descend(x)
-        distortion = -self.likelihood(down.z).log_prob(x).mean(0)  # (b,)
-        rate = down.rates.sum(-1).mean(0)  # (b,)
-        loss = -elbo(distortion, rate, self.schedule(t)).mean()
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": loss}, logs | named("rate", down.rates))
-
-    def draw(self, x: Tensor, k: int = 1) -> Draw:
-        down = self.posterior.descend(x, k)
-        return Draw(down.z, down.log_q.sum(-1), down.log_p.sum(-1), self.likelihood(down.z).log_prob(x))
+        terms = self.terms(x, y)
+        loss = -elbo(terms.distortion, terms.rate, self.schedule(t)).mean()
+        return Step({"model": loss}, terms.logs)

@@ -7,8 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo, minibatch_information
+from vaebench.objectives import minibatch_information
 
 
 @final
@@ -41,11 +40,6 @@ class InfoMaxVAE(Family):
         self.hyper(alpha=alpha)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        information = minibatch_information(q.log_prob(z[0][:, None]))
-        bound = elbo(distortion, rate).mean()
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "information": information}
-        return Step({"model": -bound - self.alpha * information}, logs)
+        terms = self.terms(x, y)
+        information = minibatch_information(terms.q.log_prob(terms.z[0][:, None]))
+        return Step({"model": -terms.elbo.mean() - self.alpha * information}, terms.logs | {"information": information})

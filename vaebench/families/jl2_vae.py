@@ -7,7 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
 from vaebench.jacobians import frobenius, require_samples
 from vaebench.objectives import elbo
 from vaebench.schedules import Constant, Schedule
@@ -58,12 +57,8 @@ class JL2VAE(Family):
         self.hyper(beta=beta, gamma=gamma)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        norm = frobenius(lambda z: self.likelihood(z).mean, z, self.samples).mean()
+        terms = self.terms(x, y)
+        norm = frobenius(lambda z: self.likelihood(z).mean, terms.z, self.samples).mean()
         weight = self.schedule(t)
-        loss = -elbo(distortion, rate, self.beta * weight).mean() + self.gamma * weight * norm
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": loss}, logs | {"jacobian_l2": norm})
+        loss = -elbo(terms.distortion, terms.rate, self.beta * weight).mean() + self.gamma * weight * norm
+        return Step({"model": loss}, terms.logs | {"jacobian_l2": norm})

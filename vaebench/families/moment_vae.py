@@ -7,8 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 from vaebench.regularisers import moments
 
 
@@ -42,9 +40,7 @@ class MomentVAE(Family):
         self.hyper(weight=weight)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate, penalty = divergence(q, p, z), moments(q.mean, q.variance.sqrt())  # (b,)
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": (distortion + self.weight * penalty).mean()}, logs | {"moments": penalty.mean()})
+        terms = self.terms(x, y)
+        penalty = moments(terms.q.mean, terms.q.variance.sqrt())  # (b,)
+        loss = (terms.distortion + self.weight * penalty).mean()
+        return Step({"model": loss}, terms.logs | {"moments": penalty.mean()})

@@ -7,9 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
 from vaebench.jacobians import overlap, require_samples
-from vaebench.objectives import elbo
 
 
 @final
@@ -47,12 +45,7 @@ class OroJaRVAE(Family):
         self.hyper(penalty=penalty)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        half = z[:, : (len(x) + 1) // 2]
+        terms = self.terms(x, y)
+        half = terms.z[:, : (len(x) + 1) // 2]
         shared = overlap(lambda z: self.likelihood(z).mean, half, self.samples).mean()
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "overlap": shared}
-        return Step({"model": -bound + self.penalty * shared}, logs)
+        return Step({"model": -terms.elbo.mean() + self.penalty * shared}, terms.logs | {"overlap": shared})

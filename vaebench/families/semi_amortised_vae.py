@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence, units
+from vaebench.distributions import units
 from vaebench.errors import UserError
-from vaebench.objectives import elbo
 from vaebench.posteriors.refined import Refined
 
 
@@ -56,9 +55,5 @@ class SemiAmortisedVAE(Family):
             ) from None
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        return Step({"model": -bound}, {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean()})
+        terms = self.terms(x, y)
+        return Step({"model": -terms.elbo.mean()}, terms.logs)

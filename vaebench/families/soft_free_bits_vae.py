@@ -7,7 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
 from vaebench.objectives import elbo, soft_free_bits
 
 
@@ -53,11 +52,7 @@ class SoftFreeBitsVAE(Family):
         self.hyper(free=free, weight=weight, speed=speed, slack=slack)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        loss = -elbo(distortion, rate, self.weight).mean()
-        weight = soft_free_bits(self.weight, rate.mean(), self.free, self.speed, self.slack)
-        logs = {"elbo": elbo(distortion, rate).mean(), "rate": rate.mean(), "distortion": distortion.mean()}
-        return Step({"model": loss}, logs | {"weight": self.weight}, {"weight": weight})
+        terms = self.terms(x, y)
+        loss = -elbo(terms.distortion, terms.rate, self.weight).mean()
+        weight = soft_free_bits(self.weight, terms.rate.mean(), self.free, self.speed, self.slack)
+        return Step({"model": loss}, terms.logs | {"weight": self.weight}, {"weight": weight})

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Shape, Step
-from vaebench.distributions import divergence
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.networks import SparseMLP
-from vaebench.objectives import elbo
 from vaebench.regularisers import spike_and_slab
 
 
@@ -68,12 +66,8 @@ class SparseVAE(Family):
         self.hyper(slab=slab, spike=spike, penalty=penalty)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p, mask = self.posterior(x), self.prior(), self.likelihood.net.mask
-        z = q.rsample((1,))  # (1, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
+        terms, mask = self.terms(x, y), self.likelihood.net.mask
         log_prior, inclusion = spike_and_slab(mask, self.mixing, self.slab, self.spike)
         mixing = (inclusion.sum(0) / (2 * len(mask) - 1)).clamp(1e-6, 1 - 1e-6)
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "included": inclusion.mean()}
-        return Step({"model": -bound - self.penalty * log_prior / self.size}, logs, {"mixing": mixing})
+        loss = -terms.elbo.mean() - self.penalty * log_prior / self.size
+        return Step({"model": loss}, terms.logs | {"included": inclusion.mean()}, {"mixing": mixing})

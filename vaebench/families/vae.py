@@ -7,8 +7,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.distributions import divergence
-from vaebench.objectives import elbo
 
 
 @final
@@ -34,9 +32,5 @@ class VAE(Family):
         self.samples = samples
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, p = self.posterior(x), self.prior()
-        z = q.rsample((self.samples,))  # (k, b, latent)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate = divergence(q, p, z)  # (b,)
-        bound = elbo(distortion, rate).mean()
-        return Step({"model": -bound}, {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean()})
+        terms = self.terms(x, y, self.samples)
+        return Step({"model": -terms.elbo.mean()}, terms.logs)

@@ -90,6 +90,11 @@ class Descending(LazyDistribution):
         """Hands it the prior, which calls this when it is built."""
         self._prior = Shared(prior)
 
+    @property
+    def paired(self) -> bool:
+        """Whether it has a prior to descend beside."""
+        return self._prior is not None
+
     def prior(self) -> Chain:
         """The prior beside which it descends."""
         return cast(Chain, cast(Shared, self._prior).module())
@@ -109,7 +114,7 @@ class Correcting(Descending):
     @property
     def alone(self) -> bool:
         """Whether it still has no prior to correct."""
-        return self._prior is None
+        return not self.paired
 
     def forward(self, c: Tensor | None = None) -> Chain:
         x = cast(Tensor, c)
