@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test nightly chromium lint clean
+.PHONY: demo test nightly chromium lint audit lock clean
 
 demo: .venv/ready
 	$(BIN)/vaebench bench configs/benchmark/digits.yaml --results $(DEMO)
@@ -28,6 +28,14 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Looks the pins up in the public list of known holes; to be run on a schedule.
+audit:
+	@$(PYTHON) .ci/tools.py audit
+
+# Writes requirements.lock, after a change of constraints.txt.
+lock:
+	$(PYTHON) .ci/tools.py lock
+
 # Made again whenever the dependencies change; torch comes from the pin in constraints.txt.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vaebench needs Python 3.11 or newer; set PYTHON=/path/to/it")'
@@ -36,4 +44,4 @@ lint: .venv/ready
 	touch .venv/ready
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv build runs
