@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vaebench.discovery import find, names
 from vaebench.records import RunRecord, identity, write_record
 
 IMAGES, PIXELS = 60, 64
@@ -41,7 +42,7 @@ def fake_body(arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
         "benchmark": "digits",
         "seed": seed,
         "config": {
-            "model": {"class_path": f"vaebench.families.{family}.Family", "init_args": {"latent": 16}},
+            "model": {"class_path": _class_path(family), "init_args": {"latent": 16}},
             "data": {"class_path": "vaebench.data.digits.Digits", "init_args": {"batch_size": 128}},
             "trainer": {"max_epochs": 20},
         },
@@ -65,6 +66,11 @@ def fake_body(arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     body |= changes
     return {"id": identity(**{key: body[key] for key in ("variant", "config", "data", "seed", "protocol")}), **body}
+
+
+def _class_path(family: str) -> str:
+    known = family if family in names("family") else "vae"
+    return f"vaebench.families.{known}.{find('family', known).__name__}"
 
 
 def metric(array: np.ndarray) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def test_what_was_pulled_is_a_claim_unless_it_is_trusted(place: Path) -> None:
     write_board(place / "results", {"vae": 0.0}, seeds=2)
     list(push(place / "results", "me/vaes", place / "work"))
     for folder, trust in (("claims", False), ("own", True)):
-        list(pull("me/vaes", place / folder, trust=trust))
+        list(pull("me/vaes", place / folder, own=trust))
         assert [claimed(record) for record in read_records(place / folder)] == [not trust] * 2
         (board,) = boards(read_records(place / folder))
         assert (board.rows[0].rank is None) is not trust
@@ -330,7 +330,10 @@ def test_the_report_shows_what_was_logged_and_is_renewed(
     import wandb_workspaces.reports.v2 as wr
 
     records = write_board(place / "results", {"vae": 0.0}, seeds=2)
-    config = {**records[0].config, "model": {"class_path": "vaebench.families.vae.VAE", "init_args": {"latent": 32}}}
+    config = {
+        **records[0].config,
+        "model": {"class_path": "vaebench.families.beta_vae.BetaVAE", "init_args": {"latent": 32}},
+    }
     records += write_board(place / "results", {"wide": 2.0}, seeds=2, config=config)
     list(push(place / "results", "me/vaes", place / "work"))
     assert main(["leaderboard", f"{place}/results", "--wandb=me/vaes"]) == 0

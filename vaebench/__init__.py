@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vaebench.api import build, load
     from vaebench.discovery import datasets, families
     from vaebench.evaluation import Report, evaluate, log_likelihood
+    from vaebench.gate import trust
     from vaebench.records import read_records
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "load",
     "log_likelihood",
     "read_records",
+    "trust",
 ]
 
 _HOME = {
@@ -39,6 +41,7 @@ _HOME = {
     "evaluate": "vaebench.evaluation",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
+    "trust": "vaebench.gate",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_c
 
 from vaebench.core import Family
 from vaebench.data.base import ImageData
-from vaebench.discovery import families, find
+from vaebench.discovery import find
 from vaebench.errors import UNREADABLE, UserError, unknown
 from vaebench.explain import explained
+from vaebench.gate import remember, vetted, vetted_run
 from vaebench.measures import DataSpec
 
 
@@ -31,6 +33,7 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     """
     module = find("data set", data)() if isinstance(data, str) else data
     cls = find("family", family)
+    remember(overrides)  # named here, by the caller
     return _construct(f"{cls.__module__}.{cls.__qualname__}", overrides, module.spec)
 
 
@@ -53,16 +56,16 @@ def load(checkpoint: str | Path) -> Family:
     """The model of a checkpoint, in evaluation mode on the CPU; needs neither its configuration nor its data.
 
     Raises:
-        UserError: there is no such file, or it is no checkpoint of a family.
+        UserError: there is no such file, it is no checkpoint of a family, or it names a class that is neither the
+            suite's nor registered (`vb.trust`).
     """
-    families()  # imported: a class that only a checkpoint names is never imported
     content = read_checkpoint(checkpoint)
-    arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
-    spec = DataSpec(**arguments.pop("data")["init_args"])
+    arguments = dict(content["hyper_parameters"])
+    path, spec = arguments.pop("_class_path"), arguments.pop("data")["init_args"]
     try:
-        model = _construct(content["hyper_parameters"]["_class_path"], arguments, spec)
+        model = _construct(path, arguments, DataSpec(**spec))
         model.load_state_dict(content["state_dict"])
-    except (RuntimeError, UserError) as error:
+    except (RuntimeError, TypeError, UserError) as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
         raise UserError(
             f"'{checkpoint}' does not fit the family it names ({reason}): expected weights of this version's "
@@ -72,10 +75,10 @@ def load(checkpoint: str | Path) -> Family:
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """A checkpoint as plain tensors and containers: nothing in it is executed.
+    """A checkpoint as plain tensors and containers, with configurations that may be built; nothing in it is executed.
 
     Raises:
-        UserError: there is no such file, or it is no checkpoint of a family.
+        UserError: there is no such file, it is no checkpoint of a family, or it names what may not be built (`gate`).
     """
     path = Path(checkpoint)
     if not path.is_file():
@@ -83,17 +86,32 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         raise unknown("checkpoint", str(path), near, "" if near else "Train one with `vaebench fit`.")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        content["hyper_parameters"]["_class_path"]
+        arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
+        model = {"class_path": content["hyper_parameters"]["_class_path"], "init_args": arguments}
+        model["init_args"]["data"]["init_args"]["shape"]
     except UNREADABLE as error:
         raise UserError(
             f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "
             "settings; give the model.ckpt of a finished run"
         ) from error
+    model = vetted(model, path, "family")
+    content["hyper_parameters"] = {"_class_path": model["class_path"], **model["init_args"]}
+    if "config" in (info := content.get("vaebench") or {}):
+        info["config"] = vetted_run(info["config"], path)
     return content
 
 
-def data_module(config: dict[str, Any]) -> ImageData:
-    """The data module of a plain {class_path, init_args}."""
+def data_module(config: Mapping[str, Any], source: object = "data") -> ImageData:
+    """The data module of a plain {class_path, init_args}.
+
+    Args:
+        config: as a file holds it.
+        source: the file or record, for errors.
+
+    Raises:
+        UserError: it names a class that is neither the suite's nor registered, or it cannot be built.
+    """
+    config = vetted(config, source, "data set")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageData, "data", required=True)
     with explained():

@@ -31,15 +31,20 @@ def find(kind: str, name: str) -> type[Any]:
     """
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
-    folder, module, base = KINDS[kind]
-    parent = getattr(importlib.import_module(module), base)
+    folder, parent = KINDS[kind][0], base(kind)
     found = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)
     if len(found) != 1:
         raise UserError(
-            f"vaebench/{folder}/{name}.py holds {len(found)} subclasses of {base} where exactly one was expected; "
-            "move the others into files of their own"
+            f"vaebench/{folder}/{name}.py holds {len(found)} subclasses of {parent.__name__} where exactly one was "
+            "expected; move the others into files of their own"
         )
     return found[0]
+
+
+def base(kind: str) -> type[Any]:
+    """The class that all families ('family') or data sets ('data set') are subclasses of."""
+    _, module, name = KINDS[kind]
+    return getattr(importlib.import_module(module), name)
 
 
 def _subclasses(module: ModuleType, parent: type) -> list[type[Any]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.discovery import KINDS, find, names
 from vaebench.errors import UserError, unknown
+from vaebench.gate import remember
 
 if TYPE_CHECKING:
     from vaebench.training import Experiment
@@ -41,7 +42,9 @@ def experiment(args: list[str]) -> Experiment:
     from vaebench.training import Experiment
 
     with explained():
-        return Experiment(list(_expanded(args)))
+        job = Experiment(list(_expanded(args)))
+    remember(job.config.as_dict())  # the user's own words: what it names may be loaded again
+    return job
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from vaebench import evaluation
 from vaebench.api import data_module, load, read_checkpoint
 from vaebench.errors import UserError
+from vaebench.gate import trust, trusted
 
 
 def place_for(device: str | None) -> torch.device:
@@ -60,7 +61,9 @@ def helpers(
     others = []
     for index in range(1, processes):
         place = "cpu" if here.type == "cpu" else f"cuda:{((here.index or 0) + index) % torch.cuda.device_count()}"
-        others.append(context.Process(target=_help, args=(checkpoint, plan, work, place, share), daemon=True))
+        others.append(
+            context.Process(target=_help, args=(checkpoint, plan, work, place, share, trusted()), daemon=True)
+        )
     try:
         torch.set_num_threads(share)
         for other in others:
@@ -73,7 +76,10 @@ def helpers(
             other.join()
 
 
-def _help(checkpoint: Path, plan: evaluation.Protocol, work: Path, place: str, threads: int) -> None:
+def _help(
+    checkpoint: Path, plan: evaluation.Protocol, work: Path, place: str, threads: int, names: tuple[str, ...]
+) -> None:
+    trust(*names)
     torch.set_num_threads(threads)
     model = load(checkpoint).to(place)
     data = data_module(read_checkpoint(checkpoint)["vaebench"]["config"]["data"])

@@ -73,7 +73,7 @@ def record_run(
     info = read_checkpoint(checkpoint).get("vaebench")
     if info is None:
         raise UserError(f"'{checkpoint}' does not say how it was trained: expected a model.ckpt; use `vaebench fit`")
-    model, data = load(checkpoint), data_module(info["config"]["data"])
+    model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
     if describe(data)["hashes"] != info["data"]["hashes"]:
         raise UserError(
             f"the data set '{data.name}' differs from the one that '{checkpoint}' was trained on: expected equal "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from vaebench.errors import UserError, unknown
+from vaebench.gate import trust
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,3 +31,16 @@ def logger_option(parser: argparse.ArgumentParser) -> None:
     """Adds `--logger`, whose value `vaebench.loggers.Logbook` takes."""
     where = "log runs besides recording them: wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv"
     parser.add_argument("--logger", help=where)
+
+
+def trust_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--trust`, which registers a name for `vaebench.gate` as soon as it is read."""
+    what = (
+        "a class, module or file of yours that what is read may name, such as mypkg.MyVAE; can be given several times"
+    )
+    parser.add_argument("--trust", metavar="NAME", action=_Trust, help=what)
+
+
+class _Trust(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        trust(values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vaebench.commands._parser import trust_option
+
 HELP = "evaluate a checkpoint on its test split and write a record"
 EXAMPLE = "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol quick"
 
@@ -25,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1,
                      help="share the images among so many, one a GPU where there are GPUs (default: 1)")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    trust_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

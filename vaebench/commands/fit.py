@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from vaebench.commands._parser import Parser
@@ -31,6 +32,7 @@ def raw(argv: list[str]) -> int:
         return 0
     from vaebench.api import read_checkpoint
     from vaebench.explain import experiment, explained
+    from vaebench.gate import foreign
     from vaebench.loggers import Logbook, of_training
     from vaebench.progress import training_bar
     from vaebench.saves import Saves
@@ -51,7 +53,8 @@ def raw(argv: list[str]) -> int:
         with training_bar(name) as bar:
             job.run(checkpoint.parent, bar, log.callbacks)
         log.checkpoint(checkpoint)
-    print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}")
+    names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
+    print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vaebench.commands._parser import trust_option
+
 HELP = "take another's card into a folder of records, as a claim until it is verified"
 EXAMPLE = "vaebench import cards/vae --results results"
 
@@ -12,6 +14,7 @@ EXAMPLE = "vaebench import cards/vae --results results"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("card", type=Path, help="the card's folder, or its card.json")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    trust_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

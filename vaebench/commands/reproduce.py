@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vaebench.commands._parser import trust_option
+
 HELP = "train and evaluate a record again, and say what agrees and what differs"
 EXAMPLE = "vaebench reproduce results/shapes/vae-s30-d12165f7"
 
@@ -16,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reproduced"),
                         help="folder of the new record and of unfinished work (default: runs/reproduced)")  # fmt: skip
     parser.add_argument("--device", help="where to evaluate: cpu, cuda or cuda:N (default: as the record)")
+    trust_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from vaebench.errors import UserError
 from vaebench.files import copy_file, whole_folder
+from vaebench.gate import vetted_run
 from vaebench.loggers import Logbook, of_record
 from vaebench.loggers.server import connected
 from vaebench.records import CHECKPOINT, RECORD, RunRecord, read_records
@@ -60,7 +61,7 @@ class Pulled(NamedTuple):
     recorded: bool = True
 
 
-def pull(path: str, results: Path, checkpoints: bool = False, trust: bool = False) -> Iterator[Pulled]:
+def pull(path: str, results: Path, checkpoints: bool = False, own: bool = False) -> Iterator[Pulled]:
     """Writes the records of a project's runs to `results/<benchmark or data set>/<run>`; those that are there stay.
 
     A record is checked like any that is read from a folder: one that is not what was written is refused. It is a claim
@@ -70,7 +71,7 @@ def pull(path: str, results: Path, checkpoints: bool = False, trust: bool = Fals
         path: ENTITY/PROJECT.
         results: folder of records.
         checkpoints: fetch the checkpoints too.
-        trust: take the records as measured here, not as claims.
+        own: take the records as measured here, not as claims.
 
     Yields:
         Each run.
@@ -96,7 +97,7 @@ def pull(path: str, results: Path, checkpoints: bool = False, trust: bool = Fals
                 with TemporaryDirectory() as folder:
                     for kind in wanted:
                         artifacts[kind].download(folder, skip_cache=True)
-                    yield _kept(run.name, Path(folder), results, present, "" if trust else f"{source}/{run.id}")
+                    yield _kept(run.name, Path(folder), results, present, "" if own else f"{source}/{run.id}")
 
 
 def _latest(run: Any) -> dict[str, Any]:
@@ -113,7 +114,13 @@ def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], sourc
         return Pulled(run, None, reason=str(error))
     if found.damaged:
         return Pulled(run, None, reason=found.damaged[0].reason)
-    (record,) = found
+    if len(found) != 1:
+        return Pulled(run, None, reason=f"it holds {len(found)} records, where one was expected")
+    record = found[0]
+    try:
+        vetted_run(record.config, f"record {record.id}")
+    except UserError as error:
+        return Pulled(run, None, reason=str(error))
     if record.digest in present:
         return Pulled(run, present[record.digest])
     present[record.digest] = place = results / _place(record)

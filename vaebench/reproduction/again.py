@@ -18,6 +18,7 @@ from vaebench.errors import UserError
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.explain import experiment
 from vaebench.files import write_atomically
+from vaebench.gate import vetted_run
 from vaebench.parallel import place_for
 from vaebench.population import Population
 from vaebench.progress import training_bar
@@ -54,9 +55,10 @@ def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str |
         OtherDataError: the data have other hashes than the record says.
         UserError: this code cannot train or measure it.
     """
+    config = vetted_run(record.config, _source(record))
     data = _data(record)
     plan = _plan(record, data)
-    job = _job(record)
+    job = _job(record, config)
     with _threads(record):
         directory = out / _name(record, "reproduced", device)
         if not _finished(directory):
@@ -93,6 +95,7 @@ def verify(
             f"record {record.id} has no {CHECKPOINT} in '{record.path}': give --checkpoint FILE, or train it again "
             "with `vaebench reproduce`"
         )
+    vetted_run(record.config, _source(record))
     _check(record, path)
     plan = _plan(record, _data(record))
     with _threads(record):
@@ -125,7 +128,7 @@ def _check(record: RunRecord, checkpoint: Path) -> None:
 
 def _data(record: RunRecord) -> ImageData:
     """The data of a record, held against its hashes."""
-    data = data_module(record.config["data"])
+    data = data_module(record.config["data"], _source(record))
     recorded, found = record.data["hashes"], data.hashes
     if wrong := [split for split in sorted({*recorded, *found}) if recorded.get(split) != found.get(split)]:
         raise OtherDataError(
@@ -143,9 +146,13 @@ def _plan(record: RunRecord, data: ImageData) -> Any:
         raise UserError(f"record {record.id} cannot be measured again: {error} ({commit or 'none'})") from None
 
 
-def _job(record: RunRecord) -> Experiment:
-    """The run that a record describes, parsed by this code."""
-    devices, nodes = (record.config["trainer"].get(name, 1) for name in ("devices", "num_nodes"))
+def _source(record: RunRecord) -> str:
+    return f"record {record.id}"
+
+
+def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
+    """The run that a record describes, with the configuration that may be built, parsed by this code."""
+    devices, nodes = (config["trainer"].get(name, 1) for name in ("devices", "num_nodes"))
     if {str(devices), str(nodes)} - {"1", "auto"}:
         raise UserError(
             f"record {record.id} was trained on {devices} devices and {nodes} nodes together, where one is expected: "
@@ -153,15 +160,15 @@ def _job(record: RunRecord) -> Experiment:
         )
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        config = {name: record.config[name] for name in ("data", "model", "trainer")}
-        write_atomically(file, yaml.safe_dump(config).encode())
+        asked = {name: config[name] for name in ("data", "model", "trainer")}
+        write_atomically(file, yaml.safe_dump(asked).encode())
         try:
             job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])
         except UserError as error:
             raise UserError(f"record {record.id} cannot be trained by this code: {error}") from None
     job.config.pop("config", None)  # the file is gone; all that it said stands in the rest
-    if "engine" in record.config:
-        job.engine = {"engine": record.config["engine"]}
+    if "engine" in config:
+        job.engine = {"engine": config["engine"]}
     return job
 
 

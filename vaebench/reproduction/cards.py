@@ -21,6 +21,7 @@ from typing import Any
 
 from vaebench.errors import UserError
 from vaebench.files import copy_file, whole_folder
+from vaebench.gate import vetted_run
 from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord, canonical, read_records
 from vaebench.standing import IMPORTED, note
 
@@ -65,11 +66,12 @@ def import_card(card: Path, results: Path) -> tuple[Path, bool]:
         The record's new folder, and whether it had been imported before.
 
     Raises:
-        UserError: it is no card, of another schema, or anything in it is not what was exported; or this very record
-            was measured here.
+        UserError: it is no card, of another schema, or anything in it is not what was exported; its configuration names
+            what may not be built; or this very record was measured here.
     """
     folder = card.parent if card.name == CARD else card
     body, record = _sound(folder)
+    vetted_run(record.config, folder)
     name = re.sub(r"[^\w.=+-]+", "_", record.variant)[:60]
     place = results / "imported" / f"{name}-s{record.seed}-{record.digest[:8]}"
     if place.is_dir():
