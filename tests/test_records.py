@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_records import fake_arrays, fake_body, fake_pictures, write_fake
+from fake_records import IMAGES, fake_arrays, fake_body, fake_pictures, write_fake
 from PIL import Image
 
 from vaebench.errors import UserError
@@ -310,3 +310,17 @@ def test_records_and_leaderboard_import_neither_torch_nor_plotly():
     code = f"import sys, vaebench.records, vaebench.leaderboard; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_index_of_the_source_is_stored_exactly_and_old_records_read_without_it(tmp_path, rng):
+    arrays = fake_arrays(rng, 0.0)
+    index = 2**24 + 1 + np.arange(IMAGES)  # beyond what float32 counts
+    record = write(tmp_path / "new", fake_body(arrays), arrays, {}, index=index)
+    write(tmp_path / "old", fake_body(arrays), arrays, {})
+    old, new = sorted(read_records(tmp_path), key=lambda r: r.path, reverse=True)
+    assert old.index() is None
+    assert np.array_equal(new.index(), index)
+    assert new.index().dtype == np.int64
+    assert old.per_image().keys() == new.per_image().keys() == record.per_image().keys() == arrays.keys()
+    with np.load(tmp_path / "new" / "per_image.npz") as stored:
+        assert "index[i] of the data set's source" in str(stored["order"])

@@ -1,7 +1,8 @@
 """Run records: one directory a run, written once, checked at every reading; all that the leaderboard knows of a run.
 
     <run>/record.json       what was run, how it was measured, what came out (`RunRecord`)
-    <run>/per_image.npz     the figures of every test image, float32 (n,)
+    <run>/per_image.npz     the figures of every test image, float32 (n,), in the order of the test split, and
+                            `index` int64, where each stands in the data set's source (older records lack it)
     <run>/*.png             pictures
     <run>/model.ckpt        the checkpoint; may be absent, the record keeps the hash of its weights
 
@@ -30,6 +31,8 @@ SCHEMA = 3
 OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # what a record of an older schema lacks
 SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
 RECORD, PER_IMAGE, CHECKPOINT = "record.json", "per_image.npz", "model.ckpt"
+INDEX, ORDER = "index", "order"  # arrays of `per_image.npz` that are no figures
+IN_ORDER = "row i is image i of the test split, which is image index[i] of the data set's source, from 0"
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,22 @@ class RunRecord:
         return str(self.metrics.get(metric, {}).get("unavailable") or "not measured")
 
     def per_image(self) -> dict[str, np.ndarray]:
-        """The figures of every test image, float32 (n,), read when asked for.
+        """The figures of every test image, float32 (n,), read when needed.
 
         Raises:
             UserError: the record was never written, or its file is gone.
         """
+        return {name: array for name, array in self._arrays().items() if array.dtype.kind == "f"}
+
+    def index(self) -> np.ndarray | None:
+        """Where each of these images stands in the data set's source, int64 (n,); None in records without it.
+
+        Raises:
+            UserError: as `per_image`.
+        """
+        return self._arrays().get(INDEX)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
         if self.path is None or not (self.path / PER_IMAGE).is_file():
             raise UserError(f"record {self.id} has no {PER_IMAGE} beside it; read it again with vb.read_records")
         with np.load(self.path / PER_IMAGE, allow_pickle=False) as arrays:
@@ -161,6 +175,7 @@ def write_record(
     arrays: Mapping[str, np.ndarray],
     pictures: Mapping[str, np.ndarray],
     checkpoint: str | Path | None = None,
+    index: np.ndarray | None = None,
 ) -> RunRecord:
     """Writes a run's directory at once: complete under another name first, then renamed, and never again.
 
@@ -168,6 +183,7 @@ def write_record(
         directory: the run's directory; must not exist. Its parents are made.
         body: the fields of a `RunRecord`; `schema`, `files` and `digest` are filled in here.
         arrays: figures of every test image, (n,), stored as float32 in `per_image.npz`.
+        index: where each image stands in the data set's source, (n,), stored as int64 with a sentence that says so.
         pictures: uint8 (h, w, 3) images by name, stored as PNG.
         checkpoint: a file to copy in as `model.ckpt`.
 
@@ -180,7 +196,7 @@ def write_record(
     """
     directory = Path(directory)
     with whole_folder(directory) as partial:
-        _write_files(partial, arrays, pictures)
+        _write_files(partial, arrays, pictures, index)
         sums = {p.name: _sha256(p.read_bytes()) for p in sorted(partial.iterdir())}
         if checkpoint is not None:
             copy_file(Path(checkpoint), partial / CHECKPOINT)
@@ -189,10 +205,14 @@ def write_record(
     return RunRecord(**json.loads(raw), path=directory)
 
 
-def _write_files(directory: Path, arrays: Mapping[str, np.ndarray], pictures: Mapping[str, np.ndarray]) -> None:
+def _write_files(
+    directory: Path, arrays: Mapping[str, np.ndarray], pictures: Mapping[str, np.ndarray], index: np.ndarray | None
+) -> None:
     from PIL import Image
 
     figures: dict[str, Any] = {name: np.asarray(arrays[name], dtype=np.float32) for name in sorted(arrays)}
+    if index is not None:
+        figures |= {INDEX: np.asarray(index, dtype=np.int64), ORDER: np.array(IN_ORDER)}
     np.savez(directory / PER_IMAGE, **figures)  # uncompressed: float noise does not shrink, and zlib builds differ
     for name, pixels in pictures.items():
         Image.fromarray(pixels).save(directory / f"{name}.png")

@@ -109,7 +109,8 @@ def record_run(
         "environment": environment(),
         "checkpoint": {"file": "model.ckpt", "weights": weights_hash(model)},
     }
-    record = write_record(directory, body, report.per_image, report.pictures, checkpoint)
+    index = data.index("test")[: report.protocol["n"]].numpy()
+    record = write_record(directory, body, report.per_image, report.pictures, checkpoint, index)
     shutil.rmtree(work)
     return record
 

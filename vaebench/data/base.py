@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.data._batches import Batches, Blocks, TrainingBatches
+from vaebench.data._checks import as_labels, as_levels, checked
 from vaebench.data._measure import Measure
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
@@ -30,10 +31,12 @@ class Split(NamedTuple):
     Attributes:
         images: levels, (n, c, h, w) uint8.
         labels: (n,) int64, or None where the data set has none.
+        source: where each image stands in the source, (n,) int64; None where the splits came without.
     """
 
     images: Tensor
     labels: Tensor | None = None
+    source: Tensor | None = None
 
 
 class ImageData(LightningDataModule, ABC):
@@ -86,7 +89,7 @@ class ImageData(LightningDataModule, ABC):
 
     @cached_property
     def _splits(self) -> Mapping[str, Split]:
-        return self.raw()
+        return checked(self.name, self.raw(), self.levels)
 
     def _split(self, name: str) -> Split:
         if name not in SEEDS:
@@ -119,6 +122,11 @@ class ImageData(LightningDataModule, ABC):
         """A split's labels, (n,) int64, or None where the data set has none."""
         return self._split(split).labels
 
+    def index(self, split: str) -> Tensor:
+        """Where each image of a split stands in the source that it was read from, (n,) int64; its place, if unknown."""
+        images, _, source = self._split(split)
+        return torch.arange(len(images)) if source is None else source
+
     @property
     def sizes(self) -> dict[str, int]:
         """Number of images in each split."""
@@ -142,7 +150,7 @@ class ImageData(LightningDataModule, ABC):
         """The same one by one, in the orders that follow from a seed."""
         trainer = self.trainer
         return TrainingBatches(
-            *_to(self._device, *self._split("train")),
+            *_to(self._device, *self._split("train")[:2]),
             measure=self._measure,
             size=self.batch_size,
             seed=seed,
@@ -168,18 +176,34 @@ class ImageData(LightningDataModule, ABC):
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size} if self.trainer else {}
 
 
-def carve(images: NDArray[Any], labels: NDArray[Any] | None, **sizes: int) -> dict[str, Split]:
+def carve(
+    images: NDArray[Any], labels: NDArray[Any] | None, index: NDArray[Any] | None = None, **sizes: int
+) -> dict[str, Split]:
     """Cuts images (n, c, h, w) and labels (n,) into consecutive splits of the given sizes; −1 takes what is left.
+
+    Args:
+        images: levels, whole numbers from 0 to 255 of any numeric type.
+        labels: whole numbers, or None.
+        index: where each image stands in the source; default: its place in `images`.
+        sizes: of the splits, by name.
+
+    Raises:
+        UserError: the images are no levels, the labels no whole numbers, or the sizes exceed the number of images.
 
     >>> {name: len(split.images) for name, split in carve(np.zeros((9, 1, 2, 2)), None, train=-1, val=2).items()}
     {'train': 7, 'val': 2}
     """
-    rest = len(images) - sum(size for size in sizes.values() if size >= 0)
+    n = len(images)
+    levels, numbers = as_levels(images), None if labels is None else as_labels(labels, n)
+    index = np.arange(n) if index is None else as_labels(index, n)
+    rest = n - sum(size for size in sizes.values() if size >= 0)
+    if rest < 0:
+        raise UserError(f"{n} images are cut into splits of {sizes}: expected no more than there are; lower the sizes")
     splits, at = {}, 0
     for name, size in sizes.items():
         end = at + (rest if size < 0 else size)
-        cut = torch.from_numpy(np.array(images[at:end], np.uint8))
-        splits[name] = Split(cut, None if labels is None else torch.from_numpy(labels[at:end].astype(np.int64)))
+        parts = (None if part is None else torch.from_numpy(part[at:end]) for part in (levels, numbers, index))
+        splits[name] = Split(*cast(tuple[Tensor, Tensor | None, Tensor], tuple(parts)))
         at = end
     return splits
 

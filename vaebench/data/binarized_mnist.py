@@ -47,5 +47,6 @@ class BinarizedMNIST(ImageData):
         splits: dict[str, Split] = {}
         for split, file in self.files.items():
             bits = cache.obtain(self.name, file, partial(amat, pixels=28 * 28))
-            splits |= carve(bits[shuffled(len(bits))].reshape(-1, 1, 28, 28), None, **{split: -1})
+            order = shuffled(len(bits))
+            splits |= carve(bits[order].reshape(-1, 1, 28, 28), None, order, **{split: -1})
         return splits

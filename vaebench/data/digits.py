@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
-import numpy as np
-
 from vaebench.data.base import ImageData, Split, carve, shuffled
 
 
@@ -36,5 +34,5 @@ class Digits(ImageData):
 
         bunch = load_digits()
         order = shuffled(len(bunch.images))
-        levels = bunch.images.astype(np.uint8)[order, None]
-        return carve(levels, bunch.target[order], train=-1, val=200, test=300)
+        levels = bunch.images[order, None]
+        return carve(levels, bunch.target[order], order, train=-1, val=200, test=300)

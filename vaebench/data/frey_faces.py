@@ -43,8 +43,9 @@ class FreyFaces(ImageData):
 
     def raw(self) -> Mapping[str, Split]:
         frames = cache.obtain(self.name, self.file, self._frames)
-        mixed = frames[shuffled(len(frames))].reshape(-1, 1, ROWS, COLUMNS)
-        return carve(mixed, None, train=-1, val=self.held_out, test=self.held_out)
+        order = shuffled(len(frames))
+        mixed = frames[order].reshape(-1, 1, ROWS, COLUMNS)
+        return carve(mixed, None, order, train=-1, val=self.held_out, test=self.held_out)
 
     def _frames(self, content: bytes) -> NDArray[np.generic]:
         (ff,) = matlab(content, "ff")

@@ -38,4 +38,4 @@ class LFWPatches(ImageData):
         patches = lfw_subset()
         order = shuffled(len(patches))
         levels = np.rint(patches * 255).astype(np.uint8)[order, None]
-        return carve(levels, (np.arange(len(patches)) < 100)[order], train=-1, val=20, test=20)
+        return carve(levels, (np.arange(len(patches)) < 100)[order], order, train=-1, val=20, test=20)

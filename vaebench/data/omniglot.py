@@ -49,7 +49,7 @@ class Omniglot(ImageData):
     def raw(self) -> Mapping[str, Split]:
         (images, labels), test = cache.obtain(self.name, self.file, _characters)
         order = shuffled(len(images), seed=123)
-        train = carve(images[order], labels[order], train=-1, val=self.validation)
+        train = carve(images[order], labels[order], order, train=-1, val=self.validation)
         return train | carve(*test, test=-1)
 
 

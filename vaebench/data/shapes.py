@@ -47,7 +47,7 @@ class Shapes(ImageData):
     def raw(self) -> Mapping[str, Split]:
         images = draw(*self.FACTORS.values())
         order = shuffled(len(images))
-        return _cut(images[order], self._values()[:, 0])
+        return _cut(images[order], self._values()[:, 0], order)
 
     def factors(self, split: str) -> Tensor:
         """The values of the factors of a split's images, in their order: (n, 5) int64, columns as in `FACTORS`.
@@ -55,10 +55,10 @@ class Shapes(ImageData):
         Raises:
             UserError: there is no such split.
         """
-        values = _cut(self._values(), None)
+        values = _cut(self._values()[:, None, None], None)
         if split not in values:
             raise unknown("split", split, values)
-        return values[split].images.long()
+        return values[split].images[:, 0, 0].long()
 
     def _values(self) -> NDArray[np.int64]:
         """The factors of all images, (n, 5), in the order of the splits."""
@@ -102,6 +102,8 @@ def _heart(u: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     return (x**2 + y**2 - 1) ** 3 < x**2 * y**3
 
 
-def _cut(images: NDArray[Any], labels: NDArray[np.int64] | None) -> dict[str, Split]:
+def _cut(
+    images: NDArray[Any], labels: NDArray[np.int64] | None, index: NDArray[np.int64] | None = None
+) -> dict[str, Split]:
     held_out = len(images) * 1000 // 9216
-    return carve(images, labels, train=-1, val=held_out, test=held_out)
+    return carve(images, labels, index, train=-1, val=held_out, test=held_out)

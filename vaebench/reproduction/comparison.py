@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vaebench.parts import canonical_config
-from vaebench.records import PER_IMAGE, RunRecord, canonical, identity, run_identity
+from vaebench.records import RunRecord, canonical, identity, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
 CODE = ("commit", "dirty", "source", "vaebench")
@@ -71,9 +73,9 @@ def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str
         )
         for name in sorted({*recorded.metrics, *found.metrics})
     ]
-    wholes = {
+    wholes: dict[str, list[Any]] = {
         "weights": [(r.checkpoint or {}).get("weights") for r in (recorded, found)],
-        "figures of every image": [r.files.get(PER_IMAGE) for r in (recorded, found)],
+        "figures of every image": [_bytes(each) for each in arrays],
         **{
             name: [getattr(r, name) for r in (recorded, found)]
             for name in ("curves", "units", "tables", "collapse", "warnings")
@@ -92,6 +94,10 @@ def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str
         *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
     return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {name: array.tobytes().hex() for name, array in arrays.items()}
 
 
 def _environment(record: RunRecord) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def measure(
         return estimate(model, x, k, subject.seed, score=score, start=first)._asdict()
 
     size = max(50, min(5000, SHARD // k))
-    estimates = Estimates(**subject.sharded("weights-shard", compute, size=size))
+    estimates = Estimates(**subject.sharded("likelihood-part", compute, size=size))
     _add_likelihood(subject, found, estimates, k, corrections)
     _add_trust(found, estimates, k)
     _add_bound(subject, found, estimates.distortion, estimates.rate, k)

@@ -1,0 +1,110 @@
+"""The door through which arrays enter a data module: what is stored as levels must be levels already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebench.errors import UserError
+
+if TYPE_CHECKING:
+    from vaebench.data.base import Split
+
+HIGHEST = 255  # the largest level that uint8 stores
+REMEDY = "store levels 0 … N − 1, such as np.rint(images * 255) of images in [0, 1]"
+
+
+def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Images (n, c, h, w) of any numeric type as uint8, where that changes no value.
+
+    Raises:
+        UserError: they are of another shape or type, or hold a value that is not a whole number from 0 to 255.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise UserError(
+            f"images of shape {images.shape} enter a data set, where (n, channels, height, width) is expected; give "
+            "them that shape, channels first"
+        )
+    if images.dtype.kind not in "buif":
+        raise UserError(f"images of type {images.dtype} enter a data set, where numbers are expected; {REMEDY}")
+    if images.dtype != np.uint8 and images.size:
+        low, high = images.min(), images.max()  # NaN where there is one
+        if not (low >= 0 and high <= HIGHEST):
+            raise UserError(
+                f"images of type {images.dtype} enter a data set with values from {low:g} to {high:g}, where levels "
+                f"from 0 to {HIGHEST} are expected; {REMEDY}"
+            )
+        if images.dtype.kind == "f" and (images != np.rint(images)).any():
+            raise UserError(
+                f"images of type {images.dtype} enter a data set with values between whole numbers, from {low:g} to "
+                f"{high:g}, which levels are not: casting would make them black; {REMEDY}"
+            )
+    return images.astype(np.uint8)
+
+
+def as_labels(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """Labels of n images as int64, where that changes no value.
+
+    Raises:
+        UserError: they are not n whole numbers.
+    """
+    labels = np.asarray(labels)
+    whole = labels.dtype.kind in "bui" or (labels.dtype.kind == "f" and bool((labels == np.rint(labels)).all()))
+    if labels.shape != (n,) or not whole:
+        raise UserError(
+            f"labels of type {labels.dtype} and shape {labels.shape} enter a data set of {n} images, where one whole "
+            "number an image is expected; give classes numbers from 0 on"
+        )
+    return labels.astype(np.int64)
+
+
+def checked(name: str, splits: Mapping[str, Split], levels: int) -> Mapping[str, Split]:
+    """The splits that a data module's `raw` gave, as they came.
+
+    Raises:
+        UserError: a split is missing or empty, its images are no levels below `levels`, its labels no whole numbers, or
+            images of several levels hold none but 0 and 1.
+    """
+    for split in ("train", "val", "test"):
+        if split not in splits:
+            raise UserError(f"{name} has no split '{split}': expected train, val and test; return it from raw()")
+        _check_split(f"{name}'s {split} images", splits[split], levels)
+    shapes = {tuple(splits[split].images.shape[1:]) for split in ("train", "val", "test")}
+    if len(shapes) > 1:
+        raise UserError(f"{name} has images of the shapes {sorted(shapes)}: expected one for all splits; mend raw()")
+    highest = max(int(splits[split].images.max()) for split in ("train", "val", "test"))
+    if levels > 2 and highest <= 1:
+        raise UserError(
+            f"{name} has {levels} levels and no pixel above {highest}, so that its images are black; {REMEDY}, or set "
+            "levels to 2 where they are 0 and 1"
+        )
+    return splits
+
+
+def _check_split(what: str, split: Split, levels: int) -> None:
+    images, labels = split.images, split.labels
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        shape = f" of shape {tuple(images.shape)}" if isinstance(images, Tensor) else ""
+        raise UserError(
+            f"{what} are {kind}{shape}, where a uint8 tensor of levels (n, "
+            f"channels, height, width) is expected; cut them with vaebench.data.base.carve, and {REMEDY}"
+        )
+    if not len(images):
+        raise UserError(f"{what} are none: expected at least one; lower the sizes of the other splits")
+    if int(images.max()) >= levels:
+        raise UserError(
+            f"{what} hold the level {int(images.max())}, where {levels} levels end at {levels - 1}; set levels to the "
+            "number there are"
+        )
+    if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64):
+        raise UserError(
+            f"{what} have labels of type {labels.dtype} and shape {tuple(labels.shape)}, where int64 of shape "
+            f"({len(images)},) is expected; give classes numbers from 0 on"
+        )
