@@ -18,6 +18,7 @@ RUNS = {
     "noiseless": ["--model=rae_l2"],
     "still": ["--model=vae", "--model.lr=0"],
     "geco": ["--model=geco"],  # its multiplier follows the batches
+    "cut": ["--model=factor_vae", "--trainer.max_steps=7", "--trainer.accumulate_grad_batches=2"],
 }
 
 

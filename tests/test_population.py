@@ -381,7 +381,7 @@ def test_a_family_that_cannot_is_refused_by_name(family: type[Family], reason: s
 
 @pytest.mark.parametrize(
     "setting",
-    ["gradient_clip_val=1", "max_steps=5", "max_time=00:00:01:00", "limit_train_batches=3", "precision=bf16-mixed",
+    ["gradient_clip_val=1", "max_time=00:00:01:00", "check_val_every_n_epoch=2", "precision=bf16-mixed",
      "devices=2", "callbacks=ModelCheckpoint", "accumulate_grad_batches=2", "max_epochs=-1"],
 )  # fmt: skip
 def test_what_lightning_would_do_and_a_population_does_not_is_refused(setting: str, tmp_path: Path) -> None:

@@ -203,9 +203,8 @@ def _together(
                 else:
                     members[member] = run, directory, logs.enter_context(open_log())
         with training_bar(f"{len(members)} runs together", progress) as bar:
-            total = sum(member.epochs for member in members)
             while learnt := population.epoch():
-                bar(sum(m.epochs if m.done else m.epoch for m in members) / total, {})
+                bar(sum(member.fraction for member in members) / len(members), {})
                 for member in learnt:
                     members[member][2].history(member.kept.curves)
         for member, (run, directory, log) in members.items():

@@ -230,7 +230,8 @@ class Family(LightningModule, ABC):
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip = clip
-        self.steps = 0
+        self.steps, self.accumulate = 0, 1  # batches learnt from, and those of one step of the optimisers
+        self._images: dict[str, int] = {}  # that each group has gradients of
         self.automatic_optimization = False  # one loop for one group and for many
 
     def hyper(self, **scalars: float) -> None:
@@ -320,21 +321,18 @@ class Family(LightningModule, ABC):
     # Training -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Sequence[Any], index: int) -> None:
-        """One optimiser step for a batch (x, y), or for each of a block: Lightning's cost is paid once a call."""
-        for x, y in batches(batch):
+        """Learns from a batch (x, y), or from each of a block: Lightning's cost is paid once a call.
+
+        The optimisers step after every `accumulate` batches, and at the end of the block.
+        """
+        block = batches(batch)
+        for index, (x, y) in enumerate(block, 1):
             t = torch.tensor(float(self.steps), device=x.device)
             step = self.step(x, y, t)
-            self._learn(step, t)
+            self._learn(step, t, len(x), index % self.accumulate == 0 or index == len(block))
             self.steps += 1
         if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
             self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
-
-    def on_fit_start(self) -> None:
-        if "16" in str(self.trainer.precision) and "bf16" not in str(self.trainer.precision):
-            raise UserError(
-                f"trainer.precision {self.trainer.precision} would need its gradients scaled, which several parameter "
-                "groups do not allow; choose bf16-mixed or 32-true"
-            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps"] = self.steps
@@ -342,30 +340,49 @@ class Family(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps = checkpoint["steps"]
 
-    def _learn(self, step: Step, t: Tensor) -> None:
-        """Differentiates each loss with respect to its own group only, steps the active groups, writes the state."""
+    def _learn(self, step: Step, t: Tensor, images: int = 1, last: bool = True) -> None:
+        """Differentiates each loss with respect to its own group only, steps the active groups, writes the state.
+
+        Args:
+            step: of a batch.
+            t: its number.
+            images: it has, by which gradients are weighed where several batches make one step of the optimisers.
+            last: whether the optimisers step.
+        """
+        active = self.active(t)
+        for (
+            name,
+            members,
+        ) in self._members.items():  # all before the first step, which changes what others see
+            if name not in active or bool(active[name]):
+                loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
+                loss.backward(inputs=members, retain_graph=len(self._members) > 1)
+                self._images[name] = self._images.get(name, 0) + images
+        if last:
+            self._move()
+        for name, value in self._everywhere(step.state).items():
+            self.get_buffer(name).copy_(value.detach())
+
+    def _move(self) -> None:
+        """Steps the optimisers of the groups that have gradients, which it clears."""
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        active = self.active(t)
-        learning = [
-            (name, members, optimizer)
-            for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True)
-            if name not in active or bool(active[name])
-        ]
-        for name, members, _ in learning:  # all before the first step, which changes what the others differentiate
-            step.losses[name].backward(inputs=members, retain_graph=len(self._members) > 1)
-        state = step.state
-        if self._trainer is not None and self.trainer.world_size > 1:
-            state = self._average(state, [p for _, members, _ in learning for p in members])
-        for _, members, optimizer in learning:
+        for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True):
+            if name not in self._images:
+                continue
+            gradients = [p.grad for p in members if p.grad is not None]
+            if self.accumulate > 1:
+                torch._foreach_div_(gradients, float(self._images[name]))  # sums over images are means now
+            if self._trainer is not None and self.trainer.world_size > 1:
+                for p in members:  # which DDP leaves to a family that steps by itself
+                    p.grad = cast(Tensor, self.trainer.strategy.reduce(p.grad, reduce_op="mean"))
             skips = self._skips(members)
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(members, self.clip)
             if not skips:
                 optimizer.step()
             optimizer.zero_grad()
-        for name, value in state.items():
-            self.get_buffer(name).copy_(value.detach())
+        self._images.clear()
 
     def _skips(self, members: list[nn.Parameter]) -> bool:
         """Whether a step is left out, because its gradient's norm exceeds the buffer `skip` of a family that has one.
@@ -379,11 +396,11 @@ class Family(LightningModule, ABC):
         self.get_buffer("skipped").add_(not taken)
         return not taken
 
-    def _average(self, state: Mapping[str, Tensor], learning: list[nn.Parameter]) -> dict[str, Tensor]:
-        """Gradients and state as means over all processes, which DDP leaves to a family that steps by itself."""
+    def _everywhere(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """State as means over all processes."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return state
         reduce = self.trainer.strategy.reduce
-        for parameter in learning:
-            parameter.grad = cast(Tensor, reduce(parameter.grad, reduce_op="mean"))
         return {name: cast(Tensor, reduce(value.detach().clone(), reduce_op="mean")) for name, value in state.items()}
 
     def members(self, group: str) -> list[nn.Parameter]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import math
 import os
@@ -35,14 +34,10 @@ from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import run_identity
 from vaebench.saves import Saves, require_alike, write_tensors
+from vaebench.trainer import COSMETIC, DEFAULTS, PASSED, Budget, budget, require_options, with_epochs
+from vaebench.trainer import callbacks as named_callbacks
 
 Progress = Callable[[float, Mapping[str, float]], None]
-
-COSMETIC = {
-    "logger", "default_root_dir", "profiler", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
-    "enable_checkpointing",
-}  # fmt: skip
-"""Trainer settings that cannot change what is learnt, so that they are no part of a run's identity."""
 
 
 @contextmanager
@@ -69,12 +64,16 @@ class Keeper(Callback):
     Args:
         path: the file to save to; see `Saves`.
         progress: called after each epoch and about twice a second with (fraction done, metrics).
+
+    Attributes:
+        total: batches after which training ends; None where only time or early stopping ends it.
     """
 
     EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
         self.path, self.kept, self.progress = path, Kept(), progress
+        self.total: int | None = None
         self._saved = -math.inf
         self._metrics: dict[str, float] = {}
         self._noise: dict[str, Any] | None = None
@@ -106,9 +105,16 @@ class Keeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.kept.images += sum(len(x) for x, _ in batches(batch))
+        if self.total is not None and pl_module.steps >= self.total:
+            trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever else was asked for
+            trainer.should_stop = True  # which validates first, also inside an epoch
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
-            self.progress(_fraction(trainer, batch_idx), self._metrics)
+            self.progress(self._fraction(pl_module), self._metrics)
+
+    def _fraction(self, model: Family) -> float:
+        """The part of training that is done; 0 where nothing says how long it is."""
+        return model.steps / self.total if self.total else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
@@ -120,7 +126,7 @@ class Keeper(Callback):
             self._saved = now
             trainer.save_checkpoint(self.path)
         if self.progress:
-            self.progress(_fraction(trainer, cast(int, trainer.num_training_batches) - 1), self._metrics)
+            self.progress(self._fraction(cast(Family, pl_module)), self._metrics)
 
 
 class SavesIO(TorchCheckpointIO):
@@ -143,14 +149,6 @@ class SavesIO(TorchCheckpointIO):
             self.saves.save(checkpoint)
         else:
             write_tensors(Path(path), checkpoint)
-
-
-def _fraction(trainer: Trainer, batch: int) -> float:
-    """The part of training that is done after `batch` (0-based) of the running epoch."""
-    epochs = trainer.current_epoch + (batch + 1) / max(1, cast(int, trainer.num_training_batches))
-    if trainer.max_epochs and trainer.max_epochs > 0:
-        return epochs / trainer.max_epochs
-    return trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
 
 
 BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
@@ -187,7 +185,6 @@ class Experiment(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             trainer_defaults={
-                "max_epochs": 100,
                 "devices": 1,
                 "logger": False,
                 "enable_checkpointing": False,  # `Keeper` does it
@@ -198,6 +195,8 @@ class Experiment(LightningCLI):
             },
             parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "vaebench fit"},
         )
+        self.config.trainer.max_epochs = with_epochs(self.config.trainer)
+        require_options(self.options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
@@ -229,12 +228,28 @@ class Experiment(LightningCLI):
         """The configuration as plain values: model and data in full, the trainer where it differs from Lightning's."""
         return {**self._plain, **self.engine}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """All of the Trainer's options as plain values."""
+        return dict(self._full["trainer"])
+
+    @cached_property
+    def _full(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml")))
+
     @cached_property
     def _plain(self) -> dict[str, Any]:
-        full = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
-        lightnings = {p.name: p.default for p in inspect.signature(Trainer.__init__).parameters.values()}
-        trainer = {k: v for k, v in full["trainer"].items() if v != lightnings.get(k) and k not in COSMETIC}
+        full = self._full
+        trainer = {k: v for k, v in full["trainer"].items() if v != DEFAULTS.get(k) and k not in COSMETIC}
         return {"model": full["model"], "data": full["data"], "trainer": trainer}
+
+    def budget(self, data: ImageData, world: int = 1) -> Budget:
+        """How long the run trains, on so many processes.
+
+        Raises:
+            UserError: a share of the batches is less than one batch.
+        """
+        return budget(self.options, data.batches("train", world), data.batches("val", world))
 
     def identity(self, data: ImageData) -> str:
         """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
@@ -256,19 +271,14 @@ class Experiment(LightningCLI):
         started = datetime.now(UTC).isoformat(timespec="seconds")
         torch.set_flush_denormal(True)
         model, data = self.build()
-        data.block = BLOCK
         saves = Saves(work, self.identity(data))
         keeper = Keeper(saves.path, progress)
-        config = {**self.config_init.trainer}
-        config["default_root_dir"] = config["default_root_dir"] or str(work)
-        with quiet():
-            try:
-                trainer = self._instantiate_trainer(config, [keeper, *callbacks])
-            except (MisconfigurationException, ImportError, ValueError) as error:
-                reason = str(error).rstrip(".!")
-                raise UserError(
-                    f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
-                ) from error
+        trainer = self._lightning(work, [keeper, *callbacks])
+        limits = self.budget(data, trainer.world_size)
+        keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
+        data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if self._blocks(trainer) else 1)
+        trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
+        trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation
         trainer.strategy.checkpoint_io = SavesIO(saves)
         if trainer.is_global_zero:
             self.start(work)
@@ -284,6 +294,28 @@ class Experiment(LightningCLI):
             saves.remove()
         trainer.strategy.barrier()
         return work / "model.ckpt"
+
+    def _lightning(self, work: Path, callbacks: list[Callback]) -> Trainer:
+        """Lightning's Trainer with the options that pass; what counts is set once the sizes of an epoch are known."""
+        config = {name: value for name, value in dict(self.config_init.trainer).items() if name in PASSED}
+        config |= {"max_epochs": -1, "enable_checkpointing": False, "enable_progress_bar": False}
+        config["default_root_dir"] = config["default_root_dir"] or str(work)
+        with quiet():
+            try:
+                return self._instantiate_trainer(config, callbacks)
+            except (MisconfigurationException, ImportError, ValueError) as error:
+                reason = str(error).rstrip(".!")
+                raise UserError(
+                    f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
+                ) from error
+
+    def _blocks(self, trainer: Trainer) -> bool:
+        """Whether a call of Lightning's may be of several optimiser steps: not where the user's own code hears of it.
+
+        Several processes exchange gradients after every step, beside which a call costs little.
+        """
+        own = [path for path in named_callbacks(self.options) if path.rpartition(".")[2] != "EarlyStopping"]
+        return trainer.world_size == 1 and not own and not self.options["profiler"] and not self.options["logger"]
 
     def start(self, work: Path) -> None:
         """Writes `work/config.yaml`, which `vaebench fit --config` takes."""

@@ -53,6 +53,7 @@ class TrainingBatches(Batches):
         measure: what becomes of the levels.
         seed: of the whole run.
         epoch: the running epoch; None counts the passes over this object.
+        length: batches of an epoch by its number, where it does not have all of them; the first has the most.
         size, rank, world: as in `Batches`.
     """
 
@@ -66,18 +67,24 @@ class TrainingBatches(Batches):
         epoch: Callable[[], int] | None = None,
         rank: int = 0,
         world: int = 1,
+        length: Callable[[int], int] | None = None,
     ) -> None:
         images = levels if 4 * levels.numel() > FLOAT_LIMIT else measure.scale(levels)
         super().__init__(images, labels, size, rank, world)
         self.measure, self.seed = measure, seed
-        self.epoch = epoch or count().__next__
+        self.epoch, self.length = epoch or count().__next__, length
+
+    def __len__(self) -> int:
+        return super().__len__() if self.length is None else self.length(0)
 
     def __iter__(self) -> Iterator[Batch]:
-        for x, y in self.side_by_side([(self.seed, self.epoch())]):
+        epoch = self.epoch()
+        batches = self.side_by_side([(self.seed, epoch)])
+        for x, y in islice(batches, None if self.length is None else self.length(epoch)):
             yield x[0], None if y is None else y[0]
 
     def side_by_side(self, streams: Sequence[tuple[int, int]]) -> Iterator[Batch]:
-        """The batches of several runs at once, for each the ones that it would get alone.
+        """All batches of several runs at once, for each the ones that it would get alone.
 
         Args:
             streams: seed and epoch of each of n runs.
@@ -90,7 +97,7 @@ class TrainingBatches(Batches):
         orders = torch.stack([self._order(_mix(*entropy)) for entropy in entropies]).to(images.device)
         noises = [torch.Generator(images.device).manual_seed(_mix(*entropy, 1 + self.rank)) for entropy in entropies]
         stored, random = images.dtype == torch.uint8, measure.random
-        for start, end in _spans(orders.shape[1], self.size, len(self)):
+        for start, end in _spans(orders.shape[1], self.size, super().__len__()):
             index = orders[:, start:end]
             x = images.index_select(0, index.flatten()).unflatten(0, index.shape)
             if stored:

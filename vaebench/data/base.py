@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -54,6 +54,7 @@ class ImageData(LightningDataModule, ABC):
         levels: number of values of a stored pixel.
         measures: the measures that the data set can have.
         block: batches that the training loader hands over at a time.
+        length: batches of a training epoch by its number; None: all.
         device: where batches lie; a trainer's own device goes before it.
         name: the module's name, by which records know the data set.
 
@@ -64,6 +65,7 @@ class ImageData(LightningDataModule, ABC):
     levels: ClassVar[int]
     measures: ClassVar[tuple[str, ...]]
     block: int = 1
+    length: Callable[[int], int] | None = None
     device: torch.device = torch.device("cpu")
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
@@ -141,10 +143,15 @@ class ImageData(LightningDataModule, ABC):
     def train_dataloader(self) -> TrainingBatches | Blocks:
         """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch.
 
-        In blocks of `block` batches where that is set and one process trains (several exchange gradients every batch).
+        In blocks of `block` batches where that is set.
         """
         batches = self.training_batches(torch.initial_seed())
-        return Blocks(batches, self.block) if self.block > 1 and batches.world == 1 else batches
+        return Blocks(batches, self.block) if self.block > 1 else batches
+
+    def batches(self, split: str, world: int = 1) -> int:
+        """How many batches a pass over the 'train' or 'val' split has, for each of `world` processes."""
+        n = len(self._split(split).images)
+        return max(1, -(-(n // world) // self.batch_size) if split == "train" else -(-n // (self.batch_size * world)))
 
     def training_batches(self, seed: int) -> TrainingBatches:
         """The same one by one, in the orders that follow from a seed."""
@@ -155,6 +162,7 @@ class ImageData(LightningDataModule, ABC):
             size=self.batch_size,
             seed=seed,
             epoch=(lambda: trainer.current_epoch) if trainer else None,
+            length=self.length,
             **self._place,
         )
 

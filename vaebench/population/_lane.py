@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -74,10 +75,12 @@ class Lane:
 
     Attributes:
         parameters, buffers: (n, *shape) each, by name.
+        length, validation: batches of the members' next epoch, and of a validation.
     """
 
     def __init__(self, members: Sequence[Member], compiled: Compiled | None = None) -> None:
         self.members, self.compiled = list(members), compiled
+        self.length, self.validation = members[0].length, members[0].budget.validation
         model = members[0].model
         self.device, self.dtype = model.lr.device, model.lr.dtype
         self.parameters = {name: _stack([m.model.get_parameter(name) for m in members])
@@ -194,14 +197,14 @@ class Lane:
     def batches(self, training: TrainingBatches) -> Iterator[Batch]:
         """The batches of the members' next epoch: x (n, b, *data), or (1, b, *data) where they are the same for all."""
         streams = [(member.order, member.epoch) for member in self.members]
-        return training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams)
+        return islice(training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams), self.length)
 
     def train(self, training: TrainingBatches) -> Logs:
         """Trains every member for an epoch of its own order; returns what the last step logged, (n,) each."""
         for x, y in self.batches(training):
             logs = self.step(x, y)
         for member in self.members:
-            member.model.steps += len(training)
+            member.model.steps += self.length
         return logs
 
     def metrics(self, logs: Logs, held_out: Batches) -> list[dict[str, float]]:
@@ -209,7 +212,9 @@ class Lane:
 
         Validation sets torch's random state for all threads, so that lanes validate in turn.
         """
-        metrics = {f"train/{name}": value for name, value in logs.items()} | self.validate(held_out)
+        metrics = {f"train/{name}": value for name, value in logs.items()}
+        if self.validation:
+            metrics |= self.validate(held_out)
         columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]
 
@@ -222,7 +227,7 @@ class Lane:
 
         self._skeleton.model.eval()
         total, count = torch.zeros_like(self.t), 0
-        for index, (x, y) in enumerate(batches):
+        for index, (x, y) in enumerate(islice(batches, self.validation)):
             with fixed_noise(Family.VALIDATION_SEED + index, x.device):
                 values = vmap(one, (0, None, None), randomness="same")(self._tensors, x.to(self.dtype), y)
             ((name, value),) = values.items()

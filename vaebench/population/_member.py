@@ -14,12 +14,11 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from vaebench.core import Family
-from vaebench.errors import UserError
 from vaebench.kept import Kept
 from vaebench.saves import Saves, require_alike
+from vaebench.trainer import require_population
 from vaebench.training import Experiment
 
-TRAINER = {"max_epochs", "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks"}
 PRECISIONS = {None: torch.float32, "32-true": torch.float32, "32": torch.float32, 32: torch.float32,
               "64-true": torch.float64, "64": torch.float64, 64: torch.float64}  # fmt: skip
 _LIGHTNINGS = set(vars(LightningModule()))
@@ -41,7 +40,7 @@ class Member:
         structure: what members must have in common to train as one.
         kept: curves, best weights and time so far.
         epoch: epochs trained.
-        epochs: epochs to train.
+        budget: how long it trains.
 
     Raises:
         UserError: the run asks of Lightning's trainer what a population does not do.
@@ -50,8 +49,10 @@ class Member:
     def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
         self.job, self.work = job, work
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        dtype, self.epochs = _trainer(job)
+        require_population(job.options, device.type)
+        dtype = PRECISIONS[job.options["precision"]]
         self.model, self.data = job.build()
+        self.budget = job.budget(self.data)
         self.generator = torch.Generator(device)
         if device.type == "cpu":
             self.generator.set_state(torch.get_rng_state())  # what building the model has left to training
@@ -74,7 +75,18 @@ class Member:
     @property
     def done(self) -> bool:
         """Whether it has trained for all of its epochs, or stopped early."""
-        return self.stopped or self.epoch >= self.epochs
+        early = self.stopped and self.epoch >= self.budget.least
+        return early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
+
+    @property
+    def length(self) -> int:
+        """Batches of its next epoch."""
+        return self.budget.length(self.epoch)
+
+    @property
+    def fraction(self) -> float:
+        """The part of training that is done."""
+        return 1.0 if self.done or not self.budget.total else self.model.steps / self.budget.total
 
     @property
     def bound(self) -> float:
@@ -169,30 +181,6 @@ def _copied(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _copied(value) for key, value in state.items()}
     return state.detach().clone() if isinstance(state, Tensor) else state
-
-
-def _trainer(job: Experiment) -> tuple[torch.dtype, int]:
-    """The type of the weights and the number of epochs that a run asks for, where a population can give them."""
-    trainer = job.plain["trainer"]
-
-    def refused(key: str, expected: str) -> UserError:
-        return UserError(
-            f"a population cannot train with trainer.{key} {trainer[key]!r}: expected {expected}; remove it, or run "
-            "it by itself with `vaebench fit`"
-        )
-
-    for key in sorted(set(trainer) - TRAINER):
-        raise refused(key, f"no settings of the trainer besides {', '.join(sorted(TRAINER))}")
-    if trainer.get("devices") not in (1, "1", "auto", None):
-        raise refused("devices", "one device")
-    if trainer.get("precision") not in PRECISIONS:
-        raise refused("precision", "32-true or 64-true")
-    if not (isinstance(trainer.get("max_epochs"), int) and trainer["max_epochs"] > 0):
-        raise refused("max_epochs", "a number of epochs")
-    kinds = [callback["class_path"].rpartition(".")[2] for callback in _listed(trainer.get("callbacks"))]
-    if set(kinds) - {"EarlyStopping"}:
-        raise refused("callbacks", "no callback but EarlyStopping")
-    return PRECISIONS[trainer.get("precision")], trainer["max_epochs"]
 
 
 def _listed(callbacks: Any) -> list[Any]:

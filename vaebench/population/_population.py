@@ -110,8 +110,9 @@ class Population:
             training, held_out = self._batches[lane.members[0].source]
             metrics = lane.metrics(logs, held_out)
             share = (seconds + time.perf_counter() - start) / len(lane.members)
+            images = min(lane.length * training.size, len(training.images))
             for member, own in zip(lane.members, metrics, strict=True):
-                member.validated(own, share, len(training.images))
+                member.validated(own, share, images)
         if time.perf_counter() - self._saved > Keeper.EVERY:
             for member in learning:
                 member.save()
@@ -129,12 +130,12 @@ class Population:
     def _arrange(self, learning: Sequence[Member]) -> None:
         """Stacks the members that learn, by structure and in lanes, if they are not those that are stacked already."""
         stacked = [member for lane in self._lanes for member in lane.members]
-        if set(stacked) == set(learning):
+        if set(stacked) == set(learning) and all(m.length == lane.length for lane in self._lanes for m in lane.members):
             return
         for member in set(stacked) - set(learning):
             member.leave()
         self._lanes = []
-        for structure, group in groupby(sorted(learning, key=_structure), _structure):
+        for (structure, *_), group in groupby(sorted(learning, key=_alike), _alike):
             members = list(group)
             side = min(len(members), cores(self.device))  # a lane for every core, if there are members for it
             pace = self._pace(structure, members)
@@ -164,7 +165,7 @@ class Population:
 
     def _measure(self, structure: str, members: Sequence[Member]) -> Pace:
         speeds = self._speeds(structure, members, False)
-        steps = len(self._batches[members[0].source][0]) * sum(member.epochs - member.epoch for member in members)
+        steps = sum((member.budget.total or 0) - member.model.steps for member in members)
         long = steps / max(speeds.values()) > LONG
         if self.compile or (self.compile is None and long):
             speeds |= self._speeds(structure, members, True)
@@ -193,7 +194,7 @@ class Population:
         twins = [[m.twin() for m in members[at : at + size]] for at in range(0, len(members), size)]
         lanes = [self._lane(structure, some, compiled) for some in twins]
         least, most = STEPS  # a small lane's gain from the cache shows after some
-        steps = min(max(len(training) * min(member.epochs for member in members) // 100, least), most)
+        steps = min(max(min(member.budget.total or 0 for member in members) // 100, least), most)
         batches = [list(islice(lane.batches(training), steps)) for lane in lanes]
         times = []
         for _ in range(PASSES):
@@ -224,5 +225,6 @@ def _walk(lane: Lane, batches: Sequence[Batch]) -> None:
         lane.step(x, y)
 
 
-def _structure(member: Member) -> str:
-    return member.structure
+def _alike(member: Member) -> tuple[str, int, int]:
+    """What members of a lane have in common."""
+    return member.structure, member.length, member.budget.validation

@@ -179,7 +179,7 @@ def _train(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, fl
     population = Population(place_for(None), lanes=1, order=job.engine["engine"]["order"])
     member = population.add(job, scratch)
     while population.epoch():
-        bar(member.epoch / member.epochs, {})
+        bar(member.fraction, {})
     return member.export()
 
 

@@ -127,7 +127,7 @@ class Crew:
         """Reports the first seed's bound, as a trial alone does, and asks the pruner."""
         trial, members = entrant.trial, entrant.members.values()
         if members:
-            done = sum(member.epoch / member.epochs for member in members) + len(self.sweep.seeds) - len(members)
+            done = sum(member.fraction for member in members) + len(self.sweep.seeds) - len(members)
             entrant.heart.progress[trial.number] = done / len(self.sweep.seeds), next(iter(members)).bound
         first = entrant.members.get(self.sweep.seeds[0])
         if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.kept.curves:

@@ -1,0 +1,268 @@
+"""Lightning's Trainer options: which a run takes, which it translates, which it refuses and why. The one list of them.
+
+Lightning counts optimisers, and calls of `training_step`, which here are of several batches. So every option that
+counts is translated to a `Budget`, in batches learnt from, and Lightning counts epochs alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning import Trainer
+
+from vaebench.errors import UserError
+
+EPOCHS = 100  # where nothing else limits a run: the common budget of a benchmark
+
+COUNTED = frozenset({
+    "max_epochs", "min_epochs", "max_steps", "min_steps", "limit_train_batches", "limit_val_batches", "fast_dev_run",
+    "accumulate_grad_batches",
+})  # fmt: skip
+"""Translated to a `Budget`."""
+
+PASSED = frozenset({
+    "accelerator", "devices", "strategy", "num_nodes", "precision", "callbacks", "max_time", "check_val_every_n_epoch",
+    "num_sanity_val_steps", "deterministic", "benchmark", "inference_mode", "detect_anomaly", "profiler",
+    "default_root_dir", "enable_model_summary", "logger", "log_every_n_steps",
+})  # fmt: skip
+"""Handed to Lightning, where they hold for a loop of the suite's own; some values of some are refused below."""
+
+REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "enable_checkpointing": ((None, False), "vaebench saves last.ckpt and model.ckpt; leave it out"),
+    "enable_progress_bar": ((None, False), "vaebench draws a bar of its own; leave it out"),
+    "enable_autolog_hparams": ((True,), "settings are logged by vaebench; leave it out"),
+    "model_registry": ((None,), "checkpoints are the suite's own; leave it out"),
+    "val_check_interval": ((None, 1.0), "validation ends an epoch; make epochs shorter with limit_train_batches"),
+    "overfit_batches": ((0,), "it would validate on training images; use limit_train_batches"),
+    "limit_test_batches": ((None, 1.0), "training reads no test image; use `vaebench evaluate --limit`"),
+    "limit_predict_batches": ((None, 1.0), "training predicts nothing; leave it out"),
+    "gradient_clip_val": ((None, 0), "each parameter group is clipped alone; set model.clip, the largest norm"),
+    "gradient_clip_algorithm": ((None,), "gradients are clipped by their norm; set model.clip"),
+    "use_distributed_sampler": ((True,), "the data module gives each process its share of the images; leave it out"),
+    "reload_dataloaders_every_n_epochs": ((0,), "images lie in memory and change with every epoch; leave it out"),
+    "sync_batchnorm": ((False,), "no network here normalises over a batch; leave it out"),
+    "barebones": ((False,), "nothing would be validated or saved; leave it out"),
+    "plugins": ((None, []), "the suite was not tried with any; set trainer.precision or trainer.strategy"),
+}
+"""Options that do not hold here: the values that ask for nothing, and why others are refused, with what to do."""
+
+COSMETIC = frozenset({
+    "logger", "default_root_dir", "profiler", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
+    "enable_checkpointing",
+})  # fmt: skip
+"""Options that cannot change what is learnt, so that they are no part of a run's identity."""
+
+POPULATION = COUNTED - {"accumulate_grad_batches"} | {
+    "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks", "default_root_dir",
+    "enable_model_summary", "log_every_n_steps",
+}  # fmt: skip
+"""Options that hold in a population too, which has one device and validates after every epoch."""
+
+PRECISIONS = (None, 32, "32", "32-true", 64, "64", "64-true", "bf16", "bf16-mixed", "bf16-true")
+STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+STRATEGY_CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
+LAUNCHED = ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS")  # of a launcher that starts a process a device
+
+DEFAULTS = {p.name: p.default for p in list(inspect.signature(Trainer.__init__).parameters.values())[1:]}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run trains, in batches that every process learns from.
+
+    Attributes:
+        batches: of an epoch.
+        epochs: after which training ends; None where only time or early stopping ends it.
+        steps: batches in all, after which it ends, also inside an epoch; None where `epochs` alone says it.
+        least: epochs before which early stopping does not end it.
+        accumulate: batches whose gradients are averaged for one step of the optimisers.
+        validation: batches of a validation; 0: there is none.
+    """
+
+    batches: int
+    epochs: int | None
+    steps: int | None = None
+    least: int = 0
+    accumulate: int = 1
+    validation: int = 0
+
+    def length(self, epoch: int) -> int:
+        """Batches of an epoch, counted from 0: the last one may be cut short."""
+        left = self.batches if self.steps is None else self.steps - epoch * self.batches
+        return max(0, min(self.batches, left))
+
+    @property
+    def total(self) -> int | None:
+        """Batches of the whole run where it is not stopped early; None where nothing says."""
+        whole = None if self.epochs is None else self.epochs * self.batches
+        return self.steps if whole is None else whole if self.steps is None else min(whole, self.steps)
+
+
+def with_epochs(trainer: Mapping[str, Any]) -> int:
+    """`max_epochs`, where the user may have left it open: `EPOCHS`, or no limit (−1) where another one was given."""
+    given = trainer["max_epochs"]
+    limited = trainer["max_steps"] != -1 or trainer["max_time"] is not None
+    return given if given is not None else -1 if limited else EPOCHS
+
+
+def require_options(trainer: Mapping[str, Any]) -> None:
+    """Refuses options that do not hold in this suite, before anything is read or built.
+
+    Args:
+        trainer: all of the Trainer's options as plain values, by name.
+
+    Raises:
+        UserError: there is one; the sentence names it.
+    """
+    for name, (neutral, why) in REFUSED.items():
+        if (value := trainer.get(name, DEFAULTS[name])) not in neutral:
+            raise UserError(f"trainer.{name} {value!r} is not taken: {why}")
+    for name, (least, open_) in {"max_epochs": (1, -1), "max_steps": (1, -1), "min_epochs": (0, None),
+                                 "min_steps": (0, None), "accumulate_grad_batches": (1, None),
+                                 "fast_dev_run": (0, None)}.items():  # fmt: skip
+        value = trainer.get(name, DEFAULTS[name])
+        if value is not None and value != open_ and not value >= least:
+            raise UserError(f"trainer.{name} is {value}: expected at least {least}; raise it")
+    for name, lowest in (("limit_train_batches", "more than 0"), ("limit_val_batches", "at least 0")):
+        value = trainer.get(name)
+        if value is not None and (value < 0 or (value == 0 and name == "limit_train_batches") or
+                                  (isinstance(value, float) and value > 1)):  # fmt: skip
+            raise UserError(
+                f"trainer.{name} is {value}: expected a number of batches or a share of them, {lowest} and as a share "
+                "at most 1.0; mend it"
+            )
+    every = trainer.get("check_val_every_n_epoch", 1)
+    if every is None or every < 1:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch is {every}: expected a number of epochs, at least 1; raise it, or set "
+            "trainer.limit_val_batches to 0 to go without validation"
+        )
+    if trainer.get("precision") not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision {trainer['precision']} is not taken: float16 would need scaled gradients, which "
+            "several parameter groups do not allow; choose bf16-mixed, 32-true or 64-true"
+        )
+    if trainer.get("min_steps") and trainer.get("max_time"):
+        raise UserError("trainer.min_steps and trainer.max_time may contradict each other: expected one; leave one out")
+    if trainer.get("logger") and trainer.get("accumulate_grad_batches", 1) > 1:
+        raise UserError(
+            "trainer.logger counts steps of the optimisers where trainer.accumulate_grad_batches joins batches: "
+            "expected one of the two; give vaebench's own --logger"
+        )
+    _require_processes(trainer)
+    _require_callbacks(trainer)
+
+
+def _require_processes(trainer: Mapping[str, Any]) -> None:
+    strategy = trainer.get("strategy", "auto")
+    name = strategy["class_path"].rpartition(".")[2] if isinstance(strategy, Mapping) else strategy
+    if name not in (*STRATEGIES, *STRATEGY_CLASSES):
+        raise UserError(
+            f"trainer.strategy {name} is not taken: processes here hold whole models and average gradients "
+            f"themselves; expected {', '.join(STRATEGIES)}; choose ddp"
+        )
+    if (nodes := trainer.get("num_nodes", 1)) != 1 and not any(variable in os.environ for variable in LAUNCHED):
+        raise UserError(
+            f"trainer.num_nodes {nodes} needs a launcher that starts a process on each machine, without which training "
+            "waits for ever: start it by torchrun or SLURM"
+        )
+
+
+def _require_callbacks(trainer: Mapping[str, Any]) -> None:
+    for path in callbacks(trainer):
+        name = path.rpartition(".")[2]
+        if path.startswith(("lightning.", "pytorch_lightning.")) and name != "EarlyStopping":
+            raise UserError(
+                f"trainer.callbacks {name} is not taken: it counts or saves what this suite does itself; expected "
+                "EarlyStopping or a callback of your own; leave it out"
+            )
+        if name == "EarlyStopping" and trainer.get("limit_val_batches") == 0:
+            raise UserError(
+                "trainer.callbacks EarlyStopping watches a validation, and trainer.limit_val_batches 0 runs none; "
+                "raise limit_val_batches"
+            )
+
+
+def callbacks(trainer: Mapping[str, Any]) -> list[str]:
+    """Class paths of the callbacks."""
+    given = trainer.get("callbacks") or []
+    return [one["class_path"] for one in (given if isinstance(given, list) else [given])]
+
+
+def require_population(trainer: Mapping[str, Any], device: str) -> None:
+    """Refuses options that a population does not take, besides those that no run takes.
+
+    Args:
+        trainer: all of the Trainer's options as plain values, by name.
+        device: type of the population's device.
+
+    Raises:
+        UserError: there is one; the sentence names it.
+    """
+
+    def refused(name: str, expected: str) -> UserError:
+        return UserError(
+            f"a population cannot train with trainer.{name} {trainer[name]!r}: expected {expected}; remove it, or run "
+            "it by itself with `vaebench fit`"
+        )
+
+    for name in sorted(set(trainer) - POPULATION - set(REFUSED)):
+        if trainer[name] != (False if name == "logger" else DEFAULTS[name]):
+            raise refused(name, f"no settings of the trainer besides {', '.join(sorted(POPULATION))}")
+    if trainer.get("devices") not in (1, "1", "auto", None):
+        raise refused("devices", "one device")
+    if trainer.get("accelerator", "auto") not in ("auto", device, {"cuda": "gpu"}.get(device)):
+        raise refused("accelerator", f"auto or {device}, where it trains")
+    if "bf16" in str(trainer.get("precision")):
+        raise refused("precision", "32-true or 64-true")
+    if trainer.get("max_epochs") in (-1, None) and trainer.get("max_steps", -1) == -1:
+        raise refused("max_epochs", "a number of epochs, or max_steps")
+    if any(path.rpartition(".")[2] != "EarlyStopping" for path in callbacks(trainer)):
+        raise refused("callbacks", "no callback but EarlyStopping")
+
+
+def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> Budget:
+    """The budget that options ask for, once the sizes of an epoch are known.
+
+    Args:
+        trainer: the Trainer's options as plain values, by name; `require_options` holds.
+        batches: training batches of a whole epoch, of each process.
+        validation: batches of a whole validation.
+
+    Raises:
+        UserError: a share of the batches is less than one batch.
+    """
+    if quick := int(trainer.get("fast_dev_run") or 0):
+        some = min(quick, batches)
+        return Budget(some, 1, some, validation=min(quick, validation))
+    length = _limited("limit_train_batches", trainer.get("limit_train_batches"), batches)
+    most = trainer.get("max_steps", -1)
+    epochs = trainer.get("max_epochs")
+    limits = [limit for limit in (epochs, math.ceil(most / length)) if limit is not None and limit > 0]
+    least = max(trainer.get("min_epochs") or 0, math.ceil((trainer.get("min_steps") or 0) / length))
+    return Budget(
+        length,
+        min(limits, default=None),
+        most if most > 0 else None,
+        least,
+        trainer.get("accumulate_grad_batches", 1),
+        _limited("limit_val_batches", trainer.get("limit_val_batches"), validation),
+    )
+
+
+def _limited(name: str, limit: int | float | None, batches: int) -> int:
+    """So many of the batches: all, a number of them, or a share, rounded down."""
+    if limit is None:
+        return batches
+    found = int(limit * batches) if isinstance(limit, float) else min(limit, batches)
+    if not found and limit:
+        raise UserError(
+            f"trainer.{name} {limit} is less than one of {batches} batches; raise it to at least {1 / batches:.3g}, or "
+            "give a number of batches"
+        )
+    return found
