@@ -181,7 +181,7 @@ def test_what_is_no_record_of_this_schema_is_named(tmp_path, rng):
     reasons = {damage.path.name: damage.reason for damage in records.damaged}
     assert reasons.keys() == {"newer", "list", "lacking", "outside", "empty", "array", "deep", "headless"}
     assert "schema 4" in reasons["newer"]
-    assert "metrics of type list" in reasons["list"]
+    assert "has a list at metrics, where a table is expected" in reasons["list"]
     assert "protocol.k" in reasons["lacking"]
     assert "schema None" in reasons["array"]
     for name in ("empty", "deep", "headless"):

@@ -13,17 +13,20 @@ a run later stands in files of its own beside the record: see `vaebench.standing
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
-from vaebench.errors import UserError
+from vaebench import fields
+from vaebench.errors import UNREADABLE, UserError
+from vaebench.fields import fault
 from vaebench.files import PARTIAL, copy_file, whole_folder
 from vaebench.parts import canonical_config
 
@@ -227,8 +230,8 @@ def _signed(body: dict[str, Any]) -> bytes:
         )
     body["digest"] = _digest(body)
     raw = _render(body)
-    if fault := _malformed(json.loads(raw)):
-        raise ValueError(f"the body {fault}")
+    if wrong := _malformed(json.loads(raw)):
+        raise ValueError(f"the body {wrong}")
     return raw
 
 
@@ -307,45 +310,39 @@ def _read(directory: Path) -> RunRecord | Damage:
         raw = (directory / RECORD).read_bytes()
         body = json.loads(raw)
         schema = body.get("schema") if isinstance(body, dict) else None
-        if schema != SCHEMA and schema not in OLDER:
+        if type(schema) is not int or (schema != SCHEMA and schema not in OLDER):
             return Damage(directory, f"{RECORD} has schema {schema!r}, not {SCHEMA}; update vaebench or {again}")
         intact = body.get("digest") == _digest(body) and _render(body) == raw
         body = {**OLDER.get(schema, {}), **body}
     except (OSError, ValueError, RecursionError) as error:
         return Damage(directory, f"{RECORD} cannot be read ({error}); {again}")
-    if fault := _malformed(body) if intact else "is not what was written: its digest does not match":
-        return Damage(directory, f"{RECORD} {fault}; {again}")
+    if wrong := _malformed(body) if intact else "is not what was written: its digest does not match":
+        return Damage(directory, f"{RECORD} {wrong}; {again}")
     for name, checksum in body["files"].items():
         try:
-            found = _sha256((directory / Path(name).name).read_bytes())
+            content = (directory / Path(name).name).read_bytes()
         except OSError as error:
             return Damage(directory, f"{name} cannot be read ({error.strerror}); {again}")
-        if found != checksum:
+        if _sha256(content) != checksum:
             return Damage(directory, f"{name} is not what was written: its SHA-256 does not match; {again}")
+        if name == PER_IMAGE and (wrong := _misshapen(content)):
+            return Damage(directory, f"{name} {wrong}; {again}")
     return RunRecord(**body, path=directory)
 
 
-_INSIDE: dict[str, dict[str, type]] = {
-    "data": {"name": str, "measure": str, "shape": list, "hashes": dict},
-    "protocol": {"k": int, "n": int, "version": object},
-    "files": {PER_IMAGE: str},
-}
-
-
 def _malformed(body: Mapping[str, Any]) -> str | None:
-    """What keeps a body from being that of a `RunRecord`; readers meet records that other programs wrote."""
-    hints = get_type_hints(RunRecord)
-    del hints["path"]
-    if wrong := sorted(body.keys() ^ hints.keys()):
-        return f"lacks or does not know {', '.join(wrong)}"
-    for name in hints:
-        allowed = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
-        if not isinstance(body[name], tuple(get_origin(hint) or hint for hint in allowed)):
-            return f"has {name} of type {type(body[name]).__name__}"
-    for name, inside in _INSIDE.items():
-        if wrong := [f"{name}.{key}" for key, kind in inside.items() if not isinstance(body[name].get(key), kind)]:
-            return f"lacks {', '.join(wrong)} or has another type there"
-    for name, metric in body["metrics"].items():
-        if not isinstance(metric, dict) or not isinstance(metric.get("value"), float | int | None):
-            return f"has a malformed metric {name}"
-    return None
+    """What keeps a body from being that of a `RunRecord`."""
+    if found := fault(body, fields.RECORD):
+        return found
+    uneven = [name for name, curve in body["curves"].items() if len(curve["step"]) != len(curve["value"])]
+    return f"has other numbers of steps than of values at curves.{uneven[0]}" if uneven else None
+
+
+def _misshapen(content: bytes) -> str | None:
+    """What keeps a file from being figures of images, float32 (n,) each."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            odd = [name for name, array in arrays.items() if array.dtype != np.float32 or array.ndim != 1]
+    except (*UNREADABLE, zipfile.BadZipFile):
+        return "holds no arrays"
+    return f"holds '{odd[0]}', which is not float32 (n,)" if odd else None

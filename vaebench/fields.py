@@ -1,0 +1,133 @@
+"""The types of all that a record holds: readers meet records that other programs wrote.
+
+A type is `str`, `bool`, `int`, `float` (any finite number), `None`, or one of these made of others:
+
+    (str, None)         one of several
+    [float]             a list of it
+    {"step": [float]}   a table with that key; "step?" may be absent, `...` is any key that is not named
+    JSON                anything
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any
+
+JSON = object()
+LARGEST = 1e100  # of numbers: their squares can still be summed
+DEEPEST = 40  # tables and lists within one another
+NAMES = {dict: "a table", list: "a list", str: "a text", bool: "true or false", int: "a whole number",
+         float: "a number", type(None): "nothing"}  # fmt: skip
+
+Kind = Any  # what the module's head describes
+
+_PART = {"class_path?": str, "init_args?": {...: JSON}, ...: JSON}
+METRIC: Kind = {
+    "value?": (float, None),
+    "se?": (float, None),
+    "unit?": (str, None),
+    "n?": (int, None),
+    "definition?": (str, None),
+    "higher_is_better?": (bool, None),
+    "unavailable?": (str, None),
+    "version?": int,
+    ...: JSON,
+}
+RECORD: Kind = {
+    "id": str,
+    "family": str,
+    "variant": str,
+    "benchmark": (str, None),
+    "seed": int,
+    "config": {"model?": _PART, "data?": _PART, "trainer?": {...: JSON}, "engine?": {...: JSON}, ...: JSON},
+    "data": {"name": str, "measure": str, "shape": [int], "sizes?": {...: int}, "hashes": {...: str}, ...: JSON},
+    "surrogate": bool,
+    "started_at_mean": bool,
+    "selection": str,
+    "protocol": {
+        "k": int, "n": int, "version": int, "name?": (str, None), "seed?": (int, None), "limit?": (int, None),
+        "split?": str, "measurements?": {...: {...: JSON}}, ...: JSON,
+    },
+    "metrics": {...: METRIC},
+    "units": {...: [float]},
+    "collapse": {"verdict?": str, "sentence?": str, "units?": ([int], None), ...: JSON},
+    "tables": {...: JSON},
+    "warnings": [str],
+    "curves": {...: {"step": [float], "value": [float], ...: JSON}},
+    "cost": {
+        "parameters?": float, "flops_per_image?": float, "device?": str, "threads?": int, "trial?": (int, None),
+        ...: JSON,
+    },
+    "times": {"started?": str, "train_seconds?": float, "images_per_second?": float, "evaluate_seconds?": float,
+              ...: JSON},
+    "environment": {"commit?": (str, None), "dirty?": (bool, None), ...: (str, float, bool, None)},
+    "checkpoint": ({"file?": str, "weights?": (str, None), ...: JSON}, None),
+    "files": {"per_image.npz": str, ...: str},
+    "digest": str,
+    "schema": int,
+}  # fmt: skip
+
+
+def fault(value: Any, kind: Kind, where: str = "") -> str | None:
+    """What keeps a value from being of a type; None where nothing does.
+
+    Args:
+        value: as JSON gives it.
+        kind: the type.
+        where: the value stands: keys with dots between them.
+
+    >>> fault({"step": [1], "value": [None]}, {"step": [float], "value": [float]})
+    'has nothing at value.0, where a number is expected'
+    """
+    if kind is JSON:
+        return _deep(value, where)
+    if isinstance(kind, tuple):
+        if value is None and None in kind:
+            return None
+        faults = [fault(value, one, where) for one in kind if one is not None]
+        return None if None in faults else _closest(faults)
+    if isinstance(kind, dict):
+        return _table(value, kind, where) if isinstance(value, dict) else _other(value, dict, where)
+    if isinstance(kind, list):
+        if not isinstance(value, list):
+            return _other(value, list, where)
+        return next(filter(None, (fault(v, kind[0], _below(where, i)) for i, v in enumerate(value))), None)
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        return _other(value, kind, where)
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        return f"has a number beyond {LARGEST:g} at {where}"
+    return None
+
+
+def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, Kind], where: str) -> str | None:
+    names = {name.removesuffix("?"): name for name in kind if isinstance(name, str)}
+    if lacking := sorted(_below(where, name) for name in names.keys() - value.keys() if names[name] == name):
+        return f"lacks {', '.join(lacking)}"
+    if ... not in kind and (unknown := sorted(_below(where, name) for name in value.keys() - names.keys())):
+        return f"does not know {', '.join(unknown)}"
+    inside = (fault(v, kind[names.get(name, ...)], _below(where, name)) for name, v in value.items())
+    return next(filter(None, inside), None)
+
+
+def _deep(value: Any, where: str, depth: int = 0) -> str | None:
+    """Any JSON value, but for nesting and numbers that no reader can take."""
+    if depth > DEEPEST:
+        return f"is nested more than {DEEPEST} deep at {where}"
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next(filter(None, (_deep(v, _below(where, k), depth + 1) for k, v in items)), None)
+    return fault(value, float, where) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _closest(faults: list[str | None]) -> str | None:
+    """The fault that is farthest inside: the type that was meant."""
+    return max(filter(None, faults), key=lambda text: text.count("."))
+
+
+def _below(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _other(value: Any, kind: type, where: str) -> str:
+    return f"has {NAMES[type(value)]} at {where}, where {NAMES[kind]} is expected"
