@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import uvicorn
 from fake_records import fake_arrays, fake_body
 
 from vaebench.evaluation.pictures import _grid, reconstruction_grid
-from vaebench.judging.serve import _socket
+from vaebench.judging.serve import _socket, server
 from vaebench.records import write_record
 
 RUNS = ("vae_a", "vae_b", "vae_c")
@@ -37,11 +36,11 @@ def write_judged(results: Path) -> Path:
 def serving(app: Any) -> Iterator[str]:
     """The host and port of an application that is served on this machine until the end of the block."""
     with _socket("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, args=([listening],))
+        running = server(app)
+        thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
         try:
             yield f"127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            running.should_exit = True
             thread.join()

@@ -20,6 +20,7 @@ HOLES = {  # versions, the last or only ones with the hole; docs/security.md has
     "pytorch-lightning": ["2.6.0", "2.6.2", "2.6.3"],
     "torch": ["2.6.0", "2.9.1", "2.9.1+cpu"],
     "starlette": ["0.52.1", "1.0.0"],
+    "h11": ["0.14.0"],
     "ray": ["2.40.0", "2.53.0"],
     "pillow": ["11.0.0", "12.1.1"],
     "jinja2": ["3.1.0", "3.1.5"],

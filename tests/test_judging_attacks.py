@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
@@ -137,6 +136,19 @@ def test_every_host_is_served_under_a_token_and_its_own_names_alone(
     assert client.get(f"/{tokens[0]}/", headers={"host": "evil.example"}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["--name=judges.example:80", "--name=http://a", "--name=", "--host=a..b", f"--host={'a' * 99}", "--host=a\0b"],
+)
+def test_a_host_that_cannot_be_is_refused_in_one_sentence(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    runs = [str(results / name) for name in RUNS]
+    assert main(["judge", *runs, f"--judgements={tmp_path}/j", "--port=0", wrong]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected" in line
+
+
 def _has_ipv6() -> bool:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
@@ -247,10 +259,10 @@ def test_a_body_over_the_limit_closes_the_connection(started: tuple[Judgements, 
 
 
 def test_who_hangs_up_in_the_middle_of_a_form_leaves_no_traceback(
-    started: tuple[Judgements, Images], file: Judgements, caplog: pytest.LogCaptureFixture
+    started: tuple[Judgements, Images], file: Judgements, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = _enrolled(file)
-    with caplog.at_level(logging.ERROR), serving(application(*started, TOKEN)) as address:
+    with serving(application(*started, TOKEN)) as address:
         host, _, port = address.partition(":")
         for _ in range(3):
             with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -258,7 +270,7 @@ def test_who_hangs_up_in_the_middle_of_a_form_leaves_no_traceback(
                 connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
                 assert connection.recv(100).startswith(b"HTTP/1.1 100"), "the server waits for the form"
                 connection.sendall(b"question")
-    assert not caplog.records
+    assert capsys.readouterr() == ("", "")
     assert file.answers() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from vaebench.errors import UserError
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     """`vaebench judge`: serves the page until it is interrupted."""
     if arguments.rounds < 1:
         raise UserError(f"--rounds is {arguments.rounds}: expected at least 1; 4 is usual")
+    if wrong := [name for name in arguments.name if not re.fullmatch(r"[A-Za-z0-9._-]+", name)]:
+        raise UserError(f"--name is '{wrong[0]}': expected a host name without scheme, port or path, as judges.example")
     try:
         from vaebench.judging.serve import serve
     except ModuleNotFoundError as error:
