@@ -339,10 +339,10 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
 
 
 def _misshapen(content: bytes) -> str | None:
-    """What keeps a file from being figures of images, float32 (n,) each."""
+    """What keeps a file from being numbers of images, (n,) each."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            odd = [name for name, array in arrays.items() if array.dtype != np.float32 or array.ndim != 1]
+            odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim != 1]
     except (*UNREADABLE, zipfile.BadZipFile):
         return "holds no arrays"
-    return f"holds '{odd[0]}', which is not float32 (n,)" if odd else None
+    return f"holds '{odd[0]}', which is not numbers (n,)" if odd else None
