@@ -26,7 +26,12 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Runs one command.
+
+    Returns:
+        The exit code: 0, 1 where some of several runs failed, 2 for a mistake of the user's, 3 for a run that diverged,
+        130 when interrupted.
+    """
     argv = sys.argv[1:] if argv is None else argv
     # Imports make a million objects that stay; to look through all of them time and again took a sixth of a short fit.
     gc.set_threshold(700, 10, 1000)
@@ -34,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return _dispatch(argv)
     except UserError as error:
         print(f"vaebench: {error}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt:
         more = " with --resume" if argv[:1] == ["sweep"] and "--resume" not in argv else ""
         print(f"vaebench: interrupted; the same command{more} goes on where it stopped", file=sys.stderr)

@@ -29,6 +29,7 @@ from zuko.lazy import LazyDistribution as Conditional
 from vaebench.compatibility import require_posterior, require_prior, require_weights
 from vaebench.distributions import divergence, require_units
 from vaebench.distributions.chains import Pass, named
+from vaebench.divergence import Watch
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
@@ -232,6 +233,7 @@ class Family(LightningModule, ABC):
         self.clip = clip
         self.steps, self.accumulate = 0, 1  # batches learnt from, and those of one step of the optimisers
         self._images: dict[str, int] = {}  # that each group has gradients of
+        self.watch: Watch | None = None  # of a run: it stops one that diverges
         self.automatic_optimization = False  # one loop for one group and for many
 
     def hyper(self, **scalars: float) -> None:
@@ -357,6 +359,8 @@ class Family(LightningModule, ABC):
             if name not in active or bool(active[name]):
                 loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
                 loss.backward(inputs=members, retain_graph=len(self._members) > 1)
+                if self.watch is not None:
+                    self.watch.take(self.steps, name, loss)
                 self._images[name] = self._images.get(name, 0) + images
         if last:
             self._move()

@@ -12,7 +12,21 @@ UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, 
 
 
 class UserError(ValueError):
-    """A mistake in the input. The command line prints it without a traceback and exits with code 2."""
+    """A mistake in the input. The command line prints it without a traceback and exits with `code`."""
+
+    code = 2
+
+
+class Diverged(UserError):  # noqa: N818
+    """Training ended in numbers that are not finite; what usually helps follows the given sentence."""
+
+    code = 3
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; a lower model.lr, a limit on gradients (model.clip 100) or a warm-up of the objective's weight "
+            "usually helps"
+        )
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -29,6 +29,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
+from vaebench.divergence import Watch, require_finite
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
@@ -105,6 +106,8 @@ class Keeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.kept.images += sum(len(x) for x, _ in batches(batch))
+        several = trainer.world_size > 1
+        pl_module.watch.look(partial(trainer.strategy.reduce, reduce_op="max") if several else None)
         if self.total is not None and pl_module.steps >= self.total:
             trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever else was asked for
             trainer.should_stop = True  # which validates first, also inside an epoch
@@ -276,6 +279,7 @@ class Experiment(LightningCLI):
         trainer = self._lightning(work, [keeper, *callbacks])
         limits = self.budget(data, trainer.world_size)
         keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
+        model.watch = Watch()
         data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if self._blocks(trainer) else 1)
         trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
         trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation
@@ -329,6 +333,7 @@ class Experiment(LightningCLI):
             model, data, kept: as they stand after the last step.
             started: when, ISO 8601.
         """
+        require_finite(dict(model.named_parameters()), model.steps)
         if "weights" not in kept.best:
             raise UserError(
                 "training ended before an epoch was trained and validated, so that nothing is kept; raise "

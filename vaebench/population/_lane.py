@@ -14,6 +14,7 @@ from torch.func import vmap
 from vaebench.compiled import Compiled
 from vaebench.core import Family, fixed_noise
 from vaebench.data._batches import Batch, Batches, TrainingBatches
+from vaebench.divergence import EVERY
 from vaebench.errors import UserError
 from vaebench.population._adam import Adam, clip
 from vaebench.population._member import Member
@@ -26,12 +27,14 @@ class _Found(NamedTuple):
     """What a step finds for n members, (n, …) each.
 
     Attributes:
+        losses: of each group.
         gradients: of a group's parameters, in their order.
         logs: what they log.
         state: new values of buffers.
         active: which members learn a group, where that is not all.
     """
 
+    losses: Logs
     gradients: dict[str, list[Tensor]]
     logs: Logs
     state: Logs
@@ -99,6 +102,8 @@ class Lane:
         self.t = torch.tensor([float(m.model.steps) for m in members], dtype=self.dtype, device=self.device)
         self.generators = [member.generator for member in members]
         self._requests: dict[tuple[int, ...], list[Request]] = {}
+        self._count = 0  # steps of the epoch
+        self._bad: list[tuple[int, str, Tensor]] = []  # which members' losses were not finite, since the last look
 
     def _adam(self, group: str, rates: list[float]) -> Adam:
         names = self.groups[group]
@@ -129,6 +134,11 @@ class Lane:
             for name, value in found.state.items():
                 self.buffers[name].copy_(value)
             self.t += 1
+            for group in found.gradients:
+                bad = ~found.losses[group].isfinite()
+                bad = bad & found.active[group] if group in found.active else bad
+                self._bad.append((self._count, group, bad))
+            self._count += 1
         return found.logs
 
     def _taken(self, gradients: list[Tensor], mask: Tensor | None) -> Tensor | None:
@@ -169,7 +179,7 @@ class Lane:
             if self.compiled is not None or group not in active or bool(active[group].any()):
                 inputs, more = [own[name] for name in names], len(self.groups) > 1
                 gradients[group] = list(torch.autograd.grad(losses[group].sum(), inputs, retain_graph=more))
-        return _Found(gradients, logs, state, active)
+        return _Found({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)
 
     def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
         """The noise that a step on such a batch asks for, for each member.
@@ -201,11 +211,23 @@ class Lane:
 
     def train(self, training: TrainingBatches) -> Logs:
         """Trains every member for an epoch of its own order; returns what the last step logged, (n,) each."""
+        self._count = 0
         for x, y in self.batches(training):
             logs = self.step(x, y)
+            if self._count % EVERY == 0:
+                self._look()
+        self._look()
         for member in self.members:
             member.model.steps += self.length
         return logs
+
+    def _look(self) -> None:
+        """Says to the members which of their losses since the last look were not finite."""
+        if self._bad:
+            for (step, group, _), row in zip(self._bad, torch.stack([b for *_, b in self._bad]).tolist(), strict=True):
+                for member, wrong in zip(self.members, row, strict=True):
+                    member.see(member.model.steps + step, group, wrong)
+            self._bad.clear()
 
     def metrics(self, logs: Logs, held_out: Batches) -> list[dict[str, float]]:
         """Every member's metrics after an epoch: what training logged, and the held-out bound.

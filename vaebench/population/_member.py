@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from vaebench.core import Family
+from vaebench.divergence import Watch
+from vaebench.errors import Diverged
 from vaebench.kept import Kept
 from vaebench.saves import Saves, require_alike
 from vaebench.trainer import require_population
@@ -40,6 +42,7 @@ class Member:
         structure: what members must have in common to train as one.
         kept: curves, best weights and time so far.
         epoch: epochs trained.
+        diverged: why it ended in numbers that are not finite; None where it has not.
         budget: how long it trains.
 
     Raises:
@@ -65,7 +68,8 @@ class Member:
                         for moment in ("mean", "square")}  # fmt: skip
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
         self.stoppers: list[EarlyStopping] = _listed(job.config_init.trainer.callbacks)
-        self.stopped = False
+        self.stopped, self._watch = False, Watch()
+        self.diverged: Diverged | None = None
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)
         self.saves = Saves(work, job.identity(self.data))
@@ -76,7 +80,9 @@ class Member:
     def done(self) -> bool:
         """Whether it has trained for all of its epochs, or stopped early."""
         early = self.stopped and self.epoch >= self.budget.least
-        return early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
+        return (
+            self.diverged is not None or early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
+        )
 
     @property
     def length(self) -> int:
@@ -118,6 +124,13 @@ class Member:
         for stopper in self.stoppers:
             current = torch.tensor(metrics[str(stopper.monitor)])
             self.stopped |= stopper._evaluate_stopping_criteria(current)[0]
+
+    def see(self, step: int, group: str, wrong: bool) -> None:
+        """Notes whether a group's loss was not finite at a step, and with too many in a row that the run diverged."""
+        try:
+            self._watch.see(step, group, wrong)
+        except Diverged as error:
+            self.diverged = self.diverged or error
 
     def save(self) -> None:
         """Saves all that it needs to go on as if it had not been interrupted."""
@@ -169,7 +182,13 @@ class Member:
             tensor.data = tensor.data.clone()
 
     def export(self) -> Path:
-        """Writes `work/model.ckpt`, an ordinary checkpoint of the best weights, and returns its path."""
+        """Writes `work/model.ckpt`, an ordinary checkpoint of the best weights, and returns its path.
+
+        Raises:
+            Diverged: it has no weights worth keeping.
+        """
+        if self.diverged is not None:
+            raise self.diverged
         self.job.start(self.work)
         checkpoint = self.job.finish(self.work, self.model, self.data, self.kept, self.started)
         self.saves.remove()

@@ -112,10 +112,12 @@ class Population:
             share = (seconds + time.perf_counter() - start) / len(lane.members)
             images = min(lane.length * training.size, len(training.images))
             for member, own in zip(lane.members, metrics, strict=True):
-                member.validated(own, share, images)
+                if member.diverged is None:
+                    member.validated(own, share, images)
         if time.perf_counter() - self._saved > Keeper.EVERY:
             for member in learning:
-                member.save()
+                if member.diverged is None:
+                    member.save()
             self._saved = time.perf_counter()
         return learning
 

@@ -105,6 +105,9 @@ class Crew:
         return [(entrant, rest) for entrant, rest in rests if rest is not None]
 
     def _rest(self, entrant: Entrant) -> Callable[[], Outcome] | None:
+        for member in entrant.members.values():
+            if member.diverged is not None:
+                return partial(self.give_up, entrant, member.diverged)
         try:
             if self._pruned(entrant):
                 return partial(self.give_up, entrant, TrialPruned())
