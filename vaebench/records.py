@@ -338,11 +338,18 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
     return f"has other numbers of steps than of values at curves.{uneven[0]}" if uneven else None
 
 
+_TYPES: dict[str, type[np.generic]] = {INDEX: np.integer, ORDER: np.str_}
+
+
 def _misshapen(content: bytes) -> str | None:
-    """What keeps a file from being numbers of images, (n,) each."""
+    """What keeps a file from being figures of images, (n,), their index and their order."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim != 1]
+            odd = [
+                name
+                for name, array in arrays.items()
+                if not np.issubdtype(array.dtype, _TYPES.get(name, np.floating)) or array.ndim != (name != ORDER)
+            ]
     except (*UNREADABLE, zipfile.BadZipFile):
         return "holds no arrays"
-    return f"holds '{odd[0]}', which is not numbers (n,)" if odd else None
+    return f"holds '{odd[0]}', which is of another type or shape" if odd else None
