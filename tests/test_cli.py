@@ -56,14 +56,14 @@ def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]
         (["fit", VAE, "--data=digits", "--model.bta=3"], "unknown key 'bta'"),
         (["fit", VAE, "--data=digits", "--model.latnet=3"], "unknown key 'latnet'; did you mean latent"),
         (["fit", VAE, "--data=digits", "--model.posterior.net.widht=3"], "unknown key 'widht'; did you mean width"),
-        (["fit", VAE, "--data=digits", "--model.latent=many"], "'latent' cannot be many"),
+        (["fit", VAE, "--data=digits", "--model.latent=many"], "'model.latent' cannot be many: expected a whole"),
         (["fit", VAE, "--data=digits", "--model.latent=-1"], "latent is -1: expected at least 1; raise model.latent"),
         (["fit", VAE, "--data=digits", "--model.lr=-1"], "lr is -1.0: expected at least 0"),
-        (["fit", VAE, "--data=digits", "--model.clip=no"], "'clip' cannot be no: expected a number or null"),
+        (["fit", VAE, "--data=digits", "--model.clip=no"], "'model.clip' cannot be no: expected a number or null"),
         (["fit", VAE, "--data=digits", "--seed_everything=abc"], "'seed_everything' cannot be abc: expected"),
         (["fit", VAE, "--data=digits", "--model.likelihood.net=MLP"], "'likelihood' has no class yet to which 'net'"),
         (["fit", VAE, "--data=digits", "--trainer.accelerator=tpu"], "there is no such trainer: "),
-        (["fit", VAE, "--data=digits", f"--config={sys.executable}"], "--config names is no text"),
+        (["fit", VAE, "--data=digits", f"--config={sys.executable}"], "is no text: expected YAML"),
         (["verify", "a", "b"], "'b' is one argument too many"),
         (["leaderboard", "results", "--html", "/dev/null/page.html"], "'/dev/null' cannot be used ("),
         (["fit", VAE, "--data=digits", "--trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
@@ -169,7 +169,7 @@ def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.Captur
         "trainer: {max_epoch: 3}": "did you mean trainer.max_epochs",
         "modle: {class_path: vaebench.families.vae.VAE}": "did you mean model",
         "model: {class_path: vaebench.families.vae.VAE, init_args: {sample: 3}}": "did you mean samples",
-        "model: [": "parsing",
+        "model: [": "own.yaml' is not YAML: expected the node content, but found '<stream end>' in line 1",
     }.items():
         config.write_text(text)
         assert message in _fails(capsys, "fit", VAE, "--data=digits", f"--config={config}")

@@ -64,7 +64,7 @@ MISTAKES = [
     (BETA, "{float: [0.1, .inf]}", 5, "'inf' is no number"),
     (BETA, "{float: 3}", 5, "expected [LOW, HIGH]"),
     ("model.beta:", "model.bta:", 5, "unknown key 'bta'; did you mean beta"),
-    ("model.beta:", "model.latent:", 5, "'latent' cannot be 0.1"),
+    ("model.beta:", "model.latent:", 5, "'model.latent' cannot be 0.1"),
     ("model.beta:", "modle.beta:", 5, "did you mean model"),
     ("[Constant", "[Constnat", 6, "did you mean Constant"),
     ("[Constant, Linear, Cyclical]", "[]", 6, "the choices of 'model.schedule' are []"),

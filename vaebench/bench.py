@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from vaebench.errors import UserError, unknown
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import read_record
-from vaebench.sweep.source import Source
+from vaebench.source import Source
 from vaebench.sweep.space import argument
 
 if TYPE_CHECKING:

@@ -6,31 +6,33 @@ jsonargparse reports every alternative of every union it tried; a user needs the
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
 
 from vaebench.discovery import KINDS, find, names
 from vaebench.errors import UserError, unknown
 from vaebench.gate import remember
+from vaebench.mistakes import mistake, shown
+from vaebench.source import Source
 
 if TYPE_CHECKING:
     from vaebench.training import Experiment
 
 SECTIONS = ["config", "data", "model", "seed_everything", "trainer"]
-WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
 # A setting of a part that has no class yet: the part's key and the setting's.
 CLASSLESS = r"\"([\w.]+)\":(?:(?!Parser key).)*must include a class_path.*?NestedArg\(key='(\w+)"
-# A value that is none of several types, innermost in the parser's report: its key, the types and the value.
-SEVERAL = (
-    r'Parser key "([\w.]+)":\s+Does not validate against any of the Union subtypes\s+Subtypes: [^\n]+\s+Errors:'
-    r"((?:\s+- Expected a [^\n]+)+)\s+Given value type: [^\n]+\s+Given value: ([^\n>]+)"
-)
 PARTS = ["posteriors", "priors", "likelihoods", "networks", "schedules"]
+# What a constructor raises where its arguments do not fit; all else is a defect of the code, with its traceback.
+TRAINER = "lightning.Trainer"
+CLASSES = r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S*)"
+UNFIT = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
 
 def experiment(args: list[str]) -> Experiment:
@@ -41,6 +43,9 @@ def experiment(args: list[str]) -> Experiment:
     """
     from vaebench.training import Experiment
 
+    for file in _files(args):
+        if not isinstance(Source(file, "configuration file").content, dict):
+            raise UserError(f"'{file}' is no table: expected keys such as {', '.join(SECTIONS[1:])}; mend that file")
     with explained():
         job = Experiment(list(_expanded(args)))
     remember(job.config.as_dict())  # the user's own words: what it names may be loaded again
@@ -49,20 +54,83 @@ def experiment(args: list[str]) -> Experiment:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns what jsonargparse raises inside the block into a UserError; a UserError inside keeps its own words."""
+    """Turns what jsonargparse raises inside the block into a UserError, and what a constructor raises that it runs.
+
+    A UserError inside keeps its own words.
+    """
     try:
         yield
     except UnicodeDecodeError:
         raise UserError("a file that --config names is no text: expected YAML; give a configuration file") from None
-    except (ArgumentError, ValueError, TypeError) as error:
-        inner: BaseException | None = error
-        while inner is not None:
-            if isinstance(inner, UserError):
-                raise inner from None
-            inner = inner.__cause__ or inner.__context__
-        if not isinstance(error, ArgumentError):
-            raise
-        raise _explanation(str(error)) from None
+    except Exception as error:
+        inner: BaseException = error
+        while not isinstance(inner, UserError) and (cause := inner.__cause__ or inner.__context__):
+            inner = cause
+        if isinstance(inner, UserError):
+            raise inner from None
+        if isinstance(error, ArgumentError):
+            raise _explanation(str(error)) from None
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "indent_text":  # where the parser repeats the reason; MemoryError has none
+            raise _unfit(str(error), MemoryError()) from error
+        owner = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if owner in ("jsonargparse", "yaml") and isinstance(error, AttributeError | LookupError):  # its own defects
+            raise UserError("a setting or --config holds no YAML that can be read; mend what was given last") from error
+        if isinstance(inner, UNFIT) and not isinstance(inner, NotImplementedError):
+            raise _unfit(str(error), inner) from error
+        raise
+
+
+def _files(args: Iterable[str]) -> Iterator[Path]:
+    """The files that `--config` names; it takes the text of one too."""
+    flag = ""
+    for arg in args:
+        option, _, value = arg.partition("=")
+        name = value if option == "--config" else arg if flag == "--config" else ""
+        flag = arg
+        if name and len(name) < 4096 and "\n" not in name and Path(name).is_file():
+            yield Path(name)
+
+
+def _unfit(report: str, error: BaseException) -> UserError:
+    """Why a model or data set cannot be built: what its constructor raised."""
+    found = re.search(r"class_path='([\w.]+)'", report)
+    what = found[1].rpartition(".")[2] if found else "what was asked for"
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "not enough memory" in str(error):
+        return UserError(f"{what} needs more memory than there is: expected a smaller model; lower its sizes")
+    return UserError(
+        f"{what} cannot be built from these settings ({shown(str(error)) or type(error).__name__}): expected values "
+        "that fit together; mend those that are not the defaults"
+    )
+
+
+def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") -> None:
+    """Refuses null where a setting takes none, and numbers that are not finite, in a parsed configuration.
+
+    jsonargparse takes null for every setting, and a record cannot hold what is not finite.
+
+    Args:
+        config: a table of settings.
+        owner: path of the class that they are given to; '' for none, as for the sections.
+        place: the table's key.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    parameters = _parameters(owner) if owner else {}
+    for name, value in config.items():
+        key, taken = f"{place}.{name}".lstrip("."), parameters.get(name)
+        if value is None and taken and taken.default is not None and "None" not in str(taken.annotation):
+            raise UserError(f"'{key}' cannot be null: expected a value, or nothing; give one, or leave it out")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"'{key}' cannot be {value}: expected a finite number; mend that value")
+        if key == "trainer" and not isinstance(value, Mapping):
+            raise UserError("'trainer' is no table: expected settings such as {max_epochs: 100}; mend that value")
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, Mapping) and isinstance(inner.get("class_path"), str):
+                require_values(inner.get("init_args") or {}, inner["class_path"], key)
+            elif isinstance(inner, Mapping):
+                require_values(inner, TRAINER if key == "trainer" else "", key)
 
 
 def _expanded(args: Iterable[str]) -> Iterator[str]:
@@ -90,15 +158,10 @@ def _explanation(message: str) -> UserError:
         owners = re.findall(r"class_path=?\s?'([^']+)'", message[found.end() :].partition("Given value")[0])
         outer = re.findall(r"class_path '([^']+)'", message[: found.start()])
         owner = (owners[:1] or outer[-1:] or [""])[0]
-        return unknown("key", found[1], _arguments(owner), f"It was given to {owner}." if owner else "")
-    if found := re.search(r"File does not exist: '([^']+)'", message):
-        folder = Path(found[1]).parent
-        near = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
-        return unknown("configuration file", found[1], near)
-    if found := re.search(
-        r"has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S*)", message
-    ):
-        return _unknown_class(next(filter(None, found.groups()), ""), message)
+        known = _parameters(owner) if owner else SECTIONS
+        return unknown("key", found[1], known, f"It was given to {owner}." if owner else "")
+    if found := re.search(r"(?:File does not exist: |Path is not a file: |Unexpected config: )'?(.*?)'?$", message):
+        return _unknown_file(found[1])
     if found := re.search(r"following arguments are required: (.+)", message):
         return UserError(
             f"nothing says which {found[1]} to use: expected --config FILE or --{found[1].split(',')[0]} NAME; "
@@ -109,39 +172,38 @@ def _explanation(message: str) -> UserError:
             f"'{found[1]}' has no class yet to which '{found[2]}' could be given: expected the class first, as in "
             f"--model.{found[1]} CLASS; name it before its settings"
         )
-    if found := re.search(r'Parser key "([\w.]+)":\s+Expected ([^\n]+?)\. Got value: ([^\n]+)', message):
-        return UserError(f"'{found[1]}' cannot be {found[3]}: expected {_words(found[2])}; mend that value")
-    if found := re.search(SEVERAL, message):
-        return UserError(f"'{found[1]}' cannot be {found[3]}: expected {_words(found[2])}; mend that value")
-    return UserError(" ".join(line.strip() for line in message.splitlines() if line.strip())[:400])
+    wrong = mistake(message)
+    if (found := re.search(CLASSES, message)) and not (wrong and wrong.key.startswith("trainer")):
+        return _unknown_class(next(filter(None, found.groups()), ""), message)
+    if wrong:
+        return UserError(str(wrong))
+    reason = shown(re.sub(r'"<unicode string>", ', "", message.removeprefix("Problems parsing config:")))
+    return UserError(f"the settings cannot be read ({reason}): expected YAML; mend what --config or a setting holds")
 
 
-def _words(types: str) -> str:
-    """What jsonargparse expected, in words: "<class 'int'> … <class 'NoneType'>" is "a whole number or null"."""
-    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>", types)
-    return " or ".join(WORDS.get(name, name) for name in names) or types
+def _unknown_file(name: str) -> UserError:
+    folder = Path(name).parent
+    near = [str(folder / path.name) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    return unknown("configuration file", shown(name), near)
 
 
 def _unknown_key(key: str) -> UserError:
     section, _, rest = key.partition(".")
     if section == "trainer" and rest:
-        from lightning import Trainer
-
-        return unknown("key", key, [f"trainer.{name}" for name in inspect.signature(Trainer.__init__).parameters])
-    return unknown("key", key, SECTIONS, "Settings of parts go below them, such as model.latent.")
+        return unknown("key", key, [f"trainer.{name}" for name in _parameters(TRAINER)])
+    return unknown("key", shown(key), SECTIONS, "Settings of parts go below them, such as model.latent.")
 
 
-def _arguments(path: str) -> list[str]:
-    """All constructor arguments of a class, its parents' included; the sections of a configuration for no class."""
-    if not path:
-        return SECTIONS
+def _parameters(path: str) -> dict[str, inspect.Parameter]:
+    """All constructor arguments of a class, its parents' included."""
     module, _, name = path.rpartition(".")
     cls = getattr(import_module(module), name)
-    found: dict[str, None] = {}
-    for parent in cls.__mro__:
-        if parent.__module__.startswith("vaebench") and "__init__" in vars(parent):
-            found |= dict.fromkeys(inspect.signature(parent.__init__).parameters)
-    return [name for name in found if name not in ("self", "parts", "data", "kwargs", "args")]
+    found: dict[str, inspect.Parameter] = {}
+    for parent in cls.__mro__ if inspect.isclass(cls) else ():
+        own = vars(parent).get("__init__")
+        if own and parent.__module__.startswith(("vaebench", "lightning")):
+            found = {**found, **{k: v for k, v in inspect.signature(own).parameters.items() if k not in found}}
+    return {name: found[name] for name in found if name not in ("self", "parts", "data", "kwargs", "args")}
 
 
 def _unknown_class(name: str, message: str) -> UserError:
@@ -159,6 +221,6 @@ def _unknown_class(name: str, message: str) -> UserError:
         f"vaebench.{part}.{cls}"
         for part in [part for part in PARTS if part.startswith(key[:5])] or PARTS
         for cls, member in inspect.getmembers(import_module(f"vaebench.{part}"), inspect.isclass)
-        if member.__module__ == f"vaebench.{part}" and not inspect.isabstract(member)
+        if member.__module__ == f"vaebench.{part}" and not inspect.isabstract(member) and cls[0] != "_"
     ]
     return unknown("class", name, parts if "." in name else [part.rpartition(".")[2] for part in parts])

@@ -31,6 +31,7 @@ from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
 from vaebench.divergence import Watch, require_finite
 from vaebench.errors import UserError
+from vaebench.explain import require_values
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import run_identity
@@ -208,6 +209,7 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
+        require_values(self.config.as_dict())
 
     def _set_seed(self) -> None:
         """Left to `build`: parsing must not touch the random state."""

@@ -19,10 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.conditions import check_count
+from vaebench.source import Source
 
 VERSION = 2  # of all definitions and thresholds here: results of different versions do not rank together
 HERE = Path(__file__).parent
@@ -144,10 +143,7 @@ def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else HERE / "protocols" / f"{name}.yaml"
     if not path.is_file():
         raise unknown("protocol", str(name), names(), "Give one of these names, or a YAML file.")
-    try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not YAML: {' '.join(str(error).split())}; mend that line") from error
+    body = Source(path, "protocol").content
     if not isinstance(body, dict) or not isinstance(body.get("measurements"), dict):
         raise UserError(f"'{path}' has no measurements: expected 'measurements:' with names such as 'likelihood: {{}}'")
     for key in body:

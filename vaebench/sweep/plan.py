@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.errors import UserError, unknown
 from vaebench.records import identity
-from vaebench.sweep.source import Source
+from vaebench.source import Source
 from vaebench.sweep.space import Space, argument, config_file, read_space
 
 if TYPE_CHECKING:

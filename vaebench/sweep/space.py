@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench.errors import unknown
-from vaebench.sweep.source import Source
+from vaebench.source import Source
 
 if TYPE_CHECKING:
     from optuna import Trial

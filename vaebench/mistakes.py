@@ -1,0 +1,88 @@
+"""The parser's report of a mistake, read: where it is, what was given there and what was expected.
+
+jsonargparse reports every alternative of every union that it tried, one inside another. The innermost of the first is
+the user's mistake; the others say what else would have done.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby, takewhile
+from typing import NamedTuple
+
+WORDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null",
+    "list": "a list", "dict": "a table", "tuple": "a list", "Path": "a path", "timedelta": "a duration",
+}  # fmt: skip
+CLASS = "a class such as {class_path: vaebench.NAME, init_args: {…}}"
+LONGEST = 80  # letters of a value that a sentence repeats
+KEY = re.compile(r'Parser key "([^"]*)"(?: element \d+)?:')
+OF_A_CLASS = re.compile(r"subclass|[iI]mport path|class_path|callable class|object has no attr|unhashable|not iterable")
+
+
+class Mistake(NamedTuple):
+    """One setting that cannot be what it is.
+
+    Attributes:
+        key: its whole key, as in 'model.posterior.net.width'.
+        value: what was given, as the report shows it, cut to `LONGEST` letters.
+        expected: what would do, in words.
+    """
+
+    key: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"'{self.key}' cannot be {self.value or 'empty'}: expected {self.expected}; mend that value"
+
+
+def mistake(report: str) -> Mistake | None:
+    """The innermost mistake of a report; None where it names no key."""
+    first, *after = re.split(r"\n\s*Given value type:", report)
+    keys = list(KEY.finditer(first))
+    if not keys:
+        return None
+    block = _block(first[keys[-1].end() :])
+    key = ".".join(name for name, _ in groupby(found[1] for found in keys))  # 'trainer' within 'trainer' is the same
+    return Mistake(key, shown(_given(block, "\n".join(after))), _expected(re.sub(r"Got value: .*", "", block), key))
+
+
+def _block(text: str) -> str:
+    """What stands as far in as the first line of a text; the lines before it belong to the alternatives outside."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    depth = min((len(line) - len(line.lstrip()) for line in lines[:1]), default=0)
+    return "\n".join(takewhile(lambda line: len(line) - len(line.lstrip()) >= depth, lines))
+
+
+def shown(value: str) -> str:
+    """A value as a sentence repeats it: on one line, and not longer than `LONGEST` letters."""
+    value = " ".join(value.split())
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+
+
+def _given(block: str, after: str) -> str:
+    union = r"^\s*Given value: (.*)", after
+    patterns = [
+        (r"Expected a path but (.*?) either not accessible", block),
+        (r"(?:Unable to load config|does not exist:|not a file:) ['\"]?(.*?)['\"]?$", block),
+        *([union] if "Union subtypes" in block else []),
+        (r"Got value: (.*?)(?=\. Got value: |$)", block),
+        union,
+    ]
+    found = [match[1] for pattern, text in patterns for match in re.finditer(pattern, text, re.M)]
+    nested = [re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", value) for value in found]
+    return next((value for value in nested if "Namespace(" not in value), "what it is")
+
+
+def _expected(inner: str, key: str) -> str:
+    if literal := re.search(r"typing\.Literal\[([^\]]*)\]", inner):
+        return f"one of {literal[1]}".replace("'", "")
+    words = []
+    for types in re.findall(r"Expected an? ([^\n]+)", inner):
+        words += [WORDS.get(name, "") for name in re.findall(r"(?:<class '(?:\w+\.)*|\b)(\w+)(?:'>|\[)", types)]
+    if OF_A_CLASS.search(inner):
+        words = [CLASS, *(word for word in words if word != "null" or key not in ("model", "data"))]
+    if "Unable to load config" in inner:
+        words = ["a table of settings, or a file that holds one"]
+    return " or ".join(dict.fromkeys(filter(None, words))) or "another value"
