@@ -21,7 +21,7 @@ from vaebench.records import read_records
 from vaebench.sweep.plan import Sweep, read_sweep
 from vaebench.sweep.study import connect, create, default_storage
 from vaebench.sweep.together import Crew, train_together
-from vaebench.sweep.turns import alone, mend
+from vaebench.sweep.turns import alone, first, mend
 
 ROOT = Path(__file__).parent.parent
 TEXT = f"""
@@ -159,4 +159,23 @@ def test_a_population_that_fails_fails_its_trials_with_the_reason(
     monkeypatch.setattr(Population, "epoch", fail)
     started = _start(tmp_path, "stop: {trials: 2}\n")
     _train(started, started[3]())
-    assert [trial.user_attrs.get("error") for trial in started[2].trials] == ["RuntimeError: out of memory"] * 2
+    errors = [trial.user_attrs.get("error") for trial in started[2].trials]
+    assert errors == [None] * 2 + ["RuntimeError: out of memory"] * 2, "together, and then each alone"
+
+
+def test_a_trial_that_breaks_its_population_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an epoch raised used to be every trial's error."""
+    started = _start(tmp_path, "stop: {trials: 3}\n")
+    study, epoch = started[2], Population.epoch
+
+    def fail(self: Population) -> object:
+        if any("7.25" in repr(member.job.plain["model"]) for member in self.members):
+            raise RuntimeError("out of memory")
+        return epoch(self)
+
+    study.enqueue_trial({"model.beta": 7.25})
+    monkeypatch.setattr(Population, "epoch", fail)
+    _train(started, started[3]())
+    states = {first(trial): trial for trial in study.trials}  # the last of each
+    assert [trial.state for trial in states.values()] == [TrialState.FAIL, *[TrialState.COMPLETE] * 2]
+    assert [trial.user_attrs.get("error") for trial in states.values()] == ["RuntimeError: out of memory", None, None]

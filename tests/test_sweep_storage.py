@@ -28,8 +28,8 @@ from vaebench.errors import UserError
 from vaebench.records import read_records
 from vaebench.sweep import driver, turns
 from vaebench.sweep.plan import PRUNERS, SAMPLERS, Sweep, read_sweep
-from vaebench.sweep.study import connect, create, default_storage, load
-from vaebench.sweep.turns import RETRIES, alone, first, mend, over, take, tally, tell, to_do
+from vaebench.sweep.study import AwayError, connect, create, default_storage, load
+from vaebench.sweep.turns import RETRIES, Company, Heart, alone, first, mend, over, take, tally, tell, to_do
 from vaebench.sweep.worker import AWAY, Interruption, Outcome, run_worker, work
 
 NOOP = Path(__file__).with_name("noop_sweep.py")
@@ -134,6 +134,42 @@ def test_a_trial_that_kills_its_workers_is_given_up(started: Started) -> None:
         _age(storage)
     assert _mended(started) == {"RETRIED": RETRIES, "FAIL": 1}
     assert {first(trial) for trial in study.trials} == {0}
+
+
+def test_a_trial_that_gets_further_each_time_is_not_given_up(started: Started) -> None:
+    """Four kills used to end a trial for good, although each time it had gone on from where it was saved."""
+    storage = started[1]
+    for kill in range(RETRIES + 3):
+        trial, _ = take(*started)  # type: ignore[misc]
+        heart = Heart(storage, trial)
+        heart.report(trial, (kill + 1) / 10, None)  # stored at once: the next beat is a minute away
+        _age(storage)
+    assert _mended(started) == {"RETRIED": RETRIES + 3, "WAITING": 1}
+    for _ in range(RETRIES + 1):  # and no further than that
+        trial, _ = take(*started)  # type: ignore[misc]
+        Heart(storage, trial).report(trial, 0.2, None)
+        _age(storage)
+    assert _mended(started) == {"RETRIED": 2 * RETRIES + 3, "FAIL": 1}
+
+
+def test_the_death_of_a_population_counts_against_no_trial_until_one_is_alone(started: Started) -> None:
+    """All that are in a worker when it is killed would have been given up for the one that kills it."""
+    _, storage, study = started
+    for size in range(4):
+        assert take(*started, Company("a", size))
+    _age(storage)
+    assert _mended(started) == {"RETRIED": 4, "WAITING": 4}
+    assert [t.user_attrs["kills"] for t in study.trials[4:]] == [0] * 4
+    assert [t.user_attrs["together"] for t in study.trials[4:]] == [2] * 4
+    assert [take(*started, Company("b", size))[0].number for size in (0, 1)] == [4, 5]  # type: ignore[index]
+    assert take(*started, Company("b", 2)) is None, "the third would be one too many"
+    _age(storage)
+    assert _mended(started) == {"RETRIED": 6, "WAITING": 4}
+    trial, _ = take(*started, Company("c", 0))  # type: ignore[misc]
+    Heart(storage, trial).report(trial, 0.5, None)
+    _age(storage)
+    _mended(started)
+    assert [t.user_attrs.get("together") for t in study.trials if t.state == TrialState.WAITING] == [2, 1, 1, None]
 
 
 def test_interruptions_do_not_count_as_kills(started: Started) -> None:
@@ -475,3 +511,27 @@ def test_postgresql_killed_for_ten_seconds_loses_nothing(server: Server, tmp_pat
     storage = connect(sweep, server.address)
     _check(load(sweep, storage), tmp_path, 12)
     storage.engine.dispose()
+
+
+def test_a_worker_that_starts_while_its_storage_is_away_waits_for_it(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL killed while workers start used to end the sweep."""
+    import vaebench.sweep.worker as module
+
+    sweep = started[0]
+    answers: list[int] = []
+
+    def connects(*where: object) -> RDBStorage:
+        answers.append(1)
+        if len(answers) < 3:
+            raise AwayError("the storage does not answer")
+        return connect(*where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "connect", connects)
+    monkeypatch.setattr("vaebench.sweep.turns.time.sleep", lambda _: None)
+    monkeypatch.setenv(module.ADDRESS, default_storage(sweep, tmp_path))
+    done: list[int] = []
+    loop = lambda *_, **__: done.append(1)  # noqa: E731
+    assert run_worker(Path(sweep.source.path), lambda _: None, loop) == 0
+    assert (len(answers), done) == (3, [1])

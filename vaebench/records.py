@@ -338,7 +338,7 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
     return f"has other numbers of steps than of values at curves.{uneven[0]}" if uneven else None
 
 
-_TYPES: dict[str, type[np.generic]] = {INDEX: np.integer, ORDER: np.str_}
+_TYPES: dict[str, Any] = {INDEX: np.integer, ORDER: np.str_}
 
 
 def _misshapen(content: bytes) -> str | None:

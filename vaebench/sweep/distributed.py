@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -16,6 +17,7 @@ from vaebench.explain import experiment
 from vaebench.sweep.plan import Sweep, read_sweep
 from vaebench.sweep.reporting import Report
 from vaebench.sweep.study import connect, load
+from vaebench.sweep.turns import patiently
 from vaebench.sweep.worker import ADDRESS
 
 PRUNED = "pruned"  # a file in the trial's folder
@@ -79,7 +81,8 @@ def main() -> None:
     trial, prunes = None, False
     if rank == 0 and job["trial"] is not None:
         sweep = read_sweep(Path(job["file"]))
-        study = load(sweep, connect(sweep, os.environ[ADDRESS]))
+        storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
+        study = patiently(partial(load, sweep, storage))
         trial, prunes = Trial(study, job["trial"]), sweep.pruner["name"] != "none"
     report = Report(trial, prunes)
     reports = [report] if job["trial"] is not None else []

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 GRACE = 3  # heartbeats that may fail to come before a worker is taken for dead
 
 
+class AwayError(UserError):
+    """Nothing answers at a storage's address: a worker waits for it, as for one that goes away later."""
+
+
 def default_storage(sweep: Sweep, results: Path) -> str:
     """SQLite beside the records."""
     return f"sqlite:///{(results / sweep.name / 'sweep.db').resolve()}"
@@ -66,7 +70,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         return storage
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise UserError(
+        raise AwayError(
             f"the storage does not answer ({reason}): expected a database that accepts connections; start it, mend "
             "--storage, or install vaebench[postgres]"
         ) from error

@@ -7,12 +7,14 @@ them (constant liar). Trials whose family cannot train in a population are train
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from optuna import Study, Trial, TrialPruned
@@ -27,7 +29,7 @@ from vaebench.sweep.plan import BOUND, Sweep
 from vaebench.sweep.reporting import Report
 from vaebench.sweep.space import Point
 from vaebench.sweep.trial import Trainings
-from vaebench.sweep.turns import Heart, patiently, take, tell
+from vaebench.sweep.turns import Company, Heart, most_together, patiently, take, tell
 from vaebench.sweep.worker import Interruption, Outcome, conclude, run_worker
 
 MEMBERS = {"cpu": 16, "cuda": 64}  # at a time, where the sweep file does not say
@@ -66,12 +68,19 @@ class Crew:
         self.alone = Trainings(sweep, results, work, logbook=logbook)
         self.size = sweep.engine.get("members", MEMBERS[device])
         self.entrants: list[Entrant] = []
+        self.name = uuid4().hex  # of those that are in it now
+
+    @property
+    def company(self) -> Company:
+        """As trials that may join it see it."""
+        return Company(self.name, len(self.entrants))
 
     @property
     def room(self) -> bool:
         """Whether one more trial may enter."""
         taken = sum(len(entrant.members) for entrant in self.entrants)
-        return not self.entrants or taken + len(self.sweep.seeds) <= self.size
+        most = min((most_together(entrant.trial) for entrant in self.entrants), default=1)
+        return not self.entrants or (taken + len(self.sweep.seeds) <= self.size and len(self.entrants) < most)
 
     def enter(self, trial: Trial, point: Point, heart: Heart) -> None:
         """Lets a trial enter at the next epoch.
@@ -94,6 +103,7 @@ class Crew:
                 log.close("failed")
             raise
         self.entrants.append(Entrant(trial, point, heart, members, logs))
+        self._report(self.entrants[-1])
 
     def epoch(self) -> list[tuple[Entrant, Callable[[], Outcome]]]:
         """Trains all for one epoch; returns the trials that end with it, each with what is left to do for it."""
@@ -128,15 +138,20 @@ class Crew:
 
     def _pruned(self, entrant: Entrant) -> bool:
         """Reports the first seed's bound, as a trial alone does, and asks the pruner."""
-        trial, members = entrant.trial, entrant.members.values()
-        if members:
-            done = sum(member.fraction for member in members) + len(self.sweep.seeds) - len(members)
-            entrant.heart.progress[trial.number] = done / len(self.sweep.seeds), next(iter(members)).bound
+        self._report(entrant)
+        trial = entrant.trial
         first = entrant.members.get(self.sweep.seeds[0])
         if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.kept.curves:
             return False
         report = Report(trial, self.sweep.pruner["name"] != "none")
         return patiently(partial(report._report, first.bound, first.epoch))
+
+    def _report(self, entrant: Entrant) -> None:
+        """Notes how far a trial is."""
+        if members := entrant.members.values():
+            done = sum(member.fraction for member in members) + len(self.sweep.seeds) - len(members)
+            bound = next(iter(members)).bound
+            entrant.heart.report(entrant.trial, done / len(self.sweep.seeds), bound if math.isfinite(bound) else None)
 
     def give_up(self, entrant: Entrant, reason: Exception) -> Outcome:
         """Removes what a trial left, and raises the reason."""
@@ -165,13 +180,18 @@ def train_together(
     """
     try:
         while not interruption.came:
-            while crew.room and go_on() and not interruption.came and (taken := take(sweep, storage, study)):
+            while (
+                crew.room and go_on() and not interruption.came and (taken := take(sweep, storage, study, crew.company))
+            ):
                 _enter(storage, study, crew, *taken)
             if not crew.entrants:
                 break
             try:
                 ended = crew.epoch()
             except Exception as error:  # such as a device without memory: whose fault it is cannot be told
+                if len(crew.entrants) > 1:
+                    _part(study, crew, error)
+                    continue
                 ended = [(entrant, partial(crew.give_up, entrant, error)) for entrant in crew.entrants]
             for entrant, rest in ended:
                 conclude(study, entrant.trial, rest)
@@ -190,6 +210,18 @@ def train_together(
     finally:
         for entrant in crew.entrants:
             entrant.heart.__exit__()
+
+
+def _part(study: Study, crew: Crew, error: Exception) -> None:
+    """Ends all trials as their worker's death would: they come back, fewer at a time, from where they were saved."""
+    say = f"{len(crew.entrants)} trials failed together ({type(error).__name__}: {error}); fewer train at a time"
+    print(say, file=sys.stderr, flush=True)
+    for entrant in list(crew.entrants):
+        entrant.close("failed")
+        tell(study, entrant.trial, state=TrialState.FAIL)
+        entrant.heart.__exit__()
+        crew.leave(entrant)
+    crew.name = uuid4().hex
 
 
 def _enter(storage: RDBStorage, study: Study, crew: Crew, trial: Trial, point: Point) -> None:

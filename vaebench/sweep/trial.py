@@ -124,7 +124,7 @@ class Trainings:
             return train_distributed(sweep, trial if told else None, args, scratch, devices)
 
         def progress(fraction: float, metrics: Mapping[str, float]) -> None:
-            heart.progress[trial.number] = (part[0] + part[1] * fraction, metrics.get(BOUND))
+            heart.report(trial, part[0] + part[1] * fraction, metrics.get(BOUND))
 
         report = Report(trial, sweep.pruner["name"] != "none")
         experiment(args).run(scratch, progress, [*([report] if told else []), *callbacks])

@@ -1,17 +1,19 @@
 """How workers share a storage: one at a time they take a trial; while it runs they give signs of life.
 
 A trial whose worker died, or that was interrupted, comes back with the same settings, once for every time; the trial
-itself ends as failed. `mend` makes it so from what the storage holds alone, and under a lock that a killed process
-cannot keep, so that it does not matter who is killed when.
+itself ends as failed. A death counts against a trial that was alone in its worker and got no further than before; of
+trials that died together fewer then train together, until the one at fault is alone. `mend` makes it so from what the
+storage holds alone, and under a lock that a killed process cannot keep, so that it does not matter who is killed when.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -26,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vaebench.sweep.plan import Sweep
 from vaebench.sweep.space import Point
-from vaebench.sweep.study import sampler
+from vaebench.sweep.study import AwayError, sampler
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 300.0  # seconds for which a storage may be away
-RETRIES = 3  # of one trial whose workers die: it may be what kills them
+RETRIES = 3  # of one trial that gets no further before its workers die: it may be what kills them
 FAILURES = 5  # trials that fail one after another, with nothing finished between them, end a sweep
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOCK = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
@@ -46,7 +48,7 @@ def patiently(call: Callable[[], T]) -> T:
     while True:
         try:
             return call()
-        except (StorageInternalError, SQLAlchemyError):
+        except (StorageInternalError, SQLAlchemyError, AwayError):
             if time.monotonic() > end:
                 raise
             time.sleep(min(1.0, PATIENCE))
@@ -92,27 +94,49 @@ def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     owed = [t for t in trials if t.state == TrialState.FAIL and "error" not in t.user_attrs and t.number not in retried]
-    again = [trial for trial in owed if _kills(trial) <= RETRIES]
-    for trial in again:
-        study.add_trial(_retry(trial))
+    again = [retry for trial in owed if (retry := _retry(trial, trials)).user_attrs["kills"] <= RETRIES]
+    for retry in again:
+        study.add_trial(retry)
     return study.get_trials(deepcopy=False) if again else trials
 
 
-def _kills(trial: FrozenTrial) -> int:
-    return trial.user_attrs.get("kills", 0) + ("interrupted" not in trial.user_attrs)
+def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
+    """A trial in waiting with the settings of another, and with what its sampler and pruner noted.
 
-
-def _retry(trial: FrozenTrial) -> FrozenTrial:
-    """A trial in waiting with the settings of another, and with what its sampler and pruner noted."""
+    Args:
+        trial: one that ended with its worker, or was interrupted.
+        trials: all of the study.
+    """
+    noted = trial.user_attrs
+    reached, kills, together = noted.get("reached", 0.0), noted.get("kills", 0), noted.get("together")
+    done = noted.get("progress", (0.0, None))[0]
+    if "interrupted" not in noted:
+        died = _died_together(trial, trials)
+        if done > reached:
+            together = None
+        elif died > 1:
+            together = died // 2
+        else:
+            kills += 1
     notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+    own = {"retry_of": trial.number, "first": first(trial), "kills": kills, "reached": max(done, reached)}
     return create_trial(
         state=TrialState.WAITING,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={"retry_of": trial.number, "first": first(trial), "kills": _kills(trial)},
+        user_attrs=own if together is None else {**own, "together": together},
         system_attrs=notes,
         intermediate_values=trial.intermediate_values,
     )
+
+
+def _died_together(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Number of trials that were in a company when it ended, with this one; some may not have been found yet."""
+    if (company := trial.user_attrs.get("company")) is None:
+        return 1
+    ended = (TrialState.FAIL, TrialState.RUNNING)
+    return sum(t.user_attrs.get("company") == company and t.state in ended
+               and not {"error", "interrupted"} & t.user_attrs.keys() for t in trials)  # fmt: skip
 
 
 def first(trial: FrozenTrial | Trial) -> int:
@@ -152,17 +176,44 @@ def to_do(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> bool:
     return end is None or (end.queue and any(t.state == TrialState.WAITING for t in trials))
 
 
-def take(sweep: Sweep, storage: RDBStorage, study: Study) -> tuple[Trial, Point] | None:
-    """The next trial with its settings, chosen and stored; None where nothing is left to take."""
+def most_together(trial: FrozenTrial | Trial) -> float:
+    """How many trials may train in one worker while this one does: fewer where those with it died together."""
+    return trial.user_attrs.get("together", math.inf)
+
+
+class Company(NamedTuple):
+    """Trials that train together, which an end of their process or an error of their model ends together.
+
+    Attributes:
+        name: of its own.
+        size: number of trials in it.
+    """
+
+    name: str
+    size: int
+
+
+def take(sweep: Sweep, storage: RDBStorage, study: Study, company: Company | None = None) -> tuple[Trial, Point] | None:
+    """The next trial with its settings, chosen and stored; None where nothing is left to take.
+
+    Args:
+        sweep, storage, study: where trials come from.
+        company: that it is to join, which may have too many in it for the next trial; None where it trains alone.
+    """
 
     def turn() -> tuple[Trial, Point] | None:
         with alone(storage, study):
             trials = mend(storage, study)
             if not to_do(sweep, study, trials):
                 return None
+            waiting = next((t for t in trials if t.state == TrialState.WAITING), None)  # Optuna takes it first
+            if waiting and company and company.size and most_together(waiting) <= company.size:
+                return None
             study.sampler = sampler(sweep, sum(t.state != TrialState.WAITING for t in trials))
             trial = study.ask()
             storage.record_heartbeat(trial._trial_id)
+            if company:
+                trial.set_user_attr("company", company.name)
             return trial, sweep.space.suggest(trial)
 
     return patiently(turn)
@@ -216,12 +267,26 @@ class Heart:
         self._stop.set()
         self._thread.join()
 
+    def report(self, trial: Trial, done: float, bound: float | None) -> None:
+        """Notes how far a trial is: stored at once the first time, so that a death soon after knows, and then by beats.
+
+        Args:
+            trial: one of these.
+            done: the part of it that is trained.
+            bound: the last one.
+        """
+        begins = trial.number not in self.progress
+        self.progress[trial.number] = done, bound
+        if begins:
+            self._note(trial)
+
+    def _note(self, trial: Trial) -> None:
+        with suppress(Exception):  # the storage may be away, or another process have ended the trial
+            self.storage.record_heartbeat(trial._trial_id)
+            if trial.number in self.progress:
+                self.storage.set_trial_user_attr(trial._trial_id, "progress", self.progress[trial.number])
+
     def _beat(self) -> None:
         while not self._stop.wait(self.storage.heartbeat_interval):
             for trial in self.trials:
-                try:
-                    self.storage.record_heartbeat(trial._trial_id)
-                    if trial.number in self.progress:
-                        self.storage.set_trial_user_attr(trial._trial_id, "progress", self.progress[trial.number])
-                except Exception:  # the storage may be away, or another process have ended the trial
-                    continue
+                self._note(trial)

@@ -170,8 +170,8 @@ def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., Non
     interruption, parent = Interruption(), os.getppid()
     try:
         sweep = read_sweep(file)
-        storage = connect(sweep, os.environ[ADDRESS])
-        study = load(sweep, storage)
+        storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
+        study = patiently(partial(load, sweep, storage))
         loop(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
         return 130
