@@ -13,21 +13,20 @@ a run later stands in files of its own beside the record: see `vaebench.standing
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from vaebench import fields
 from vaebench.errors import UNREADABLE, UserError
 from vaebench.fields import fault
-from vaebench.files import PARTIAL, copy_file, whole_folder
+from vaebench.files import PARTIAL, copy_file, hash_file, is_plain, open_file, read_file, whole_folder
 from vaebench.parts import canonical_config
 
 SCHEMA = 3
@@ -36,6 +35,8 @@ SEEDS = ("seed", "seed_everything")  # settings that are no part of what is comp
 RECORD, PER_IMAGE, CHECKPOINT = "record.json", "per_image.npz", "model.ckpt"
 INDEX, ORDER = "index", "order"  # arrays of `per_image.npz` that are no figures
 IN_ORDER = "row i is image i of the test split, which is image index[i] of the data set's source, from 0"
+LONGEST = 2**26  # bytes of a record.json; those of many measurements have 2**17
+LARGEST = 2**28  # bytes that the numbers of every image may unpack to
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,24 @@ class RunRecord:
     def _arrays(self) -> dict[str, np.ndarray]:
         if self.path is None or not (self.path / PER_IMAGE).is_file():
             raise UserError(f"record {self.id} has no {PER_IMAGE} beside it; read it again with vb.read_records")
-        with np.load(self.path / PER_IMAGE, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            return read_arrays(self.path)
+        except BAD_ARRAYS as error:
+            raise UserError(
+                f"'{self.path}/{PER_IMAGE}' cannot be read ({error}): expected numbers of every image; restore it or "
+                "run it again"
+            ) from error
+
+    def open(self, name: str) -> BinaryIO:
+        """One of the record's files, opened for reading.
+
+        Raises:
+            OSError: it is not there, or is no ordinary file of a plain name.
+        """
+        return open_file(self.path or Path(), name)
 
     def pictures(self) -> dict[str, Path]:
-        """The PNG files of the run by name."""
+        """The PNG files of the run by name; `open` reads them."""
         return {Path(name).stem: Path(self.path or "", name) for name in sorted(self.files) if name.endswith(".png")}
 
 
@@ -307,7 +321,7 @@ def _read(directory: Path) -> RunRecord | Damage:
     if directory.name.endswith(PARTIAL):
         return Damage(directory, "was never finished: its writer was killed or is at work; delete it if no run is")
     try:
-        raw = (directory / RECORD).read_bytes()
+        raw = read_file(directory, RECORD, LONGEST)
         body = json.loads(raw)
         schema = body.get("schema") if isinstance(body, dict) else None
         if type(schema) is not int or (schema != SCHEMA and schema not in OLDER):
@@ -320,12 +334,12 @@ def _read(directory: Path) -> RunRecord | Damage:
         return Damage(directory, f"{RECORD} {wrong}; {again}")
     for name, checksum in body["files"].items():
         try:
-            content = (directory / Path(name).name).read_bytes()
+            found = hash_file(directory, name)
         except OSError as error:
             return Damage(directory, f"{name} cannot be read ({error.strerror}); {again}")
-        if _sha256(content) != checksum:
+        if found != checksum:
             return Damage(directory, f"{name} is not what was written: its SHA-256 does not match; {again}")
-        if name == PER_IMAGE and (wrong := _misshapen(content)):
+        if name == PER_IMAGE and (wrong := _misshapen(directory)):
             return Damage(directory, f"{name} {wrong}; {again}")
     return RunRecord(**body, path=directory)
 
@@ -334,22 +348,47 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
     """What keeps a body from being that of a `RunRecord`."""
     if found := fault(body, fields.RECORD):
         return found
+    for name in body["files"]:
+        if name != PER_IMAGE and not (is_plain(name) and name.endswith(".png")):
+            return f"lists {name!r} among its files, which are {PER_IMAGE} and pictures (NAME.png)"
+    if len({name.casefold() for name in body["files"]}) < len(body["files"]):
+        return "lists files whose names are one to some file systems"
+    for name in ("id", "family", "variant", "benchmark", "selection"):
+        if not str(body[name]).isprintable():
+            return f"has a {name} that cannot be printed"
     uneven = [name for name, curve in body["curves"].items() if len(curve["step"]) != len(curve["value"])]
     return f"has other numbers of steps than of values at curves.{uneven[0]}" if uneven else None
+
+
+BAD_ARRAYS = (*UNREADABLE, zipfile.BadZipFile, MemoryError)
+
+
+def read_arrays(directory: Path) -> dict[str, np.ndarray]:
+    """The numbers of every image of the record in a folder, which may be a stranger's.
+
+    Raises:
+        BAD_ARRAYS: there are none, or they unpack to more than `LARGEST` bytes.
+    """
+    with open_file(directory, PER_IMAGE) as file, zipfile.ZipFile(file) as members:
+        if (size := sum(member.file_size for member in members.infolist())) > LARGEST:
+            raise ValueError(f"it unpacks to {size:,} bytes")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
 _TYPES: dict[str, Any] = {INDEX: np.integer, ORDER: np.str_}
 
 
-def _misshapen(content: bytes) -> str | None:
+def _misshapen(directory: Path) -> str | None:
     """What keeps a file from being figures of images, (n,), their index and their order."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            odd = [
-                name
-                for name, array in arrays.items()
-                if not np.issubdtype(array.dtype, _TYPES.get(name, np.floating)) or array.ndim != (name != ORDER)
-            ]
-    except (*UNREADABLE, zipfile.BadZipFile):
+        arrays = read_arrays(directory)
+    except BAD_ARRAYS:
         return "holds no arrays"
+    odd = [
+        name
+        for name, array in arrays.items()
+        if not np.issubdtype(array.dtype, _TYPES.get(name, np.floating)) or array.ndim != (name != ORDER)
+    ]
     return f"holds '{odd[0]}', which is of another type or shape" if odd else None

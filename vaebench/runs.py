@@ -24,6 +24,7 @@ from vaebench.api import data_module, load, read_checkpoint
 from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
+from vaebench.files import is_plain
 from vaebench.parallel import helpers, place_for
 from vaebench.records import RunRecord, identity, read_record, run_identity, write_record
 from vaebench.training import describe
@@ -135,7 +136,13 @@ def record_checkpoint(
     info = read_checkpoint(checkpoint).get("vaebench") or {}
     identity = record_id(_run(info) if info else "", evaluation.read_protocol(**request))
     family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
-    directory = results / info.get("data", {}).get("name", "") / f"{family}-s{info.get('seed')}-{identity[:8]}"
+    name = info.get("data", {}).get("name", "") if info else "unknown"
+    if not is_plain(name) or not isinstance(info.get("seed"), int | None):
+        raise UserError(
+            f"'{checkpoint}' was trained on {name!r} with the seed {info.get('seed')!r}: expected the name of a data "
+            "set and a whole number; give the model.ckpt of a finished run"
+        )
+    directory = results / name / f"{family}-s{info.get('seed')}-{identity[:8]}"
     if (directory / "record.json").is_file():
         shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
         return read_record(directory), directory

@@ -3,20 +3,23 @@
     <run>/imported.json     it came on a card (`vaebench import`): its figures are claimed
     <run>/verified.json     they were measured again since (`vaebench verify` or `reproduce`), and agreed
 
-A record with neither was measured in this folder. A claim that has a rank is one that was verified.
+A record with neither was measured in this folder. A claim that has a rank is one that was verified. What verifies a
+record names its digest and comes on no card: `import` takes the files that a record has, none of these, and a folder
+that is a card still is a claim whatever else is in it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vaebench.files import write_atomically
-from vaebench.records import RunRecord, identity
+from vaebench.files import read_file, write_atomically
+from vaebench.records import LONGEST, RunRecord, identity
 
-IMPORTED, VERIFIED = "imported.json", "verified.json"
+IMPORTED, VERIFIED, CARD = "imported.json", "verified.json", "card.json"
 
 
 def note(record: RunRecord, name: str, body: Mapping[str, Any]) -> None:
@@ -27,16 +30,16 @@ def note(record: RunRecord, name: str, body: Mapping[str, Any]) -> None:
 
 
 def imported(record: RunRecord) -> bool:
-    """Whether a record came on a card; a damaged `imported.json` says so as well."""
-    return record.path is not None and (record.path / IMPORTED).exists()
+    """Whether a record came on a card, or is in one still; a damaged `imported.json` says so as well."""
+    return record.path is not None and any(os.path.lexists(record.path / name) for name in (IMPORTED, CARD))
 
 
 def verified(record: RunRecord) -> dict[str, Any] | None:
     """How a record was verified: {"how", "class", "environment", ...}; None where nothing sound says so."""
-    if record.path is None:
+    if record.path is None or os.path.lexists(record.path / CARD):  # a card's own words on itself
         return None
     try:
-        body = json.loads((record.path / VERIFIED).read_bytes())
+        body = json.loads(read_file(record.path, VERIFIED, LONGEST))
         seal = body.pop("seal")
         sound = body["record"] == record.digest and seal == identity(**body)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -79,7 +79,10 @@ def _grid(record: RunRecord, name: str) -> list[list[bytes]]:
             f"protocol that measures {'reconstruction' if name == 'reconstructions' else name}"
         )
     try:
-        with Image.open(path, formats=["PNG"]) as picture:  # no other decoder for a stranger's file
+        with (
+            record.open(path.name) as png,
+            Image.open(png, formats=["PNG"]) as picture,
+        ):  # no other decoder for a stranger's file
             pixels = np.asarray(picture.convert("RGB"))
         rows = cut(pixels, record.data["shape"])
     except (OSError, ValueError, TypeError, ArithmeticError, SyntaxError, Image.DecompressionBombError) as error:

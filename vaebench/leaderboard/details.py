@@ -28,7 +28,7 @@ def details(record: RunRecord, root: Path) -> dict[str, Any]:
     return {
         "seed": record.seed,
         "metrics": [_metric(name, metric) for name, metric in sorted(record.metrics.items())],
-        "pictures": [{"name": spaced(name), **_picture(path)} for name, path in record.pictures().items()],
+        "pictures": [{"name": spaced(name), **_picture(record, path.name)} for name, path in record.pictures().items()],
         "curves": record.curves,
         "facts": {
             "selected": record.selection,
@@ -75,9 +75,10 @@ def _metric(name: str, metric: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _picture(path: Path) -> dict[str, Any]:
+def _picture(record: RunRecord, file: str) -> dict[str, Any]:
     """A PNG and the size at which it is shown; its own size stands at a fixed place of its header."""
-    png = path.read_bytes()
+    with record.open(file) as opened:
+        png = opened.read()
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     scale = max(1, SMALLEST // max(width, 1))
     return {"png": base64.b64encode(png).decode(), "width": scale * width, "height": scale * height}

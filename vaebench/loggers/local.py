@@ -63,7 +63,8 @@ class Files:
             from PIL import Image
 
             for name, path in record.pictures().items():
-                pixels = np.asarray(Image.open(path).convert("RGB"))
+                with record.open(path.name) as png:
+                    pixels = np.asarray(Image.open(png).convert("RGB"))
                 self.logger.experiment.add_image(f"pictures/{name}", pixels, self._step, dataformats="HWC")
 
     def close(self, outcome: str) -> None:

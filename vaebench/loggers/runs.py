@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vaebench.loggers.about import About
 from vaebench.loggers.figures import figures, finite
 from vaebench.loggers.server import place, require_wandb, unreachable
-from vaebench.records import PER_IMAGE, RECORD, RunRecord
+from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord
 
 if TYPE_CHECKING:
     import wandb
@@ -107,7 +107,7 @@ class Run:
             artifact.add_file(str(record.path / name), name=name)
         artifact.add(_table(record), PER_IMAGE.removesuffix(".npz"))
         self.run.log_artifact(artifact)
-        if record.checkpoint and (path := record.path / record.checkpoint["file"]).is_file():
+        if record.checkpoint and (path := record.path / CHECKPOINT).is_file() and not path.is_symlink():
             self.checkpoint(path)
 
     def close(self, outcome: str) -> None:

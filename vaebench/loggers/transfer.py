@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from vaebench.errors import UserError
-from vaebench.files import copy_file, whole_folder
+from vaebench.files import take_file, whole_folder
 from vaebench.gate import vetted_run
 from vaebench.loggers import Logbook, of_record
 from vaebench.loggers.server import connected
@@ -123,6 +123,8 @@ def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], sourc
         return Pulled(run, None, reason=str(error))
     if record.digest in present:
         return Pulled(run, present[record.digest])
+    if (link := folder / CHECKPOINT).is_symlink():
+        return Pulled(run, None, reason=f"its {link.name} is a link, where the file itself was expected")
     present[record.digest] = place = results / _place(record)
     _keep(record, place, source)
     return Pulled(run, place, new=True)
@@ -132,9 +134,9 @@ def _keep(record: RunRecord, place: Path, source: str) -> None:
     """Copies a record byte for byte, with its checkpoint where that was fetched."""
     assert record.path is not None
     with whole_folder(place) as partial:
-        for name in (RECORD, CHECKPOINT, *(Path(file).name for file in record.files)):
-            if (record.path / name).is_file():
-                copy_file(record.path / name, partial / name)
+        for name in (RECORD, CHECKPOINT, *record.files):
+            if name != CHECKPOINT or (record.path / name).is_file():
+                take_file(record.path, name, partial)
         if source:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             note(replace(record, path=partial), IMPORTED, {"wandb": source, "at": at})

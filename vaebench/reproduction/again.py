@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,7 @@ def verify(
         UserError: there is no checkpoint, or it holds other weights or was trained otherwise than the record says.
     """
     path = checkpoint or Path(record.path or "", CHECKPOINT)
-    if checkpoint is None and not path.is_file():
+    if checkpoint is None and (not path.is_file() or path.is_symlink()):
         raise UserError(
             f"record {record.id} has no {CHECKPOINT} in '{record.path}': give --checkpoint FILE, or train it again "
             "with `vaebench reproduce`"
@@ -201,7 +202,8 @@ def _name(record: RunRecord, how: str, device: str | None) -> str:
     """A folder's name for one record, code and machine: what another code has finished there is not taken for it."""
     here = environment()
     place = str(place_for(device or _device(record)))
-    return f"{how}-{record.family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
+    family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
+    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
 
 
 def _finished(directory: Path) -> bool:

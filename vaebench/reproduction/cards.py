@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import UserError
-from vaebench.files import copy_file, whole_folder
+from vaebench.files import hash_file, is_plain, read_file, take_file, whole_folder
 from vaebench.gate import vetted_run
-from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord, canonical, read_records
-from vaebench.standing import IMPORTED, note
+from vaebench.records import CHECKPOINT, LONGEST, PER_IMAGE, RECORD, RunRecord, canonical, read_record, read_records
+from vaebench.standing import CARD, IMPORTED, note
 
 SCHEMA = 1
-CARD, TEXT = "card.json", "card.md"
+TEXT = "card.md"
 
 
 def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
@@ -41,13 +41,13 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
         UserError: `out` exists, or there is no checkpoint where one is asked for.
     """
     source = Path(record.path or "")
-    if checkpoint and not (source / CHECKPOINT).is_file():
+    if checkpoint and (not (source / CHECKPOINT).is_file() or (source / CHECKPOINT).is_symlink()):
         raise UserError(f"record {record.id} has no {CHECKPOINT} in '{source}'; put it there, or export without")
     with whole_folder(out, "card") as folder:
         for name in (RECORD, *record.files, *([CHECKPOINT] if checkpoint else [])):
-            copy_file(source / name, folder / name)
+            take_file(source, name, folder)
         (folder / TEXT).write_text(_markdown(record), encoding="utf-8")
-        sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+        sums = {path.name: hash_file(folder, path.name) for path in sorted(folder.iterdir())}
         body = {**_summary(record), "files": sums}
         body["digest"] = _digest(body)
         text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
@@ -81,7 +81,7 @@ def import_card(card: Path, results: Path) -> tuple[Path, bool]:
         raise UserError(f"'{folder}' holds the very record that is in '{same[0]}': there is nothing to import")
     with whole_folder(place) as partial:
         for file in {TEXT, RECORD, CHECKPOINT, *record.files} & body["files"].keys():
-            copy_file(folder / file, partial / file)
+            take_file(folder, file, partial)
         note(
             replace(record, path=partial),
             IMPORTED,
@@ -94,9 +94,9 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
     """A card's JSON and its record, when everything in it is what was exported."""
     ask = "ask its author for it again"
     try:
-        body = json.loads((folder / CARD).read_bytes())
+        body = json.loads(read_file(folder, CARD, LONGEST))
         schema, digest = body["card"], body["digest"]
-        files = {str(Path(name).name): str(checksum) for name, checksum in body["files"].items()}
+        files = {str(name): str(checksum) for name, checksum in body["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"'{folder}' is not a card: its {CARD} cannot be read ({type(error).__name__}: {error}); give a "
@@ -107,16 +107,24 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
     if digest != _digest(body):
         raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
     for name, checksum in files.items():
-        if not (folder / name).is_file() or _sha256(folder / name) != checksum:
+        try:
+            found = hash_file(folder, name)
+        except OSError as error:
+            raise UserError(
+                f"'{folder}/{name if is_plain(name) else repr(name)}' is not what was exported: it cannot be read "
+                f"({error.strerror}); {ask}"
+            ) from None
+        if found != checksum:
             raise UserError(f"'{folder}/{name}' is not what was exported: its SHA-256 does not match; {ask}")
-    records = read_records(folder)
-    if records.damaged or len(records) != 1:
-        raise UserError(f"'{folder}' holds no sound record ({'; '.join(map(str, records.damaged))}); {ask}")
-    if canonical(_summary(records[0])) != canonical(
-        {name: body[name] for name in body if name not in ("files", "digest")}
-    ):
+    try:
+        record = read_record(folder)
+    except UserError as error:
+        raise UserError(f"'{folder}' holds no sound record ({error}); {ask}") from None
+    if lacks := sorted({RECORD, *record.files} - files.keys()):
+        raise UserError(f"'{folder}/{CARD}' does not list {lacks[0]}, which its record has; {ask}")
+    if canonical(_summary(record)) != canonical({name: body[name] for name in body if name not in ("files", "digest")}):
         raise UserError(f"'{folder}/{CARD}' says other things than the record beside it; {ask}")
-    return body, records[0]
+    return body, record
 
 
 def _summary(record: RunRecord) -> dict[str, Any]:
@@ -134,10 +142,6 @@ def _summary(record: RunRecord) -> dict[str, Any]:
 
 def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical({name: body[name] for name in body if name != "digest"})).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _markdown(record: RunRecord) -> str:
