@@ -17,6 +17,7 @@ from torch.func import functional_call
 from vaebench.errors import UserError
 
 __all__ = [
+    "LEVELS",
     "Bernoulli",
     "Delta",
     "DiagonalNormal",
@@ -32,6 +33,21 @@ __all__ = [
 ]
 
 SampleShape = torch.Size | list[int] | tuple[int, ...]
+
+
+class _Levels(constraints.Constraint):
+    """Levels j / (N − 1) of some N, in [0, 1]: images that have probabilities, not a density."""
+
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value >= 0) & (value <= 1)
+
+    def __repr__(self) -> str:
+        return "levels in [0, 1]"
+
+
+LEVELS = _Levels()
 
 
 class Normal(TorchNormal):
@@ -131,7 +147,7 @@ class DiscretisedLogistic(Distribution):
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.unit_interval
+    support = LEVELS
 
     def __init__(self, loc: Tensor, scale: Tensor, levels: int = 256, event: int = 1) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)

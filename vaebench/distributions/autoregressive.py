@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaebench.distributions import SampleShape
+from vaebench.distributions import LEVELS, SampleShape
 from vaebench.networks.pixelcnn import GatedPixelCNN
 
 __all__ = ["Autoregressive"]
@@ -27,7 +27,7 @@ class Autoregressive(Distribution):
     """
 
     arg_constraints = {"z": constraints.real}
-    support = constraints.unit_interval
+    support = LEVELS
 
     def __init__(
         self, net: GatedPixelCNN, z: Tensor, latent: torch.Size, pixels: Callable[[Tensor], Distribution]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaebench.distributions import SampleShape
+from vaebench.distributions import LEVELS, SampleShape
 
 __all__ = ["FlowDensity"]
 
@@ -34,11 +34,13 @@ class FlowDensity(Distribution):
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
+    support: constraints.Constraint = constraints.real
 
     def __init__(self, loc: Tensor, scale: Tensor, flow: Distribution, levels: int | None, event: int) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         self.flow, self.levels = flow, levels
+        if levels is not None:
+            self.support = LEVELS
         split = self.loc.dim() - event
         super().__init__(self.loc.shape[:split], self.loc.shape[split:], validate_args=False)
 

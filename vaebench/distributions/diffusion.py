@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaebench.distributions import Normal, SampleShape, uniform
+from vaebench.distributions import LEVELS, Normal, SampleShape, uniform
 
 __all__ = ["Diffusion", "Noise", "Terms"]
 
@@ -69,12 +69,14 @@ class Diffusion(Distribution):
     """
 
     arg_constraints = {}
-    support = constraints.real
+    support: constraints.Constraint = constraints.real
 
     def __init__(
         self, denoise: Denoise, noise: Noise, batch: torch.Size, event: torch.Size, levels: int | None
     ) -> None:
         self.denoise, self.noise, self.levels = denoise, noise, levels
+        if levels is not None:
+            self.support = LEVELS
         super().__init__(batch, event, validate_args=False)
 
     def _spread(self, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaebench.distributions import SampleShape, log_bin, uniform
+from vaebench.distributions import LEVELS, SampleShape, log_bin, uniform
 
 __all__ = ["Levels", "LogisticMixture"]
 
@@ -24,7 +24,7 @@ class Levels(Distribution):
     """
 
     arg_constraints = {"logits": constraints.real}
-    support = constraints.unit_interval
+    support = LEVELS
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
@@ -70,7 +70,7 @@ class LogisticMixture(Distribution):
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.unit_interval
+    support = LEVELS
 
     def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor, coupling: Tensor, levels: int = 256) -> None:
         self.logits, self.coupling, self.levels = logits, coupling, levels

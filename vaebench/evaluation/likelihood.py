@@ -29,6 +29,7 @@ from vaebench.evaluation.conditions import (
     quiet,
     start_noise,
 )
+from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.scoring import Precision, Score, scorer
 from vaebench.evaluation.weights import effective_size, jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
@@ -97,11 +98,12 @@ def log_likelihood(
 
     Raises:
         UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite, a
-            conditional model without labels.
+            conditional model without labels, a model whose parts are not what `LatentModel` says.
         NotImplementedError: the posterior or the prior has no density.
     """
     data = getattr(model, "data", None)
-    check_images(x, data if isinstance(data, DataSpec) else None)
+    spec = data if isinstance(data, DataSpec) else None
+    check_images(x, spec)
     if is_conditional(model):
         if labels is None or len(labels) != len(x):
             raise UserError(
@@ -109,7 +111,10 @@ def log_likelihood(
                 f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
             )
         model = Conditioned(cast(Family, model), labels.to(place(model, x)[0]))
-    with quiet(model, place(model, x)[0]):
+    device, dtype = place(model, x)
+    with quiet(model, device):
+        if not isinstance(model, Family | Conditioned):
+            check_model(model, x[:IMAGES].to(device, dtype), spec)
         score = scorer(model, precision, compile)
         return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
 

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from vaebench.core import LatentModel
+from vaebench.core import Family, LatentModel
 from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
+from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
@@ -82,7 +83,7 @@ def evaluate(
 
     Raises:
         UserError: a protocol, measurement or setting that does not exist, a count below 1, an image that the measure
-            does not know, an importance weight that is not finite.
+            does not know, an importance weight that is not finite, a model whose parts are not what `LatentModel` says.
     """
     plan = protocol if isinstance(protocol, Protocol) else read_protocol(protocol, **changes)
     if isinstance(protocol, Protocol) and changes:
@@ -98,6 +99,8 @@ def evaluate(
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)
         with quiet(model, subject.device):
+            if "likelihood" in plan.measurements and not isinstance(model, Family):
+                check_model(model, subject.x, subject.spec)
             for name, settings in plan.measurements.items():
                 describe(name)
                 _merge(report, _measured(subject, name, settings))

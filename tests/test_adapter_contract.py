@@ -1,0 +1,221 @@
+"""An adapter that is wrong is refused with a sentence before anything is averaged, and right ones pass unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from oracles import Data
+from torch import Tensor, nn
+from torch.distributions import Bernoulli as TorchBernoulli
+from torch.distributions import (
+    Beta,
+    Binomial,
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategorical,
+    constraints,
+)
+from torch.distributions import Categorical as TorchCategorical
+
+import vaebench as vb
+from vaebench.core import DataSpec
+from vaebench.distributions import Bernoulli, Delta, DiagonalNormal, DiscretisedLogistic
+from vaebench.distributions import Normal as OwnNormal
+from vaebench.errors import UserError
+
+LATENT, SHAPE = 5, (2, 4, 3)
+PIXELS = 24
+BITS = (torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+GREY = (torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(1)) * 255).round() / 255
+ALONE = dict.fromkeys(("units", "collapse", "reconstruction", "samples"))
+
+
+class Adapter(nn.Module):
+    """A right one; a test puts something wrong in the place of a part."""
+
+    def __init__(self, **parts: Callable[..., Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.decoder = nn.Linear(PIXELS, 2 * LATENT), nn.Linear(LATENT, PIXELS)
+        self.parts = parts
+
+    def posterior(self, x: Tensor) -> Any:
+        if part := self.parts.get("posterior"):
+            return part(self, x)
+        mean, log_scale = self.encode(x)
+        return DiagonalNormal(mean, log_scale.exp())
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.encoder(x.flatten(1)).chunk(2, -1)
+        return mean, log_scale
+
+    def prior(self) -> Any:
+        if part := self.parts.get("prior"):
+            return part(self)
+        return DiagonalNormal(torch.zeros(LATENT), torch.ones(LATENT))
+
+    def logits(self, z: Tensor) -> Tensor:
+        return self.decoder(z).unflatten(-1, SHAPE)
+
+    def likelihood(self, z: Tensor) -> Any:
+        if part := self.parts.get("likelihood"):
+            return part(self, z)
+        return Bernoulli(self.logits(z), 3)
+
+
+class Scored(Distribution):
+    """Pixels whose log_prob is whatever a test makes of those of a Bernoulli."""
+
+    def __init__(self, logits: Tensor, score: Callable[[Tensor], Any]) -> None:
+        self.logits, self.score = logits, score
+        super().__init__(logits.shape[:-3], logits.shape[-3:], validate_args=False)
+
+    support = constraints.boolean
+
+    def log_prob(self, value: Tensor) -> Any:
+        return self.score(TorchBernoulli(logits=self.logits).log_prob(value.expand_as(self.logits)))
+
+
+def scored(score: Callable[[Tensor], Any]) -> dict[str, Callable[..., Any]]:
+    return {"likelihood": lambda m, z: Scored(m.logits(z), score)}
+
+
+def grey_normal(m: Adapter, z: Tensor) -> Distribution:
+    return DiagonalNormal(m.logits(z).sigmoid(), torch.ones(SHAPE), 3)
+
+
+def by_conv(_: Adapter, z: Tensor) -> Any:
+    return nn.functional.conv_transpose2d(z.unflatten(-1, (5, 1, 1)), torch.ones(5, 2, 4, 3))
+
+
+WRONG: dict[str, tuple[dict[str, Any], Tensor, str, str]] = {
+    # latents
+    "no prior": ({"prior": None}, BITS, "binary", "prior.. has batch shape"),
+    "posterior is a tuple": ({"posterior": lambda m, x: m.encode(x)}, BITS, "binary", "is a tuple, where a torch.dist"),
+    "posterior is a tensor": ({"posterior": lambda m, x: m.encode(x)[0]}, BITS, "binary", "is a Tensor, where"),
+    "posterior over units": ({"posterior": lambda m, x: OwnNormal(m.encode(x)[0], m.encode(x)[1].exp())}, BITS,
+                             "binary", r"batch shape \(3, 5\) .*one distribution an image.*Independent"),
+    "posterior of the whole batch": ({"posterior": lambda m, x: DiagonalNormal(*(t.exp() for t in m.encode(x)), 2)},
+                                     BITS, "binary", r"batch shape \(\) and event shape \(3, 5\)"),
+    "posterior fails": ({"posterior": lambda m, x: m.encoder(x)}, BITS, "binary", "posterior.x. of 3 images fails"),
+    "posterior of scale 0 / 0": ({"posterior": lambda m, x: DiagonalNormal(m.encode(x)[0], m.encode(x)[0] * torch.nan)},
+                                 BITS, "binary", "not finite"),
+    "negative scale": ({"posterior": lambda m, x: DiagonalNormal(m.encode(x)[0], -torch.ones(3, 5)[: len(x)])}, BITS,
+                       "binary", "log_prob of posterior.* is NaN: .*negative"),
+    "dropout that is never switched off": (
+        {"posterior": lambda m, x: DiagonalNormal(nn.functional.dropout(m.encode(x)[0]), torch.ones(len(x), 5))}, BITS,
+        "binary", "differs from call to call.*nn.Module"),
+    "batch statistics": (
+        {"posterior": lambda m, x: DiagonalNormal(m.encode(x)[0] - m.encode(x)[0].mean(0), torch.ones(len(x), 5))},
+        BITS, "binary", "depends on the images beside it"),
+    "latents are numbers": (
+        {"posterior": lambda m, x: Independent(TorchCategorical(logits=torch.stack(m.encode(x), -1)), 1)},
+        BITS, "binary", "int64, where floating-point latents"),
+    "prior of another size": ({"prior": lambda _: DiagonalNormal(torch.zeros(4), torch.ones(4))}, BITS, "binary",
+                              r"prior\(\) has .*event shape \(4,\)"),
+    "prior over units": ({"prior": lambda _: OwnNormal(torch.zeros(5), torch.ones(5))}, BITS, "binary",
+                         r"prior\(\) has batch shape \(5,\)"),
+    "prior of a batch": ({"prior": lambda _: DiagonalNormal(torch.zeros(7, 5), torch.ones(7, 5))}, BITS, "binary",
+                         r"prior\(\) has batch shape \(7,\)"),
+    # images
+    "likelihood is logits": ({"likelihood": lambda m, z: m.logits(z)}, BITS, "binary", "is a Tensor"),
+    "likelihood of flat images": ({"likelihood": lambda m, z: Bernoulli(m.decoder(z), 1)}, BITS, "binary",
+                                  r"event shape \(24,\).*unflatten"),
+    "channels last": ({"likelihood": lambda m, z: Bernoulli(m.logits(z).movedim(-3, -1), 3)}, BITS, "binary",
+                      r"movedim\(-1, -3\)"),
+    "images before samples": ({"likelihood": lambda m, z: Bernoulli(m.logits(z).transpose(0, 1), 3)}, BITS, "binary",
+                              "keep samples before images"),
+    "samples and images in one axis": ({"likelihood": lambda m, z: Bernoulli(m.logits(z).flatten(0, 1), 3)}, BITS,
+                                       "binary", r"unflatten\(0, z.shape\[:2\]\)"),
+    "axes restored in the wrong order": (
+        {"likelihood": lambda m, z: Bernoulli(m.logits(z).reshape(*z.shape[1::-1], *SHAPE).transpose(0, 1), 3)},
+        BITS, "binary", "depends on the latents beside it"),
+    "pixels are a batch": ({"likelihood": lambda m, z: TorchBernoulli(logits=m.logits(z))}, BITS, "binary",
+                           r"Independent\(…, 3\)"),
+    "a convolution of five axes": ({"likelihood": by_conv}, BITS, "binary", "fails with .*flatten"),
+    "no log_prob": ({"likelihood": lambda m, z: Delta(m.logits(z).sigmoid(), 3)}, GREY, "continuous",
+                    "has no log_prob"),
+    "mean over pixels and all": (scored(lambda s: s.mean()), BITS, "binary", r"shape \(\), where \(2, 3\)"),
+    "a score a pixel": (scored(lambda s: s), BITS, "binary", r"shape \(2, 3, 2, 4, 3\)"),
+    "summed over images": (scored(lambda s: s.sum((1, 2, 3, 4))), BITS, "binary", r"shape \(2,\)"),
+    "a float": (scored(lambda _: 1.0), BITS, "binary", "shape float"),
+    "a loss for a score": (scored(lambda s: -s.sum((-1, -2, -3))), BITS, "binary", "at most 0.*with its sign"),
+    "half precision": (scored(lambda s: s.sum((-1, -2, -3)).half()), BITS, "binary", "float16"),
+    "not a number": (scored(lambda s: s.sum((-1, -2, -3)) * torch.nan), BITS, "binary", "is NaN"),
+    "noise in the decoder": ({"likelihood": lambda m, z: Bernoulli(nn.functional.dropout(m.logits(z)), 3)}, BITS,
+                             "binary", "likelihood.* differs from call to call"),
+    # measures
+    "a Bernoulli on grey levels": ({}, GREY, "discrete256", "'discrete256' images leave"),
+    "a Bernoulli on continuous images": ({}, GREY, "continuous", "'continuous' images leave"),
+    "torch's Bernoulli on grey levels": (
+        {"likelihood": lambda m, z: Independent(TorchBernoulli(logits=m.logits(z)), 3)}, GREY, "continuous", "leave"),
+    "a Normal on 0/1": ({"likelihood": grey_normal}, BITS, "binary", "density .Normal., where 'binary' images"),
+    "a Normal on levels": ({"likelihood": grey_normal}, GREY, "discrete256", "a density .*'discrete256'"),
+    "a mixture of Normals on 0/1": (
+        {"likelihood": lambda m, z: Independent(MixtureSameFamily(
+            TorchCategorical(logits=torch.zeros(*z.shape[:2], *SHAPE, 2)),
+            Normal(m.logits(z)[..., None].expand(*z.shape[:2], *SHAPE, 2), 1.0)), 3)}, BITS, "binary", "a density"),
+    "a continuous Bernoulli on 0/1": (
+        {"likelihood": lambda m, z: Independent(ContinuousBernoulli(logits=m.logits(z)), 3)}, BITS, "binary",
+        "density"),
+    "a Beta on 0/1": (
+        {"likelihood": lambda m, z: Independent(Beta(m.logits(z).exp(), m.logits(z).exp(), validate_args=False), 3)},
+        BITS, "binary", "leave|density"),
+    "bytes for levels": (
+        {"likelihood": lambda m, z: Independent(Binomial(255, logits=m.logits(z), validate_args=False), 3)}, GREY,
+        "discrete256", "images leave"),
+    "levels on continuous images": (
+        {"likelihood": lambda m, z: DiscretisedLogistic(m.logits(z).sigmoid(), torch.ones(SHAPE), 256, 3)}, GREY,
+        "continuous", "probabilities .*'continuous' images need a density"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_adapter_is_refused_with_a_sentence(name: str) -> None:
+    parts, x, measure, sentence = WRONG[name]
+    if name == "no prior":
+        model: Any = Adapter()
+        model.prior, sentence = None, "Adapter has no method 'prior'"
+    else:
+        model = Adapter(**parts)
+    state = torch.get_rng_state()
+    with pytest.raises(UserError, match=sentence):
+        vb.evaluate(model, Data(x, DataSpec(SHAPE, measure)), k=5, measurements=ALONE)
+    assert torch.equal(torch.get_rng_state(), state)
+    if measure != "discrete256":  # without a measure all that is known of images is whether they are 0 and 1
+        with pytest.raises(UserError):
+            vb.log_likelihood(model, x, k=5)
+
+
+RIGHT: dict[str, tuple[dict[str, Any], Tensor, str]] = {
+    "Bernoulli": ({}, BITS, "binary"),
+    "torch's Bernoulli": ({"likelihood": lambda m, z: Independent(TorchBernoulli(logits=m.logits(z)), 3)}, BITS,
+                          "binary"),
+    "Normal": ({"likelihood": grey_normal}, GREY, "continuous"),
+    "levels": ({"likelihood": lambda m, z: DiscretisedLogistic(m.logits(z).sigmoid(), torch.ones(SHAPE), 256, 3)}, GREY,
+               "discrete256"),
+    "one-hot codes": ({"posterior": lambda m, x: OneHotCategorical(logits=m.encode(x)[0]),
+                       "prior": lambda _: OneHotCategorical(logits=torch.zeros(LATENT))}, BITS, "binary"),
+    "a deterministic encoder": ({"posterior": lambda m, x: Delta(m.encode(x)[0])}, BITS, "binary"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("images", [1, 2, 6])
+def test_a_right_adapter_passes_with_any_number_of_images(name: str, images: int) -> None:
+    parts, x, measure = RIGHT[name]
+    found = vb.evaluate(Adapter(**parts), Data(x[:images], DataSpec(SHAPE, measure)), k=5, measurements=ALONE)
+    assert found.metrics["distortion"].value is not None
+
+
+def test_the_check_leaves_the_figures_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = Adapter(), Data(BITS, DataSpec(SHAPE))
+    checked = vb.evaluate(model, data, k=20)
+    monkeypatch.setattr("vaebench.evaluation.report.check_model", lambda *_: None)
+    assert vb.evaluate(model, data, k=20).metrics == checked.metrics

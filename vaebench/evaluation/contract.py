@@ -1,0 +1,233 @@
+"""What a model of someone else's must keep to be measured: checked once, on a few images, before anything is averaged.
+
+`vaebench.core.LatentModel` says what the parts are. Families are built so; an adapter can be wrong in ways that average
+to a plausible figure: a mean over pixels, samples and images in the wrong axes, a density where images have
+probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaebench.core import LatentModel
+from vaebench.errors import UserError
+from vaebench.evaluation.conditions import declared
+from vaebench.measures import CONTINUOUS, DataSpec
+
+IMAGES, SAMPLES = 3, 2  # unequal, so that axes cannot be mistaken for one another
+SLACK = 1e-2  # nats, and as much of a hundred: by which rounding may move a score
+
+WRAP = (
+    "return one distribution over a whole latent, such as DiagonalNormal(mean, scale) or torch's Independent(…, 1), "
+    "whose log_prob is a sum over it"
+)
+STILL = "make the adapter an nn.Module, so that evaluation can switch dropout off, and draw no noise in it"
+ALONE = "look for an axis that is reshaped into another, or batch statistics in use"
+
+Given = TypeVar("Given")
+
+
+def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> None:
+    """Raises a UserError unless a model's three parts are such as its figures can be trusted; call it inside `quiet`.
+
+    Args:
+        model: no family.
+        x: checked images where the model lives, (n, *data).
+        spec: their measure; None: that of 0/1 images where they hold nothing else.
+    """
+    for name in ("posterior", "prior", "likelihood"):
+        if not callable(getattr(model, name, None)):
+            raise UserError(
+                f"{type(model).__name__} has no method '{name}': expected posterior(x), prior() and likelihood(z); "
+                "write an adapter as docs/adapters.md shows"
+            )
+    x = x[torch.arange(IMAGES) % len(x)]
+    try:
+        _check_images(model, _check_latents(model, x), x, spec)
+    except NotImplementedError:
+        return  # what does not exist is a reason for a figure to be unavailable, and no fault
+
+
+def _check_latents(model: LatentModel, x: Tensor) -> Tensor:
+    """Samples z (SAMPLES, IMAGES, *latent) of a checked q(z|x), scored by it and by a checked p(z)."""
+    b, what = len(x), f"posterior(x) of {len(x)} images"
+    q = _distribution(what, lambda: model.posterior(x))
+    _check_batch(what, q, (b,), "an image")
+    z = _made(f"a sample of {what}", lambda: (q.rsample if q.has_rsample else q.sample)(torch.Size((SAMPLES,))))
+    _check_samples(what, q, z)
+    p = _distribution("prior()", model.prior)
+    if p.event_shape != q.event_shape or p.batch_shape.numel() != 1:
+        raise UserError(
+            f"prior() has batch shape {tuple(p.batch_shape)} and event shape {tuple(p.event_shape)}, where () and "
+            f"{tuple(q.event_shape)}, those of a latent of posterior(x), are expected; {WRAP}"
+        )
+    log_q = _scores(what, q, z, (SAMPLES, b))
+    _scores("prior()", p, z, (SAMPLES, b))
+    if log_q is not None:
+        _check_same(log_q, model.posterior(x).log_prob(z), "posterior(x) differs from call to call", STILL)
+        alone = model.posterior(x[1:2]).log_prob(z[:, 1:2])
+        _check_same(log_q[:, 1:2], alone, "posterior(x) of an image depends on the images beside it", ALONE)
+    return z
+
+
+def _check_images(model: LatentModel, z: Tensor, x: Tensor, spec: DataSpec | None) -> None:
+    what, shape = f"likelihood(z) of latents {tuple(z.shape)}", tuple(x.shape[1:])
+    d = _distribution(what, lambda: model.likelihood(z))
+    if tuple(d.event_shape) != shape or tuple(d.batch_shape) != tuple(z.shape[:2]):
+        raise UserError(
+            f"{what} has batch shape {tuple(d.batch_shape)} and event shape {tuple(d.event_shape)}, where "
+            f"{tuple(z.shape[:2])} (samples, images) and {shape} (an image, channels first) are expected; "
+            f"{_hint(d, z, shape)}"
+        )
+    _check_support(what, d, x, spec)
+    log_x = _scores(what, d, x, tuple(z.shape[:2]))
+    if log_x is None:
+        raise UserError(
+            f"{what} has no log_prob, without which there is nothing to measure; return a distribution with one"
+        )
+    if _counting(x, spec) and bool((log_x > SLACK).any()):
+        raise UserError(
+            f"{what} gives an image log p(x|z) = {float(log_x.max()):.4g}, where a probability, at most 0, is "
+            "expected; look for a density, or for a loss returned with its sign"
+        )
+    if getattr(declared(model, "likelihood"), "bound", ""):
+        return  # it draws noise to score
+    _check_same(log_x, model.likelihood(z).log_prob(x), "likelihood(z) differs from call to call", STILL)
+    one = model.likelihood(z[1:, 1:2]).log_prob(x[1:2])
+    _check_same(log_x[1:, 1:2], one, "likelihood(z) of a latent depends on the latents beside it", ALONE)
+
+
+def _made(what: str, make: Callable[[], Given]) -> Given:
+    """What a part gives; its own errors as sentences. That something does not exist it says by NotImplementedError."""
+    try:
+        return make()
+    except (NotImplementedError, UserError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{what} fails with {type(error).__name__}: {reason}; it is given tensors as docs/adapters.md says: "
+            "z as (samples, images, *latent), which convolutions want as z.flatten(0, 1)"
+        ) from error
+
+
+def _distribution(what: str, make: Callable[[], Any]) -> Distribution:
+    found = _made(what, make)
+    if not isinstance(found, Distribution):
+        raise UserError(
+            f"{what} is a {type(found).__name__}, where a torch.distributions.Distribution is expected; return such as "
+            "DiagonalNormal(mean, scale) or Bernoulli(logits, event=3) of vaebench.distributions"
+        )
+    return found
+
+
+def _check_batch(what: str, d: Distribution, batch: tuple[int, ...], unit: str) -> None:
+    if tuple(d.batch_shape) != batch:
+        raise UserError(
+            f"{what} has batch shape {tuple(d.batch_shape)} and event shape {tuple(d.event_shape)}, where batch shape "
+            f"{batch}, one distribution {unit}, is expected; {WRAP}"
+        )
+
+
+def _check_samples(what: str, q: Distribution, z: Tensor) -> None:
+    expected = (SAMPLES, *q.batch_shape, *q.event_shape)
+    if tuple(z.shape) != expected:
+        raise UserError(
+            f"samples of {what} have shape {tuple(z.shape)}, where {expected} is expected; let sample(shape) put the "
+            "sample's shape in front"
+        )
+    if not z.dtype.is_floating_point:
+        raise UserError(
+            f"samples of {what} are {z.dtype}, where floating-point latents are expected; let z be one-hot or "
+            "embedded, as a decoder reads it"
+        )
+    if not bool(torch.isfinite(z).all()):
+        raise UserError(
+            f"samples of {what} are not finite: expected finite latents; look for diverged weights, or a scale that "
+            "over- or underflows"
+        )
+
+
+def _scores(what: str, d: Distribution, value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """log_prob, checked; None where there is none."""
+    try:
+        found = _made(f"log_prob of {what}", lambda: d.log_prob(value))
+    except NotImplementedError:
+        return None
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise UserError(
+            f"log_prob of {what} has shape {got}, where {shape} is expected, one sum over all units or pixels for "
+            "each; sum over the event and over nothing else, and average nothing"
+        )
+    if found.dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f"log_prob of {what} is {found.dtype}, where float32 or float64 is expected: sums over many values need "
+            "them; score in float32"
+        )
+    if bool(torch.isnan(found).any()):
+        raise UserError(
+            f"log_prob of {what} is NaN: expected numbers; look for a negative or zero scale, or the logarithm of a "
+            "rounded probability"
+        )
+    return found
+
+
+def _check_same(one: Tensor, other: Tensor, fault: str, remedy: str) -> None:
+    if tuple(one.shape) != tuple(other.shape) or bool(((one - other).abs() > SLACK * (1 + one.abs() / 100)).any()):
+        raise UserError(f"{fault}: expected the same log_prob of the same values; {remedy}")
+
+
+def _hint(d: Distribution, z: Tensor, shape: tuple[int, ...]) -> str:
+    """What the shapes look like."""
+    event, batch, pixels = tuple(d.event_shape), tuple(d.batch_shape), torch.Size(shape).numel()
+    if event == (*shape[1:], shape[0]):
+        return "move the channels to the front, as by .movedim(-1, -3)"
+    if batch == (z.shape[1], z.shape[0]):
+        return "keep samples before images: likelihood(z) is given (samples, images, *latent)"
+    if batch == (z.shape[0] * z.shape[1],):
+        return "restore both axes, by .unflatten(0, z.shape[:2])"
+    if event == () and batch[-len(shape) :] == shape:
+        return f"say that the last {len(shape)} axes are one image: event={len(shape)}, or Independent(…, {len(shape)})"
+    if d.event_shape.numel() == pixels:
+        return f"give it the shape of an image, as by .unflatten(-1, {shape})"
+    return "let the decoder end in the shape of an image"
+
+
+def _counting(x: Tensor, spec: DataSpec | None) -> bool:
+    return bool(((x == 0) | (x == 1)).all()) if spec is None else spec.kind != CONTINUOUS
+
+
+def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None) -> None:
+    """Refuses a distribution of another measure than the images', and one that excludes their values."""
+    try:
+        support: Any = d.support
+    except NotImplementedError:
+        return
+    if support is None:
+        return
+    measure = spec.measure if spec is not None else "binary" if _counting(x, spec) else "continuous"
+    if not bool(support.check(x).all()):
+        raise UserError(
+            f"{what} is a distribution over {support}, which '{measure}' images leave; Bernoulli is for 0/1 images, "
+            "DiscretisedLogistic for levels j / (N − 1), a Normal for continuous ones: take one that has the images' "
+            "values, or set data.measure to the one that it was trained on"
+        )
+    if support.is_discrete != _counting(x, spec):
+        kind, needed = ("probabilities", "a density") if support.is_discrete else ("a density", "probabilities")
+        raise UserError(
+            f"{what} has {kind} ({type(_innermost(d)).__name__}), where '{measure}' images need {needed}: its figure "
+            "would be of another measure, and no log-likelihood; take Bernoulli for 0/1 images, DiscretisedLogistic "
+            "for levels and a Normal for continuous images, or set data.measure to the one that it was trained on"
+        )
+
+
+def _innermost(d: Distribution) -> Distribution:
+    while isinstance(inner := getattr(d, "base_dist", None), Distribution):
+        d = inner
+    return d
