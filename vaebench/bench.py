@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from vaebench.errors import UserError, unknown
+from vaebench import failures
+from vaebench.errors import Diverged, UserError, unknown
+from vaebench.failures import Failure
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import read_record
 from vaebench.source import Source
@@ -107,7 +111,7 @@ def bench(
     progress: bool = True,
     engine: Engine = "solo",
     logbook: Logbook | None = None,
-) -> Iterator[tuple[Run, Path, bool]]:
+) -> Iterator[Ended]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
     All runs are parsed before the first starts. A run that was interrupted goes on where it was last saved.
@@ -120,93 +124,171 @@ def bench(
         engine: 'solo' trains one run after another; 'population' trains together what can be, and then the others.
         logbook: what follows the runs that have no record yet.
 
+    A run that diverges or fails is noted beside the records (`vaebench.failures`), and the others go on. One that
+    diverged is not tried again as long as that note is there.
+
     Yields:
-        Each run with its record's folder, and whether it had been finished before.
+        How each run ended.
+
+    Raises:
+        OSError: the disk failed, which every run would meet.
     """
     benchmark = read_benchmark(path)  # before torch is imported: a mistake is answered at once
     from vaebench.evaluation import read_protocol
     from vaebench.explain import experiment
     from vaebench.progress import training_bar
     from vaebench.runs import record_id, record_run
+    from vaebench.training import describe
 
     judge, logbook = read_protocol(**benchmark.protocol), logbook or Logbook()
 
     def place(run: Run, job: Experiment) -> Place:
-        _, data = job.build()
+        model, data = job.build()
         identity = record_id(job.identity(data), judge)
         name = f"{run.variant}-s{run.seed}-{identity[:8]}"
         about = of_training(job, data, "bench", identity, benchmark.name, run.variant)
-        return Place(results / benchmark.name / name, work / benchmark.name / name, lambda: logbook.open(about))
+        family = type(model).__module__.rpartition(".")[2]
+        what = (identity, family, run.variant, benchmark.name, run.seed, job.plain, describe(data), model.surrogate)
+        return Place(
+            results / benchmark.name / name,
+            work / benchmark.name / name,
+            lambda: logbook.open(about),
+            lambda kind, reason: Failure(*what, kind, reason),
+        )
 
-    def recorded(run: Run, directory: Path, checkpoint: Path, log: Log) -> tuple[Run, Path, bool]:
-        log.record(record_run(checkpoint, directory, benchmark.protocol, benchmark.name, run.variant, progress))
+    def recorded(run: Run, at: Place, checkpoint: Path, log: Log) -> Ended:
+        log.record(record_run(checkpoint, at.directory, benchmark.protocol, benchmark.name, run.variant, progress))
         log.close()
+        failures.place(at.directory).unlink(missing_ok=True)
         shutil.rmtree(checkpoint.parent)
-        return run, directory, False
+        return Ended(run, at.directory)
 
     plan = [(run, experiment(run.args)) for run in benchmark.runs]
     if engine == "population":
         plan = yield from _together(plan, place, recorded, progress)
     for index, (run, job) in enumerate(plan):
-        directory, scratch, open_log = place(run, job)
-        if (directory / "record.json").is_file():
-            read_record(directory)  # a damaged one is no finished run
-            shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed after its record
-            yield run, directory, True
+        try:
+            at = place(run, job)
+        except UserError as error:  # such as parts that do not go together
+            yield Ended(run, results / benchmark.name, reason=str(error))
             continue
-        with open_log() as log:
-            with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
-                checkpoint = scratch / "model.ckpt"
-                if not checkpoint.is_file():
-                    checkpoint = job.run(scratch, bar, log.callbacks)
-            found = recorded(run, directory, checkpoint, log)
-        yield found
+        if (before := _before(run, at)) is not None:
+            yield before
+            continue
+        try:
+            with at.open_log() as log:
+                with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
+                    checkpoint = at.scratch / "model.ckpt"
+                    if not checkpoint.is_file():
+                        checkpoint = job.run(at.scratch, bar, log.callbacks)
+                ended = recorded(run, at, checkpoint, log)
+        except OSError:
+            raise
+        except Exception as error:
+            ended = _failed(run, at, error)
+        yield ended
+
+
+class Ended(NamedTuple):
+    """How a run of a benchmark ended.
+
+    Attributes:
+        run: which.
+        place: the folder of its record, or the file that says why it has none.
+        before: it had ended in an earlier call.
+        reason: why it has no record; empty where it has one.
+    """
+
+    run: Run
+    place: Path
+    before: bool = False
+    reason: str = ""
+
+
+def _before(run: Run, at: Place) -> Ended | None:
+    """How a run ended in an earlier call; None where it has to train."""
+    if (at.directory / "record.json").is_file():
+        read_record(at.directory)  # a damaged one is no finished run
+        shutil.rmtree(at.scratch, ignore_errors=True)  # of a run that was killed after its record
+        return Ended(run, at.directory, True)
+    note = failures.place(at.directory)
+    if note.is_file():
+        found = failures.read_failure(note)
+        if isinstance(found, Failure) and found.kind == "diverged":
+            return Ended(run, note, True, found.reason)
+    return None
+
+
+def _failed(run: Run, at: Place, error: Exception) -> Ended:
+    """Notes why a run has no record; what is no mistake of the user's is printed whole."""
+    if not isinstance(error, UserError):
+        traceback.print_exception(error)
+    diverged = isinstance(error, Diverged)
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    reason = re.sub(r"(?:/[\w.+-]+){2,}", lambda found: found[0].rpartition("/")[2], " ".join(reason.split()))[:500]
+    note = failures.place(at.directory)
+    failures.write_failure(note, at.failure("diverged" if diverged else "failed", reason))
+    return Ended(run, note, reason=reason)
 
 
 class Place(NamedTuple):
-    """Folders of a run's record and of the run while it is unfinished, and what opens its log."""
+    """Folders of a run's record and of the unfinished run, what opens its log, and what makes a note of its failure."""
 
     directory: Path
     scratch: Path
     open_log: Callable[[], Log]
+    failure: Callable[[Literal["diverged", "failed"], str], Failure]
 
 
 def _together(
     plan: list[tuple[Run, Experiment]],
     place: Callable[[Run, Experiment], Place],
-    recorded: Callable[[Run, Path, Path, Log], tuple[Run, Path, bool]],
+    recorded: Callable[[Run, Place, Path, Log], Ended],
     progress: bool,
-) -> Generator[tuple[Run, Path, bool], None, list[tuple[Run, Experiment]]]:
+) -> Generator[Ended, None, list[tuple[Run, Experiment]]]:
     """Trains runs as a population; yields as `bench` does, and returns those that must train by themselves."""
     from vaebench.population import Member, Population
     from vaebench.progress import training_bar
 
     population, alone = Population(), []
-    members: dict[Member, tuple[Run, Path, Log]] = {}
+    members: dict[Member, tuple[Run, Place, Log]] = {}
     with ExitStack() as logs:
         for run, job in plan:
             job.engine = population.engine
-            directory, scratch, open_log = place(run, job)
-            if (directory / "record.json").is_file():
-                read_record(directory)
-                shutil.rmtree(scratch, ignore_errors=True)
-                yield run, directory, True
-            elif (scratch / "model.ckpt").is_file():
-                yield recorded(run, directory, scratch / "model.ckpt", logs.enter_context(open_log()))
-            else:
-                try:
-                    member = population.add(job, scratch)
-                except UserError as error:
-                    print(f"{run.variant} seed {run.seed} trains by itself: {error}", file=sys.stderr)
-                    job.engine = {}
-                    alone.append((run, job))
+            try:
+                at = place(run, job)
+                if (before := _before(run, at)) is not None:
+                    yield before
+                elif (at.scratch / "model.ckpt").is_file():
+                    yield recorded(run, at, at.scratch / "model.ckpt", logs.enter_context(at.open_log()))
                 else:
-                    members[member] = run, directory, logs.enter_context(open_log())
-        with training_bar(f"{len(members)} runs together", progress) as bar:
-            while learnt := population.epoch():
-                bar(sum(member.fraction for member in members) / len(members), {})
-                for member in learnt:
-                    members[member][2].history(member.kept.curves)
-        for member, (run, directory, log) in members.items():
-            yield recorded(run, directory, member.export(), log)
+                    members[population.add(job, at.scratch)] = run, at, logs.enter_context(at.open_log())
+            except UserError as error:
+                print(f"{run.variant} seed {run.seed} trains by itself: {error}", file=sys.stderr)
+                job.engine = {}
+                alone.append((run, job))
+        try:
+            with training_bar(f"{len(members)} runs together", progress) as bar:
+                while learnt := population.epoch():
+                    bar(sum(member.fraction for member in members) / len(members), {})
+                    for member in learnt:
+                        members[member][2].history(member.kept.curves)
+        except OSError:
+            raise
+        except Exception as error:  # such as a device without memory: whose fault it is cannot be told
+            traceback.print_exception(error)
+            print(f"{len(members)} runs train by themselves, for together they failed", file=sys.stderr)
+            for member, (run, _, _) in members.items():
+                member.job.engine = {}
+                alone.append((run, member.job))
+            return alone
+        for member, (run, at, log) in members.items():
+            try:
+                ended = recorded(run, at, member.export(), log)
+            except OSError:
+                raise
+            except Exception as error:
+                log.close("failed")
+                ended = _failed(run, at, error)
+            yield ended
     return alone

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from vaebench.commands._parser import logger_option
 
-HELP = "train, evaluate and record families × seeds; goes on where it stopped"
+HELP = "train, evaluate and record families × seeds; goes on where it stopped, and past runs that fail"
 EXAMPLE = "vaebench bench configs/benchmark/digits.yaml --results results"
 
 
@@ -21,15 +22,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`vaebench bench`: runs what is missing and prints the leaderboard of the folder."""
+    """`vaebench bench`: runs what is missing and prints the leaderboard of the folder; 1 where a run has no record."""
     from vaebench.bench import bench as run_all
     from vaebench.loggers import Logbook
 
     logbook = Logbook(arguments.logger, arguments.work)
     runs = run_all(arguments.file, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
-    for run, directory, finished in runs:
-        print(f"{run.variant} seed {run.seed}: {directory}{' (finished before)' if finished else ''}", flush=True)
+    failed = []
+    for ended in runs:
+        who = f"{ended.run.variant} seed {ended.run.seed}"
+        print(f"{who}: {ended.place}{' (finished before)' if ended.before else ''}", flush=True)
+        if ended.reason:
+            failed.append(f"{who} has no record: {ended.reason}")
     from vaebench.leaderboard import leaderboard as board
 
-    print(f"\n{board(arguments.results)}")
-    return 0
+    if any(arguments.results.rglob("record.json")):
+        print(f"\n{board(arguments.results)}")
+    for sentence in failed:
+        print(f"vaebench: {sentence}", file=sys.stderr)
+    return 1 if failed else 0

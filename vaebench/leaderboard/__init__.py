@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vaebench.failures import read_failures
 from vaebench.judging.scores import judged
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
@@ -57,8 +58,9 @@ def ranked(
     path: str | Path, metric: str = LOG_LIKELIHOOD, judgements: str | Path | None = None
 ) -> tuple[Records, list[Board]]:
     """The records below a directory and their boards; arguments and errors are those of `leaderboard`."""
-    records = read_records(path)
-    found = boards(records, metric)
+    records, (failures, damaged) = read_records(path), read_failures(Path(path))
+    records.damaged += damaged
+    found = boards(records, metric, failures)
     if judgements is not None:
         people = judged(Path(judgements))
         found = [replace(board, judged=people) for board in found]

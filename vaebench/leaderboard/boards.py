@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaebench.errors import unknown
+from vaebench.failures import Failure
 from vaebench.judging.scores import Scores
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
@@ -33,6 +34,7 @@ class Row:
         gap: its score less the best one's, not corrected; None for the best itself and where it is not ranked.
         beaten_by: names of the variants that are better beyond the noise, by Holm over all pairs of the board.
         claimed: its runs came on cards and were not verified: it has no rank, and no part in those of others.
+        failures: its runs, of other seeds, that ended without a record.
     """
 
     variant: str
@@ -42,6 +44,7 @@ class Row:
     gap: Comparison | None = None
     beaten_by: frozenset[str] = frozenset()
     claimed: bool = False
+    failures: tuple[Failure, ...] = ()
 
     @property
     def seeds(self) -> list[int]:
@@ -72,7 +75,7 @@ class Board:
     judged: Scores = field(default_factory=dict)
 
 
-def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[Board]:
+def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD, failures: Iterable[Failure] = ()) -> list[Board]:
     """Splits runs into boards and ranks each.
 
     Runs share a board only if data set, shape, measure and the hashes of all its splits, the protocol (K, version,
@@ -81,6 +84,7 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
     Args:
         records: the runs.
         metric: what to rank by: one that has a better end and a figure for every image.
+        failures: runs without a record, which go to the rows of their settings, or to rows of their own.
 
     Raises:
         UserError: no run has such a metric.
@@ -93,7 +97,8 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD) -> list[B
         signs |= _signs(record, signs)
     if metric not in signs:
         raise unknown("metric", metric, signs, "These can be ranked by: " + ", ".join(sorted(signs)) + ".")
-    found = [_with_claims(group, metric, signs) for _, group in sorted(groups.items())]
+    failures = list(failures)
+    found = [_with_failures(_with_claims(group, metric, signs), failures) for _, group in sorted(groups.items())]
     return sorted(found, key=lambda b: (b.data["name"], b.data["measure"], b.surrogate, -b.protocol["k"]))
 
 
@@ -127,6 +132,24 @@ def _with_claims(records: list[RunRecord], metric: str, signs: dict[str, int]) -
         for name, runs in sorted(_variants(claims).items())
     ]
     return replace(board, rows=(*(board.rows if own else ()), *rows))
+
+
+def _with_failures(board: Board, failures: Iterable[Failure]) -> Board:
+    """The board with the failures on its data, of which survivors are not to be ranked in silence."""
+    lost: dict[str, list[Failure]] = {}
+    for failure in failures:
+        same = all(failure.data.get(name) == board.data.get(name) for name in ("name", "measure", "shape", "hashes"))
+        if same and failure.surrogate == board.surrogate:
+            lost.setdefault(setting_identity(failure.family, failure.config), []).append(failure)
+    rows, benchmarks = [], {record.benchmark for row in board.rows for record in row.records}
+    for row in board.rows:
+        setting = setting_identity(row.records[0].family, row.records[0].config)
+        own = [] if row.claimed else lost.pop(setting, [])
+        rows.append(replace(row, failures=tuple(f for f in own if f.seed not in row.seeds)))
+    for own in lost.values():
+        if own[0].benchmark in benchmarks:
+            rows.append(Row(own[0].variant, (), {}, failures=tuple(own)))
+    return replace(board, rows=tuple(rows))
 
 
 def _board(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> Board:

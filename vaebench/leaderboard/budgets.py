@@ -127,7 +127,6 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
     sweeps: dict[tuple[str, str], list[Row]] = {}
     why: dict[str, str] = {}
     for row in board.rows:
-        first = row.records[0]
         if not row.rank:
             why[row.variant] = "unavailable: it is not ranked"
         elif any("trial" not in record.cost for record in row.records):
@@ -135,6 +134,7 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
         elif any(_held_out(record) is None for record in row.records):
             why[row.variant] = f"unavailable: its record has no curve {BOUND} to choose by"
         else:
+            first = row.records[0]
             sweeps.setdefault((str(first.benchmark), first.family), []).append(row)
     found = []
     for (sweep, family), rows in sorted(sweeps.items()):

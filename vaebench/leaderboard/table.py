@@ -181,6 +181,8 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
     if row.claimed:
         claim = "claimed: it came on a card and has no rank until `vaebench verify` or `vaebench reproduce` agrees"
         return Cell("claimed", None, (_note(notes, claim),))
+    if not row.records:
+        return Cell(NONE, None, (_note(notes, _lost(row)),))
     if row.rank is None:
         return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading} of every image"),))
     first, last = row.rank
@@ -189,13 +191,30 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
         "one seed: its noise over trainings is unknown; that of the variant compared with stands for both, and none is "
         "counted where both have one seed"
     )
-    return Cell(text, board.rows.index(row), () if len(row.seeds) > 1 else (_note(notes, alone),))
+    notes_of = [] if len(row.seeds) > 1 else [_note(notes, alone)]
+    if row.failures:
+        notes_of.append(_note(notes, f"ranked by the runs that survived: {_lost(row)}"))
+    return Cell(text, board.rows.index(row), tuple(notes_of))
+
+
+def _lost(row: Row) -> str:
+    """How many seeds have no record, and why."""
+    reasons = "; ".join(f"seed {failure.seed}: {failure.reason}" for failure in row.failures)
+    return f"{_count(row)}; {reasons}"
+
+
+def _count(row: Row) -> str:
+    """Such as "diverged: 1 of 3 seeds"."""
+    every = len({*row.seeds, *(failure.seed for failure in row.failures)})
+    kinds = Counter(failure.kind for failure in row.failures)
+    return ", ".join(f"{kind}: {count} of {every} seeds" for kind, count in sorted(kinds.items()))
 
 
 def _variant(row: Row, notes: dict[str, int]) -> Cell:
     cards = not row.claimed and any(imported(record) for record in row.records)
     shown = (_note(notes, "a run of it came on a card, and was verified here"),) if cards else ()
-    return Cell(row.variant, row.variant.casefold(), shown)
+    lost = f" ({_count(row)})" if row.failures else ""
+    return Cell(row.variant + lost, row.variant.casefold(), shown)
 
 
 def _seeds(row: Row, notes: dict[str, int]) -> Cell:
@@ -208,6 +227,8 @@ def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
     estimate = row.estimates.get(metric)
     missing = [record for record in row.records if record.value(metric) is None]
     reasons = "; ".join(dict.fromkeys(record.reason(metric) for record in missing))
+    if not row.records:
+        return Cell(NONE, None)
     if estimate is None:
         return Cell("unavailable", None, (_note(notes, f"unavailable: {reasons}"),))
     text = number(estimate.mean, named(metric)[2])
@@ -253,6 +274,8 @@ def _yes(value: bool) -> Cell:
 
 def _collapse(row: Row) -> Cell:
     """The verdict, or how many runs came to each."""
+    if not row.records:
+        return Cell(NONE, None)
     verdicts = Counter(str(record.collapse.get("verdict", "unknown")) for record in row.records)
     alike = len(verdicts) == 1
     text = ", ".join(verdict if alike else f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
