@@ -52,7 +52,7 @@ def fake_body(arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
         },
         "surrogate": False,
         "started_at_mean": True,
-        "selection": "best held-out bound, at step 2000",
+        "selection": "last weights, step 2000 of 2000",
         "protocol": {"k": 1000, "seed": 0, "split": "test", "n": n, "version": 1},
         "metrics": metrics,
         "units": {"kl": [1.5] * 14 + [0.001] * 2},

@@ -77,7 +77,7 @@ def _trained(model: Family, data: DataSpec) -> None:
     with quiet():
         trainer = L.Trainer(max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **silent)
         trainer.fit(model, Batches(data), Batches(data))
-    assert torch.isfinite(trainer.callback_metrics["val/selection"])
+    assert torch.isfinite(trainer.callback_metrics["val/objective"])
 
 
 @pytest.mark.parametrize("measure", LIKELIHOODS)

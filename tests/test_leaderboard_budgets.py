@@ -96,10 +96,9 @@ def test_a_sweep_is_shown_by_trials_chosen_by_the_held_out_bound_never_by_test_i
     rng = np.random.default_rng(3)
     held_out = [-30.0, -20.0, -10.0]
     for trial, (mean, bound) in enumerate(zip([9.0, 5.0, 1.0], held_out, strict=True)):
-        curves = {"val/elbo": {"step": [1, 2], "value": [bound, bound - 1]}}
-        write_fake(
-            tmp_path / str(trial), rng, mean, variant=f"t00{trial}", curves=curves, cost={**COST, "trial": trial}
-        )
+        curves = {"val/elbo": {"step": [1, 2], "value": [bound + 50 * (2 - trial), bound]}}
+        own = {"curves": curves, "cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2"}
+        write_fake(tmp_path / str(trial), rng, mean, variant=f"t00{trial}", **own)
     write_fake(tmp_path / "by hand", rng, variant="by hand")
     (board,) = boards(read_records(tmp_path))
     (sweep,), why = tuned(board)

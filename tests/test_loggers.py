@@ -350,7 +350,7 @@ def test_figures_are_those_of_the_record_and_say_what_is_missing(tmp_path: Path)
     found = figures(record)
     assert found["test/elbo"] == record.value("elbo")
     assert found["test/elbo_se"] == record.error("elbo")
-    assert found["best/elbo"] == max(record.curves["val/elbo"]["value"])
+    assert found["held_out/elbo"] == record.held_out("val/elbo") == record.curves["val/elbo"]["value"][-1]
     assert found["unavailable/ssim"] == "images are smaller than the window"
     assert not any(name.endswith("/ssim") and name.startswith("test") for name in found)
     assert found["collapse/verdict"] == "partial"

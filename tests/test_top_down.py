@@ -86,22 +86,24 @@ def test_averages_follow_the_weights() -> None:
     assert float(averages.weights()["weight"]) == pytest.approx(expected)
 
 
-def test_averaged_weights_select_and_are_kept_for_evaluation() -> None:
-    model, x = small("top_down_vae"), bits(6)
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_averaged_weights_are_validated_and_kept_for_evaluation(keep: str) -> None:
+    model, x = small("top_down_vae", keep=keep), bits(6)
     for name in model.average.weights():
         model.average.get_buffer(name.replace(".", "/")).add_(0.1)
     with torch.no_grad():
-        torch.manual_seed(0)
-        bound = float(model.held_out(x, None)["val/elbo"])
+        found = model.held_out(x, None, torch.tensor(0.0), seed=0)
         torch.manual_seed(0)
         live = float(model.bound(x, None)["val/elbo"])
         kept = Kept()
-        kept.add(model, {"val/selection": bound})
-        model.load_state_dict(kept.best["weights"])
+        kept.validated(model, {name: float(value) for name, value in found.items()})
+        selection, weights, _ = kept.chosen(model)
+        model.load_state_dict(weights)
         torch.manual_seed(0)
         again = float(model.bound(x, None)["val/elbo"])
-    assert bound == pytest.approx(again, abs=1e-9)
-    assert abs(bound - live) > 1e-3
+    assert selection.kept == keep
+    assert float(found["val/elbo"]) == pytest.approx(again, abs=1e-9)
+    assert abs(float(found["val/elbo"]) - live) > 1e-3
 
 
 ROOT = Path(__file__).parent.parent

@@ -68,22 +68,6 @@ def test_the_images_of_a_finished_run_do_not_stay_in_memory(tmp_path: Path) -> N
     assert not left
 
 
-def test_the_kept_weights_have_the_best_held_out_bound(tmp_path: Path) -> None:
-    checkpoint = experiment([*SMALL, "--trainer.max_epochs=6", "--model.lr=0.05"]).run(tmp_path)
-    info = torch.load(checkpoint, weights_only=True)["vaebench"]
-    curve = info["curves"]["val/elbo"]
-    best = curve["step"][max(range(6), key=curve["value"].__getitem__)]
-    assert info["selection"] == f"best held-out bound, at step {best} of {curve['step'][-1]}"
-    model, data = vb.load(checkpoint), vb.datasets()["digits"]()
-    bounds = []
-    for index, (x, _) in enumerate(data.val_dataloader()):
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(Family.VALIDATION_SEED + index)
-            bounds.append((model.draw(x).log_w.mean() * len(x), len(x)))
-    bound = sum(float(b) for b, _ in bounds) / sum(n for _, n in bounds)
-    assert bound == pytest.approx(max(curve["value"]), abs=1e-3)
-
-
 def test_a_checkpoint_loads_without_its_configuration_or_its_data(tmp_path: Path) -> None:
     """Sizes that come from the data module used to be missing from saved settings."""
     args = ["--model.posterior.net", "MLP", "--model.posterior.net.width", "24", "--trainer.max_epochs=1"]

@@ -7,17 +7,18 @@ A family is a LightningModule with three parts, which are all that evaluation kn
     likelihood: z (k, b, *latent)    -> p(x|z)
 
 and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns the rest:
-the training loop, the held-out bound that selects models, and what a checkpoint needs to be loaded again.
+the training loop, what is measured on held-out images meanwhile, and what a checkpoint needs to be loaded again.
 
 Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised, bounds maximised.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from lightning import LightningModule
@@ -32,11 +33,13 @@ from vaebench.distributions.chains import Pass, named
 from vaebench.divergence import Watch
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
+from vaebench.means import Means
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.objectives import elbo
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.posteriors.chains import Descending
 from vaebench.priors import PriorFactory, StandardNormal
+from vaebench.schedules import Schedule
 
 __all__ = ["Conditional", "DataSpec", "Draw", "Family", "Given", "LatentModel", "Shape", "Step", "Terms", "draw",
            "fixed_noise"]  # fmt: skip
@@ -172,6 +175,8 @@ class Family(LightningModule, ABC):
         clip: largest norm of a group's gradient; None does not clip.
         surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
             records are flagged and never share a leaderboard with likelihoods.
+        keep: which weights a run ends with: 'last', or 'best' by the held-out objective once it is `settled`; None
+            takes the last, or the best where training stops early.
 
     Attributes:
         NEUTRAL: settings at which the objective is the ELBO, for the laws; None where there are none.
@@ -180,6 +185,7 @@ class Family(LightningModule, ABC):
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
         STRATIFIED: whether the objective sums over the components of a mixture, as its weights need to learn.
         INDEPENDENT: whether the objective needs the samples of an image to be independent of one another.
+        STAGES: buffers that hold how many steps a stage takes which ends before training does.
         KINDS: kinds of measure whose images the objective takes.
         POSTERIOR, PRIOR: what the two must be; None takes any whose z are real numbers.
         STRAIGHT_THROUGH: name prefixes of parameters that learn by a straight-through gradient, which is nobody's
@@ -197,6 +203,7 @@ class Family(LightningModule, ABC):
     DENSITY: ClassVar[bool] = True
     STRATIFIED: ClassVar[bool] = False
     INDEPENDENT: ClassVar[bool] = False
+    STAGES: ClassVar[tuple[str, ...]] = ()
     KINDS: ClassVar[frozenset[str]] = frozenset({BINARY, DISCRETE, CONTINUOUS})
     POSTERIOR: ClassVar[type[Conditional] | None] = None
     PRIOR: ClassVar[type[Conditional] | None] = None
@@ -214,6 +221,7 @@ class Family(LightningModule, ABC):
         lr: float = 1e-3,
         clip: float | None = None,
         surrogate: bool = False,
+        keep: Literal["last", "best"] | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (("latent", latent, 1), ("lr", lr, 0)):
@@ -230,10 +238,11 @@ class Family(LightningModule, ABC):
         self.likelihood = generative(self.prior, likelihood or natural(data), shape, data)
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
-        self.clip = clip
+        self.clip, self.keep = clip, keep
         self.steps, self.accumulate = 0, 1  # batches learnt from, and those of one step of the optimisers
         self._images: dict[str, int] = {}  # that each group has gradients of
         self.watch: Watch | None = None  # of a run: it stops one that diverges
+        self.means = Means()  # of what steps log, until they are taken
         self.automatic_optimization = False  # one loop for one group and for many
 
     def hyper(self, **scalars: float) -> None:
@@ -270,6 +279,15 @@ class Family(LightningModule, ABC):
     def active(self, t: Tensor) -> dict[str, Tensor]:
         """Which groups learn at step t, as 0-dim booleans; a group that is not named always does."""
         return {}
+
+    def settled(self) -> float:
+        """The step from which neither the objective nor which groups learn changes; inf where that never comes.
+
+        Default: when the stages that `STAGES` names, and after them the last of its schedules, have ended. A family
+        whose objective follows the training itself overrides it.
+        """
+        stages = sum(float(self.get_buffer(name)) for name in self.STAGES)
+        return stages + max((module.end for module in self.modules() if isinstance(module, Schedule)), default=0.0)
 
     def given(self, y: Tensor | None) -> LatentModel:
         """The model conditioned on labels y (b,), or refusing to be without them; default: itself."""
@@ -313,7 +331,7 @@ class Family(LightningModule, ABC):
         return descends or type(self).draw is not Family.draw
 
     def averages(self) -> Mapping[str, Tensor]:
-        """Averaged weights by the parameters' names: they select, are kept and are evaluated; default: none."""
+        """Averaged weights by the parameters' names, with which a model is measured; default: none."""
         return {}
 
     def forward(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
@@ -332,6 +350,7 @@ class Family(LightningModule, ABC):
             t = torch.tensor(float(self.steps), device=x.device)
             step = self.step(x, y, t)
             self._learn(step, t, len(x), index % self.accumulate == 0 or index == len(block))
+            self.means.add(step.logs, len(x))
             self.steps += 1
         if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
             self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
@@ -419,24 +438,31 @@ class Family(LightningModule, ABC):
         ]
         return optimizers[0] if len(optimizers) == 1 else optimizers
 
-    # Selection ----------------------------------------------------------------------------------------------------
+    # Validation ---------------------------------------------------------------------------------------------------
 
-    def held_out(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+    def held_out(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
+        """The bound of images and the objective, 'val/objective', both 0-dim, under the same noise.
+
+        With the averaged weights of a family that has them. The noise of the process is left as it was.
+
+        Args:
+            x: images, (b, *data).
+            y: labels, (b,), or None.
+            t: the step whose objective is meant, 0-dim; see `final`.
+            seed: of the noise.
+        """
+        weights = {f"family.{name}": value for name, value in self.averages().items()}
+        return cast("dict[str, Tensor]", functional_call(_HeldOut(self), weights, (x, y, t, seed)))
+
+    def bound(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """The β = 1 bound of images, 'val/elbo', nats, 0-dim, by one sample of z an image.
 
-        Where the posterior has no density there is no bound: then log p(x|z) selects, 'val/log_x'.
+        Where the posterior has no density there is no bound: then log p(x|z), 'val/log_x'.
 
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
         """
-        if averages := self.averages():
-            weights = {f"family.{name}": value for name, value in averages.items()}
-            return cast("dict[str, Tensor]", functional_call(_Bound(self), weights, (x, y)))
-        return self.bound(x, y)
-
-    def bound(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        """`held_out` with the weights as they stand."""
         model = self.given(y)
         try:
             return {"val/elbo": (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
@@ -444,21 +470,41 @@ class Family(LightningModule, ABC):
             z = model.posterior(x).rsample(torch.Size((1,)))
             return {"val/log_x": model.likelihood(z).log_prob(x).mean()}
 
+    def objective(self, x: Tensor, y: Tensor | None, t: Tensor) -> Tensor:
+        """What training maximises at step t, 0-dim: the negative loss of the first group that learns then.
+
+        Args:
+            x, y, t: as `step` takes them.
+        """
+        losses, active = self.step(x, y, t).losses, self.active(t)
+        *others, last = self.groups()
+        value = losses[last]
+        for name in reversed(others):
+            value = torch.where(active[name], losses[name], value) if name in active else losses[name]
+        return -value
+
+    @property
+    def final(self) -> float:
+        """The step whose objective validation measures: one at which it is settled; the present one if it never is."""
+        settled = self.settled()
+        return settled if math.isfinite(settled) else float(self.steps)
+
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs what `held_out` gives under fixed noise, which selection reads as 'val/selection'."""
+        """Logs what `held_out` gives under fixed noise."""
         x, y = batch
-        with fixed_noise(self.VALIDATION_SEED + index, x.device):
-            ((name, value),) = self.held_out(x, y).items()
-        for key in (name, "val/selection"):
-            self.log(key, value, batch_size=len(x), on_epoch=True, sync_dist=True)
+        found = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
+        self.log_dict(found, batch_size=len(x), on_epoch=True, sync_dist=True)
 
 
-class _Bound(nn.Module):
-    """A family whose call is its held-out bound."""
+class _HeldOut(nn.Module):
+    """A family whose call is what validation measures of it."""
 
     def __init__(self, family: Family) -> None:
         super().__init__()
         self.family = family
 
-    def forward(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        return self.family.bound(x, y)
+    def forward(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
+        with fixed_noise(seed, x.device):
+            found = self.family.bound(x, y)
+        with fixed_noise(seed, x.device):
+            return found | {"val/objective": self.family.objective(x, y, t)}

@@ -28,6 +28,7 @@ from vaebench.errors import UNREADABLE, UserError
 from vaebench.fields import fault
 from vaebench.files import PARTIAL, copy_file, hash_file, is_plain, open_file, read_file, whole_folder
 from vaebench.parts import canonical_config
+from vaebench.selection import Selection, parsed
 
 SCHEMA = 3
 OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # what a record of an older schema lacks
@@ -52,7 +53,7 @@ class RunRecord:
     data: dict[str, Any]  # {"name", "measure", "shape", "sizes", "hashes": {split: SHA-256}}
     surrogate: bool  # the likelihood is not normalised for the data's measure
     started_at_mean: bool  # the likelihood's output started at the data's mean
-    selection: str  # which checkpoint was measured, and why that one
+    selection: str  # which weights were measured, and why those: `measured` reads it
     protocol: dict[str, Any]  # how it was measured: {"k", "n", "split", "version", ...}
     metrics: dict[str, Any]  # {name: {"value", "se", "unit", "n", "definition", ...} or {"unavailable": reason, ...}}
     units: dict[str, Any]  # figures of every latent unit
@@ -68,6 +69,17 @@ class RunRecord:
     digest: str = ""  # SHA-256 of everything else in the record
     schema: int = SCHEMA
     path: Path | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def measured(self) -> Selection | None:
+        """Which weights were measured; None where an old record does not say at which step they stood."""
+        return parsed(self.selection)
+
+    def held_out(self, curve: str) -> float | None:
+        """The value of a curve such as 'val/elbo' at the step that was measured; None where it has none there."""
+        points = self.curves.get(curve, {"step": [], "value": []})
+        at = dict(zip(points["step"], points["value"], strict=False))
+        return at.get(self.measured.step) if self.measured else None
 
     def value(self, metric: str) -> float | None:
         """The value of a metric in its unit; None where it is unavailable."""

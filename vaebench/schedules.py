@@ -161,9 +161,18 @@ class Schedule(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """The factor at step t (0-dim)."""
 
+    @property
+    def end(self) -> float:
+        """The step from which the factor is constant; inf, the default, where it never is."""
+        return math.inf
+
 
 class Constant(Schedule):
     """1 at every step."""
+
+    @property
+    def end(self) -> float:
+        return 0.0
 
     def forward(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -185,6 +194,10 @@ class Linear(Schedule):
     def forward(self, t: Tensor) -> Tensor:
         return linear(t, self.length)
 
+    @property
+    def end(self) -> float:
+        return float(self.length)
+
 
 class Sigmoid(Schedule):
     """σ(steepness (t / length − 1/2)): the annealing of Bowman et al. 2016 (https://arxiv.org/abs/1511.06349).
@@ -204,6 +217,12 @@ class Sigmoid(Schedule):
     def forward(self, t: Tensor) -> Tensor:
         return sigmoid(t, self.length, self.steepness)
 
+    @property
+    def end(self) -> float:
+        """The step from which the numbers of its type do not tell the factor from 1."""
+        last = math.log(8 / torch.finfo(self.length.dtype).eps)  # of the sigmoid's argument
+        return float(self.length) * (0.5 + last / float(self.steepness)) if self.steepness else 0.0
+
 
 class Cosine(Schedule):
     """(1 − cos(π min(1, t / length))) / 2.
@@ -220,6 +239,10 @@ class Cosine(Schedule):
 
     def forward(self, t: Tensor) -> Tensor:
         return cosine(t, self.length)
+
+    @property
+    def end(self) -> float:
+        return float(self.length)
 
 
 class MonotonicThenHold(Schedule):
@@ -239,6 +262,10 @@ class MonotonicThenHold(Schedule):
 
     def forward(self, t: Tensor) -> Tensor:
         return held(t, self.wait, self.length)
+
+    @property
+    def end(self) -> float:
+        return float(self.wait + self.length)
 
 
 class Cyclical(Schedule):
@@ -269,3 +296,7 @@ class Cyclical(Schedule):
 
     def forward(self, t: Tensor) -> Tensor:
         return cyclical(t, self.length, self.cycles, self.ratio)
+
+    @property
+    def end(self) -> float:
+        return float(self.length)

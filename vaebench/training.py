@@ -10,10 +10,12 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,8 +25,10 @@ import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from vaebench.core import Family, batches
 from vaebench.data.base import ImageData
@@ -36,6 +40,7 @@ from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import run_identity
 from vaebench.saves import Saves, require_alike, write_tensors
+from vaebench.stopping import Stopping
 from vaebench.trainer import COSMETIC, DEFAULTS, PASSED, Budget, budget, require_options, with_epochs
 from vaebench.trainer import callbacks as named_callbacks
 
@@ -65,7 +70,8 @@ class Keeper(Callback):
 
     Args:
         path: the file to save to; see `Saves`.
-        progress: called after each epoch and about twice a second with (fraction done, metrics).
+        stopping: the run's early stopping.
+        progress: called after each epoch and about twice a second with (fraction done, what was measured last).
 
     Attributes:
         total: batches after which training ends; None where only time or early stopping ends it.
@@ -73,20 +79,20 @@ class Keeper(Callback):
 
     EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
 
-    def __init__(self, path: Path, progress: Progress | None = None) -> None:
-        self.path, self.kept, self.progress = path, Kept(), progress
+    def __init__(self, path: Path, stopping: Stopping, progress: Progress | None = None) -> None:
+        self.path, self.kept, self.stopping, self.progress = path, Kept(), stopping, progress
         self.total: int | None = None
         self._saved = -math.inf
-        self._metrics: dict[str, float] = {}
         self._noise: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        return {**vars(self.kept), "noise": noise}
+        return {**vars(self.kept), "noise": noise, "stopping": self.stopping.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._noise = state["noise"]
-        self.kept = Kept(**{name: value for name, value in state.items() if name != "noise"})
+        self.stopping.load_state_dict(state["stopping"])
+        self.kept = Kept(**{name: value for name, value in state.items() if name not in ("noise", "stopping")})
 
     def require(self, saved: Mapping[str, Any], model: LightningModule) -> None:
         """Refuses a save that is not of such a model and such a keeper; restores nothing.
@@ -95,7 +101,7 @@ class Keeper(Callback):
             KeyError, TypeError, ValueError: it is not.
         """
         require_alike(saved["state_dict"], model.state_dict())
-        Keeper(self.path).load_state_dict(saved["callbacks"][self.state_key])
+        Keeper(self.path, deepcopy(self.stopping)).load_state_dict(saved["callbacks"][self.state_key])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:
@@ -114,7 +120,7 @@ class Keeper(Callback):
             trainer.should_stop = True  # which validates first, also inside an epoch
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
-            self.progress(self._fraction(pl_module), self._metrics)
+            self.progress(self._fraction(pl_module), self.kept.latest())
 
     def _fraction(self, model: Family) -> float:
         """The part of training that is done; 0 where nothing says how long it is."""
@@ -123,14 +129,28 @@ class Keeper(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
         self.kept.seconds, self._last = self.kept.seconds + now - self._last, now
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.kept.add(cast(Family, pl_module), metrics)
-        self._metrics = {name: value for name, value in metrics.items() if name != "val/selection"}
+        self._measured(trainer, cast(Family, pl_module), "train/")
         if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
             self._saved = now
             trainer.save_checkpoint(self.path)
         if self.progress:
-            self.progress(self._fraction(cast(Family, pl_module)), self._metrics)
+            self.progress(self._fraction(cast(Family, pl_module)), self.kept.latest())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._measured(trainer, cast(Family, pl_module), "val/")
+
+    def _measured(self, trainer: Trainer, model: Family, kind: str) -> None:
+        """Notes the metrics of one kind, 'train/' or 'val/', that were measured just now, and stops early by them."""
+        if kind == "train/":
+            means = model.means.take(lambda total: cast(Tensor, trainer.strategy.reduce(total, reduce_op="sum")))
+            metrics = {f"train/{name}": float(value) for name, value in means.items()}
+            self.kept.note(model.steps, metrics)
+        else:
+            metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+            self.kept.validated(model, metrics)
+        stop = self.stopping.stops(model, metrics, kind)
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(stop, all=False)
 
 
 class SavesIO(TorchCheckpointIO):
@@ -210,6 +230,9 @@ class Experiment(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
         require_values(self.config.as_dict())
+        settings = self.config.model.init_args
+        if "keep" in settings and settings.keep is None:
+            settings.keep = "best" if any(map(_stops_early, listed(self.config.trainer.callbacks))) else "last"
 
     def _set_seed(self) -> None:
         """Left to `build`: parsing must not touch the random state."""
@@ -222,7 +245,12 @@ class Experiment(LightningCLI):
         seed_everything(self.seed, workers=True, verbose=False)
         with quiet():
             self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
+        self.stopping()  # refused before anything is trained
         return self.config_init.model, self.config_init.data
+
+    def stopping(self) -> Stopping:
+        """The early stopping that the configuration says, of what `build` has built last."""
+        return Stopping(listed(self.config_init.trainer.callbacks))
 
     @property
     def seed(self) -> int:
@@ -261,7 +289,7 @@ class Experiment(LightningCLI):
         return run_identity(self.plain, self.seed, data.hashes)
 
     def run(self, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
-        """Trains in the folder `work` and returns `work/model.ckpt`, the weights with the best held-out bound.
+        """Trains in the folder `work` and returns `work/model.ckpt`, with the weights that `model.keep` says.
 
         A run that was interrupted in the same folder goes on after the last epoch saved, with the same random state.
         `callbacks` hear of training after the weights of an epoch were kept.
@@ -277,8 +305,9 @@ class Experiment(LightningCLI):
         torch.set_flush_denormal(True)
         model, data = self.build()
         saves = Saves(work, self.identity(data))
-        keeper = Keeper(saves.path, progress)
-        trainer = self._lightning(work, [keeper, *callbacks])
+        stopping = self.stopping()
+        keeper = Keeper(saves.path, stopping, progress)
+        trainer = self._lightning(work, [*stopping.others, keeper, *callbacks])
         limits = self.budget(data, trainer.world_size)
         keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
         model.watch = Watch()
@@ -304,7 +333,7 @@ class Experiment(LightningCLI):
     def _lightning(self, work: Path, callbacks: list[Callback]) -> Trainer:
         """Lightning's Trainer with the options that pass; what counts is set once the sizes of an epoch are known."""
         config = {name: value for name, value in dict(self.config_init.trainer).items() if name in PASSED}
-        config |= {"max_epochs": -1, "enable_checkpointing": False, "enable_progress_bar": False}
+        config |= {"callbacks": None, "max_epochs": -1, "enable_checkpointing": False, "enable_progress_bar": False}
         config["default_root_dir"] = config["default_root_dir"] or str(work)
         with quiet():
             try:
@@ -328,7 +357,7 @@ class Experiment(LightningCLI):
         write_atomically(work / "config.yaml", self.parser.dump(self.config, skip_unset=False, format="yaml").encode())
 
     def finish(self, work: Path, model: Family, data: ImageData, kept: Kept, started: str) -> Path:
-        """Writes `work/model.ckpt`, all that is needed to evaluate the best weights and to repeat the run.
+        """Writes `work/model.ckpt`, all that is needed to evaluate the weights that the run keeps, and to repeat it.
 
         Args:
             work: the run's folder.
@@ -336,9 +365,9 @@ class Experiment(LightningCLI):
             started: when, ISO 8601.
         """
         require_finite(dict(model.named_parameters()), model.steps)
-        if "weights" not in kept.best:
+        if not model.steps:
             raise UserError(
-                "training ended before an epoch was trained and validated, so that nothing is kept; raise "
+                "training ended before a step was taken, so that there is nothing to measure; raise "
                 "trainer.max_epochs or trainer.max_steps"
             )
         skipped = float(getattr(model, "skipped", 0.0))
@@ -348,22 +377,34 @@ class Experiment(LightningCLI):
                 f"{float(cast(Any, model).skip):g}: raise it",
                 stacklevel=2,
             )
-        criterion = "bound" if "val/elbo" in kept.curves else "log p(x|z), for want of a bound"
+        selection, weights, warned = kept.chosen(model)
         info = {
             "run": self.identity(data),
             "config": self.plain,
             "seed": self.seed,
             "data": describe(data),
             "curves": kept.curves,
-            "selection": f"best held-out {criterion}, at step {kept.best['steps']} of {model.steps}",
+            "selection": str(selection),
+            "warnings": warned,
             "started": started,
             "train_seconds": round(kept.seconds, 3),
             "images_per_second": round(kept.images / max(kept.seconds, 1e-9), 1),
             "started_at_mean": bool(getattr(model.likelihood, "started", False)),
         }
-        weights, settings = kept.best["weights"], dict(model.hparams)
+        settings = dict(model.hparams)
         write_tensors(work / "model.ckpt", {"state_dict": weights, "hyper_parameters": settings, "vaebench": info})
         return work / "model.ckpt"
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """The callbacks of a trainer's configuration, which may be one or none."""
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+
+
+def _stops_early(callback: Any) -> bool:
+    """Whether a callback's configuration is that of early stopping."""
+    module, _, name = callback.class_path.rpartition(".")
+    return issubclass(getattr(sys.modules[module], name), EarlyStopping)  # parsing has imported it
 
 
 def describe(data: ImageData) -> dict[str, Any]:

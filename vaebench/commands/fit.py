@@ -12,7 +12,8 @@ HELP = "train one model (LightningCLI)"
 EXAMPLE = "vaebench fit --data digits --model beta_vae --model.beta 2"
 USAGE = """\
 Trains one model: LightningCLI, so every setting of the family, the data and the trainer can be given, by files
-(--config, several compose) and by --model.KEY, --data.KEY and --trainer.KEY. The best held-out bound is kept.
+(--config, several compose) and by --model.KEY, --data.KEY and --trainer.KEY. The last weights are kept, or
+the best by the held-out objective (--model.keep best).
 
   vaebench fit --config configs/data/binarized_mnist.yaml --config configs/family/beta_vae.yaml \\
       --model.beta 4 --trainer.max_epochs 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 import torch
@@ -29,8 +30,7 @@ class AggressiveVAE(Family):
 
     Args:
         data: shape, measure, mean and number of the images.
-        check: encoder steps a window.
-        cap: most encoder steps a round.
+        check, cap: encoder steps a window; most of them a round.
         patience: looks without a new highest information that end the aggressive training; 0 trains plainly.
         epoch: decoder steps between two looks at the information; None takes the data's size over the batch's.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
@@ -56,6 +56,9 @@ class AggressiveVAE(Family):
     def active(self, t: Tensor) -> dict[str, Tensor]:
         plain, turn = self.aggressive == 0, self.done > 0
         return {"encoder": plain | ~turn, "decoder": plain | turn}
+
+    def settled(self) -> float:
+        return math.inf if self.aggressive else 0.0
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         terms = self.terms(x, y)

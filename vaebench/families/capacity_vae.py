@@ -33,6 +33,7 @@ class CapacityVAE(Family):
     """
 
     NEUTRAL = {"gamma": 1.0, "capacity": 0.0}
+    STAGES = ("length",)
 
     gamma: Tensor
     capacity: Tensor

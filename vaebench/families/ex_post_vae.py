@@ -36,7 +36,7 @@ class ExPostVAE(Family):
         UserError: the prior has nothing to learn.
     """
 
-    NEUTRAL = None
+    NEUTRAL, STAGES = None, ("pretrain",)
 
     pretrain: Tensor
 

@@ -34,7 +34,7 @@ class FSQVAE(Family):
         parts: latent, likelihood, lr, surrogate; see `Family`.
     """
 
-    POSTERIOR, PRIOR, STRAIGHT_THROUGH = FiniteScalar, CodePrior, ("posterior",)
+    POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = FiniteScalar, CodePrior, ("posterior",), ("stage",)
 
     stage: Tensor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 import torch
@@ -52,6 +53,9 @@ class GECO(Family):
     ) -> None:
         super().__init__(data, **parts)
         self.hyper(tolerance=tolerance, multiplier=multiplier, speed=speed, memory=memory, average=0.0)
+
+    def settled(self) -> float:
+        return math.inf if self.speed > 0 else 0.0  # the multiplier follows the distortion for ever
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         terms = self.terms(x, y)

@@ -41,7 +41,7 @@ class JointVAE(Family):
     """
 
     NEUTRAL = {"gamma": 1.0, "continuous": 0.0, "discrete": 0.0, "hard": True}
-    POSTERIOR, PRIOR = NormalAndOneHots, NormalAndUniformCodes
+    POSTERIOR, PRIOR, STAGES = NormalAndOneHots, NormalAndUniformCodes, ("length",)
 
     gamma: Tensor
     continuous: Tensor

@@ -40,7 +40,7 @@ class LFQVAE(Family):
     """
 
     NEUTRAL = {"entropy": 0.0, "commitment": 0.0}
-    POSTERIOR, PRIOR, STRAIGHT_THROUGH = LookupFree, CodePrior, ("posterior",)
+    POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = LookupFree, CodePrior, ("posterior",), ("stage",)
 
     entropy: Tensor
     commitment: Tensor

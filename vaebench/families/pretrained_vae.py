@@ -39,6 +39,7 @@ class PretrainedVAE(Family):
     """
 
     NEUTRAL = {"pretrain": 0.0, "free": 0.0}
+    STAGES = ("pretrain",)
 
     pretrain: Tensor
     free: Tensor

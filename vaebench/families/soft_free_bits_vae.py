@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 from torch import Tensor
@@ -50,6 +51,9 @@ class SoftFreeBitsVAE(Family):
     ) -> None:
         super().__init__(data, **parts)
         self.hyper(free=free, weight=weight, speed=speed, slack=slack)
+
+    def settled(self) -> float:
+        return math.inf if self.speed > 0 else 0.0  # the weight follows the rate for ever
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         terms = self.terms(x, y)

@@ -40,7 +40,7 @@ class TwoStageVAE(Family):
         UserError: the posterior is not drawn upwards, or the prior has one level.
     """
 
-    NEUTRAL = None
+    NEUTRAL, STAGES = None, ("pretrain",)
 
     pretrain: Tensor
 

@@ -42,7 +42,7 @@ class VQVAE(Family):
     """
 
     NEUTRAL = {"commitment": 0.0}
-    POSTERIOR, PRIOR, STRAIGHT_THROUGH = ResidualQuantised, CodePrior, ("posterior",)
+    POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = ResidualQuantised, CodePrior, ("posterior",), ("stage",)
 
     commitment: Tensor
     decay: Tensor

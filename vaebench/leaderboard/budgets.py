@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
         elif any("trial" not in record.cost for record in row.records):
             why[row.variant] = "unavailable: its record does not say after how many trials its settings were chosen"
         elif any(_held_out(record) is None for record in row.records):
-            why[row.variant] = f"unavailable: its record has no curve {BOUND} to choose by"
+            why[row.variant] = f"unavailable: its record has no {BOUND} of the weights that it measured"
         else:
             first = row.records[0]
             sweeps.setdefault((str(first.benchmark), first.family), []).append(row)
@@ -166,9 +166,8 @@ def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> floa
 
 
 def _held_out(record: RunRecord) -> float | None:
-    """The best held-out bound of a training, nats."""
-    values: list[Any] = record.curves.get(BOUND, {}).get("value", [])
-    return max(values) if values else None
+    """The held-out bound of the weights that were measured, nats."""
+    return record.held_out(BOUND)
 
 
 # Tables -----------------------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ def error(value: float | None, decimals: int = 0) -> str:
 def table(board: Board) -> Table:
     """The cells of a board; its score comes first, with both standard errors."""
     others = [metric for metric in METRICS if metric != board.score]
+    early = any((chosen := r.measured) and not chosen.last for row in board.rows for r in row.records)
     people = judged_columns(board.judged, [r.digest for row in board.rows for r in row.records])
     columns = [
         Column("rank", "rank"),
@@ -141,6 +142,7 @@ def table(board: Board) -> Table:
         Column("collapse", "collapse", words=True),
         Column("parameters", "parameters"),
         Column("train", "training", "s"),
+        *([Column("measured", "measured at step")] if early else []),
     ]
     notes: dict[str, int] = {}
     cells, front = [], rate_distortion_front(board)
@@ -162,6 +164,7 @@ def table(board: Board) -> Table:
                 _collapse(row),
                 _mean(row, "cost", "parameters", 0),
                 _mean(row, "times", "train_seconds", 1),
+                *([_measured(row, notes)] if early else []),
             ]
         )
     return Table(columns, cells, list(notes))
@@ -287,6 +290,18 @@ def _mean(row: Row, part: str, key: str, decimals: int) -> Cell:
     known = [value for value in values if value is not None]
     mean = sum(known) / len(known) if known else None
     return Cell(number(mean, decimals), mean)
+
+
+def _measured(row: Row, notes: dict[str, int]) -> Cell:
+    """The steps whose weights a row's runs are measured with, of how many; where it is not the last, what chose it."""
+    chosen = [found for record in row.records if (found := record.measured)]
+    if not chosen or all(one.last for one in chosen):
+        return Cell("last" if chosen else NONE, 1.0 if chosen else None)
+    ends = [sorted({n for one in chosen if (n := getattr(one, key)) is not None}) for key in ("step", "of")]
+    steps, of = ("–".join(number(n) for n in dict.fromkeys((some[0], some[-1]))) for some in ends)
+    by = dict.fromkeys(r.selection.partition(" step ")[0].removesuffix(" at").rstrip(",") for r in row.records)
+    note = _note(notes, f"not the last weights but those of the {' or '.join(by)}")
+    return Cell(f"{steps} of {of}", min(one.step / (one.of or one.step) for one in chosen), (note,))
 
 
 # Markdown ---------------------------------------------------------------------------------------------------------

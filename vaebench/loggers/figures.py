@@ -13,7 +13,8 @@ def figures(record: RunRecord) -> dict[str, Any]:
     """Every figure of a record by name; docs/wandb.md lists them.
 
     Metrics are `test/NAME`, their standard errors over images `test/NAME_se`, and why one is missing
-    `unavailable/NAME`; then the best held-out figures, the verdict on collapse, cost, times and environment.
+    `unavailable/NAME`; then the held-out figures of the weights measured, the verdict on collapse, cost, times and
+    environment.
     """
     found: dict[str, Any] = {}
     for name, metric in record.metrics.items():
@@ -24,8 +25,8 @@ def figures(record: RunRecord) -> dict[str, Any]:
             if metric.get("se") is not None:
                 found[f"test/{name}_se"] = metric["se"]
     for curve in ("val/elbo", "val/log_x"):
-        if values := record.curves.get(curve, {}).get("value"):
-            found[f"best/{curve[4:]}"] = max(values)
+        if (value := record.held_out(curve)) is not None:
+            found[f"held_out/{curve[4:]}"] = value
     found["collapse/verdict"] = str(record.collapse.get("verdict", "unknown"))
     found["collapse/sentence"] = str(record.collapse.get("sentence", ""))
     found["collapse/units"] = len(record.collapse.get("units") or [])

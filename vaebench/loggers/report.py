@@ -135,7 +135,7 @@ def _columns(board: Board, records: Sequence[RunRecord]) -> list[ParallelCoordin
     values = {key: [config[key] for config in configs] for key in shared}
     varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
     told = [figures(record) for record in records]
-    ends = dict.fromkeys(("best/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
+    ends = dict.fromkeys(("held_out/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
     found = [
         *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),
         *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(e)) for e in ends if all(e in figure for figure in told)),

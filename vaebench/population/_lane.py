@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.func import vmap
 
 from vaebench.compiled import Compiled
-from vaebench.core import Family, fixed_noise
+from vaebench.core import Family
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.divergence import EVERY
 from vaebench.errors import UserError
+from vaebench.means import Means
 from vaebench.population._adam import Adam, clip
 from vaebench.population._member import Member
 from vaebench.population._noise import Given, Request, drawn, requested
@@ -210,16 +211,16 @@ class Lane:
         return islice(training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams), self.length)
 
     def train(self, training: TrainingBatches) -> Logs:
-        """Trains every member for an epoch of its own order; returns what the last step logged, (n,) each."""
-        self._count = 0
+        """Trains every member for an epoch of its own order; returns the means of what its steps logged, (n,) each."""
+        self._count, means = 0, Means()
         for x, y in self.batches(training):
-            logs = self.step(x, y)
+            means.add(self.step(x, y), x.shape[1])
             if self._count % EVERY == 0:
                 self._look()
         self._look()
         for member in self.members:
             member.model.steps += self.length
-        return logs
+        return {f"train/{name}": value for name, value in means.take().items()}
 
     def _look(self) -> None:
         """Says to the members which of their losses since the last look were not finite."""
@@ -229,33 +230,31 @@ class Lane:
                     member.see(member.model.steps + step, group, wrong)
             self._bad.clear()
 
-    def metrics(self, logs: Logs, held_out: Batches) -> list[dict[str, float]]:
-        """Every member's metrics after an epoch: what training logged, and the held-out bound.
-
-        Validation sets torch's random state for all threads, so that lanes validate in turn.
-        """
-        metrics = {f"train/{name}": value for name, value in logs.items()}
-        if self.validation:
-            metrics |= self.validate(held_out)
+    def each(self, metrics: Logs) -> list[dict[str, float]]:
+        """Metrics (n,) as those of every member."""
         columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]
 
     @torch.no_grad()
     def validate(self, batches: Batches) -> Logs:
-        """`Family.validation_step` for every member, with the same fixed noise: the means over all images, (n,)."""
+        """`Family.validation_step` for every member, with the same fixed noise: the means over all images, (n,).
 
-        def one(tensors: list[Tensor], x: Tensor, y: Tensor | None) -> Logs:
-            return self._skeleton.of(tensors).held_out(x, y)
+        It sets torch's random state for all threads, so that lanes validate in turn.
+        """
 
+        def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> Logs:
+            return self._skeleton.of(tensors).held_out(x, y, t, seed)
+
+        if not self.validation:
+            return {}
+        t = torch.tensor([member.model.final for member in self.members], dtype=self.dtype, device=self.device)
         self._skeleton.model.eval()
-        total, count = torch.zeros_like(self.t), 0
+        means, axes = Means(), (0, None, None, 0, None)
         for index, (x, y) in enumerate(islice(batches, self.validation)):
-            with fixed_noise(Family.VALIDATION_SEED + index, x.device):
-                values = vmap(one, (0, None, None), randomness="same")(self._tensors, x.to(self.dtype), y)
-            ((name, value),) = values.items()
-            total, count = total + len(x) * value, count + len(x)
+            arguments = self._tensors, x.to(self.dtype), y, t, Family.VALIDATION_SEED + index
+            means.add(vmap(one, axes, randomness="same")(*arguments), len(x))
         self._skeleton.model.train()
-        return {name: total / count, "val/selection": total / count}
+        return means.take()
 
 
 def require_population(member: Member, training: TrainingBatches) -> None:

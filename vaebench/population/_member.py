@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from vaebench.core import Family
@@ -40,7 +39,7 @@ class Member:
         data: its data module.
         source: what the data are.
         structure: what members must have in common to train as one.
-        kept: curves, best weights and time so far.
+        kept: curves, weights and time so far.
         epoch: epochs trained.
         diverged: why it ended in numbers that are not finite; None where it has not.
         budget: how long it trains.
@@ -67,8 +66,7 @@ class Member:
         self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
                         for moment in ("mean", "square")}  # fmt: skip
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
-        self.stoppers: list[EarlyStopping] = _listed(job.config_init.trainer.callbacks)
-        self.stopped, self._watch = False, Watch()
+        self.stopping, self.stopped, self._watch = job.stopping(), False, Watch()
         self.diverged: Diverged | None = None
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)
@@ -97,33 +95,29 @@ class Member:
     @property
     def bound(self) -> float:
         """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
-        curve = self.kept.curves.get("val/elbo") or self.kept.curves.get("val/log_x")
-        return curve["value"][-1] if curve else -math.inf
-
-    @property
-    def best(self) -> float:
-        """The best of these bounds, whose weights are kept."""
-        return float(self.kept.best["value"])
+        latest = self.kept.latest()
+        return latest.get("val/elbo", latest.get("val/log_x", -math.inf))
 
     def learning_rates(self) -> dict[str, float]:
         """Of each parameter group."""
         model = self.model
         return {group: float(getattr(model, f"lr_{group}", model.lr)) for group in model.groups()}
 
-    def validated(self, metrics: dict[str, float], seconds: float, images: int) -> None:
+    def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
         """Notes an epoch, and stops early where the run's callbacks say so.
 
         Args:
-            metrics: what was measured at its end.
+            trained: the means of what its steps logged.
+            held_out: what validation measured.
             seconds: it took: the member's share of its lane's.
             images: it had.
         """
         self.epoch += 1
         self.kept.seconds, self.kept.images = self.kept.seconds + seconds, self.kept.images + images
-        self.kept.add(self.model, metrics)
-        for stopper in self.stoppers:
-            current = torch.tensor(metrics[str(stopper.monitor)])
-            self.stopped |= stopper._evaluate_stopping_criteria(current)[0]
+        self.kept.validated(self.model, held_out)
+        self.kept.note(self.model.steps, trained)
+        for kind, metrics in (("val/", held_out), ("train/", trained)):
+            self.stopped |= self.stopping.stops(self.model, metrics, kind)
 
     def see(self, step: int, group: str, wrong: bool) -> None:
         """Notes whether a group's loss was not finite at a step, and with too many in a row that the run diverged."""
@@ -142,7 +136,7 @@ class Member:
             "noise": self.generator.get_state(),
             "epoch": self.epoch,
             "kept": vars(self.kept),
-            "stoppers": [stopper.state_dict() for stopper in self.stoppers],
+            "stopping": self.stopping.state_dict(),
             "stopped": self.stopped,
             "started": self.started,
         }
@@ -154,7 +148,7 @@ class Member:
         for tensors, name in own:
             require_alike(state[name], tensors)
         Kept(**state["kept"])
-        if len(state["stoppers"]) != len(self.stoppers):
+        if len(state["stopping"]) != len(self.stopping.stoppers):
             raise ValueError("other callbacks")
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -165,8 +159,7 @@ class Member:
                 tensor.copy_(saved[name])
         self.generator.set_state(state["noise"])
         self.kept, self.started = Kept(**state["kept"]), state["started"]
-        for stopper, saved in zip(self.stoppers, state["stoppers"], strict=True):
-            stopper.load_state_dict(saved)
+        self.stopping.load_state_dict(state["stopping"])
 
     def twin(self) -> Member:
         """A copy with tensors and noise of its own, for a trial that leaves this one as it is."""
@@ -182,7 +175,7 @@ class Member:
             tensor.data = tensor.data.clone()
 
     def export(self) -> Path:
-        """Writes `work/model.ckpt`, an ordinary checkpoint of the best weights, and returns its path.
+        """Writes `work/model.ckpt`, an ordinary checkpoint of the weights that it keeps, and returns its path.
 
         Raises:
             Diverged: it has no weights worth keeping.
@@ -202,10 +195,6 @@ def _copied(state: Any) -> Any:
     return state.detach().clone() if isinstance(state, Tensor) else state
 
 
-def _listed(callbacks: Any) -> list[Any]:
-    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
-
-
 def structure(source: str, model: Family) -> str:
     """What members must have in common to train as one: data, code, constants and shapes; buffers' values are free."""
     parts = [source]
@@ -219,4 +208,4 @@ def _constants(module: nn.Module) -> str:
     own = {
         key: value for key, value in vars(module).items() if key not in _LIGHTNINGS and not key.startswith("_hparams")
     }
-    return repr({key: value for key, value in sorted(own.items()) if key not in ("steps", "clip")})
+    return repr({key: value for key, value in sorted(own.items()) if key not in ("steps", "means", "clip", "keep")})

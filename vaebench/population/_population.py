@@ -34,7 +34,7 @@ class Population:
 
     Equality that is promised: a member's initial weights, order of images, training noise and validation noise are
     those of the same run under `vaebench fit`, whoever the other members are: each draws from a generator of its own,
-    in the state that building its model has left. So it ends with the same weights and keeps those of the same epoch,
+    in the state that building its model has left. So it ends with the same weights, and keeps those of the same step,
     up to rounding: 1e-6 in float64; in float32 the rounding grows as training goes on. On a GPU that holds as far as
     torch's generators there give equal numbers to equal calls.
 
@@ -108,12 +108,12 @@ class Population:
         for lane, (logs, seconds) in zip(self._lanes, trained, strict=True):
             start = time.perf_counter()
             training, held_out = self._batches[lane.members[0].source]
-            metrics = lane.metrics(logs, held_out)
+            measured = lane.each(lane.validate(held_out))
             share = (seconds + time.perf_counter() - start) / len(lane.members)
             images = min(lane.length * training.size, len(training.images))
-            for member, own in zip(lane.members, metrics, strict=True):
+            for member, learnt, own in zip(lane.members, lane.each(logs), measured, strict=True):
                 if member.diverged is None:
-                    member.validated(own, share, images)
+                    member.ended(learnt, own, share, images)
         if time.perf_counter() - self._saved > Keeper.EVERY:
             for member in learning:
                 if member.diverged is None:
@@ -122,7 +122,7 @@ class Population:
         return learning
 
     def _train(self, lane: Lane) -> tuple[Logs, float]:
-        """Trains a lane for an epoch: what its last step logged, and its seconds of all cores."""
+        """Trains a lane for an epoch: what its steps logged, and its seconds of all cores."""
         start = time.perf_counter()
         logs = lane.train(self._batches[lane.members[0].source][0])
         return logs, (time.perf_counter() - start) / min(len(self._lanes), cores(self.device))

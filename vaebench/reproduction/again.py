@@ -159,6 +159,12 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
             f"record {record.id} was trained on {devices} devices and {nodes} nodes together, where one is expected: "
             "train it with `torchrun` and `vaebench fit`, and evaluate that checkpoint"
         )
+    if (chosen := record.measured) and chosen.kept == "best" and chosen.began is None and not chosen.last:
+        raise UserError(
+            f"record {record.id} measures the weights of the best held-out bound of any step ({record.selection}), "
+            "which this code chooses no more: expected the last, or the best held-out objective; check out commit "
+            f"{record.environment.get('commit') or 'of its version'} to reproduce it, or verify its checkpoint"
+        )
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
         asked = {name: config[name] for name in ("data", "model", "trainer")}

@@ -82,13 +82,16 @@ def check_figures(sweep: Sweep) -> None:
 def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
     """All figures of the checkpoint in a record's folder on the validation images that the sweep may ask for.
 
-    The bound is that of the weights that training kept; all others come from the sweep's protocol.
+    The bound is that of the weights that are measured, as training validated them; all others come from the sweep's
+    protocol.
 
     Raises:
         UserError: the record's checkpoint is needed and gone.
     """
     record = read_record(directory)
-    found = {name: max(record.curves[name]["value"]) for name in CURVES if name in record.curves}
+    found: dict[str, Any] = {name: value for name in CURVES if (value := record.held_out(name)) is not None}
+    if not found:
+        found = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
     if not sweep.measured:
         return found
     model = load(directory / "model.ckpt").to(place_for(None))

@@ -32,7 +32,7 @@ PRUNERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 STOPS = ("trials", "hours", "stalled")
 COMBINE = ("mean", "median")
-BOUND = "val/elbo"  # what training logs, pruning reads and selection keeps
+BOUND = "val/elbo"  # what training logs, pruning compares and trials are judged by
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 
 

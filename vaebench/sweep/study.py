@@ -171,12 +171,14 @@ def pruner(sweep: Sweep) -> BasePruner:
     """The sweep's pruner, which counts epochs."""
     from optuna import pruners
 
+    from vaebench.sweep.pruning import Median
+
     settings = sweep.pruner
     first, factor = settings.get("min_epochs", 1), settings.get("factor", 3)
     makers: dict[str, Callable[[], BasePruner]] = {
         "none": pruners.NopPruner,
         "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor),
         "hyperband": lambda: pruners.HyperbandPruner(first, settings.get("max_epochs", "auto"), factor),
-        "median": lambda: pruners.MedianPruner(settings.get("startup", 5), n_warmup_steps=first),
+        "median": lambda: Median(settings.get("startup", 5), n_warmup_steps=first),
     }
     return makers[settings["name"]]()

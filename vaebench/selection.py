@@ -1,0 +1,51 @@
+"""Which weights of a run are measured, as a sentence of its record and back."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Selection(NamedTuple):
+    """Which weights of a run are measured.
+
+    Attributes:
+        kept: 'last', or 'best' by a figure of the validation images.
+        step: training step at which they stood.
+        of: steps of the training; None where an old record does not say.
+        began: step at which selection of the best began; None for the last, and in old records, where it was the first.
+    """
+
+    kept: str
+    step: int
+    of: int | None
+    began: int | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether they are the weights at the end of training, as far as is known."""
+        return self.of is None or self.step == self.of
+
+    def __str__(self) -> str:
+        """The sentence in a record."""
+        if self.kept == "last":
+            return f"last weights, step {self.step} of {self.of}"
+        return (
+            f"best held-out objective at its final settings, step {self.step} of {self.of}; selection began at step "
+            f"{self.began}, when every schedule had ended"
+        )
+
+
+def parsed(sentence: str) -> Selection | None:
+    """What a record's sentence says, of this version or of older ones; None where it says nothing of steps.
+
+    >>> parsed("last weights, step 782 of 782")
+    Selection(kept='last', step=782, of=782, began=None)
+    >>> parsed("best held-out bound, at step 391 of 782")
+    Selection(kept='best', step=391, of=782, began=None)
+    """
+    found = re.match(r"(last|best) [^;]*?\bstep (\d+)(?: of (\d+))?(?:; selection began at step (\d+))?", sentence)
+    if found is None:
+        return None
+    kept, step, of, began = found.groups()
+    return Selection(kept, int(step), int(of) if of else None, int(began) if began else None)
