@@ -15,7 +15,7 @@ from vaebench.explain import experiment
 
 COMMON = ["--data=lfw_patches", "--model.latent=3", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
 RUNS = {
-    "noiseless": ["--model=rae_l2"],
+    "noiseless": ["--model=rae"],
     "still": ["--model=vae", "--model.lr=0"],
     "geco": ["--model=geco"],  # its multiplier follows the batches
     "cut": ["--model=factor_vae", "--trainer.max_steps=7", "--trainer.accumulate_grad_batches=2"],

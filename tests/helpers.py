@@ -56,6 +56,22 @@ CODES_ON_A_GRID = {"class_path": "vaebench.networks.codes.CausalGrid", "init_arg
 CONV_GRID = {"class_path": "vaebench.networks.grid.ConvGrid", "init_args": {"channels": 4, "levels": 1, "blocks": 1}}
 # Configurations of a family with parts of another kind, which its laws hold for too; named as their YAML.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "free_bits_vae": ("beta_vae", {"beta": 1.0, "free_bits": 0.25}),
+    "ladder_vae": (
+        "beta_vae",
+        {"beta": 1.0, "posterior": tiny(POSTERIORS["chains.Ladder"]), "prior": tiny(PRIORS["chains.TopDown"])},
+    ),
+    "hvae": (
+        "beta_vae",
+        {
+            "beta": 1.0,
+            "posterior": tiny(POSTERIORS["chains.TopDown"]),
+            "prior": tiny(PRIORS["chains.TopDown"], whole=True),
+        },
+    ),
+    "dip_vae_ii": ("dip_vae", {"kind": "II", "diagonal": 10.0}),
+    "jl2_vae": ("jl_vae", {"norm": 2}),
+    "rae_gp": ("rae", {"penalises": "gradient", "penalty": 0.01}),
     "rvq_vae": ("vq_vae", {"posterior": tiny(POSTERIORS["codes.ResidualQuantised"])}),
     "vq_conv_vae": (
         "vq_vae",

@@ -281,7 +281,7 @@ def test_loose_bounds_are_warned_of() -> None:
 
 
 def test_no_density_of_q_is_needed() -> None:
-    found = _report(small("rae_l2"), bits(10), ais={**FEW, "simulated": 4}, rate_distortion=FEW)
+    found = _report(small("rae"), bits(10), ais={**FEW, "simulated": 4}, rate_distortion=FEW)
     assert math.isfinite(found.metrics["log_likelihood_ais"].value)
     assert "deterministic" in found.metrics["ais_excess"].unavailable
     rows = found.tables["rate_distortion"]

@@ -137,7 +137,7 @@ def test_without_moments_the_start_is_that_of_samples() -> None:
 
 
 def test_a_deterministic_code_starts_small() -> None:
-    model, x = small("rae_l2"), bits(4)
+    model, x = small("rae"), bits(4)
     with quiet(model, CPU):
         start, same = encoded(model, x, noise_keys(x, 0))
         assert torch.equal(start.origin, model.posterior(x).mean)
@@ -291,7 +291,7 @@ def test_what_a_gaussian_misses_is_the_approximation_gap() -> None:
 
 
 def test_without_a_density_there_is_a_bound_under_its_own_name() -> None:
-    model, x = small("rae_l2"), bits(12)
+    model, x = small("rae"), bits(12)
     settings = {"images": 12, "k": 100, "steps": 50}
     found = _report(model, x, likelihood={"k": 20}, fitted=settings, gaps={**settings, **AIS})
     assert found.metrics["log_likelihood"].value is None

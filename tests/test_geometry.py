@@ -49,8 +49,8 @@ def _alignment(model: Family, x: Tensor) -> float:
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("jl1_vae", {"beta": 1.0, "gamma": 1.0}),
-        ("jl1_vae", {"beta": 1.0, "gamma": 1.0, "samples": 1}),
+        ("jl_vae", {"beta": 1.0, "gamma": 1.0}),
+        ("jl_vae", {"beta": 1.0, "gamma": 1.0, "samples": 1}),
         ("sparse_vae", {}),
     ],
     ids=["jl1-exact", "jl1-estimate", "sparse"],

@@ -18,7 +18,7 @@ import vaebench as vb
 from vaebench.core import Family, Step
 from vaebench.distributions import DiagonalNormal, divergence_units
 from vaebench.errors import UserError
-from vaebench.families.free_bits_vae import FreeBitsVAE
+from vaebench.families.beta_vae import BetaVAE
 from vaebench.measures import Shape
 from vaebench.objectives import capacity, free_bits, soft_free_bits
 from vaebench.schedules import Cosine, Cyclical, Linear, MonotonicThenHold, Schedule, Sigmoid, linear
@@ -189,7 +189,7 @@ def test_free_bits_by_hand() -> None:
 @pytest.mark.parametrize("groups", [None, 1])
 def test_the_objective_pays_for_free_bits_as_the_formula_says(average: bool, groups: int | None) -> None:
     """The maximum is taken group by group, never of their sum, and in nats, never of a mean over units."""
-    model, x = small("free_bits_vae", free=0.2, average=average, groups=groups), bits(8)
+    model, x = small("free_bits_vae", free_bits=0.2, average=average, groups=groups), bits(8)
     step, q = _step(model, x), model.posterior(x).base_dist
     units = (0.5 * (q.loc**2 + q.scale**2 - 1) - q.scale.log()).detach()
     if groups == 1:
@@ -202,6 +202,33 @@ def test_the_objective_pays_for_free_bits_as_the_formula_says(average: bool, gro
     assert float(step.logs["rate"].detach()) == pytest.approx(float(units.sum(-1).mean())), "the rate itself is logged"
 
 
+def test_beta_its_schedule_and_free_bits_act_at_once() -> None:
+    schedule = {"class_path": "vaebench.schedules.Linear", "init_args": {"length": 100}}
+    model, x = small("free_bits_vae", free_bits=0.2, beta=3.0, schedule=schedule).requires_grad_(False), bits(8)
+    logs = model.step(x, None, torch.tensor(50.0)).logs
+    torch.manual_seed(2)
+    step = model.step(x, None, torch.tensor(50.0))
+    units = divergence_units(model.posterior(x), model.prior()).mean(0)
+    paid = float(free_bits(units, torch.tensor(0.2)))
+    assert float(logs["beta"]) == 1.5
+    assert float(step.losses["model"]) == pytest.approx(float(step.logs["distortion"]) + 1.5 * paid)
+
+
+def test_no_free_bits_leave_the_elbo() -> None:
+    model, x = small("free_bits_vae", free_bits=0.0).requires_grad_(False), bits(8)
+    torch.manual_seed(2)
+    step = model.step(x, None, torch.tensor(0.0))
+    assert float(step.losses["model"]) == pytest.approx(-float(step.logs["elbo"]), abs=1e-12)
+
+
+def test_the_groups_of_a_hierarchy_are_its_levels() -> None:
+    model, x = small("ladder_vae", free_bits=2.0).requires_grad_(False), bits(8)
+    torch.manual_seed(2)
+    step = model.step(x, None, torch.tensor(0.0))
+    paid = sum(max(2.0, float(step.logs[f"rate_{level}"])) for level in (1, 2))
+    assert float(step.losses["model"]) == pytest.approx(float(step.logs["distortion"]) + paid)
+
+
 def test_averaging_over_the_batch_comes_before_the_maximum() -> None:
     """Two images, rates 0 and 1, λ = 1/2: the mean pays nothing more, each image alone does."""
     units = torch.tensor([[0.0], [1.0]])
@@ -211,7 +238,7 @@ def test_averaging_over_the_batch_comes_before_the_maximum() -> None:
 
 
 def test_free_bits_keep_every_unit_in_use() -> None:
-    model = small("free_bits_vae", free=0.5)
+    model = small("free_bits_vae", free_bits=0.5)
     _learn(model, 500)
     q = model.posterior(bits(64))
     units = divergence_units(q, model.prior()).mean(0)
@@ -246,9 +273,9 @@ class _FullPrior(LazyDistribution):
 
 def test_free_bits_refuse_what_does_not_factorise_and_say_why() -> None:
     with pytest.raises(UserError, match="the posterior, MultivariateNormal, does not factorise"):
-        FreeBitsVAE(SPEC, latent=2, posterior=_Full)
+        BetaVAE(SPEC, free_bits=0.1, latent=2, posterior=_Full)
     with pytest.raises(UserError, match="the prior, MultivariateNormal, does not factorise"):
-        FreeBitsVAE(SPEC, latent=2, prior=_FullPrior)
+        BetaVAE(SPEC, free_bits=0.1, latent=2, prior=_FullPrior)
 
 
 @pytest.mark.parametrize(("rate", "weight"), [(0.9, 0.45), (1.0, 0.5), (1.04, 0.5), (1.06, 0.55), (50.0, 0.55)])
@@ -271,7 +298,7 @@ def test_soft_free_bits_steer_the_rate_to_its_target() -> None:
     assert all(float(s.logs["weight"]) < 1 for s in steered)
 
 
-@pytest.mark.parametrize("name", ["capacity_vae", "geco", "free_bits_vae", "soft_free_bits_vae"])
+@pytest.mark.parametrize("name", ["capacity_vae", "geco", "beta_vae", "soft_free_bits_vae"])
 def test_annealed_families_build_from_their_defaults(name: str) -> None:
     posterior = {"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {"net": NET}}
     model = vb.build(name, Source(SPEC), posterior=posterior)

@@ -177,7 +177,7 @@ def test_penalty_of_a_covariance_term_by_term() -> None:
     assert float(off_identity(torch.eye(4), torch.tensor(2.0), torch.tensor(3.0))) == 0
 
 
-@pytest.mark.parametrize(("name", "noise"), [("dip_vae_i", 0.0), ("dip_vae_ii", 1.0)])
+@pytest.mark.parametrize(("name", "noise"), [("dip_vae", 0.0), ("dip_vae_ii", 1.0)])
 def test_dip_penalises_the_covariance_of_its_kind(name: str, noise: float) -> None:
     """I: of the posterior means; II: of z under the aggregate, which adds the mean variance."""
     model, x = small(name, off_diagonal=2.0, diagonal=3.0), bits(40)
@@ -272,7 +272,7 @@ def _kl(model: Family, x: Tensor) -> Tensor:
     return 0.5 * (base.loc**2 + base.scale**2 - 1 - 2 * base.scale.log()).sum(-1)
 
 
-@pytest.mark.parametrize("name", ["factor_vae", "beta_tc_vae", "dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd"])
+@pytest.mark.parametrize("name", ["factor_vae", "beta_tc_vae", "dip_vae", "dip_vae_ii", "info_vae", "wae_mmd"])
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_last_batch_of_few_images_gives_a_finite_loss(name: str, batch: int) -> None:
     """The last batch of an epoch has what is left, perhaps one image: no mean over nothing."""
@@ -300,7 +300,7 @@ def test_beta_tc_needs_the_number_of_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["beta_tc_vae", "factor_vae", "dip_vae_i", "dip_vae_ii", "info_vae", "moment_vae", "vae"]
+    "name", ["beta_tc_vae", "factor_vae", "dip_vae", "dip_vae_ii", "info_vae", "moment_vae", "vae"]
 )
 def test_a_deterministic_encoder_is_refused_where_a_density_is_needed(name: str) -> None:
     with pytest.raises(UserError, match="needs the density of q"):

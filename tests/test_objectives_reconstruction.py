@@ -198,7 +198,7 @@ def test_more_scales_than_fit_are_refused() -> None:
         small("vae", IMAGES, likelihood={**SIMILARITY, "init_args": {"scales": 5}}, surrogate=True)
 
 
-@pytest.mark.parametrize("name", ["vae", "iwae", "beta_tc_vae", "jl1_vae", "swae"])
+@pytest.mark.parametrize("name", ["vae", "iwae", "beta_tc_vae", "jl_vae", "swae"])
 def test_families_train_with_structural_similarity(name: str) -> None:
     model = small(name, IMAGES, likelihood=SIMILARITY, surrogate=True)
     x = bits(8, IMAGES)

@@ -196,14 +196,16 @@ def test_a_choice_may_stand_for_whole_files(tmp_path: Path) -> None:
     space = text[text.index("  model.beta:") : text.index("objectives")]
     family = f"{ROOT}/configs/family"
     choices = f"  config: {{choice: {{plain: {family}/vae.yaml, free: {family}/free_bits_vae.yaml}}}}\n"
-    path = _file(tmp_path, text.replace(space, f"{choices}  model.free: {{float: [0, 1], when: {{config: free}}}}\n"))
+    path = _file(
+        tmp_path, text.replace(space, f"{choices}  model.free_bits: {{float: [0, 1], when: {{config: free}}}}\n")
+    )
     sweep = read_sweep(path)
     check(sweep)
     families = {
         point["config"]: experiment(sweep.arguments(point, 0)).plain["model"]["class_path"].rpartition(".")[2]
         for _, point in sweep.space.probes()
     }
-    assert families == {"plain": "VAE", "free": "FreeBitsVAE"}
+    assert families == {"plain": "VAE", "free": "BetaVAE"}
 
 
 def test_the_fingerprint_changes_with_what_figures_depend_on_and_with_nothing_else(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vaebench.data.base import ImageData
 from vaebench.discovery import find
 from vaebench.errors import UNREADABLE, UserError, unknown
 from vaebench.explain import explained
+from vaebench.former import current_state
 from vaebench.gate import remember, vetted, vetted_run
 from vaebench.measures import DataSpec
 
@@ -40,7 +41,7 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
 def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
     """A family of plain arguments, as LightningCLI would build it; it remembers them as its hyperparameters."""
 
-    def construct(kind: type[Family], *args: Any, **kwargs: Any) -> Family:
+    def construct(kind: type[Family], /, *args: Any, **kwargs: Any) -> Family:
         with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.api.load"):
             return kind(*args, **{**kwargs, "data": spec})  # the live spec has the mean to start at
 
@@ -64,7 +65,7 @@ def load(checkpoint: str | Path) -> Family:
     path, spec = arguments.pop("_class_path"), arguments.pop("data")["init_args"]
     try:
         model = _construct(path, arguments, DataSpec(**spec))
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(current_state(content["former"], content["state_dict"], model.state_dict()))
     except (RuntimeError, TypeError, UserError) as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
         raise UserError(
@@ -94,6 +95,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
             f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "
             "settings; give the model.ckpt of a finished run"
         ) from error
+    content["former"] = model["class_path"]
     model = vetted(model, path, "family")
     content["hyper_parameters"] = {"_class_path": model["class_path"], **model["init_args"]}
     if "config" in (info := content.get("vaebench") or {}):

@@ -7,12 +7,15 @@ likelihood that is `averaged`. Objectives say what they take by the class attrib
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from vaebench.errors import UserError
 from vaebench.priors import EUCLIDEAN
+
+if TYPE_CHECKING:
+    from vaebench.core import Family
 
 
 def require_posterior(family: type[Any], posterior: nn.Module) -> None:
@@ -112,3 +115,25 @@ def _require_kind(family: type[Any], side: str, part: nn.Module, wanted: type[An
             f"{who} needs a {side} of the kind {wanted.__name__}, and {what} is none; set model.{side} to one of "
             f"{wanted.__module__}"
         )
+
+
+def require_groups(family: Family, groups: int | None) -> tuple[int, int]:
+    """The shape (groups, units a group) of a family's latent units, or of the levels of its hierarchy.
+
+    Args:
+        family: whose posterior and prior are built.
+        groups: how many; None makes every unit, or level, a group of its own.
+
+    Raises:
+        UserError: the units do not divide into so many, or q or p does not factorise over them.
+    """
+    levels = family.hierarchy
+    if levels is None:
+        family.require_units()
+    (units,) = family.prior().event_shape if levels is None else (len(levels),)
+    if groups is not None and (groups < 1 or units % groups):
+        raise UserError(
+            f"{type(family).__name__} cannot split {units} latent units into {groups} equal groups; set model.groups "
+            "to a divisor of model.latent"
+        )
+    return groups or units, units // (groups or units)

@@ -314,8 +314,13 @@ class Family(LightningModule, ABC):
 
     def descent(self, x: Tensor, k: int = 1) -> Pass | None:
         """One top-down pass of a hierarchy whose posterior descends beside its prior; None for any other model."""
+        return None if self.hierarchy is None else cast(Descending, self.posterior).descend(x, k)
+
+    @property
+    def hierarchy(self) -> tuple[int, ...] | None:
+        """Units of every level of a hierarchy whose posterior descends beside its prior; None for any other model."""
         if isinstance(self.posterior, Descending) and self.posterior.paired:
-            return self.posterior.descend(x, k)
+            return self.posterior.levels
         return None
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
@@ -327,8 +332,7 @@ class Family(LightningModule, ABC):
     @property
     def draws_whole(self) -> bool:
         """Whether `draw` does more than to ask the three parts one after another."""
-        descends = isinstance(self.posterior, Descending) and self.posterior.paired
-        return descends or type(self).draw is not Family.draw
+        return self.hierarchy is not None or type(self).draw is not Family.draw
 
     def averages(self) -> Mapping[str, Tensor]:
         """Averaged weights by the parameters' names, with which a model is measured; default: none."""

@@ -26,6 +26,7 @@ from types import ModuleType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from vaebench.errors import UserError
+from vaebench.former import current
 
 PARTS = ("families", "data", "posteriors", "priors", "likelihoods", "networks", "schedules", "measures")
 """The modules and packages of vaebench whose classes a configuration is made of."""
@@ -127,7 +128,7 @@ def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
     """
     if not isinstance(config, Mapping) or "class_path" not in config:
         raise _refused(source, "", config, "a class with its settings ({class_path: …, init_args: …})")
-    return _Walk(source).table(config, "", _base(kind), 0)
+    return _Walk(source).table(current(config) if kind == "family" else config, "", _base(kind), 0)
 
 
 def vetted_run(config: Any, source: object) -> dict[str, Any]:

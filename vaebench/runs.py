@@ -184,8 +184,13 @@ def _flops(function: Callable[[Tensor], Any], x: Tensor) -> int:
 
 def weights_hash(model: Family) -> str:
     """SHA-256 of all names, types, shapes and values of a model's state, in the order of the names."""
+    return state_hash(model.state_dict())
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """`weights_hash` of a state as a checkpoint holds it, also where a former family's names have changed since."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

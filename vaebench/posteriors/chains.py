@@ -235,20 +235,3 @@ class Ladder(Correcting):
         for own in read[-2::-1]:
             p = descent.send(z)
             z = yield merged(own, cast(Independent, p)), p
-
-
-def require_descent(who: str, posterior: nn.Module) -> None:
-    """Refuses, when a model is built, a posterior that is not drawn from the top down.
-
-    Args:
-        who: what needs it so, for the message.
-        posterior: of several levels.
-
-    Raises:
-        UserError: it is drawn upwards.
-    """
-    if not isinstance(posterior, Descending):
-        raise UserError(
-            f"{who} draws its levels from the top down, and {type(posterior).__name__} draws them upwards; set "
-            "model.posterior to vaebench.posteriors.chains.Ladder or TopDown, or take two_layer_vae"
-        )

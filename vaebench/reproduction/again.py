@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from vaebench.api import data_module, load, read_checkpoint
+from vaebench.api import data_module, read_checkpoint
 from vaebench.errors import UserError
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.explain import experiment
@@ -26,7 +26,7 @@ from vaebench.progress import training_bar
 from vaebench.records import CHECKPOINT, RECORD, RunRecord, identity
 from vaebench.reproduction.comparison import leaves
 from vaebench.reproduction.find import find_record
-from vaebench.runs import environment, record_run, weights_hash
+from vaebench.runs import environment, record_run, state_hash
 
 if TYPE_CHECKING:
     from vaebench.data.base import ImageData
@@ -96,8 +96,7 @@ def verify(
             f"record {record.id} has no {CHECKPOINT} in '{record.path}': give --checkpoint FILE, or train it again "
             "with `vaebench reproduce`"
         )
-    vetted_run(record.config, _source(record))
-    _check(record, path)
+    _check(record, path, vetted_run(record.config, _source(record)))
     plan = _plan(record, _data(record))
     with _threads(record):
         directory = out / _name(record, "verified", device)
@@ -106,18 +105,19 @@ def verify(
     return find_record(str(directory), out)
 
 
-def _check(record: RunRecord, checkpoint: Path) -> None:
-    """Whether a checkpoint is the one that the record measured."""
-    recorded, own = (record.checkpoint or {}).get("weights"), weights_hash(load(checkpoint))
+def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> None:
+    """Whether a checkpoint is the one that the record measured; `config` is the record's, which may be built."""
+    content = read_checkpoint(checkpoint)
+    recorded, own = (record.checkpoint or {}).get("weights"), state_hash(content["state_dict"])
     if own != recorded:
         raise UserError(
             f"'{checkpoint}' is not the checkpoint that record {record.id} measured: its weights have the SHA-256 "
             f"{own[:16]}…, those of the record {str(recorded)[:16]}…; give the {CHECKPOINT} of that very run"
         )
-    info: Mapping[str, Any] = read_checkpoint(checkpoint).get("vaebench") or {}
+    info: Mapping[str, Any] = content.get("vaebench") or {}
     says = [dict(leaves({"config": c, "seed": s, "hashes": h})) for c, s, h in (
         (info.get("config"), info.get("seed"), (info.get("data") or {}).get("hashes")),
-        (record.config, record.seed, record.data["hashes"]),
+        (config, record.seed, record.data["hashes"]),
     )]  # fmt: skip
     if wrong := sorted(name for name in {*says[0], *says[1]} if says[0].get(name) != says[1].get(name)):
         raise UserError(

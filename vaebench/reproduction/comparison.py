@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vaebench.former import current_run
 from vaebench.parts import canonical_config
 from vaebench.records import RunRecord, canonical, identity, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
@@ -84,7 +85,7 @@ def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str
     }
     same = {name: canonical(a) == canonical(b) for name, (a, b) in wholes.items()}
     differences = [
-        *_between("setting", *(canonical_config(r.config) for r in (recorded, found))),
+        *_between("setting", *(canonical_config(current_run(r.config)) for r in (recorded, found))),
         *_between("protocol", recorded.protocol, found.protocol),
         *_between("data", recorded.data, found.data),
         *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, found))),

@@ -1,9 +1,9 @@
-"""The deterministic autoencoder with a smooth decoder."""
+"""The regularised deterministic autoencoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import Tensor
 
@@ -13,11 +13,13 @@ from vaebench.posteriors import Delta
 
 
 @final
-class RAEGP(Family):
-    r"""Regularised autoencoder RAE-GP: instead of noise in the code, small codes and a decoder of small gradient.
+class RAE(Family):
+    r"""Regularised autoencoder: instead of noise in the code, small codes and a decoder of small weights or gradient.
 
-    .. math:: -\log p(x|z) + \frac\beta2 |z|^2 + \frac\lambda2 \Big\|\frac{\partial E[x|z]}{\partial z}\Big\|_F^2,
-              \quad z = \mu(x)
+    .. math:: -\log p_\theta(x|z) + \frac\beta2 |z|^2 + \lambda R, \quad z = \mu(x)
+
+    .. math:: \text{RAE-L2: } R = |\theta|^2, \qquad
+              \text{RAE-GP: } R = \frac12 \Big\|\frac{\partial E[x|z]}{\partial z}\Big\|_F^2
 
     The gradient is the decoder's by the code, not by the image; its norm is estimated with one random direction an
     image and step. The cost is the likelihood's, in nats; q(z|x) has no density, so there is no bound. Codes follow no
@@ -28,6 +30,7 @@ class RAEGP(Family):
 
     Args:
         data: shape, measure and mean of the images.
+        penalises: 'weights' (RAE-L2) or 'gradient' (RAE-GP).
         beta: β ≥ 0.
         penalty: λ ≥ 0.
         posterior: builds μ(x).
@@ -43,18 +46,24 @@ class RAEGP(Family):
     def __init__(
         self,
         data: DataSpec,
+        penalises: Literal["weights", "gradient"] = "weights",
         beta: float = 0.01,
-        penalty: float = 0.01,
+        penalty: float = 8e-5,
         posterior: Callable[[Shape, Shape], Conditional] = Delta,
         **parts: Any,
     ) -> None:
         super().__init__(data, posterior=posterior, **parts)
+        self.penalises = penalises
         self.hyper(beta=beta, penalty=penalty)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         z = self.posterior(x).rsample((1,))  # (1, b, latent)
         distortion = -self.likelihood(z).log_prob(x).mean()
         size = z.square().sum(-1).mean() / 2
-        gradient = frobenius(lambda z: self.likelihood(z).mean, z, samples=1).mean() / 2
-        loss = distortion + self.beta * size + self.penalty * gradient
-        return Step({"model": loss}, {"distortion": distortion, "code_size": size, "decoder_gradient": gradient})
+        logs = {"distortion": distortion, "code_size": size}
+        if self.penalises == "weights":
+            logs["decoder_weights"] = regulariser = sum(p.square().sum() for p in self.likelihood.parameters())
+        else:
+            norm = frobenius(lambda z: self.likelihood(z).mean, z, samples=1)  # (b,)
+            logs["decoder_gradient"] = regulariser = norm.mean() / 2
+        return Step({"model": distortion + self.beta * size + self.penalty * regulariser}, logs)
