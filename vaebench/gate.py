@@ -2,11 +2,11 @@
 
 A checkpoint, a record or a card holds a configuration, and a configuration names classes: jsonargparse imports any
 module that one names, and instantiates what it finds there. `vetted` walks a configuration before that happens. It lets
-through numbers, plain words, and the names of classes that are
+through numbers, plain words, and the names of
 
-- defined in one of the suite's `PARTS`,
-- in `LIBRARY`, by exact name,
-- or registered by the user: `vb.trust("mypkg.MyVAE")`, or `--trust mypkg.MyVAE` on the command line.
+- classes of the suite that configurations are made of (`vaebench.parts`), wherever they have moved since,
+- those in `LIBRARY`, by exact name,
+- those that the user has registered: `vb.trust("mypkg.MyVAE")`, or `--trust mypkg.MyVAE` on the command line.
 
 Configurations that the user gives themselves (`vaebench fit --config`, a benchmark, a sweep, `vb.build`) may name
 anything, and what they name is `remembered` for as long as the process lives. See `docs/security.md`.
@@ -16,28 +16,25 @@ from __future__ import annotations
 
 import inspect
 import os
-import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, UnionType
+from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from vaebench import parts
 from vaebench.errors import UserError
 from vaebench.former import current
 
-PARTS = ("families", "data", "posteriors", "priors", "likelihoods", "networks", "schedules", "measures")
-"""The modules and packages of vaebench whose classes a configuration is made of."""
-
 LIBRARY = frozenset(
-    {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
+    {"vaebench.measures.DataSpec"}
+    | {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
     | {f"torch.nn.{name}" for name in ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus",
                                        "Tanh")}
     | {f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "RMSprop")}
 )  # fmt: skip
-"""Classes of other packages that configurations may name: none of them writes, calls or imports what it is given."""
+"""Other classes that configurations may name: none of them writes, calls or imports what it is given."""
 
 TRAINER = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
@@ -232,9 +229,11 @@ class _Walk:
             if path in LIBRARY or path in _said:
                 return path, _named(path)
             if "." not in path and (short := _short(path, slot)):
-                return short, _resolved(short)
-            if _dotted(path) and _resolved(path) is not None:
-                return path, _resolved(path)
+                path = short
+            if part := parts.at(path):
+                return part.path, _named(part.path)
+            if (found := _within_trusted(path)) is not None:
+                return path, found
         if isinstance(path, str) and _dotted(f"x.{path}"):
             raise _refused(self.source, place, path, "a class of vaebench's", NAMED)
         raise _refused(self.source, place, path, "a class of vaebench's by its path")
@@ -269,28 +268,26 @@ def _below_trusted_place(text: str) -> bool:
 # Names and what they stand for ------------------------------------------------------------------------------------
 
 
-def _resolved(path: str) -> Any:
-    """The class of the suite's, or the class or function of a trusted module, at a path; None where there is none.
-
-    Nothing is imported but modules of the suite and of what the user named.
-    """
+def _within_trusted(path: str) -> Any:
+    """The class or function that is defined in or below a module that the user named; None where there is none."""
     module, _, name = path.rpartition(".")
-    head, _, rest = module.partition(".")
-    if head == "vaebench" and rest.split(".")[0] in PARTS:
-        found, within = _member(module, name), tuple(f"vaebench.{part}" for part in PARTS)
-        return found if inspect.isclass(found) and _defined(found, within) else None
+    if not _dotted(path):
+        return None
     for known in _said:
         if _dotted(f"x.{known}") and (module == known or module.startswith(f"{known}.")):
             found = _member(module, name)
-            if (inspect.isclass(found) or inspect.isfunction(found)) and _defined(found, (known,)):
+            home = str(getattr(found, "__module__", ""))
+            if (inspect.isclass(found) or inspect.isfunction(found)) and (
+                home == known or home.startswith(f"{known}.")
+            ):
                 return found
     return None
 
 
 def _named(path: str) -> Any:
-    """What a path stands for that the user named, or that is in `LIBRARY`; None where it cannot be had."""
+    """What the path of a part or of a class that the user named stands for; None for `LIBRARY`, and where it is not."""
     module, _, name = path.rpartition(".")
-    return _member(module, name) if module and _dotted(f"x.{path}") and path not in LIBRARY else None
+    return _member(module, name) if _dotted(path) and path not in LIBRARY else None
 
 
 def _member(module: str, name: str) -> Any:
@@ -300,37 +297,21 @@ def _member(module: str, name: str) -> Any:
         return None
 
 
-def _defined(member: Any, within: tuple[str, ...]) -> bool:
-    """Whether a class or function is defined in one of some modules, or below it, and not imported into it."""
-    home = str(member.__module__)
-    return any(home == module or home.startswith(f"{module}.") for module in within)
-
-
 def _base(kind: str) -> type | None:
     from vaebench.discovery import base
 
     return base(kind) if kind else None
 
 
-@cache
-def _modules() -> tuple[ModuleType, ...]:
-    """All modules that hold the suite's parts."""
-    found = []
-    for part in PARTS:
-        module = import_module(f"vaebench.{part}")
-        found.append(module)
-        for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            found.append(import_module(f"{module.__name__}.{inner.name}"))
-    return tuple(found)
-
-
 def _short(name: str, slot: type | None) -> str:
-    """The full path of the one class with a short name that a slot takes; '' where there is none or several."""
-    found = {f"{member.__module__}.{name}" for module in _modules() if inspect.isclass(member := vars(module).get(name))
-             and member.__module__ == module.__name__ and (slot is None or issubclass(member, slot))}  # fmt: skip
-    own = {path for path in _said if path.rpartition(".")[2] == name and _dotted(path)}
-    candidates = own or found
-    return next(iter(candidates)) if len(candidates) == 1 else ""
+    """The path of the one class with a short name that a slot takes; '' where there is none or several."""
+    own = [path for path in _said if path.rpartition(".")[2] == name and _dotted(path)]
+    found = own or [part.path for part in parts.index() if part.name == name and _fits(_named(part.path), slot)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _fits(cls: Any, slot: type | None) -> bool:
+    return slot is None or (inspect.isclass(cls) and issubclass(cls, slot))
 
 
 def _slots(cls: Any) -> dict[str, type]:
