@@ -163,6 +163,16 @@ def test_one_batch_and_the_whole_epoch_are_not_one_setting() -> None:
     assert id_of("--trainer.limit_train_batches=1") != id_of("--trainer.limit_train_batches=1.0")
 
 
+def test_a_setting_that_a_later_version_adds_leaves_ids_as_they_are() -> None:
+    """As long as its default is None: what was run without it keeps its id."""
+    config = experiment(BASE).plain
+    later = deepcopy(config)
+    later["model"]["init_args"]["setting_of_a_later_version"] = None
+    assert run_identity(later, 0, HASHES) == run_identity(config, 0, HASHES)
+    later["model"]["init_args"]["setting_of_a_later_version"] = 1
+    assert run_identity(later, 0, HASHES) != run_identity(config, 0, HASHES)
+
+
 def test_a_class_of_another_package_counts_by_its_class_path() -> None:
     path = f"{ForeignNetwork.__module__}.{ForeignNetwork.__qualname__}"
     plain = experiment([*BASE, f"--model.posterior.net={path}"]).plain

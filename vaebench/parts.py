@@ -136,11 +136,13 @@ def at(path: str, package: Path = PACKAGE) -> Part | None:
 def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
     """A configuration with the suite's classes by their canonical names, and all others by their class paths.
 
+    A setting that is None is not set and left out: one that a later version adds, as None, leaves ids as they are.
+
     >>> canonical_config({"prior": {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 5}}})
     {'prior': {'class_path': 'prior:VampPrior', 'init_args': {'components': 5}}}
     """
     if isinstance(config, Mapping):
-        items = {key: canonical_config(value, package) for key, value in config.items()}
+        items = {key: canonical_config(value, package) for key, value in config.items() if value is not None}
         return {key: value for key, value in items.items() if "class_path" not in items or key == "class_path" or value}
     if isinstance(config, list | tuple):
         return [canonical_config(value, package) for value in config]
