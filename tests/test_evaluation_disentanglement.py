@@ -379,3 +379,17 @@ def test_senseless_settings_are_refused() -> None:
             _report(_data(), locality=locality)
     with pytest.raises(UserError, match="drawn is 99"):
         _report(_data(), drawn=99)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_factor_value_that_occurs_once_ends_no_evaluation(split: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.arange(300)
+    v = {name: torch.stack([grid % 3, grid // 3 % 4], 1) for name in ("train", "test")}
+    v[split] = v[split].clone()
+    v[split][7, 0] = 9
+    x = {name: torch.rand(300, 1, 2, 2, generator=generator).double() for name in v}
+    plan = {**NONE, "disentanglement": {"learnt": 200, "drawn": 200}}
+    found = vb.evaluate(encoder(lambda x: x, 4), Splits(x, v=v), measurements=plan).metrics
+    assert found["mig"].value is not None
+    assert all(metric.value is not None or metric.unavailable for metric in found.values())

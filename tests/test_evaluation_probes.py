@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,30 @@ def test_without_probes_there_is_a_reason() -> None:
     assert reasons(data.x, data.y, plain, k=21) == {"20 training images are fewer than 21 neighbours"}
     (reason,) = reasons(data.x, data.y, without(plain, posterior="mean"))
     assert "no mean" in reason
+
+
+def test_guessing_stands_beside_the_probes_and_labels_that_training_lacks_are_named() -> None:
+    data = _data(labels=3)
+    data.y["test"] = data.y["test"].clone()
+    data.y["test"][:7] = 8
+    found = _report(data, encoder(lambda x: x, 4))
+    assert found.metrics["majority_accuracy"].value == pytest.approx(float((data.y["test"] == 0).double().mean()))
+    (warning,) = found.warnings
+    assert "7 of 400 test images have labels that no training image has (the first is 8)" in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda y: y.double(), None),
+        (lambda y: y + 0.3, "the labels are no whole numbers"),
+        (lambda y: torch.stack([y, y], 1), r"the labels have shape \(600, 2\)"),
+    ],
+)
+def test_odd_labels_are_a_reason_and_no_crash(change: Any, reason: str | None) -> None:
+    data = _data()
+    data.y = {split: change(y) for split, y in data.y.items()}
+    found = _report(data, encoder(lambda x: x, 4)).metrics
+    for name in (*NAMES, "majority_accuracy"):
+        assert (found[name].value is not None) == (reason is None)
+        assert reason is None or re.search(reason, found[name].unavailable)

@@ -271,3 +271,32 @@ def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Mon
         monkeypatch.setattr(harness, "Console", lambda console=console, **_: console)
         _report(small("vae"), bits(2), progress=progress)
         assert ("likelihood" in page.getvalue()) == (terminal and progress)
+
+
+# Figures that cannot be had ---------------------------------------------------------------------------------------
+
+
+def test_a_standard_error_that_is_not_finite_ends_no_evaluation() -> None:
+    found = Findings({"a": Kind("nats", True, "a figure")})
+    found.single("a", 1.5, 10, math.nan)
+    found.units["u"] = [1.0, math.inf]
+    found.tables["t"] = {"x": [math.nan, 2.0]}
+    again = Findings.unpack(found.pack())
+    assert (again.metrics["a"].value, again.metrics["a"].se) == (1.5, None)
+    assert "a has no standard error" in again.warnings[0]
+    assert (again.units["u"], again.tables["t"]) == ([1.0, None], {"x": [None, 2.0]})
+
+
+def test_arithmetic_that_fails_in_a_measurement_ends_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaebench.evaluation.measurements import reconstruction
+
+    def fails(_: object, found: Findings) -> None:
+        found.single("mse", 1.0, 5, code="")
+        raise ValueError("Input X contains NaN")
+
+    monkeypatch.setattr(reconstruction, "measure", fails)
+    found = _report(small("vae"), bits(5), k=3)
+    assert found.metrics["mse"].value == 1.0
+    assert "measurement 'reconstruction' failed (ValueError: Input X" in found.metrics["psnr"].unavailable
+    assert any("'reconstruction' failed" in warning for warning in found.warnings)
+    assert found.metrics["elbo"].value is not None

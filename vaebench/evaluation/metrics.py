@@ -101,10 +101,16 @@ class Findings:
     def single(
         self, name: str, value: float, images: int, se: float | None = None, kind: str = "", **fill: Any
     ) -> None:
-        """One figure of `images` together; `kind` where the kind has another name than the figure."""
+        """One figure of `images` together; `kind` where the kind has another name than the figure.
+
+        Unavailable where it is not finite; without a standard error, and with a warning, where only that is not.
+        """
         if not math.isfinite(value):
             self.missing(name, "it is not finite", kind, **fill)
             return
+        if se is not None and not math.isfinite(se):
+            self.warnings.append(f"{name} has no standard error: it is not finite on these {images} images")
+            se = None
         unit, higher, definition, version = self.kinds[kind or name]
         text = definition.format(**fill)
         self.metrics[name] = Metric(float(value), se, unit, images, text, higher, None, version)
@@ -115,10 +121,10 @@ class Findings:
         self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason, version)
 
     def pack(self) -> Arrays:
-        """All of it as arrays, for a `Store`."""
+        """All of it as arrays, for a `Store`; numbers of tables and units that are not finite become None."""
         metrics = {name: asdict(metric) for name, metric in self.metrics.items()}
         rest = {name: getattr(self, name) for name in ("units", "tables", "warnings")}
-        body = json.dumps({"metrics": metrics, **rest}, allow_nan=False)
+        body = json.dumps(_finite({"metrics": metrics, **rest}), allow_nan=False)
         arrays: dict[str, NDArray[Any]] = {"body": np.array(body)}
         for kind in ("per_image", "pictures"):
             arrays |= {f"{kind}/{name}": values for name, values in getattr(self, kind).items()}
@@ -135,3 +141,12 @@ class Findings:
             if name:
                 getattr(found, kind)[name] = values
         return found
+
+
+def _finite(value: Any) -> Any:
+    """JSON-able values with None in the place of floats that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

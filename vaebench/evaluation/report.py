@@ -13,12 +13,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from vaebench.core import Family, LatentModel
+from vaebench.errors import UserError
 from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
 from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.likelihood import sample
@@ -27,6 +29,7 @@ from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_pr
 from vaebench.evaluation.store import Arrays, Store
 from vaebench.evaluation.subject import Images, Subject
 
+FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # of the data, not the code
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
 
 
@@ -119,11 +122,25 @@ def _measured(subject: Subject, name: str, settings: dict[str, Any]) -> Findings
             for kind in module.KINDS:
                 found.missing(kind, reason, **fill)
         else:
-            module.measure(subject, found, **settings)
+            try:
+                module.measure(subject, found, **settings)
+            except UserError:
+                raise
+            except FAILURES as error:
+                _miss_rest(found, module, settings, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return found.pack()
 
     ((_, arrays),) = subject.store.pieces([name], make)
     return Findings.unpack(arrays)
+
+
+def _miss_rest(found: Findings, module: ModuleType, settings: dict[str, Any], reason: str) -> None:
+    """Where arithmetic fails on these images, what a measurement had not found by then is unavailable: one odd label or
+    factor ends no evaluation."""
+    name = module.__name__.rpartition(".")[2]
+    for kind in (kind for kind in module.KINDS if kind not in found.metrics):
+        found.missing(kind, f"the measurement '{name}' failed ({reason})", **_open(module, settings))
+    found.warnings.append(f"the measurement '{name}' failed ({reason}): figures that it had not found are unavailable")
 
 
 class _Open:

@@ -102,19 +102,25 @@ class Subject:
         return (images if count is None else images[spread(len(images), count)]).to(self.device, self.dtype)
 
     def labels(self, split: str, count: int | None = None) -> Tensor | None:
-        """Labels, (m,), of the test images or of up to `count` training images; None where the data has none."""
-        return self._known("labels", split, count)
+        """Labels, (m,) int64, of the test images or of up to `count` training images; None where the data has none.
+
+        Raises:
+            NotImplementedError: they are no classes, one whole number an image.
+        """
+        return _whole("labels", self._known("labels", split, count), 1)
 
     def factors(self, split: str, count: int | None = None) -> Tensor | None:
         """Factors of variation, (m, factors), as `labels`; None where the data has none."""
-        return self._known("factors", split, count)
+        return _whole("factors", self._known("factors", split, count), 2)
 
     def _required_labels(self, model: LatentModel) -> Tensor:
-        labels = self.labels("test")
+        try:
+            labels, reason = self.labels("test"), "the test images have none"
+        except NotImplementedError as error:
+            labels, reason = None, str(error)
         if labels is None:
             raise UserError(
-                f"{type(model).__name__} is conditional on labels, and the test images have none; evaluate it on a "
-                "data set with labels"
+                f"{type(model).__name__} is conditional on labels, and {reason}; evaluate it on a data set with labels"
             )
         return labels.to(self.device)
 
@@ -152,3 +158,16 @@ class Subject:
             parts[index] = part
             self.advance(len(parts) / len(starts))
         return {key: torch.from_numpy(np.concatenate([parts[i][key] for i in range(len(starts))])) for key in parts[0]}
+
+
+def _whole(what: str, values: Tensor | None, axes: int) -> Tensor | None:
+    """Whole numbers as int64; NotImplementedError says why they are none."""
+    if values is None:
+        return None
+    values = torch.as_tensor(values)
+    if values.dim() != axes:
+        expected = "one number an image" if axes == 1 else "a row of numbers an image"
+        raise NotImplementedError(f"the {what} have shape {tuple(values.shape)}, where {expected} is expected")
+    if values.is_floating_point() and not bool((values == values.round()).all()):
+        raise NotImplementedError(f"the {what} are no whole numbers, so that they name no classes")
+    return values.long()

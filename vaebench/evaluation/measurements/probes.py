@@ -23,6 +23,9 @@ KINDS = {
     "linear_probe_accuracy": Kind(
         "", True, "accuracy of logistic regression (L2, C = 1) on standardised codes E_q[z], {learnt}"
     ),
+    "majority_accuracy": Kind(
+        "", None, "accuracy of the commonest training label: what a classifier reaches without the images, {learnt}"
+    ),
     "knn_accuracy": Kind("", True, "accuracy of the {k} nearest neighbours (L2) of codes E_q[z], {learnt}"),
 }
 
@@ -62,6 +65,19 @@ def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) 
                 found.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
         subject.advance((at + 1) / len(sides))
     found.tables["probes"] = table
+    _add_majority(found, *truth, k=k, learnt=f"learnt from {len(truth[0])} training images")
+
+
+def _add_majority(found: Findings, train: NDArray[np.int64], test: NDArray[np.int64], **fill: Any) -> None:
+    """What guessing reaches, and a warning of labels that nothing could be learnt of."""
+    values, counts = np.unique(train, return_counts=True)
+    found.average("majority_accuracy", torch.from_numpy(test == values[counts.argmax()]).double(), False, **fill)
+    unknown = ~np.isin(test, values)
+    if unknown.any():
+        found.warnings.append(
+            f"{int(unknown.sum())} of {len(test)} test images have labels that no training image has (the first is "
+            f"{int(test[unknown][0])}): linear_probe_accuracy and knn_accuracy count them as wrong"
+        )
 
 
 def _labels(subject: Subject, train: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
