@@ -128,7 +128,7 @@ def test_a_file_and_arguments_that_say_the_same_have_one_id(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("setting", [
-    "--trainer.log_every_n_steps=7", "--trainer.default_root_dir=elsewhere", "--trainer.enable_progress_bar=true",
+    "--trainer.log_every_n_steps=7", "--trainer.default_root_dir=elsewhere",
 ])  # fmt: skip
 def test_what_cannot_change_what_is_learnt_is_no_part_of_the_id(setting: str) -> None:
     assert id_of(setting) == id_of()
