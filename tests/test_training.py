@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +119,23 @@ def test_early_images_count_and_speed_are_recorded(tmp_path: Path) -> None:
     assert info["train_seconds"] == pytest.approx(2 * 1297 / info["images_per_second"], abs=6e-4)  # to a millisecond
     assert info["started_at_mean"] is True
     assert str(tmp_path) not in repr(info), "no absolute path in what becomes a record"
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "true", "false", "null", "1.5"])
+def test_a_seed_that_no_generator_takes_is_refused(seed: str) -> None:
+    """Defects: −1 and 2³² were tracebacks, and true was seed 1."""
+    with pytest.raises(UserError, match="'seed_everything' cannot be"):
+        experiment([*SMALL, f"--seed_everything={seed}"])
+
+
+def test_the_largest_seed_trains() -> None:
+    assert experiment([*SMALL, "--seed_everything=4294967295"]).build()[0].steps == 0
+
+
+def test_loading_a_model_leaves_the_callers_random_state(tmp_path: Path) -> None:
+    """Defect: the weights that are drawn before those of the checkpoint replace them came from the caller's stream."""
+    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    vb.load(checkpoint)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]

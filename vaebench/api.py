@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
-from vaebench.core import Family
+from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.discovery import find
 from vaebench.errors import UNREADABLE, UserError, unknown
@@ -56,6 +56,8 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
 def load(checkpoint: str | Path) -> Family:
     """The model of a checkpoint, in evaluation mode on the CPU; needs neither its configuration nor its data.
 
+    The caller's random state stays as it was.
+
     Raises:
         UserError: there is no such file, it is no checkpoint of a family, or it names a class that is neither the
             suite's nor registered (`vb.trust`).
@@ -64,7 +66,8 @@ def load(checkpoint: str | Path) -> Family:
     arguments = dict(content["hyper_parameters"])
     path, spec = arguments.pop("_class_path"), arguments.pop("data")["init_args"]
     try:
-        model = _construct(path, arguments, DataSpec(**spec))
+        with fixed_noise(0):  # of weights that are not kept: the caller's random state stays
+            model = _construct(path, arguments, DataSpec(**spec))
         model.load_state_dict(current_state(content["former"], content["state_dict"], model.state_dict()))
     except (RuntimeError, TypeError, UserError) as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")

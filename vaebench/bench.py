@@ -17,6 +17,7 @@ from vaebench.errors import Diverged, UserError, unknown
 from vaebench.failures import Failure
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import read_record
+from vaebench.seeds import LARGEST, is_seed
 from vaebench.source import Source
 from vaebench.sweep.space import argument
 
@@ -62,8 +63,8 @@ def read_benchmark(path: Path) -> Benchmark:
     content = _table(Source(path, "benchmark file").content, KEYS, str(path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
     seeds, runs = content.get("seeds", [0]), content.get("runs")
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) and s >= 0 for s in seeds):
-        raise UserError(f"'{path}' has seeds {seeds!r}: expected a list of whole numbers such as [0, 1, 2]")
+    if not isinstance(seeds, list) or not seeds or not all(map(is_seed, seeds)):
+        raise UserError(f"'{path}' has seeds {seeds!r}: expected a list of whole numbers from 0 to {LARGEST}")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"'{path}' has seeds {seeds}: expected each once; remove the repeated ones")
     if not isinstance(runs, dict) or not runs:

@@ -99,7 +99,7 @@ def record_run(
         "units": report.units,
         "collapse": report.collapse,
         "tables": report.tables,
-        "warnings": [*info["warnings"], *report.warnings],
+        "warnings": [*info.get("warnings", []), *report.warnings],
         "cost": cost(model, *_first(data, model.device)) | ({} if trial is None else {"trial": trial}),
         "times": {
             "started": info["started"],

@@ -40,6 +40,7 @@ from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import run_identity
 from vaebench.saves import Saves, require_alike, write_tensors
+from vaebench.seeds import EXPECTED, is_seed
 from vaebench.stopping import Stopping
 from vaebench.trainer import COSMETIC, DEFAULTS, PASSED, Budget, budget, require_options, with_epochs
 from vaebench.trainer import callbacks as named_callbacks
@@ -230,6 +231,9 @@ class Experiment(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
         require_values(self.config.as_dict())
+        if not is_seed(seed := self.config.seed_everything):
+            shown = str(seed).lower() if isinstance(seed, bool) else seed
+            raise UserError(f"'seed_everything' cannot be {shown}: expected {EXPECTED}; mend that value")
         settings = self.config.model.init_args
         if "keep" in settings and settings.keep is None:
             settings.keep = "best" if any(map(_stops_early, listed(self.config.trainer.callbacks))) else "last"

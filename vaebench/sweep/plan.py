@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.errors import UserError, unknown
 from vaebench.records import identity
+from vaebench.seeds import LARGEST, is_seed
 from vaebench.source import Source
 from vaebench.sweep.space import Space, argument, config_file, read_space
 
@@ -240,9 +241,9 @@ def _constraints(source: Source) -> list[Constraint]:
 def _seeds(source: Source) -> list[int]:
     seeds = source.at("seeds")
     seeds = [0] if seeds is None else seeds
-    whole = isinstance(seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+    whole = isinstance(seeds, list) and all(map(is_seed, seeds))
     if not whole or not seeds or len(set(seeds)) < len(seeds):
-        raise source.error(f"seeds are {seeds!r}: expected whole numbers, each once, such as [0, 1, 2]", "seeds")
+        raise source.error(f"seeds are {seeds!r}: expected whole numbers from 0 to {LARGEST}, each once", "seeds")
     return seeds
 
 
