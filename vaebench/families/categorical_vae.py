@@ -33,8 +33,9 @@ class CategoricalVAE(Family):
 
     Args:
         data: shape, measure and mean of the images.
-        temperature: τ > 0, of the encoder's relaxation.
-        prior_temperature: λ > 0, of the prior's.
+        temperature: τ > 0, of the encoder's relaxation; default 1/(k − 1) of k codes a place, the largest at which a
+            relaxed code has no mode inside the simplex (Maddison et al., proposition 1).
+        prior_temperature: λ > 0, of the prior's; default as τ.
         hard: train on one-hot samples.
         posterior: builds q(z|x); `latent` is n.
         prior: builds p(z), of independent codes.
@@ -50,8 +51,8 @@ class CategoricalVAE(Family):
     def __init__(
         self,
         data: DataSpec,
-        temperature: float = 2 / 3,
-        prior_temperature: float = 0.5,
+        temperature: float | None = None,
+        prior_temperature: float | None = None,
         hard: bool = False,
         posterior: Callable[[Shape, Shape], Conditional] = OneHots,
         prior: PriorFactory = UniformCodes,
@@ -59,7 +60,11 @@ class CategoricalVAE(Family):
     ) -> None:
         super().__init__(data, posterior=posterior, prior=prior, **parts)
         self.hard = hard
-        self.hyper(temperature=temperature, prior_temperature=prior_temperature)
+        coldest = 1 / max(self.prior().size - 1, 1)
+        self.hyper(
+            temperature=coldest if temperature is None else temperature,
+            prior_temperature=coldest if prior_temperature is None else prior_temperature,
+        )
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, p = self.posterior(x), self.prior()
