@@ -114,9 +114,9 @@ def _placed(value: Any, place: tuple[Any, ...]) -> dict[str, Any]:
     return config
 
 
-def _checkpoint(folder: Path, config: dict[str, Any]) -> Path:
-    """A checkpoint with a configuration, in both of its places."""
-    model: Any = config["model"] if isinstance(config["model"], dict) else {"class_path": config["model"]}
+def _checkpoint(folder: Path, model_of: dict[str, Any], config: dict[str, Any]) -> Path:
+    """A checkpoint with the model of one configuration, which `load` builds, and another as that of its run."""
+    model: Any = model_of["model"] if isinstance(model_of["model"], dict) else {"class_path": model_of["model"]}
     parts = model.get("init_args", {})
     hyper = {"_class_path": model.get("class_path"), "data": SPEC, **(parts if isinstance(parts, dict) else {})}
     path = folder / "model.ckpt"
@@ -134,7 +134,7 @@ def _record(folder: Path, config: dict[str, Any]) -> Path:
 
 def _load(folder: Path, config: dict[str, Any]) -> int:
     with pytest.raises(UserError) as error:
-        vb.load(_checkpoint(folder, config))
+        vb.load(_checkpoint(folder, config, config if config["model"] == CONFIG["model"] else CONFIG))
     print(error.value, file=sys.stderr)
     return 2
 
@@ -159,14 +159,14 @@ def _card(folder: Path, config: dict[str, Any]) -> int:
 READERS: dict[str, Callable[[Path, dict[str, Any]], int]] = {
     "load": _load,
     "evaluate": lambda folder, config: main(
-        ["evaluate", str(_checkpoint(folder, config)), f"--results={folder}/results"]
+        ["evaluate", str(_checkpoint(folder, CONFIG, config)), f"--results={folder}/results"]
     ),
     "verify": lambda folder, config: main(
         [
             "verify",
             str(_record(folder, config)),
             "--checkpoint",
-            str(_checkpoint(folder, CONFIG)),
+            str(_checkpoint(folder, CONFIG, CONFIG)),
             f"--out={folder}/out",
         ]
     ),
@@ -199,7 +199,7 @@ def test_a_file_that_names_what_is_not_the_suites_runs_nothing(
 def test_a_checkpoint_that_names_os_system_runs_nothing(marker: Path, tmp_path: Path) -> None:
     """As it was found: any model.ckpt with a likelihood that is a command."""
     command = {"class_path": "os.system", "init_args": {"command": f"touch {marker}"}}
-    path = _checkpoint(tmp_path, _placed(command, SLOTS["likelihood"]))
+    path = _checkpoint(tmp_path, _placed(command, SLOTS["likelihood"]), CONFIG)
     with pytest.raises(UserError, match=r"likelihood 'os\.system': expected a class of vaebench's"):
         vb.load(path)
 
@@ -209,7 +209,7 @@ def test_many_settings_that_are_one_in_the_file_end_the_walk(tmp_path: Path) -> 
     for _ in range(30):
         bomb = [bomb, bomb]
     with pytest.raises(UserError, match="expected at most"):
-        vb.load(_checkpoint(tmp_path, _placed(bomb, SLOTS["a word"])))
+        vb.load(_checkpoint(tmp_path, _placed(bomb, SLOTS["a word"]), CONFIG))
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(UserError, match="expected at most"):
