@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -214,6 +215,17 @@ def test_many_settings_that_are_one_in_the_file_end_the_walk(tmp_path: Path) -> 
     loop.append(loop)
     with pytest.raises(UserError, match="expected at most"):
         gate.vetted(_placed(loop, SLOTS["a word"])["model"], "x")
+
+
+def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
+    """A few kilobytes that unpack to gigabytes; torch packs nothing."""
+    path = _checkpoint(tmp_path, CONFIG, CONFIG)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "packed.ckpt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert torch.load(tmp_path / "packed.ckpt", weights_only=True)["state_dict"] == {}
+    with pytest.raises(UserError, match="not a checkpoint"):
+        vb.load(tmp_path / "packed.ckpt")
 
 
 def test_the_saves_of_an_interrupted_run_name_nothing(marker: Path, tmp_path: Path) -> None:

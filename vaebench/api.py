@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,14 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         near = [str(p) for p in sorted(path.parent.glob("*.ckpt"))] if path.parent.is_dir() else []
         raise unknown("checkpoint", str(path), near, "" if near else "Train one with `vaebench fit`.")
     try:
+        with zipfile.ZipFile(path) as members:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                raise ValueError("torch packs nothing: what is packed may unpack to more than there is room for")
         content = torch.load(path, weights_only=True, map_location="cpu")
         arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
         model = {"class_path": content["hyper_parameters"]["_class_path"], "init_args": arguments}
         model["init_args"]["data"]["init_args"]["shape"]
-    except UNREADABLE as error:
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
         raise UserError(
             f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "
             "settings; give the model.ckpt of a finished run"
