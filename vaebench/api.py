@@ -97,6 +97,10 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
         model = {"class_path": content["hyper_parameters"]["_class_path"], "init_args": arguments}
         model["init_args"]["data"]["init_args"]["shape"]
+        if not all(isinstance(value, torch.Tensor) for value in content["state_dict"].values()):
+            raise TypeError("weights that are no tensors")
+        if not isinstance(content.get("vaebench", {}), dict):
+            raise TypeError("no account of the run")
     except (*UNREADABLE, zipfile.BadZipFile) as error:
         raise UserError(
             f"'{path}' is not a checkpoint that vaebench wrote (or it is damaged): expected a family's weights and "

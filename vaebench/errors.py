@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import pickle
+import struct
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 # What torch.load and a look into its result raise where a checkpoint is damaged, depending on where it was cut.
-UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
+UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
+              AssertionError, struct.error, pickle.UnpicklingError)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -49,13 +51,19 @@ def disk_error(error: OSError) -> str | None:
     )
 
 
-def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> UserError:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory could not be had, on the CPU or on a GPU."""
+    words = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
+def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> UserError:
     """An error for a name that does not exist, with the nearest ones that do.
 
     >>> print(unknown("family", "beta_vea", ["vae", "beta_vae", "iwae"]))
     unknown family 'beta_vea'; did you mean beta_vae?
     """
-    names = list(known)
+    name, names = str(name), [str(one) for one in known]
     lower = {known.lower(): known for known in names}
     near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(names)[:12]
     listed = " or ".join(filter(None, [", ".join(near[:-1]), near[-1] if near else ""]))

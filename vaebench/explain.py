@@ -17,7 +17,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from vaebench.discovery import KINDS, find, names
-from vaebench.errors import UserError, unknown
+from vaebench.errors import UserError, out_of_memory, unknown
 from vaebench.gate import remember
 from vaebench.mistakes import mistake, shown
 from vaebench.source import Source
@@ -96,11 +96,13 @@ def _unfit(report: str, error: BaseException) -> UserError:
     """Why a model or data set cannot be built: what its constructor raised."""
     found = re.search(r"class_path='([\w.]+)'", report)
     what = found[1].rpartition(".")[2] if found else "what was asked for"
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "not enough memory" in str(error):
+    if out_of_memory(error):
         return UserError(f"{what} needs more memory than there is: expected a smaller model; lower its sizes")
+    pythons = isinstance(error, TypeError | LookupError)  # whose words are about the code
+    reason = "" if pythons or not str(error) else f" ({shown(str(error))})"
     return UserError(
-        f"{what} cannot be built from these settings ({shown(str(error)) or type(error).__name__}): expected values "
-        "that fit together; mend those that are not the defaults"
+        f"{what} cannot be built from these settings{reason}: expected values that fit together; mend those that are "
+        "not the defaults"
     )
 
 

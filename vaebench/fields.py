@@ -68,6 +68,12 @@ RECORD: Kind = {
     "schema": int,
 }  # fmt: skip
 
+CHECKPOINT: Kind = {
+    **{name: RECORD[name] for name in ("config", "seed", "data", "started_at_mean", "selection", "curves")},
+    "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str], ...: JSON,
+}  # fmt: skip
+"""What a checkpoint says of its run, which becomes part of its record."""
+
 
 def fault(value: Any, kind: Kind, where: str = "") -> str | None:
     """What keeps a value from being of a type; None where nothing does.
@@ -98,6 +104,12 @@ def fault(value: Any, kind: Kind, where: str = "") -> str | None:
     if isinstance(value, int | float) and not abs(value) <= LARGEST:
         return f"has a number beyond {LARGEST:g} at {where}"
     return None
+
+
+def uneven(curves: Mapping[str, Any]) -> str | None:
+    """Which curve has other numbers of steps than of values; None where none has."""
+    odd = [name for name, curve in curves.items() if len(curve["step"]) != len(curve["value"])]
+    return f"has other numbers of steps than of values at curves.{odd[0]}" if odd else None
 
 
 def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, Kind], where: str) -> str | None:

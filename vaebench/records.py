@@ -368,8 +368,7 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
     for name in ("id", "family", "variant", "benchmark", "selection"):
         if not str(body[name]).isprintable():
             return f"has a {name} that cannot be printed"
-    uneven = [name for name, curve in body["curves"].items() if len(curve["step"]) != len(curve["value"])]
-    return f"has other numbers of steps than of values at curves.{uneven[0]}" if uneven else None
+    return fields.uneven(body["curves"])
 
 
 BAD_ARRAYS = (*UNREADABLE, zipfile.BadZipFile, MemoryError)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench import evaluation
+from vaebench import evaluation, fields
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
 from vaebench.core import Family, draw
@@ -71,9 +71,7 @@ def record_run(
     Raises:
         UserError: the checkpoint cannot be read, or its data set has changed since it was trained.
     """
-    info = read_checkpoint(checkpoint).get("vaebench")
-    if info is None:
-        raise UserError(f"'{checkpoint}' does not say how it was trained: expected a model.ckpt; use `vaebench fit`")
+    info = _account(checkpoint)
     model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
     if describe(data)["hashes"] != info["data"]["hashes"]:
         raise UserError(
@@ -116,6 +114,20 @@ def record_run(
     return record
 
 
+def _account(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run.
+
+    Raises:
+        UserError: it says nothing, or lacks something that a record needs.
+    """
+    info = read_checkpoint(checkpoint).get("vaebench")
+    if info is None:
+        raise UserError(f"'{checkpoint}' does not say how it was trained: expected a model.ckpt; use `vaebench fit`")
+    if wrong := fields.fault(info, fields.CHECKPOINT) or fields.uneven(info["curves"]):
+        raise UserError(f"'{checkpoint}' {wrong}, in what it says of its run; give the model.ckpt of a finished run")
+    return {"warnings": [], **info}
+
+
 def _run(info: Mapping[str, Any]) -> str:
     """The identity of a checkpoint's run, by today's formula whatever version trained it."""
     return run_identity(info["config"], info["seed"], info["data"]["hashes"])
@@ -133,16 +145,15 @@ def record_checkpoint(
     Returns:
         The record and its folder.
     """
-    info = read_checkpoint(checkpoint).get("vaebench") or {}
-    identity = record_id(_run(info) if info else "", evaluation.read_protocol(**request))
-    family = info["config"]["model"]["class_path"].split(".")[-2] if info else ""
-    name = info.get("data", {}).get("name", "") if info else "unknown"
-    if not is_plain(name) or not isinstance(info.get("seed"), int | None):
+    info = _account(checkpoint)
+    identity = record_id(_run(info), evaluation.read_protocol(**request))
+    family, name = info["config"]["model"]["class_path"].split(".")[-2], info["data"]["name"]
+    if not is_plain(name):
         raise UserError(
-            f"'{checkpoint}' was trained on {name!r} with the seed {info.get('seed')!r}: expected the name of a data "
-            "set and a whole number; give the model.ckpt of a finished run"
+            f"'{checkpoint}' was trained on {name!r}: expected the name of a data set; give the model.ckpt of a "
+            "finished run"
         )
-    directory = results / name / f"{family}-s{info.get('seed')}-{identity[:8]}"
+    directory = results / name / f"{family}-s{info['seed']}-{identity[:8]}"
     if (directory / "record.json").is_file():
         shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
         return read_record(directory), directory

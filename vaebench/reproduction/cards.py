@@ -98,9 +98,9 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
         schema, digest = body["card"], body["digest"]
         files = {str(name): str(checksum) for name, checksum in body["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"cannot be read ({error})" if isinstance(error, OSError | ValueError) else "lacks what a card says"
         raise UserError(
-            f"'{folder}' is not a card: its {CARD} cannot be read ({type(error).__name__}: {error}); give a "
-            "folder that `vaebench export` wrote"
+            f"'{folder}' is not a card: its {CARD} {reason}; give a folder that `vaebench export` wrote"
         ) from None
     if schema != SCHEMA:
         raise UserError(f"'{folder}' is a card of schema {schema!r}, not {SCHEMA}; update vaebench or {ask}")

@@ -1,0 +1,110 @@
+"""A sweep file, a benchmark file or a protocol with anything wrong in it runs, or is answered in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fuzz import BUDGET, CONFIGS, Outcome, cases, obeys, run, yaml_file
+
+DIGITS, VAE, BETA = (f"{CONFIGS}/{name}.yaml" for name in ("data/digits", "family/vae", "family/beta_vae"))
+SWEEP: dict[str, Any] = {
+    "sweep": "tiny",
+    "configs": [DIGITS, BETA],
+    "overrides": {"trainer.max_epochs": 1, "model.latent": 3},
+    "space": {
+        "model.beta": {"float": [0.1, 10], "log": True},
+        "model.schedule": {"choice": ["Constant", "Linear"]},
+        "model.schedule.length": {"choice": [10], "when": {"model.schedule": "Linear"}},
+    },
+    "objectives": {"val/elbo": "maximise"},
+    "constraints": ["active_units >= 1"],
+    "sampler": {"name": "tpe", "startup": 2},
+    "pruner": {"name": "asha", "factor": 3, "min_epochs": 1},
+    "seeds": [0],
+    "combine": "mean",
+    "stop": {"trials": 2},
+    "protocol": {"name": "quick", "k": 2, "limit": 4},
+    "engine": {"name": "local", "workers": 1},
+    "heartbeat": 10,
+}
+BENCHMARK: dict[str, Any] = {
+    "benchmark": "tiny",
+    "seeds": [0],
+    "protocol": {"name": "quick", "k": 2, "limit": 4, "seed": 0, "measurements": {"samples": None}},
+    "configs": [DIGITS],
+    "overrides": {"trainer.max_epochs": 1, "trainer.max_steps": 2, "model.latent": 3},
+    "runs": {"vae": {"configs": [VAE], "overrides": {"model.samples": 1}}},
+}
+PROTOCOL: dict[str, Any] = {
+    "description": "A tiny one.",
+    "seed": 0,
+    "limit": 4,
+    "measurements": {"likelihood": {"k": 2, "precision": "f32"}, "units": None, "collapse": {}, "reconstruction": None},
+}
+
+
+def _sweep(content: bytes, folder: Path) -> Outcome:
+    (folder / "own.yaml").write_bytes(content)
+    return run("sweep", "own.yaml", "--dry-run", "--results=results", "--work=runs")
+
+
+def _bench(content: bytes, folder: Path) -> Outcome:
+    (folder / "own.yaml").write_bytes(content)
+    return run("bench", "own.yaml", "--results=results", "--work=runs")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two steps."""
+    out = tmp_path_factory.mktemp("runs")
+    assert run("fit", f"--config={VAE}", "--data=digits", "--model.latent=3", *BUDGET, f"--out={out}").code == 0
+    (found,) = out.rglob("model.ckpt")
+    return found
+
+
+@cases(few=5, many=150)
+def test_a_sweep_is_planned_or_says_why_not(count: int) -> None:
+    obeys(yaml_file(SWEEP), count, _sweep)
+
+
+@cases(few=6, many=150)
+def test_a_benchmark_runs_or_says_why_not(count: int) -> None:
+    obeys(yaml_file(BENCHMARK), count, _bench)
+
+
+@cases(few=6, many=150)
+def test_a_protocol_measures_or_says_why_not(count: int, checkpoint: Path) -> None:
+    def evaluate(content: bytes, folder: Path) -> Outcome:
+        (folder / "own.yaml").write_bytes(content)
+        return run("evaluate", str(checkpoint), "--protocol=own.yaml", "--results=results", "--limit=4")
+
+    obeys(yaml_file(PROTOCOL), count, evaluate)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("measurements: {null: null}", "unknown measurement 'None'"),
+        ("measurements: {likelihood: {k: 18446744073709551616}}", "there is not enough memory"),
+        ("measurements: {likelihood: {k: 2026-11-30}}", "line 1: 2026-11-30 is a date"),
+        ("measurements: [likelihood]", "has no measurements: expected 'measurements:'"),
+        ("measurements: {likelihood: [k]}", "expected a table of settings"),
+    ],
+)
+def test_a_protocol_that_ended_in_a_traceback_is_refused(
+    text: str, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    outcome = run("evaluate", str(checkpoint), f"--protocol={tmp_path}/own.yaml", "--limit=4", f"--results={tmp_path}")
+    assert outcome.kind == "refusal", outcome
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize("command", ["bench", "sweep"])
+def test_a_date_among_the_settings_of_a_file_is_named_with_its_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("overrides:\n  model.lr: 2026-11-30\nruns: {a: {}}\nspace: {}\n")
+    outcome = run(command, f"{tmp_path}/own.yaml")
+    assert outcome.kind == "refusal", outcome
+    assert "line 2: 2026-11-30 is a date: expected a text or a number; put it in quotes" in outcome.err
