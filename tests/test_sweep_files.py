@@ -72,7 +72,7 @@ MISTAKES = [
     (LENGTH, "{int: [10, 40], step: 99}", 7, "does not fit its range"),
     (LENGTH, "{int: [10, 40.5]}", 7, "'40.5' is no whole number"),
     (LENGTH, "{int: [10, 40]}", 7, "unknown key 'length'"),
-    ("length: {int: [10", "length: {int: [-10", 7, "expected 0 or more"),
+    ("length: {int: [10", "length: {int: [-10", 7, "expected at least 0"),
     ("{model.schedule: Cyclical}", "{model.schedul: Cyclical}", 8, "unknown choice 'model.schedul'"),
     ("{model.schedule: Cyclical}", "{model.schedule: Cyclic}", 8, "did you mean Cyclical"),
     ("{model.schedule: Cyclical}", "{model.beta: 1}", 8, "names a choice that stands above it"),

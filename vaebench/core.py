@@ -31,7 +31,6 @@ from vaebench.compatibility import require_posterior, require_prior, require_wei
 from vaebench.distributions import divergence, require_units
 from vaebench.distributions.chains import Pass, named
 from vaebench.divergence import Watch
-from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.means import Means
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
@@ -39,6 +38,7 @@ from vaebench.objectives import elbo
 from vaebench.posteriors import DiagonalGaussian
 from vaebench.posteriors.chains import Descending
 from vaebench.priors import PriorFactory, StandardNormal
+from vaebench.ranges import POSITIVE, Range, require_ranges
 from vaebench.schedules import Schedule
 
 __all__ = ["Conditional", "DataSpec", "Draw", "Family", "Given", "LatentModel", "Shape", "Step", "Terms", "draw",
@@ -180,6 +180,7 @@ class Family(LightningModule, ABC):
 
     Attributes:
         NEUTRAL: settings at which the objective is the ELBO, for the laws; None where there are none.
+        RANGES: what numbers a setting may be, where not at least 1 (whole) or at least 0; see `vaebench.ranges`.
         EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
             DReG promise that only in the mean.
         DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
@@ -193,12 +194,13 @@ class Family(LightningModule, ABC):
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
-            not take such images, or one of its parts (see `vaebench.compatibility`); latent < 1 or lr < 0.
+            not take such images, or one of its parts (see `vaebench.compatibility`), or a number is outside its range.
     """
 
     VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
 
     NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
+    RANGES: ClassVar[Mapping[str, Range]] = {"clip": POSITIVE}
     EXACT_GRADIENT: ClassVar[bool] = True
     DENSITY: ClassVar[bool] = True
     STRATIFIED: ClassVar[bool] = False
@@ -224,10 +226,8 @@ class Family(LightningModule, ABC):
         keep: Literal["last", "best"] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("latent", latent, 1), ("lr", lr, 0)):
-            if not value >= least:
-                raise UserError(f"{name} is {value}: expected at least {least}; raise model.{name}")
-        self.save_hyperparameters()
+        self.save_hyperparameters()  # of the subclass too
+        require_ranges(type(self), self.hparams, "model.")
         self.hparams["data"] = data.config
         require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, (latent,))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vaebench.errors import UserError
+from vaebench.ranges import SHARE, Range, require_ranges
 
 
 def linear(t: Tensor, length: Tensor) -> Tensor:
@@ -144,17 +145,16 @@ def watched(now: Watch, value: Tensor, every: float) -> Watch:
 class Schedule(nn.Module):
     """t -> a factor in [0, 1]."""
 
+    RANGES: ClassVar[Mapping[str, Range]] = {}
+
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them.
 
         Raises:
-            UserError: one is negative.
+            UserError: one lies outside its range.
         """
+        require_ranges(type(self), scalars, "the schedule's ", f"{type(self).__name__}.")
         for name, value in scalars.items():
-            if value < 0:
-                raise UserError(
-                    f"{type(self).__name__}.{name} is {value}: expected 0 or more; set the schedule's {name} so"
-                )
             self.register_buffer(name, torch.tensor(float(value)))
 
     @abstractmethod
@@ -281,8 +281,10 @@ class Cyclical(Schedule):
         ratio: R in [0, 1], the rising part of a cycle; at 0 the factor is always 1.
 
     Raises:
-        UserError: a setting is negative, or R is above 1.
+        UserError: a setting lies outside its range.
     """
+
+    RANGES = {"ratio": SHARE}
 
     length: Tensor
     cycles: Tensor
@@ -290,8 +292,6 @@ class Cyclical(Schedule):
 
     def __init__(self, length: float = 40_000, cycles: int = 4, ratio: float = 0.5) -> None:
         super().__init__()
-        if ratio > 1:
-            raise UserError(f"Cyclical.ratio is {ratio}: expected a part of a cycle; set the schedule's ratio to 0 … 1")
         self.hyper(length=length, cycles=cycles, ratio=ratio)
 
     def forward(self, t: Tensor) -> Tensor:

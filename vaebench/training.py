@@ -35,7 +35,7 @@ from vaebench.data.base import ImageData
 from vaebench.discovery import datasets, families
 from vaebench.divergence import Watch, require_finite
 from vaebench.errors import UserError
-from vaebench.explain import require_values
+from vaebench.explain import explained, require_values
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
 from vaebench.records import run_identity
@@ -247,7 +247,7 @@ class Experiment(LightningCLI):
     def build(self) -> tuple[Family, ImageData]:
         """Seeds everything, then builds the data module and the family; the same arguments give the same weights."""
         seed_everything(self.seed, workers=True, verbose=False)
-        with quiet():
+        with quiet(), explained():
             self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
         self.stopping()  # refused before anything is trained
         return self.config_init.model, self.config_init.data

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.objectives import minibatch_information
+from vaebench.ranges import AMOUNT
 from vaebench.schedules import Round, Watch, continued, watched
 
 
@@ -35,6 +36,8 @@ class AggressiveVAE(Family):
         epoch: decoder steps between two looks at the information; None takes the data's size over the batch's.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"patience": AMOUNT}
 
     check: Tensor
     cap: Tensor

@@ -14,6 +14,7 @@ from vaebench.objectives import elbo
 from vaebench.posteriors.codes import OneHots
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import FactorisedCodes, UniformCodes
+from vaebench.ranges import POSITIVE
 
 
 @final
@@ -41,6 +42,8 @@ class CategoricalVAE(Family):
         prior: builds p(z), of independent codes.
         parts: latent, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"temperature": POSITIVE, "prior_temperature": POSITIVE}
 
     NEUTRAL = {"hard": True}
     POSTERIOR, PRIOR = OneHots, FactorisedCodes

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.objectives import importance_weighted
+from vaebench.ranges import SHARE
 
 
 @final
@@ -28,6 +29,8 @@ class CIWAE(Family):
         k: samples of z an image.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"beta": SHARE}
 
     NEUTRAL = {"beta": 1.0}
 

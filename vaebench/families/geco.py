@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
+from vaebench.ranges import ANY, DECAY, POSITIVE
 
 
 @final
@@ -33,6 +34,8 @@ class GECO(Family):
         memory: weight of the past in the moving average, in [0, 1).
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"tolerance": ANY, "multiplier": POSITIVE, "memory": DECAY}
 
     NEUTRAL = {"tolerance": 0.0, "multiplier": 1.0, "speed": 0.0}
 

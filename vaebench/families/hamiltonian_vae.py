@@ -9,6 +9,7 @@ from torch import Tensor
 from vaebench.core import DataSpec, Draw, Family, Step
 from vaebench.errors import UserError
 from vaebench.posteriors.hamiltonian import Hamiltonian
+from vaebench.ranges import AMOUNT, INSIDE, POSITIVE
 
 
 @final
@@ -36,6 +37,8 @@ class HamiltonianVAE(Family):
     Raises:
         UserError: the latents are no real numbers to move through, or a setting lies outside its range.
     """
+
+    RANGES = {"steps": AMOUNT, "pace": POSITIVE, "limit": POSITIVE, "beta": INSIDE}
 
     NEUTRAL = {"steps": 0}
 

@@ -8,6 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
+from vaebench.ranges import POSITIVE, Range
 from vaebench.regularisers import Kernel, mmd
 
 
@@ -31,6 +32,8 @@ class InfoVAE(Family):
         scales: bandwidths that the kernel is averaged over; see `regularisers.similarity`.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"alpha": Range(high=1), "scales": POSITIVE}
 
     NEUTRAL = {"alpha": 0.0, "penalty": 1.0}
 

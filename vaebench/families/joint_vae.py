@@ -16,6 +16,7 @@ from vaebench.objectives import capacity, elbo
 from vaebench.posteriors.codes import NormalAndOneHots
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import NormalAndUniformCodes
+from vaebench.ranges import POSITIVE
 from vaebench.schedules import linear
 
 
@@ -39,6 +40,8 @@ class JointVAE(Family):
         temperature, hard: τ > 0, and whether to train on one-hot samples.
         posterior, prior, parts: latent (the units), likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"temperature": POSITIVE}
 
     NEUTRAL = {"gamma": 1.0, "continuous": 0.0, "discrete": 0.0, "hard": True}
     POSTERIOR, PRIOR, STAGES = NormalAndOneHots, NormalAndUniformCodes, ("length",)

@@ -14,6 +14,7 @@ from vaebench.posteriors.codes import LookupFree
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
 from vaebench.quantisation import undecided
+from vaebench.ranges import POSITIVE
 
 
 @final
@@ -38,6 +39,8 @@ class LFQVAE(Family):
         posterior, prior: build q(z|x), where `latent` is n, and p(z) over the codes.
         parts: latent, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"temperature": POSITIVE}
 
     NEUTRAL = {"entropy": 0.0, "commitment": 0.0}
     POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = LookupFree, CodePrior, ("posterior",), ("stage",)

@@ -11,6 +11,7 @@ from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import units
 from vaebench.errors import UserError
 from vaebench.posteriors.refined import Refined
+from vaebench.ranges import AMOUNT, POSITIVE
 
 
 @final
@@ -36,6 +37,8 @@ class SemiAmortisedVAE(Family):
     Raises:
         UserError: the posterior is no diagonal Gaussian.
     """
+
+    RANGES = {"steps": AMOUNT, "rate": POSITIVE}
 
     def __init__(self, data: DataSpec, steps: int = 5, rate: float = 0.1, **parts: Any) -> None:
         super().__init__(data, **parts)

@@ -15,6 +15,7 @@ from vaebench.errors import UserError
 from vaebench.likelihoods import Gaussian, Likelihood
 from vaebench.measures import CONTINUOUS
 from vaebench.objectives import elbo
+from vaebench.ranges import DECAY
 
 
 @final
@@ -40,6 +41,8 @@ class SigmaVAE(Family):
     Raises:
         UserError: the images are not continuous, or the likelihood is no Gaussian of fixed scale.
     """
+
+    RANGES = {"memory": DECAY}
 
     NEUTRAL = None
     KINDS = frozenset({CONTINUOUS})

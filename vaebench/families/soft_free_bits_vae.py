@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.objectives import elbo, soft_free_bits
+from vaebench.ranges import DECAY, Range
 
 
 @final
@@ -32,6 +33,8 @@ class SoftFreeBitsVAE(Family):
         slack: relative width of the band above λ in which γ stays.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"weight": Range(0, 1, open_low=True), "speed": DECAY}
 
     NEUTRAL = {"free": 0.0, "weight": 1.0}
 

@@ -13,6 +13,7 @@ from vaebench.core import DataSpec, Family, Shape, Step
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.networks import SparseMLP
+from vaebench.ranges import POSITIVE
 from vaebench.regularisers import spike_and_slab
 
 
@@ -39,6 +40,8 @@ class SparseVAE(Family):
     Raises:
         UserError: the likelihood's network has no mask, or N is not known.
     """
+
+    RANGES = {"slab": POSITIVE, "spike": POSITIVE}
 
     NEUTRAL = {"penalty": 0.0}
 

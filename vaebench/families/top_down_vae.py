@@ -18,6 +18,7 @@ from vaebench.objectives import balanced, elbo
 from vaebench.posteriors.residual import ResidualEncoder
 from vaebench.priors import PriorFactory
 from vaebench.priors.residual import ResidualDecoder
+from vaebench.ranges import DECAY, POSITIVE
 from vaebench.schedules import Constant, Schedule
 
 
@@ -39,6 +40,8 @@ class TopDownVAE(Family):
         decay, skip, latent: of the averages, in [0, 1); largest norm of a gradient; channels of every level's map.
         posterior, prior, parts: see `Family`. Sizes are the posterior's; the likelihood's network is a `Readout`.
     """
+
+    RANGES = {"decay": DECAY, "skip": POSITIVE}
 
     POSTERIOR, PRIOR = ResidualEncoder, ResidualDecoder
     decay: Tensor

@@ -14,6 +14,7 @@ from vaebench.posteriors.codes import ResidualQuantised, VectorQuantised
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
 from vaebench.quantisation import commitment
+from vaebench.ranges import DECAY
 
 
 @final
@@ -40,6 +41,8 @@ class VQVAE(Family):
         posterior, prior: build q(z|x) with its codebook, where `latent` is n, and p(z) over the codes.
         parts: latent, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"decay": DECAY}
 
     NEUTRAL = {"commitment": 0.0}
     POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = ResidualQuantised, CodePrior, ("posterior",), ("stage",)

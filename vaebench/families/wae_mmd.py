@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.posteriors import Delta
+from vaebench.ranges import POSITIVE
 from vaebench.regularisers import Kernel, mmd
 
 
@@ -33,6 +34,8 @@ class WAEMMD(Family):
         posterior: builds q(z|x), deterministic or not.
         parts: latent, prior, likelihood, lr, surrogate; see `Family`.
     """
+
+    RANGES = {"scales": POSITIVE}
 
     NEUTRAL = None
     DENSITY = False

@@ -1,0 +1,75 @@
+"""What numbers a setting may be: one check for every scalar of every family and schedule.
+
+A whole number is at least 1 and any other at least 0, unless the class says otherwise in `RANGES`. All are finite.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vaebench.errors import UserError
+
+
+class Range(NamedTuple):
+    """Numbers from `low` to `high`; an end that is open is not among them.
+
+    >>> str(Range(0, 1, open_high=True)), str(Range(0, open_low=True)), 1 in Range(0, 1)
+    ('at least 0 and less than 1', 'more than 0', True)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'more than' if self.open_low else 'at least'} {self.low:g}" if self.low > -math.inf else ""
+        high = f"{'less than' if self.open_high else 'at most'} {self.high:g}" if self.high < math.inf else ""
+        return " and ".join(filter(None, (low, high))) or "a finite number"
+
+
+COUNT, AMOUNT = Range(1), Range(0)  # of whole and of other numbers, where a class says nothing
+ANY, POSITIVE, SHARE = Range(), Range(0, open_low=True), Range(0, 1)
+DECAY, INSIDE = Range(0, 1, open_high=True), Range(0, 1, True, True)
+
+
+def ranges(cls: type) -> dict[str, Range]:
+    """The range of every number that a class and its parents are built with, by the argument's name."""
+    found: dict[str, Range] = {}
+    for parent in reversed(cls.__mro__):
+        if "__init__" in vars(parent) and parent.__module__.split(".")[0] not in ("torch", "lightning", "builtins"):
+            for name, argument in inspect.signature(vars(parent)["__init__"]).parameters.items():
+                words = str(argument.annotation).replace(" ", "").split("|")
+                if {"int", "float"} & set(words):
+                    found[name] = AMOUNT if "float" in words else COUNT
+        found.update(vars(parent).get("RANGES", {}))
+    return found
+
+
+def require_ranges(cls: type, values: Mapping[str, Any], where: str, owner: str = "") -> None:
+    """Refuses numbers outside their ranges; what is no number is left to others.
+
+    Args:
+        cls: whose settings they are.
+        values: by name.
+        where: the settings stand, as in 'model.'.
+        owner: goes before the name of a setting whose place is not known, as in 'Cosine.'.
+
+    Raises:
+        UserError: one is outside; the sentence names it and its range.
+    """
+    for name, limit in ranges(cls).items():
+        for value in values[name] if isinstance(values.get(name), list | tuple) else [values.get(name)]:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value not in limit:
+                low = value < limit.low or (limit.open_low and value == limit.low)
+                do = "raise" if low else "lower" if value > limit.low else "mend"
+                raise UserError(f"{owner}{name} is {value}: expected {limit}; {do} {where}{name}")
