@@ -22,10 +22,11 @@ import vaebench as vb
 from vaebench import files
 from vaebench.errors import UserError
 from vaebench.explain import experiment
-from vaebench.files import copy_file, remove_partial, whole_folder, write_atomically
+from vaebench.files import LOCK, alone_in, copy_file, remove_partial, whole_folder, write_atomically
 from vaebench.population import Population
 from vaebench.runs import weights_hash
 from vaebench.saves import LAST, PREVIOUS
+from vaebench.sweep.trial import trained
 from vaebench.training import Keeper
 
 ARGS = ["--data=digits", "--model=vae", "--model.latent=4", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
@@ -246,3 +247,66 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
 def test_a_folder_that_exists_is_still_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is never overwritten"), whole_folder(tmp_path):
         pass
+
+
+# Two processes at one folder --------------------------------------------------------------------------------------
+
+
+def test_a_second_process_at_a_folder_says_whom_it_waits_for_and_the_dead_are_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = f"""
+import sys, time
+from pathlib import Path
+from vaebench.files import alone_in
+with alone_in(Path({str(folder)!r})):
+    print("in", flush=True)
+    time.sleep(600 if sys.argv[1:] else 0)
+"""
+    first = subprocess.Popen([sys.executable, "-c", code, "stay"], stdout=subprocess.PIPE, text=True)
+    assert first.stdout
+    assert first.stdout.readline() == "in\n"
+    second = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert second.stderr
+    said = second.stderr.readline()
+    assert said.startswith(f"vaebench: process {first.pid} on ")
+    assert f"works in '{folder}' since " in said
+    assert said.endswith("; waiting for it to end\n")
+    first.kill()
+    first.communicate()
+    assert second.communicate()[0] == "in\n"
+    assert second.returncode == 0
+    assert not folder.exists(), "nothing is left of it"
+
+
+def test_a_folder_that_its_owner_removed_is_made_again(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        (tmp_path / "run" / LOCK).unlink()
+        (tmp_path / "run").rmdir()
+        with alone_in(tmp_path / "run"):
+            assert (tmp_path / "run" / LOCK).is_file()
+
+
+def test_other_ranks_of_a_training_do_not_wait_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with alone_in(tmp_path):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with alone_in(tmp_path):
+            pass
+        assert (tmp_path / LOCK).is_file()
+
+
+def test_two_fits_of_one_run_train_it_once(tmp_path: Path) -> None:
+    """The second used to train beside the first, over the same files."""
+    command = [sys.executable, "-m", "vaebench", "fit", *ARGS, f"--out={tmp_path}"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [(process.communicate(), process.returncode) for process in started]
+    assert [code for _, code in ended] == [0, 0]
+    assert sorted("holds this very run already" in out for (out, _), _ in ended) == [False, True]
+
+
+def test_a_checkpoint_that_another_sweep_left_is_not_taken_for_the_trials(tmp_path: Path) -> None:
+    """The folder of trial 0 outlives a sweep's storage, and its model.ckpt was recorded as the new trial's."""
+    job = experiment(ARGS)
+    _, data = job.build()
+    job.run(tmp_path)
+    assert trained(tmp_path, job, data)
+    assert not trained(tmp_path, experiment([*ARGS, "--model.lr=0.1"]), data)

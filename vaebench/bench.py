@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from vaebench import failures
 from vaebench.errors import Diverged, UserError, unknown
 from vaebench.failures import Failure
+from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import read_record
 from vaebench.seeds import LARGEST, is_seed
@@ -164,6 +165,14 @@ def bench(
         shutil.rmtree(checkpoint.parent)
         return Ended(run, at.directory)
 
+    def trained(run: Run, job: Experiment, at: Place, count: str) -> Ended:
+        with at.open_log() as log:
+            checkpoint = at.scratch / "model.ckpt"
+            if not checkpoint.is_file():
+                with training_bar(f"{run.variant} seed {run.seed} {count}", progress) as bar:
+                    checkpoint = job.run(at.scratch, bar, log.callbacks)
+            return recorded(run, at, checkpoint, log)
+
     plan = [(run, experiment(run.args)) for run in benchmark.runs]
     if engine == "population":
         plan = yield from _together(plan, place, recorded, progress)
@@ -177,12 +186,8 @@ def bench(
             yield before
             continue
         try:
-            with at.open_log() as log:
-                with training_bar(f"{run.variant} seed {run.seed} ({index + 1}/{len(plan)})", progress) as bar:
-                    checkpoint = at.scratch / "model.ckpt"
-                    if not checkpoint.is_file():
-                        checkpoint = job.run(at.scratch, bar, log.callbacks)
-                ended = recorded(run, at, checkpoint, log)
+            with alone_in(at.scratch):
+                ended = _before(run, at) or trained(run, job, at, f"({index + 1}/{len(plan)})")
         except OSError:
             raise
         except Exception as error:
@@ -258,7 +263,11 @@ def _together(
             job.engine = population.engine
             try:
                 at = place(run, job)
-                if (before := _before(run, at)) is not None:
+                before = _before(run, at)
+                if before is None:
+                    logs.enter_context(alone_in(at.scratch))
+                    before = _before(run, at)  # by the process that was waited for
+                if before is not None:
                     yield before
                 elif (at.scratch / "model.ckpt").is_file():
                     yield recorded(run, at, at.scratch / "model.ckpt", logs.enter_context(at.open_log()))

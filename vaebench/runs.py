@@ -24,7 +24,7 @@ from vaebench.api import data_module, load, read_checkpoint
 from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
-from vaebench.files import is_plain
+from vaebench.files import alone_in, is_plain
 from vaebench.parallel import helpers, place_for
 from vaebench.records import RunRecord, identity, read_record, run_identity, write_record
 from vaebench.training import describe
@@ -154,10 +154,12 @@ def record_checkpoint(
             "finished run"
         )
     directory = results / name / f"{family}-s{info['seed']}-{identity[:8]}"
-    if (directory / "record.json").is_file():
-        shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
-        return read_record(directory), directory
-    return record_run(checkpoint, directory, request, progress=progress, **where), directory
+    if not (directory / "record.json").is_file():
+        with alone_in(_work(directory)):
+            if not (directory / "record.json").is_file():  # else written by the process that was waited for
+                return record_run(checkpoint, directory, request, progress=progress, **where), directory
+    shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
+    return read_record(directory), directory
 
 
 def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None]:

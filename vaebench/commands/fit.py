@@ -33,6 +33,7 @@ def raw(argv: list[str]) -> int:
         return 0
     from vaebench.api import read_checkpoint
     from vaebench.explain import experiment, explained
+    from vaebench.files import alone_in
     from vaebench.gate import foreign
     from vaebench.loggers import Logbook, of_training
     from vaebench.progress import training_bar
@@ -45,15 +46,16 @@ def raw(argv: list[str]) -> int:
         model, data = job.build()
     name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
     checkpoint = out / name / "model.ckpt"
-    if checkpoint.is_file():
-        read_checkpoint(checkpoint)  # a damaged one is no finished run
-        Saves(checkpoint.parent, "").remove()  # of a run that was killed at its very end
-        print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
-        return 0
-    with logbook.open(of_training(job, data, "fit")) as log:
-        with training_bar(name) as bar:
-            job.run(checkpoint.parent, bar, log.callbacks)
-        log.checkpoint(checkpoint)
+    with alone_in(checkpoint.parent):
+        if checkpoint.is_file():
+            read_checkpoint(checkpoint)  # a damaged one is no finished run
+            Saves(checkpoint.parent, "").remove()  # of a run that was killed at its very end
+            print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
+            return 0
+        with logbook.open(of_training(job, data, "fit")) as log:
+            with training_bar(name) as bar:
+                job.run(checkpoint.parent, bar, log.callbacks)
+            log.checkpoint(checkpoint)
     names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
     print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")
     return 0

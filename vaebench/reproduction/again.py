@@ -18,7 +18,7 @@ from vaebench.api import data_module, read_checkpoint
 from vaebench.errors import UserError
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.explain import experiment
-from vaebench.files import write_atomically
+from vaebench.files import alone_in, write_atomically
 from vaebench.gate import vetted_run
 from vaebench.parallel import place_for
 from vaebench.population import Population
@@ -62,13 +62,14 @@ def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str |
     job = _job(record, config)
     with _threads(record):
         directory = out / _name(record, "reproduced", device)
-        if not _finished(directory):
-            scratch = directory.with_name(f".{directory.name}.run")
-            checkpoint = scratch / CHECKPOINT
-            if not checkpoint.is_file():
-                with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
-                    checkpoint = _train(job, scratch, bar)
-            _record(record, checkpoint, directory, plan, progress, device)
+        scratch = directory.with_name(f".{directory.name}.run")
+        with alone_in(scratch):
+            if not _finished(directory):
+                checkpoint = scratch / CHECKPOINT
+                if not checkpoint.is_file():
+                    with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
+                        checkpoint = _train(job, scratch, bar)
+                _record(record, checkpoint, directory, plan, progress, device)
             shutil.rmtree(scratch)
     return find_record(str(directory), out)
 

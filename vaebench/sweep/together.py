@@ -28,7 +28,7 @@ from vaebench.population import Member, Population
 from vaebench.sweep.plan import BOUND, Sweep
 from vaebench.sweep.reporting import Report
 from vaebench.sweep.space import Point
-from vaebench.sweep.trial import Trainings
+from vaebench.sweep.trial import Trainings, trained
 from vaebench.sweep.turns import Company, Heart, most_together, patiently, take, tell
 from vaebench.sweep.worker import Interruption, Outcome, conclude, run_worker
 
@@ -94,7 +94,7 @@ class Crew:
             for seed in self.sweep.seeds:
                 job, data, directory = self.trainings.place(point, seed)
                 scratch = self.trainings._scratch(trial, seed)
-                if not (directory / "record.json").is_file() and not (scratch / "model.ckpt").is_file():
+                if not (directory / "record.json").is_file() and not trained(scratch, job, data):
                     members[seed] = self.population.add(job, scratch)
                     logs[seed] = self.trainings.log(trial, point, job, data, directory)
         except BaseException:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Trial, TrialPruned
 
-from vaebench.api import data_module
+from vaebench.api import data_module, read_checkpoint
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
@@ -88,7 +88,9 @@ class Trainings:
             checkpoint = scratch / "model.ckpt"
             with self.log(trial, point, job, data, directory) as log:
                 args = sweep.arguments(point, seed)
-                if not checkpoint.is_file() and self._train(args, trial, seed, scratch, heart, part, log.callbacks):
+                if not trained(scratch, job, data) and self._train(
+                    args, trial, seed, scratch, heart, part, log.callbacks
+                ):
                     shutil.rmtree(scratch)
                     log.close("pruned")
                     raise TrialPruned
@@ -146,6 +148,17 @@ class Trainings:
         if left.is_dir() and not scratch.exists():
             left.rename(scratch)
         return scratch
+
+
+def trained(scratch: Path, job: Experiment, data: ImageData) -> bool:
+    """Whether a folder holds the checkpoint of this very run; the folders of trials outlive a storage."""
+    checkpoint = scratch / "model.ckpt"
+    if not checkpoint.is_file():
+        return False
+    try:
+        return read_checkpoint(checkpoint)["vaebench"]["run"] == job.identity(data)
+    except (UserError, KeyError):
+        return False
 
 
 @lru_cache(maxsize=2)
