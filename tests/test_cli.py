@@ -69,7 +69,7 @@ def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]
         (["fit", VAE, "--data=digits", "--trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["fit", VAE, "--data=digts"], "unknown data set 'digts'; did you mean digits"),
         (["fit", "--model=beta_vea", "--data=digits"], "unknown family 'beta_vea'; did you mean beta_vae"),
-        (["fit", "--model=vaebench.families.vea.VAE", "--data=digits"], "unknown family 'vea'; did you mean vae"),
+        (["fit", "--model=vaebench.families.vea.VEA", "--data=digits"], "unknown family 'vea'; did you mean vae"),
         (["fit", f"--config={ROOT}/configs/family/vea.yaml"], "unknown configuration file"),
         (["fit", "--data=digits"], "nothing says which model to use"),
         (["fit", VAE, "--data=digits", "--model.likelihood=Gausian"], "did you mean Gaussian"),

@@ -15,10 +15,11 @@ from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.discovery import find
 from vaebench.errors import UNREADABLE, UserError, unknown
-from vaebench.explain import explained
+from vaebench.explain import explained, require_kinds
 from vaebench.former import current_state
 from vaebench.gate import remember, vetted, vetted_run
 from vaebench.measures import DataSpec
+from vaebench.parts import located
 
 
 def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
@@ -28,7 +29,7 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
         family: name of a family ('beta_vae'); `vaebench.families()` lists them.
         data: name of a data set ('digits') with its default settings, or a data module.
         overrides: arguments of the family's constructor. A part is given as in a configuration file:
-            `posterior={"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {...}}`.
+            `prior="vamp"` or `prior={"class_path": "VampPrior", "init_args": {"components": 100}}`.
 
     Raises:
         UserError: no such family, data set or argument, or a value of the wrong type.
@@ -46,9 +47,11 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
         with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.api.load"):
             return kind(*args, **{**kwargs, "data": spec})  # the live spec has the mean to start at
 
+    path, arguments = str(located(path, "family")), located(arguments)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Family, "model", required=True)
     config = {"class_path": path, "init_args": {**arguments, "data": spec.config}}
+    require_kinds(config)
     with explained():
         parsed = parser.parse_object({"model": config})
         return parser.instantiate(parsed, instantiators=[(construct, Family, True)]).model
@@ -128,4 +131,4 @@ def data_module(config: Mapping[str, Any], source: object = "data") -> ImageData
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageData, "data", required=True)
     with explained():
-        return parser.instantiate(parser.parse_object({"data": config})).data
+        return parser.instantiate(parser.parse_object({"data": located(config, "data set")})).data

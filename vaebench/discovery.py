@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from vaebench import parts
 from vaebench.errors import UserError, unknown
 
 KINDS = {"family": ("families", "vaebench.core", "Family"), "data set": ("data", "vaebench.data.base", "ImageData")}
@@ -24,11 +25,13 @@ def names(kind: str) -> list[str]:
 
 @cache
 def find(kind: str, name: str) -> type[Any]:
-    """The one class of a family or data set, by its module's name ('beta_vae', 'digits').
+    """The one class of a family or data set, by its module's name ('beta_vae', 'digits') or another name it has.
 
     Raises:
         UserError: there is no such module, or it does not hold exactly one class of its kind.
     """
+    if name not in names(kind) and (part := parts.find(kind, name)):
+        name = part.path.split(".")[-2]
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
     folder, parent = KINDS[kind][0], base(kind)

@@ -6,6 +6,7 @@ jsonargparse reports every alternative of every union it tried; a user needs the
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import re
 from argparse import ArgumentError
@@ -16,10 +17,14 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from vaebench.discovery import KINDS, find, names
+import yaml
+
+from vaebench.discovery import KINDS as FILES
+from vaebench.discovery import names
 from vaebench.errors import UserError, out_of_memory, unknown
 from vaebench.gate import remember
 from vaebench.mistakes import mistake, shown
+from vaebench.parts import KINDS, arguments, index, located, misplaced, of_kind, plain
 from vaebench.source import Source
 
 if TYPE_CHECKING:
@@ -28,15 +33,18 @@ if TYPE_CHECKING:
 SECTIONS = ["config", "data", "model", "seed_everything", "trainer"]
 # A setting of a part that has no class yet: the part's key and the setting's.
 CLASSLESS = r"\"([\w.]+)\":(?:(?!Parser key).)*must include a class_path.*?NestedArg\(key='(\w+)"
-PARTS = ["posteriors", "priors", "likelihoods", "networks", "schedules"]
 # What a constructor raises where its arguments do not fit; all else is a defect of the code, with its traceback.
 TRAINER = "lightning.Trainer"
-CLASSES = r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: (\S*)"
+# A class path or name that is no class, or none of the kind that is asked for.
+UNRESOLVED = (
+    r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: ([\w.]*)"
+    r"|Expected '([\w.]+)' to be a|Import path does not correspond"
+)
 UNFIT = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
 
 def experiment(args: list[str]) -> Experiment:
-    """`training.Experiment(args)`, with families and data sets by their short names and errors in one sentence.
+    """`training.Experiment(args)`, with families, data sets and parts by their names and errors in one sentence.
 
     Raises:
         UserError: the arguments are not valid.
@@ -48,8 +56,23 @@ def experiment(args: list[str]) -> Experiment:
             raise UserError(f"'{file}' is no table: expected keys such as {', '.join(SECTIONS[1:])}; mend that file")
     with explained():
         job = Experiment(list(_expanded(args)))
+    require_kinds(job.config.as_dict()["model"])
     remember(job.config.as_dict())  # the user's own words: what it names may be loaded again
     return job
+
+
+def require_kinds(config: Any) -> None:
+    """Refuses a prior in a posterior's place, and the like, which would end in a traceback while it is built.
+
+    Args:
+        config: a class with its settings.
+
+    Raises:
+        UserError: a part of the suite stands where another kind is expected.
+    """
+    if wrong := misplaced(config):
+        kind, part = wrong
+        raise _unknown_part(kind, part.name)
 
 
 @contextmanager
@@ -136,19 +159,34 @@ def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") 
 
 
 def _expanded(args: Iterable[str]) -> Iterator[str]:
-    """Replaces the names in `--model beta_vae`, `--data digits` and their `.help` by the paths of their classes."""
+    """Replaces names of families, data sets and parts, as in `--model beta_vae`, by the paths of their classes."""
     flag = ""
     for arg in args:
         option, equals, value = arg.partition("=")
-        kind = {"--model": "family", "--data": "data set"}.get((option if equals else flag).removesuffix(".help"))
-        name = value if equals else arg
+        option, value = (option, value) if equals else (flag, arg)
         flag = arg
-        if kind and name in names(kind):
-            cls = find(kind, name)
-            path = f"{cls.__module__}.{cls.__qualname__}"
-            yield f"{option}={path}" if equals else path
+        kind = _kind(option) if option.startswith("--") else ""
+        if kind and not value.startswith("--"):
+            yield f"{option}={_located(value, kind)}" if equals else _located(value, kind)
         else:
             yield arg
+
+
+def _kind(option: str) -> str:
+    """What a name stands for after `--model.prior`, also with `.help` or `.class_path`; '' where it is no part's."""
+    keys = [key for key in option.lstrip("-").split(".") if key not in ("help", "class_path")]
+    return arguments().get(keys[-1], "") if keys else ""
+
+
+def _located(value: str, kind: str) -> str:
+    """A value with class paths for names: a name, or a table as JSON or YAML has it in one line."""
+    if not value.lstrip().startswith("{"):
+        return str(located(value, kind))
+    try:
+        table = yaml.safe_load(value)
+        return json.dumps(found) if (found := located(table, kind)) != table else value
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError):
+        return value  # the parser says what is wrong with it
 
 
 def _explanation(message: str) -> UserError:
@@ -175,7 +213,7 @@ def _explanation(message: str) -> UserError:
             f"--model.{found[1]} CLASS; name it before its settings"
         )
     wrong = mistake(message)
-    if (found := re.search(CLASSES, message)) and not (wrong and wrong.key.startswith("trainer")):
+    if (found := re.search(UNRESOLVED, message)) and not (wrong and wrong.key.startswith("trainer")):
         return _unknown_class(next(filter(None, found.groups()), ""), message)
     if wrong:
         return UserError(str(wrong))
@@ -209,20 +247,25 @@ def _parameters(path: str) -> dict[str, inspect.Parameter]:
 
 
 def _unknown_class(name: str, message: str) -> UserError:
-    """The nearest family, data set or part for a class path that does not resolve."""
+    """The nearest family, data set or part for a name or a class path that is none, or of another kind."""
     module = re.search(r"module '([^']+)' has no", message)
-    path = f"{module[1]}.{name}" if module else name
-    key = next(iter(re.findall(r'Parser key "(\w+)":', message)[-1:]), "")
-    for kind, section in (("family", "model"), ("data set", "data")):
-        folder = f"vaebench.{KINDS[kind][0]}"
-        if key == section or path.startswith(folder):
-            short = path.removeprefix(folder).strip(".").split(".")[0]
-            command = {"family": "families", "data set": "datasets"}[kind]
-            return unknown(kind, short, names(kind), f"`vaebench {command}` lists them.")
-    parts = [
-        f"vaebench.{part}.{cls}"
-        for part in [part for part in PARTS if part.startswith(key[:5])] or PARTS
-        for cls, member in inspect.getmembers(import_module(f"vaebench.{part}"), inspect.isclass)
-        if member.__module__ == f"vaebench.{part}" and not inspect.isabstract(member) and cls[0] != "_"
-    ]
-    return unknown("class", name, parts if "." in name else [part.rpartition(".")[2] for part in parts])
+    given = re.search(r"Expected a path but (\S+) either", message)
+    path = (given[1] if given else f"{module[1]}.{name}" if module else name).rstrip(".")
+    keys = reversed(re.findall(r'Parser key "(?:[\w.]+\.)?(\w+)":', message))
+    folder = f"{path}.".split(".")[1] if path.startswith("vaebench.") else ""
+    by_folder = (kind for kind, about in KINDS.items() if about.folder == folder)
+    kind = next((arguments()[key] for key in keys if key in arguments()), None) or next(by_folder, None)
+    if kind is None:
+        return unknown("class", path, [part.name for part in index() if part.choosable], "`vaebench parts` lists them.")
+    if kind in FILES:
+        return _unknown_part(kind, path.removeprefix(f"vaebench.{folder}.").split(".")[0])
+    return _unknown_part(kind, path.rpartition(".")[2] if folder else path)
+
+
+def _unknown_part(kind: str, name: str) -> UserError:
+    """A name that is none of a kind, with the nearest ones; or of another kind, which is then said."""
+    command = {"family": "families", "data set": "datasets"}.get(kind, f"parts {kind}")
+    known = names(kind) if kind in FILES else list(of_kind(kind))
+    others = [part.kind for part in index() if part.choosable and part.kind != kind and plain(name) in part.names]
+    remedy = f"`vaebench {command}` lists them."
+    return unknown(kind, name, known, f"It is a {others[0]}. {remedy}" if others else remedy)

@@ -26,23 +26,37 @@ class Kind(NamedTuple):
         given: arguments that whoever builds one passes; it has a constructor that needs no others. Not looked at where
             empty.
         suffixes: ends of class names that a short name may leave out.
+        types: last words in the annotations of arguments that take one, by which the arguments' names are known.
     """
 
     folder: str
     bases: tuple[str, ...]
     given: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 KINDS = {
     "family": Kind("families", ("Family",), suffixes=("vae",)),
     "data set": Kind("data", ("ImageData",)),
-    "posterior": Kind("posteriors", ("LazyDistribution",), ("data", "latent", "maps"), ("posterior", "flow")),
-    "prior": Kind("priors", ("LazyDistribution",), ("latent", "units", "data", "posterior"), ("prior", "flow")),
-    "likelihood": Kind("likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",)),
-    "pixels": Kind("likelihoods", ("Pixels",), suffixes=("pixels",)),
-    "network": Kind("networks", ("Network", "CodeNetwork"), ("inputs", "outputs", "count", "size"), ("network",)),
-    "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",)),
+    "posterior": Kind(
+        "posteriors", ("LazyDistribution",), ("data", "latent", "maps"), ("posterior", "flow"), ("Conditional",)
+    ),
+    "prior": Kind(
+        "priors", ("LazyDistribution",), ("latent", "units", "data", "posterior"), ("prior", "flow"), ("PriorFactory",)
+    ),
+    "likelihood": Kind(
+        "likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",), ("Likelihood",)
+    ),
+    "pixels": Kind("likelihoods", ("Pixels",), suffixes=("pixels",), types=("Pixels",)),
+    "network": Kind(
+        "networks",
+        ("Network", "CodeNetwork"),
+        ("inputs", "outputs", "count", "size"),
+        ("network",),
+        ("Network", "CodeNetwork", "Net"),
+    ),
+    "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
 }
 
 
@@ -75,7 +89,18 @@ class Part(NamedTuple):
         """All its names in lower case without '_' and '-': 'vampprior' and 'vamp' of VampPrior."""
         own = [plain(name) for name in (self.name, *self.also)]
         short = [name.removesuffix(end) for name in own for end in KINDS[self.kind].suffixes]
-        return {name for name in (*own, *short) if name}
+        return {name for name in (*own, *short) if len(name) > 1}
+
+    @property
+    def listed(self) -> str:
+        """The name that lists show: of the file for a family or a data set, of the class for all others."""
+        return self.path.split(".")[-2] if self.kind in ("family", "data set") else self.name
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """Other names by which a configuration finds it, beside the class's in any case."""
+        plainly = sorted(self.names - {plain(name) for name in (self.name, self.listed, *self.also)})
+        return (*self.also, *(name for name in plainly if find(self.kind, name) == self))
 
 
 def plain(name: str) -> str:
@@ -85,9 +110,9 @@ def plain(name: str) -> str:
 
 @cache
 def index(package: Path = PACKAGE) -> tuple[Part, ...]:
-    """Every public class of every kind below `package`, sorted by kind and name."""
+    """Every public class of every kind below `package`, sorted by kind and by the name that lists show."""
     found = [part for kind in KINDS for part in _parts(package, kind)]
-    return tuple(sorted(found, key=lambda part: (list(KINDS).index(part.kind), part.name)))
+    return tuple(sorted(found, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
 
 
 def of_kind(kind: str) -> dict[str, Part]:
@@ -113,8 +138,9 @@ def find(kind: str, name: str) -> Part | None:
 def at(path: str, package: Path = PACKAGE) -> Part | None:
     """The class of the suite at a class path; None where there is none.
 
-    The module need not be the one that defines it: below the folder of its kind, or where the module is gone, the
-    class's name is enough, so that class paths in old records go on resolving.
+    The module need not be the one that defines it: below the folder of its kind, or where that folder is gone, the
+    class's name is enough, so that class paths in old records go on resolving. Families and data sets have their names
+    from their files: a file that is there and holds another one means no other.
 
     >>> at("vaebench.priors.vamp.VampPrior").canonical, at("vaebench.priors.VampPrior").canonical
     ('prior:VampPrior', 'prior:VampPrior')
@@ -128,9 +154,16 @@ def at(path: str, package: Path = PACKAGE) -> Part | None:
     found = [part for part in named if part.path == path]
     if not found and folders:
         found = [part for part in named if folders[0] == KINDS[part.kind].folder]
-        if not found and not ((package / folders[0]).is_dir() or (package / f"{folders[0]}.py").is_file()):
+        if not found and not _is_module(package, folders[:1]):
             found = named
+        if _is_module(package, folders):
+            found = [part for part in found if part.kind not in ("family", "data set")]
     return found[0] if len(found) == 1 else None
+
+
+def _is_module(package: Path, names: list[str]) -> bool:
+    place = package.joinpath(*names)
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
@@ -150,6 +183,53 @@ def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
     return part.canonical if part else config
 
 
+@cache
+def arguments() -> dict[str, str]:
+    """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
+    found = {"model": "family", "data": "data set"}
+    for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
+        for source in _classes(PACKAGE, folder).values():
+            for name, annotation in source.arguments:
+                word = [word for word in re.findall(r"\w+", annotation) if word != "None"][-1:]
+                kind = next((kind for kind, about in KINDS.items() if set(word) & set(about.types)), None)
+                found |= {name: kind} if kind else {}
+    return found
+
+
+def located(config: Any, kind: str = "") -> Any:
+    """A configuration with class paths in the place of all names of parts; what is no such name stays as it is.
+
+    Args:
+        config: a table of settings, a class with its settings, a name or any other value.
+        kind: what a name stands for; default: nothing, until a key in `arguments` says it.
+
+    >>> located({"prior": "vamp", "schedule": {"class_path": "linear"}, "measure": "binary"})["prior"]
+    'vaebench.priors.vamp.VampPrior'
+    """
+    if isinstance(config, Mapping):
+        return {
+            key: located(value, kind if key == "class_path" else arguments().get(key, ""))
+            for key, value in config.items()
+        }
+    if isinstance(config, str) and (part := find(kind, config)):
+        return part.path
+    return config
+
+
+def misplaced(config: Any) -> tuple[str, Part] | None:
+    """The first part in the settings of a class that stands where another kind is expected: that kind, and the part."""
+    if not isinstance(config, Mapping) or at(str(config.get("class_path"))) is None:
+        return None
+    for key, value in (config.get("init_args") or {}).items():
+        named = value.get("class_path") if isinstance(value, Mapping) else value
+        part, kind = at(named) if isinstance(named, str) else None, arguments().get(key)
+        if part and kind and part.kind != kind:
+            return kind, part
+        if inner := misplaced(value):
+            return inner
+    return None
+
+
 # Reading the source -----------------------------------------------------------------------------------------------
 
 
@@ -166,6 +246,13 @@ class _Source(NamedTuple):
     @property
     def methods(self) -> dict[str, ast.FunctionDef]:
         return {item.name: item for item in self.node.body if isinstance(item, ast.FunctionDef)}
+
+    @property
+    def arguments(self) -> list[tuple[str, str]]:
+        """Names and annotations of what the constructor takes."""
+        constructor = self.methods.get("__init__")
+        named = constructor.args.args if constructor else []
+        return [(argument.arg, ast.unparse(argument.annotation)) for argument in named if argument.annotation]
 
 
 @cache

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from vaebench.parts import Part
     from vaebench.records import RunRecord
 
 
@@ -37,11 +37,18 @@ def metrics_table(record: RunRecord) -> None:
         console.print(f"warning: {warning}", highlight=False, markup=False, style="yellow")
 
 
-def classes_table(classes: Mapping[str, type[Any]]) -> None:
-    """Prints one line a class: its name here, what it is (the docstring's first line), and its reference."""
-    table = Table("name", "what it is", Column("reference", overflow="fold"))  # whole, to be copied
-    for name, cls in classes.items():
-        doc = inspect.getdoc(cls) or ""
-        address = re.search(r"https?://[^\s),;]+", doc)
-        table.add_row(name, escape(doc.splitlines()[0]), address[0].rstrip(".") if address else "")
+def parts_table(parts: Iterable[Part], title: str | None = None) -> None:
+    """Prints one line a part: its name, what it is (the docstring's first line), and its reference.
+
+    Args:
+        parts: what to list.
+        title: of a table that shows short names too; None for neither.
+    """
+    short = ["also"] if title else []
+    reference = Column("reference", overflow="fold")  # whole, to be copied
+    table = Table("name", *short, "what it is", reference, title=title)
+    for part in parts:
+        address = re.search(r"https?://[^\s),;]+", part.doc)
+        names = [part.listed, *([", ".join(part.short)] if title else [])]
+        table.add_row(*names, escape(part.doc.partition("\n")[0]), address[0].rstrip(".") if address else "")
     _console().print(table)

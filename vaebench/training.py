@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import math
@@ -23,6 +24,7 @@ from typing import Any, cast
 
 import torch
 import yaml
+from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
@@ -38,6 +40,7 @@ from vaebench.errors import UserError
 from vaebench.explain import explained, require_values
 from vaebench.files import write_atomically
 from vaebench.kept import Kept
+from vaebench.parts import arguments, located, of_kind
 from vaebench.records import run_identity
 from vaebench.saves import Saves, require_alike, write_tensors
 from vaebench.seeds import EXPECTED, is_seed
@@ -176,6 +179,27 @@ class SavesIO(TorchCheckpointIO):
             write_tensors(Path(path), checkpoint)
 
 
+class Help(DefaultHelpFormatter):
+    """Help that shows the names of parts in the place of all classes that python knows of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, kind = super()._get_help_string(action), arguments().get(action.dest.rpartition(".")[2])
+        if not kind or ", known subclasses: " not in text:
+            return text
+        names = ", ".join(part.listed for part in of_kind(kind).values())
+        return f"{text.partition(', known subclasses: ')[0]}, names: {names})"
+
+
+class Arguments(LightningArgumentParser):
+    """LightningCLI's parser, with that help also for the classes inside of classes."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **settings})
+
+
+NAMES = "yaml with names"  # what jsonargparse reads files by: YAML in which parts have short names
+set_loader(NAMES, lambda text: located(get_loader("yaml")(text)), exceptions=(yaml.YAMLError,))
+
 BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
 
 
@@ -206,6 +230,7 @@ class Experiment(LightningCLI):
             subclass_mode_data=True,
             run=False,
             args=args,
+            parser_class=Arguments,
             save_config_callback=None,
             auto_configure_optimizers=False,
             seed_everything_default=0,
@@ -218,7 +243,12 @@ class Experiment(LightningCLI):
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 50,
             },
-            parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "vaebench fit"},
+            parser_kwargs={
+                "allow_abbrev": False,
+                "exit_on_error": False,
+                "prog": "vaebench fit",
+                "parser_mode": NAMES,
+            },
         )
         self.config.trainer.max_epochs = with_epochs(self.config.trainer)
         require_options(self.options)

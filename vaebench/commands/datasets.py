@@ -13,9 +13,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """`vaebench datasets`: name, class and what it is."""
-    from vaebench.discovery import datasets as found
-    from vaebench.tables import classes_table
+    """`vaebench datasets`: name and what it is."""
+    from vaebench.parts import of_kind
+    from vaebench.tables import parts_table
 
-    classes_table(found())
+    parts_table(of_kind("data set").values())
     return 0

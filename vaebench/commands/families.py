@@ -13,9 +13,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """`vaebench families`: name, class, what it maximises and where it comes from."""
-    from vaebench.discovery import families as found
-    from vaebench.tables import classes_table
+    """`vaebench families`: name, what it maximises and where it comes from."""
+    from vaebench.parts import of_kind
+    from vaebench.tables import parts_table
 
-    classes_table(found())
+    parts_table(of_kind("family").values())
     return 0

@@ -23,6 +23,8 @@ the best by the held-out objective (--model.keep best).
   --help-all            every setting of the trainer, and what else LightningCLI takes
   --model.help NAME     every setting of a family, as in: vaebench fit --model.help beta_vae
   --data.help NAME      every setting of a data set
+
+`vaebench parts` lists what --model.posterior, --model.prior, --model.likelihood, their .net and --model.schedule take.
 """
 
 

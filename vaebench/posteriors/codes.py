@@ -133,6 +133,8 @@ class ResidualQuantised(Codes):
         UserError: fewer than two codes, or no width or level.
     """
 
+    ALSO = ("RVQ",)
+
     shares: Tensor
     sums: Tensor
 
@@ -193,6 +195,8 @@ class VectorQuantised(ResidualQuantised):
         width: d.
     """
 
+    ALSO = ("VQ",)
+
     def __init__(self, data: Shape, latent: Shape, net: Net = MLP, codes: int = 64, width: int = 8) -> None:
         super().__init__(data, latent, net, codes, width, levels=1)
 
@@ -211,6 +215,8 @@ class FiniteScalar(Codes):
     Raises:
         UserError: there are no values, or one has fewer than two levels.
     """
+
+    ALSO = ("FSQ",)
 
     grid: Tensor
 
@@ -243,6 +249,8 @@ class LookupFree(Codes):
     Raises:
         UserError: no bits, or too many to list the codes.
     """
+
+    ALSO = ("LFQ",)
 
     grid: Tensor
 

@@ -187,6 +187,8 @@ class InverseAutoregressive(Autoregressive):
         data, latent, steps, context, width, net: see `Autoregressive`.
     """
 
+    ALSO = ("IAF",)
+
     def __init__(
         self,
         data: Shape,
@@ -217,6 +219,8 @@ class NeuralSpline(Autoregressive):
         data, latent, steps, context, width, net: see `Autoregressive`.
         bins: of each spline, 2 or more.
     """
+
+    ALSO = ("NSF",)
 
     def __init__(
         self,

@@ -40,6 +40,8 @@ class MixtureOfGaussians(LazyDistribution):
         UserError: there is no component.
     """
 
+    ALSO = ("MoG",)
+
     def __init__(
         self,
         data: Shape,

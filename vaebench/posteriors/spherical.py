@@ -34,6 +34,8 @@ class VonMisesFisher(LazyDistribution):
         UserError: the latent has fewer than three dimensions.
     """
 
+    ALSO = ("vMF",)
+
     space = "the unit sphere"
 
     def __init__(self, data: Shape, latent: Shape, net: Callable[[Shape, Shape], Network] = MLP) -> None:

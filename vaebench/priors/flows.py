@@ -81,6 +81,8 @@ class MaskedAutoregressiveFlow(_FlowPrior):
         width: units of the one hidden layer of each network.
     """
 
+    ALSO = ("MAF",)
+
     def __init__(
         self,
         latent: Shape,
@@ -106,6 +108,8 @@ class NeuralSplineFlow(_FlowPrior):
         bins: of each spline, 2 or more.
         width: units of the one hidden layer of each network.
     """
+
+    ALSO = ("NSF",)
 
     def __init__(
         self,

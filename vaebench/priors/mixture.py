@@ -33,6 +33,8 @@ class MixtureOfGaussians(LazyDistribution):
         UserError: there is no component.
     """
 
+    ALSO = ("MoG",)
+
     def __init__(
         self,
         latent: Shape,

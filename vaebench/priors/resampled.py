@@ -51,6 +51,8 @@ class Resampled(LazyDistribution):
         UserError: there are fewer than two tries, or no samples.
     """
 
+    ALSO = ("LARS",)
+
     estimate = "p(z) with an estimated normaliser Z"
 
     points: Tensor
