@@ -159,7 +159,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> N
     states = []
     for size, accumulate in ((100, 3), (300, 1)):
         job = experiment(
-            ["--data=digits", f"--data.batch_size={size}", "--model=rae_l2", "--model.latent=2",
+            ["--data=digits", f"--data.batch_size={size}", "--model=rae", "--model.latent=2",
              "--trainer.accelerator=cpu", "--trainer.precision=64-true", "--trainer.max_epochs=2",
              f"--trainer.accumulate_grad_batches={accumulate}", "--model.clip=1"]
         )  # fmt: skip
