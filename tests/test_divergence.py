@@ -147,6 +147,11 @@ def test_a_benchmark_goes_on_past_runs_that_diverge_or_fail_and_its_board_shows_
     assert main(["leaderboard", f"{tmp_path}/results", f"--html={page}"]) == 0
     assert "diverged: 2 of 2 seeds" in page.read_text()
     assert main(["leaderboard", f"{tmp_path}/results", "--budget=trials"]) == 0
+    compare = ["compare", "vae", f"--results={tmp_path}/results"]
+    capsys.readouterr()
+    assert main([*compare, "broken"]) == 0
+    assert "runs that survived: failed: 1 of 2 seeds" in " ".join(capsys.readouterr().out.split())
+    assert main([*compare, "wild"]) == 2
 
     monkeypatch.setattr(Experiment, "finish", finish)
     seen = poison(monkeypatch, after=10**9)

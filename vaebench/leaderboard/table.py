@@ -203,10 +203,10 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
 def _lost(row: Row) -> str:
     """How many seeds have no record, and why."""
     reasons = "; ".join(f"seed {failure.seed}: {failure.reason}" for failure in row.failures)
-    return f"{_count(row)}; {reasons}"
+    return f"{lost_seeds(row)}; {reasons}"
 
 
-def _count(row: Row) -> str:
+def lost_seeds(row: Row) -> str:
     """Such as "diverged: 1 of 3 seeds"."""
     every = len({*row.seeds, *(failure.seed for failure in row.failures)})
     kinds = Counter(failure.kind for failure in row.failures)
@@ -216,7 +216,7 @@ def _count(row: Row) -> str:
 def _variant(row: Row, notes: dict[str, int]) -> Cell:
     cards = not row.claimed and any(imported(record) for record in row.records)
     shown = (_note(notes, "a run of it came on a card, and was verified here"),) if cards else ()
-    lost = f" ({_count(row)})" if row.failures else ""
+    lost = f" ({lost_seeds(row)})" if row.failures else ""
     return Cell(row.variant + lost, row.variant.casefold(), shown)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebench.errors import UserError, unknown
+from vaebench.failures import read_failures
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, Row, boards, common, figures
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.statistics import (
@@ -106,7 +107,7 @@ def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKEL
     for name in (first, second):
         if (Path(name) / RECORD).is_file() and Path(name).resolve() not in known:
             records += read_records(name)
-    found = boards(records, metric)
+    found = boards(records, metric, read_failures(Path(results))[0])
     sides = [_sides(name, found, Path(results)) for name in (first, second)]
     shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
     if not shared:
@@ -118,6 +119,8 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
     """The row, and which of its runs, that a name stands for on each board."""
     variants = {index: row for index, board in enumerate(found) for row in board.rows if row.variant == name}
     if variants:
+        if not all(row.records for row in variants.values()):
+            raise UserError(f"'{name}' has no record to compare, for all of its runs diverged or failed; name another")
         return {index: (row, row.records) for index, row in variants.items()}
     runs = [
         (index, row, record)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaebench.leaderboard.boards import BITS
 from vaebench.leaderboard.statistics import Probability
-from vaebench.leaderboard.table import error, named, number, title
+from vaebench.leaderboard.table import error, lost_seeds, named, number, title
 from vaebench.leaderboard.versus import Side, Versus, spreads
 
 
@@ -53,6 +53,8 @@ def sentences(one: Versus) -> Iterator[str]:
         apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
         yield f"The board, which pays for comparing all of its {number(pairs)} pairs (Holm), {apart}."
     for side in (one.first, one.second):
+        if side.row.failures:
+            yield f"{side.name} is judged by the runs that survived: {lost_seeds(side.row)}."
         if side.row.claimed:
             yield f"{side.name} came on a card and was not verified here: `vaebench verify` measures it again."
 
