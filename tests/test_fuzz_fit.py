@@ -26,6 +26,10 @@ def test_what_the_fuzz_starts_from_trains(config: Path, tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("--model.samples=null", "'model.samples' cannot be null: expected a value"),
+        ("--model.samples=-1", "samples is -1: expected"),
+        ("--model.samples=0", "samples is 0: expected"),
+        ("--trainer.devices=-1", "there is no such trainer: "),
+        ("--trainer.max_time={a: 1}", "there is no such trainer: "),
         ("--model.lr=null", "'model.lr' cannot be null"),
         ("--model.posterior.net.width=null", "'model.posterior.net.width' cannot be None: expected a whole number"),
         ("--trainer.max_steps=null", "'trainer.max_steps' cannot be None: expected a whole number"),
@@ -44,6 +48,7 @@ def test_what_the_fuzz_starts_from_trains(config: Path, tmp_path: Path) -> None:
         ("--config=!!timestamp x", "holds no YAML that can be read"),
         ("--config=--", "holds no YAML that can be read"),
         ("trainer: [{max_steps: 2}]", "'trainer' is no table"),
+        ("trainer: 1.0e-30", "'trainer' is no table"),
         ("- 1", "'own.yaml' is no table: expected keys such as data, model"),
         ("model: {init_args: {lr: 2026-11-30}}", "line 1: 2026-11-30 is a date: expected a text or a number"),
         ("seed_everything: 2026-13-45", "is not YAML: a date, or a value with a tag, is none"),

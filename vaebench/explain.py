@@ -149,7 +149,7 @@ def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") 
             raise UserError(f"'{key}' cannot be null: expected a value, or nothing; give one, or leave it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"'{key}' cannot be {value}: expected a finite number; mend that value")
-        if key == "trainer" and not isinstance(value, Mapping):
+        if key == "trainer" and not (isinstance(value, Mapping) and "callbacks" in value):  # a setting below no table
             raise UserError("'trainer' is no table: expected settings such as {max_epochs: 100}; mend that value")
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, Mapping) and isinstance(inner.get("class_path"), str):

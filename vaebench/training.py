@@ -372,10 +372,10 @@ class Experiment(LightningCLI):
         with quiet():
             try:
                 return self._instantiate_trainer(config, callbacks)
-            except (MisconfigurationException, ImportError, ValueError) as error:
+            except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
                 reason = str(error).rstrip(".!")
                 raise UserError(
-                    f"there is no such trainer: {reason}; change trainer.accelerator or trainer.devices"
+                    f"there is no such trainer: {reason}; change trainer.accelerator, trainer.devices or what it names"
                 ) from error
 
     def _blocks(self, trainer: Trainer) -> bool:

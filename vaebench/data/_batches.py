@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
@@ -128,7 +129,7 @@ class Blocks:
 
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         batches = iter(self.batches)
-        while block := tuple(islice(batches, self.size)):
+        while block := tuple(islice(batches, min(self.size, sys.maxsize))):
             yield block
 
 
