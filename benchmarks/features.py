@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaebench.data.mnist import MNIST
-from vaebench.evaluation.features import Mnist28
+from vaebench.evaluation.estimators.features import Mnist28
 from vaebench.files import write_atomically
 
 SEED, EPOCHS, BATCH, RATE, SMOOTHING = 0, 12, 100, 2e-3, 0.05

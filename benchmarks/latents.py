@@ -28,7 +28,7 @@ from work import in_turn, spread
 
 import vaebench as vb
 from vaebench.core import DataSpec, Family
-from vaebench.evaluation.likelihood import log_likelihood
+from vaebench.evaluation.estimators.likelihood import log_likelihood
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "family"
 SHAPE, BASE = (1, 28, 28), "vae"

@@ -29,9 +29,9 @@ import vaebench as vb
 from vaebench.core import Family
 from vaebench.data.binarized_mnist import BinarizedMNIST
 from vaebench.evaluation.conditions import quiet
-from vaebench.evaluation.likelihood import estimate
-from vaebench.evaluation.scoring import Precision, scorer
-from vaebench.explain import experiment
+from vaebench.evaluation.estimators.likelihood import estimate
+from vaebench.evaluation.estimators.scoring import Precision, scorer
+from vaebench.training.experiment import experiment
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ import yaml
 from work import LATENT, in_turn, spread
 
 import vaebench as vb
+from vaebench.configuration.discovery import find, names
 from vaebench.core import DataSpec
-from vaebench.discovery import find, names
 from vaebench.measures import BINARY, CONTINUOUS
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "family"

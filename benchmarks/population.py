@@ -27,11 +27,10 @@ import torch
 from work import interleaved
 
 from vaebench.core import Family
-from vaebench.explain import experiment
-from vaebench.population import Population
-from vaebench.population._lane import Lane
-from vaebench.population._side_by_side import side_by_side
-from vaebench.training import Experiment
+from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.population import Population
+from vaebench.training.population.lane import Lane
+from vaebench.training.population.threads import side_by_side
 
 CONFIG = Path(__file__).parent.parent / "configs" / "family" / "vae.yaml"
 

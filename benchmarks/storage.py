@@ -26,7 +26,7 @@ stop: {{trials: {trials}}}
 """
 WORKER = """
 import sys, pathlib
-from vaebench.sweep.worker import Outcome, run_worker
+from vaebench.sweep.workers.worker import Outcome, run_worker
 
 def run(trial, point, heart):
     trial.report(0.0, 1)
@@ -40,9 +40,9 @@ def measure(folder: Path, name: str, address: str, trials: int, workers: int) ->
     """Runs the sweep on one storage and prints the wall time a trial, and a worker's time a trial."""
     import os
 
-    from vaebench.sweep.plan import read_sweep
-    from vaebench.sweep.study import connect, create
-    from vaebench.sweep.turns import tally
+    from vaebench.sweep.spec.spec import read_sweep
+    from vaebench.sweep.storage.queue import tally
+    from vaebench.sweep.storage.study import connect, create
 
     file = folder / "storage.yaml"
     file.write_text(TEXT.format(trials=trials))

@@ -21,7 +21,7 @@ import torch
 from work import Bare, interleaved, pythae_vae
 
 from vaebench.data.binarized_mnist import BinarizedMNIST
-from vaebench.explain import experiment
+from vaebench.training.experiment import experiment
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from vaebench.discovery import find, names
+from vaebench.configuration.discovery import find, names
 
 Patch = pytest.MonkeyPatch
 

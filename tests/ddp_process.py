@@ -11,7 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from vaebench.api import load
-from vaebench.explain import experiment
+from vaebench.training.experiment import experiment
 
 COMMON = ["--data=lfw_patches", "--model.latent=3", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
 RUNS = {

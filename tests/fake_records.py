@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vaebench.discovery import find, names
+from vaebench.configuration.discovery import find, names
 from vaebench.records import RunRecord, identity, write_record
 
 IMAGES, PIXELS = 60, 64
@@ -142,3 +143,9 @@ def write_board(results: Path, means: dict[str, float], seeds: int = 3, **change
         for variant, mean in means.items()
         for seed in range(seeds)
     ]
+
+
+def row(markdown: str, variant: str) -> list[str]:
+    """The cells of a variant's line in a Markdown table."""
+    (line,) = [line for line in markdown.splitlines() if re.match(rf"\| [^|]* \| {re.escape(variant)} \|", line)]
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

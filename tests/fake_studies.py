@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from fake_records import fake_arrays, fake_body
+from optuna import Study
+from optuna.trial import TrialState
 
-from vaebench.evaluation.pictures import _grid, reconstruction_grid
+from vaebench.evaluation.drawing.pictures import _grid, reconstruction_grid
 from vaebench.judging.serve import _socket, server
-from vaebench.records import write_record
+from vaebench.records import read_records, write_record
+from vaebench.sweep.storage.queue import first, tally
 
 RUNS = ("vae_a", "vae_b", "vae_c")
 
@@ -44,3 +48,42 @@ def serving(app: Any) -> Iterator[str]:
         finally:
             running.should_exit = True
             thread.join()
+
+
+NOOP = Path(__file__).with_name("noop_sweep.py")
+
+
+def _check(study: Study, results: Path, trials: int) -> None:
+    """The invariant: every trial in one final state, each setting completed once, its record there once."""
+    found = study.get_trials()
+    assert all(trial.state.is_finished() for trial in found), tally(found)
+    chains = Counter(first(trial) for trial in found if trial.state == TrialState.COMPLETE)
+    originals = [trial for trial in found if "retry_of" not in trial.user_attrs]
+    assert len(originals) == trials
+    assert chains == Counter(trial.number for trial in originals), "each setting was completed exactly once"
+    for trial in found:
+        retries = [other for other in found if other.user_attrs.get("retry_of") == trial.number]
+        assert len(retries) == (trial.state == TrialState.FAIL), "a lost trial came back once, and no other did"
+        given = trial.params.items()  # all of its settings, unless its worker died while they were chosen
+        assert all(given <= other.params.items() for other in retries), (trial, retries)
+    noted = {trial.number: trial.user_attrs.get("records", []) for trial in found}
+    written = [name for trial in found if trial.state == TrialState.COMPLETE for name in noted[trial.number]]
+    lost = {name for trial in found if trial.state == TrialState.FAIL for name in noted[trial.number]}
+    assert lost <= set(written), "who is killed between noting its record and ending its trial leaves it to the retry"
+    records = read_records(results / "noop")
+    assert not records.damaged
+    assert sorted(written) == sorted(record.path.name for record in records if record.path)
+    assert len(set(written)) == trials, "no two trials share a folder"
+
+
+def _alive(results: Path) -> set[int]:
+    folder = results / "alive"
+    pids = {int(p.name) for p in folder.iterdir()} if folder.is_dir() else set()
+    return {pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and b"noop" in _command(pid)}
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 from lightning import Trainer
 
 from vaebench.cli import main
+from vaebench.configuration.discovery import families
 from vaebench.data.digits import Digits
-from vaebench.discovery import families
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"

@@ -13,8 +13,8 @@ from zuko.lazy import LazyDistribution
 
 import vaebench.posteriors
 import vaebench.priors
+from vaebench.configuration.discovery import families
 from vaebench.core import DataSpec, Family
-from vaebench.discovery import families
 from vaebench.posteriors import DiagonalGaussian
 
 FAMILIES = sorted(families())

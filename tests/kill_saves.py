@@ -22,10 +22,9 @@ from typing import Any
 
 import torch
 
-from vaebench.explain import experiment
-from vaebench.population import Population
-from vaebench.saves import Saves
-from vaebench.training import Keeper
+from vaebench.training.experiment import Keeper, experiment
+from vaebench.training.population import Population
+from vaebench.training.saves import Saves
 
 ARGS = ["--data=digits", "--model=vae", "--model.posterior.net.width=500", "--trainer.max_epochs=100000",
         "--trainer.accelerator=cpu", "--data.batch_size=500"]  # fmt: skip

@@ -22,11 +22,11 @@ from vaebench.records import identity
 from vaebench.sweep.driver import drive
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines.local import LocalWorkers
-from vaebench.sweep.plan import Sweep, read_sweep
-from vaebench.sweep.study import connect, create, default_storage
-from vaebench.sweep.table import Board
-from vaebench.sweep.turns import Heart
-from vaebench.sweep.worker import Outcome, run_worker
+from vaebench.sweep.show.terminal import Board
+from vaebench.sweep.spec.spec import Sweep, read_sweep
+from vaebench.sweep.storage.queue import Heart, Outcome
+from vaebench.sweep.storage.study import connect, create, default_storage
+from vaebench.sweep.workers.worker import run_worker
 
 TEXT = """
 sweep: noop

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vaebench.evaluation.features import INCEPTION
-from vaebench.evaluation.lpips import ALEXNET
+from vaebench.evaluation.estimators.features import INCEPTION
+from vaebench.evaluation.estimators.lpips import ALEXNET
 
 CHANNELS = ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))
 

@@ -15,9 +15,9 @@ from vaebench._version import __version__
 
 if TYPE_CHECKING:
     from vaebench.api import build, load
-    from vaebench.discovery import datasets, families
+    from vaebench.configuration.discovery import datasets, families
+    from vaebench.configuration.gate import trust
     from vaebench.evaluation import Report, evaluate, log_likelihood
-    from vaebench.gate import trust
     from vaebench.records import read_records
 
 __all__ = [
@@ -36,12 +36,12 @@ __all__ = [
 _HOME = {
     "build": "vaebench.api",
     "load": "vaebench.api",
-    "datasets": "vaebench.discovery",
+    "datasets": "vaebench.configuration.discovery",
     "Report": "vaebench.evaluation",
     "evaluate": "vaebench.evaluation",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
-    "trust": "vaebench.gate",
+    "trust": "vaebench.configuration.gate",
 }
 
 

@@ -11,15 +11,15 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
+from vaebench.configuration.discovery import find
+from vaebench.configuration.explain import explained, require_kinds
+from vaebench.configuration.former import current_state
+from vaebench.configuration.gate import remember, vetted, vetted_run
+from vaebench.configuration.parts import located
 from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
-from vaebench.discovery import find
 from vaebench.errors import UNREADABLE, UserError, unknown
-from vaebench.explain import explained, require_kinds
-from vaebench.former import current_state
-from vaebench.gate import remember, vetted, vetted_run
 from vaebench.measures import DataSpec
-from vaebench.parts import located
 
 
 def build(family: str, data: str | ImageData, **overrides: Any) -> Family:

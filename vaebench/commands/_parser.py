@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from vaebench.configuration.gate import trust
 from vaebench.errors import UserError, unknown
-from vaebench.gate import trust
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +34,7 @@ def logger_option(parser: argparse.ArgumentParser) -> None:
 
 
 def trust_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--trust`, which registers a name for `vaebench.gate` as soon as it is read."""
+    """Adds `--trust`, which registers a name for `vaebench.configuration.gate` as soon as it is read."""
     what = (
         "a class, module or file of yours that what is read may name, such as mypkg.MyVAE; can be given several times"
     )

@@ -23,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench bench`: runs what is missing and prints the leaderboard of the folder; 1 where a run has no record."""
-    from vaebench.bench import bench as run_all
     from vaebench.loggers import Logbook
+    from vaebench.running.bench import bench as run_all
 
     logbook = Logbook(arguments.logger, arguments.work)
     runs = run_all(arguments.file, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)

@@ -14,8 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """`vaebench datasets`: name and what it is."""
-    from vaebench.parts import of_kind
-    from vaebench.tables import parts_table
+    from vaebench.commands._tables import parts_table
+    from vaebench.configuration.parts import of_kind
 
     parts_table(of_kind("data set").values())
     return 0

@@ -32,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench evaluate`: writes a record and prints its metrics."""
-    from vaebench.runs import record_checkpoint
-    from vaebench.tables import metrics_table
+    from vaebench.commands._tables import metrics_table
+    from vaebench.running.recording import record_checkpoint
 
     request = {key: getattr(arguments, key) for key in ("k", "seed", "limit", "precision", "compile")}
     request["name"] = arguments.protocol

@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench export`: writes the card and prints its place."""
+    from vaebench.records.find import find_record
     from vaebench.reproduction.cards import TEXT, export_card
-    from vaebench.reproduction.find import find_record
 
     record = find_record(arguments.record, arguments.results)
     print(export_card(record, arguments.out, arguments.checkpoint) / TEXT)

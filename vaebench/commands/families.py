@@ -14,8 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """`vaebench families`: name, what it maximises and where it comes from."""
-    from vaebench.parts import of_kind
-    from vaebench.tables import parts_table
+    from vaebench.commands._tables import parts_table
+    from vaebench.configuration.parts import of_kind
 
     parts_table(of_kind("family").values())
     return 0

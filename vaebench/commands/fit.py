@@ -34,12 +34,13 @@ def raw(argv: list[str]) -> int:
         print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
         return 0
     from vaebench.api import read_checkpoint
-    from vaebench.explain import experiment, explained
+    from vaebench.configuration.explain import explained
+    from vaebench.configuration.gate import foreign
     from vaebench.files import alone_in
-    from vaebench.gate import foreign
     from vaebench.loggers import Logbook, of_training
-    from vaebench.progress import training_bar
-    from vaebench.saves import Saves
+    from vaebench.training.experiment import experiment
+    from vaebench.training.progress import training_bar
+    from vaebench.training.saves import Saves
 
     own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
     logbook, out = Logbook(own.logger, own.out), own.out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from vaebench.configuration.parts import of_kind
 from vaebench.errors import unknown
-from vaebench.parts import of_kind
 
 HELP = "list the parts of models: posteriors, priors, likelihoods, networks, schedules"
 EXAMPLE = """\
@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench parts`: every part's name, other names it has, what it is and where it comes from."""
-    from vaebench.tables import parts_table
+    from vaebench.commands._tables import parts_table
 
     wanted = arguments.kind
     kinds = [kind for kind in KINDS if wanted is None or wanted.lower().removesuffix("s") == kind.removesuffix("s")]

@@ -23,10 +23,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench reproduce`: 0 where every metric agrees, 1 where something is different."""
-    from vaebench.reproduction.find import find_record
+    from vaebench.records.find import find_record
 
     record = find_record(arguments.record, arguments.results)
-    from vaebench.reproduction.again import reproduce
+    from vaebench.reproduction.repeat import reproduce
     from vaebench.reproduction.report import repeated
     from vaebench.reproduction.tolerance import TRAINED_AGAIN
 

@@ -24,10 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench verify`: 0 where every metric agrees, 1 where something is different."""
-    from vaebench.reproduction.find import find_record
+    from vaebench.records.find import find_record
 
     record = find_record(arguments.record, arguments.results)
-    from vaebench.reproduction.again import verify
+    from vaebench.reproduction.repeat import verify
     from vaebench.reproduction.report import repeated
     from vaebench.reproduction.tolerance import SAME_WEIGHTS
 

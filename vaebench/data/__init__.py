@@ -1,1 +1,1 @@
-"""Data sets, one module each: a new one is a new file, found by walking this package (`vaebench.discovery`)."""
+"""Data sets, one module each: a new one is a new file, found by `vaebench.configuration.discovery`."""

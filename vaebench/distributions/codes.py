@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
 from vaebench.distributions import SampleShape
+from vaebench.functional.objectives import with_gradient
+from vaebench.functional.quantisation import looked_up, nearest
 from vaebench.networks.codes import CodeNetwork
-from vaebench.objectives import with_gradient
-from vaebench.quantisation import looked_up, nearest
 
 
 class _OfCodebook(constraints.Constraint):

@@ -1,6 +1,6 @@
 """The harness: what a model is worth, measured through its three parts alone and in the same way for every family."""
 
-from vaebench.evaluation.likelihood import log_likelihood
+from vaebench.evaluation.estimators.likelihood import log_likelihood
 from vaebench.evaluation.metrics import Metric
 from vaebench.evaluation.protocol import VERSION, Protocol, read_protocol
 from vaebench.evaluation.report import Report, evaluate

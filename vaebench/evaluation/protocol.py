@@ -19,9 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from vaebench.configuration.source import Source
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.conditions import check_count
-from vaebench.source import Source
 
 VERSION = 2  # of all definitions and thresholds here: results of different versions do not rank together
 HERE = Path(__file__).parent

@@ -23,7 +23,7 @@ from vaebench.core import Family, LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
 from vaebench.evaluation.contract import check_model
-from vaebench.evaluation.likelihood import sample
+from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Arrays, Store
@@ -46,7 +46,7 @@ class Report:
         metrics: figures by name.
         per_image: figures of every image, float32 (n,).
         units: figures of every latent unit: 'kl' (nats), 'mean_variance', 'decoder_drop' (nats), ...
-        collapse: the verdict on posterior collapse; see `vaebench.evaluation.collapse`.
+        collapse: the verdict on posterior collapse; see `vaebench.evaluation.estimators.collapse`.
         tables: JSON-able curves and matrices by name.
         warnings: what a reader of the figures must know.
         protocol: how all was measured: version, name, seed, split, n, k, and the settings of each measurement.

@@ -20,8 +20,8 @@ from vaebench.evaluation.conditions import (
     place,
     spread,
 )
-from vaebench.evaluation.latents import Latents, read_latents
-from vaebench.evaluation.likelihood import no_density
+from vaebench.evaluation.estimators.latents import Latents, read_latents
+from vaebench.evaluation.estimators.likelihood import no_density
 from vaebench.evaluation.store import Arrays, Store
 from vaebench.measures import DataSpec
 

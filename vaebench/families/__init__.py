@@ -12,7 +12,7 @@ class _Package(ModuleType):
 
     def __call__(self) -> dict[str, type[Any]]:
         """Every family's class by name."""
-        from vaebench.discovery import families
+        from vaebench.configuration.discovery import families
 
         return families()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.objectives import minibatch_information
+from vaebench.functional.objectives import minibatch_information
 from vaebench.ranges import AMOUNT
 from vaebench.schedules import Round, Watch, continued, watched
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.errors import UserError
-from vaebench.objectives import elbo
-from vaebench.regularisers import Sampling, decompose, log_shares
+from vaebench.functional.objectives import elbo
+from vaebench.functional.regularisers import Sampling, decompose, log_shares
 
 
 @final

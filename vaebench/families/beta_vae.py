@@ -6,10 +6,10 @@ from typing import Any, final
 
 from torch import Tensor
 
-from vaebench.compatibility import require_groups
 from vaebench.core import DataSpec, Family, Step, Terms
+from vaebench.core.compatibility import require_groups
 from vaebench.distributions import divergence_units
-from vaebench.objectives import elbo, free_bits
+from vaebench.functional.objectives import elbo, free_bits
 from vaebench.schedules import Constant, Schedule
 
 

@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.objectives import capacity
+from vaebench.functional.objectives import capacity
 from vaebench.schedules import linear
 
 

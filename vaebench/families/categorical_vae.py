@@ -10,7 +10,7 @@ from torch import Tensor
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
 from vaebench.distributions.codes import Relaxed
-from vaebench.objectives import elbo
+from vaebench.functional.objectives import elbo
 from vaebench.posteriors.codes import OneHots
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import FactorisedCodes, UniformCodes

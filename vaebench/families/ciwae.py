@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.objectives import importance_weighted
+from vaebench.functional.objectives import importance_weighted
 from vaebench.ranges import SHARE
 
 

@@ -9,8 +9,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from vaebench.compatibility import require_apart
 from vaebench.core import Conditional, DataSpec, Family, Given, Shape, Step
+from vaebench.core.compatibility import require_apart
 from vaebench.distributions.chains import join
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural

@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.regularisers import covariance, off_identity
+from vaebench.functional.regularisers import covariance, off_identity
 
 
 @final

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import stopped
-from vaebench.objectives import doubly_reparameterised
+from vaebench.functional.objectives import doubly_reparameterised
 
 
 @final

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence
 from vaebench.errors import UserError
-from vaebench.objectives import elbo
+from vaebench.functional.objectives import elbo
 from vaebench.priors import PriorFactory
 from vaebench.priors.exemplar import ExemplarPrior
 

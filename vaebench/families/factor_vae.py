@@ -8,8 +8,8 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Shape, Step
+from vaebench.functional.regularisers import discrimination, permuted
 from vaebench.networks import MLP, Network
-from vaebench.regularisers import discrimination, permuted
 
 
 @final

@@ -8,8 +8,8 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
+from vaebench.functional.regularisers import Kernel, mmd
 from vaebench.ranges import POSITIVE, Range
-from vaebench.regularisers import Kernel, mmd
 
 
 @final

@@ -7,8 +7,8 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.jacobians import frobenius, l1, require_samples
-from vaebench.objectives import elbo
+from vaebench.functional.jacobians import frobenius, l1, require_samples
+from vaebench.functional.objectives import elbo
 from vaebench.schedules import Constant, Schedule
 
 

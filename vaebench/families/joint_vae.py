@@ -12,7 +12,7 @@ from torch import Tensor
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
 from vaebench.distributions.codes import Relaxed
-from vaebench.objectives import capacity, elbo
+from vaebench.functional.objectives import capacity, elbo
 from vaebench.posteriors.codes import NormalAndOneHots
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import NormalAndUniformCodes

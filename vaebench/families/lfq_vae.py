@@ -9,11 +9,11 @@ from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
-from vaebench.objectives import elbo
+from vaebench.functional.objectives import elbo
+from vaebench.functional.quantisation import undecided
 from vaebench.posteriors.codes import LookupFree
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
-from vaebench.quantisation import undecided
 from vaebench.ranges import POSITIVE
 
 

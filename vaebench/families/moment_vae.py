@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.regularisers import moments
+from vaebench.functional.regularisers import moments
 
 
 @final

@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.jacobians import overlap, require_samples
+from vaebench.functional.jacobians import overlap, require_samples
 
 
 @final

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import divergence
-from vaebench.objectives import elbo, free_bits
+from vaebench.functional.objectives import elbo, free_bits
 from vaebench.schedules import Constant, Schedule
 
 

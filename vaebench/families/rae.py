@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.jacobians import frobenius
+from vaebench.functional.jacobians import frobenius
 from vaebench.posteriors import Delta
 
 

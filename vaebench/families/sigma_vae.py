@@ -12,9 +12,9 @@ from torch import Tensor
 from vaebench.core import DataSpec, Family, Shape, Step
 from vaebench.distributions import DiagonalNormal, divergence
 from vaebench.errors import UserError
+from vaebench.functional.objectives import elbo
 from vaebench.likelihoods import Gaussian, Likelihood
 from vaebench.measures import CONTINUOUS
-from vaebench.objectives import elbo
 from vaebench.ranges import DECAY
 
 

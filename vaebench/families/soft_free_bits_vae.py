@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.objectives import elbo, soft_free_bits
+from vaebench.functional.objectives import elbo, soft_free_bits
 from vaebench.ranges import DECAY, Range
 
 

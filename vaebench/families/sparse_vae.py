@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Shape, Step
 from vaebench.errors import UserError
+from vaebench.functional.regularisers import spike_and_slab
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.networks import SparseMLP
 from vaebench.ranges import POSITIVE
-from vaebench.regularisers import spike_and_slab
 
 
 @final

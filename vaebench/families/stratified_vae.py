@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions.mixture import strata
-from vaebench.objectives import stratified, stratified_importance_weighted
+from vaebench.functional.objectives import stratified, stratified_importance_weighted
 
 
 @final

@@ -8,8 +8,8 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
+from vaebench.functional.regularisers import directions, sliced_wasserstein
 from vaebench.posteriors import Delta
-from vaebench.regularisers import directions, sliced_wasserstein
 
 
 @final

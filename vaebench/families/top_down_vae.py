@@ -9,12 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from vaebench.averages import Averages
 from vaebench.core import Conditional, DataSpec, Draw, Family, Shape, Step
 from vaebench.distributions.chains import named
+from vaebench.functional.objectives import balanced, elbo
 from vaebench.likelihoods import natural
+from vaebench.networks.ema import Averages
 from vaebench.networks.residual import Readout
-from vaebench.objectives import balanced, elbo
 from vaebench.posteriors.residual import ResidualEncoder
 from vaebench.priors import PriorFactory
 from vaebench.priors.residual import ResidualDecoder

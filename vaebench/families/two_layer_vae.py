@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions.chains import named
-from vaebench.objectives import importance_weighted
+from vaebench.functional.objectives import importance_weighted
 from vaebench.posteriors.chains import BottomUp
 from vaebench.priors import PriorFactory
 from vaebench.priors.chains import TopDown, require_levels

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
+from vaebench.functional.objectives import elbo
+from vaebench.functional.regularisers import discrimination
 from vaebench.networks import MLP, Linear, Network
-from vaebench.objectives import elbo
-from vaebench.regularisers import discrimination
 
 
 @final

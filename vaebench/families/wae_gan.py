@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
+from vaebench.functional.regularisers import discrimination
 from vaebench.networks import MLP, Network
 from vaebench.posteriors import Delta
-from vaebench.regularisers import discrimination
 
 
 @final

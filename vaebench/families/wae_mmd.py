@@ -8,9 +8,9 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
+from vaebench.functional.regularisers import Kernel, mmd
 from vaebench.posteriors import Delta
 from vaebench.ranges import POSITIVE
-from vaebench.regularisers import Kernel, mmd
 
 
 @final

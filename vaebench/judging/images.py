@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from vaebench.errors import UserError
+from vaebench.functional.tiles import cut
 from vaebench.judging.plan import CHOICE, REAL
 from vaebench.records import RunRecord
-from vaebench.tiles import cut
 
 
 class Images:

@@ -17,7 +17,7 @@ from vaebench.judging.images import Images, find_runs
 from vaebench.judging.plan import Study
 from vaebench.judging.store import Judgements
 from vaebench.records import read_records
-from vaebench.reproduction.find import find_record
+from vaebench.records.find import find_record
 
 
 def serve(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vaebench.failures import read_failures
 from vaebench.judging.scores import judged
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import Records, read_records
+from vaebench.records.failures import read_failures
 
 __all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked"]
 

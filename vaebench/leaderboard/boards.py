@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from vaebench.configuration.parts import canonical_config
 from vaebench.errors import unknown
-from vaebench.failures import Failure
 from vaebench.judging.scores import Scores
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
-from vaebench.parts import canonical_config
 from vaebench.records import RunRecord, canonical, seedless, setting_identity
-from vaebench.standing import claimed
+from vaebench.records.claims import claimed
+from vaebench.records.failures import Failure
 
 LOG_LIKELIHOOD, ELBO, NLL, BITS = "log_likelihood", "elbo", "nll", "bits_per_dim"
 METRICS = (LOG_LIKELIHOOD, ELBO, "rate", "distortion", BITS, "active_units")

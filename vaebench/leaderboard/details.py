@@ -10,7 +10,7 @@ from typing import Any
 
 from vaebench.leaderboard.table import number
 from vaebench.records import RunRecord
-from vaebench.standing import claimed, imported
+from vaebench.records.claims import claimed, imported
 
 SMALLEST = 320  # pixels across: smaller pictures are shown enlarged by a whole number
 

@@ -12,7 +12,7 @@ from vaebench.judging.scores import COLUMNS, judged_columns, pooled
 from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
 from vaebench.leaderboard.pareto import rate_distortion_front
 from vaebench.leaderboard.statistics import Estimate
-from vaebench.standing import imported
+from vaebench.records.claims import imported
 
 NAMES = {  # heading, unit, decimals
     LOG_LIKELIHOOD: ("log-likelihood", "nats", 2),

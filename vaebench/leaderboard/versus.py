@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebench.errors import UserError, unknown
-from vaebench.failures import read_failures
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, Row, boards, common, figures
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.statistics import (
@@ -23,6 +22,7 @@ from vaebench.leaderboard.statistics import (
 )
 from vaebench.leaderboard.table import named, words
 from vaebench.records import RECORD, RunRecord, read_records
+from vaebench.records.failures import read_failures
 
 EXTREMES = 5
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution

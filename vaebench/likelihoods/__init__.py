@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution
 
-from vaebench import distributions, pixels
+from vaebench import distributions
+from vaebench.distributions import pixelwise as pixels
 from vaebench.errors import UserError
+from vaebench.functional.ssim import WINDOW, most_scales
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
-from vaebench.shared import Shared
-from vaebench.similarity import WINDOW, most_scales
+from vaebench.networks.unregistered import Shared
 
 Scale = Literal["fixed", "learned", "pixel", "decoder"]
 

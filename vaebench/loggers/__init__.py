@@ -67,7 +67,7 @@ class Log:
         """What `Experiment.run` takes to tell this log its curves."""
         if self._sink is None:
             return []
-        from vaebench.loggers.follow import Follow
+        from vaebench.loggers.callback import Follow
 
         return [Follow(self)]
 

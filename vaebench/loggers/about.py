@@ -10,7 +10,7 @@ from vaebench.records import RunRecord, identity, setting_identity
 
 if TYPE_CHECKING:
     from vaebench.data.base import ImageData
-    from vaebench.training import Experiment
+    from vaebench.training.experiment import Experiment
 
 LONGEST = 64  # characters of a tag, as Weights & Biases takes them
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from vaebench.configuration.gate import vetted_run
 from vaebench.errors import UserError
 from vaebench.files import take_file, whole_folder
-from vaebench.gate import vetted_run
 from vaebench.loggers import Logbook, of_record
 from vaebench.loggers.server import connected
 from vaebench.records import CHECKPOINT, RECORD, RunRecord, read_records
-from vaebench.standing import IMPORTED, note
+from vaebench.records.claims import IMPORTED, note
 
 
 def push(results: Path, path: str, work: Path) -> Iterator[tuple[RunRecord, bool]]:

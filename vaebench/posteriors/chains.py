@@ -18,7 +18,7 @@ from vaebench.distributions.chains import Chain, Pairs, Pass, Walk, descend, gau
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
-from vaebench.shared import Shared
+from vaebench.networks.unregistered import Shared
 
 Net = Callable[[Shape, Shape], Network]
 

@@ -14,10 +14,21 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.codes import Categorical, Joint, Point
 from vaebench.errors import UserError
+from vaebench.functional.objectives import with_gradient
+from vaebench.functional.quantisation import (
+    Memory,
+    Quantised,
+    book_of,
+    grid,
+    moved,
+    quantised,
+    revived,
+    rounded,
+    signs,
+    taken,
+)
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
-from vaebench.objectives import with_gradient
-from vaebench.quantisation import Memory, Quantised, book_of, grid, moved, quantised, revived, rounded, signs, taken
 
 Net = Callable[[Shape, Shape], Network]
 

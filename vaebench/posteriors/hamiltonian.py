@@ -13,7 +13,7 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions.hamiltonian import Moved, Phase, tempered_leapfrogs, tempering
 from vaebench.errors import UserError
-from vaebench.shared import Shared
+from vaebench.networks.unregistered import Shared
 
 
 @final

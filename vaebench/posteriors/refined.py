@@ -11,7 +11,7 @@ from torch.func import grad
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal, divergence
-from vaebench.shared import Shared
+from vaebench.networks.unregistered import Shared
 
 
 @final

@@ -14,8 +14,8 @@ from vaebench.distributions.chains import Pairs
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks.residual import BottomUp, Cell, batched, plan
+from vaebench.networks.unregistered import Shared
 from vaebench.posteriors.chains import Correcting
-from vaebench.shared import Shared
 
 
 @final

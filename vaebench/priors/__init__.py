@@ -15,7 +15,7 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import DataSpec, Shape
-from vaebench.shared import Shared
+from vaebench.networks.unregistered import Shared
 
 __all__ = ["PriorFactory", "Shared", "StandardNormal"]
 

@@ -13,8 +13,8 @@ from vaebench.distributions.chains import Chain, Walk, gaussian
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks import MLP, Network
+from vaebench.networks.unregistered import Shared
 from vaebench.priors import PriorFactory, StandardNormal
-from vaebench.shared import Shared
 
 
 @final

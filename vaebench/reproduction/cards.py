@@ -6,7 +6,7 @@
     <card>/model.ckpt       the checkpoint, where it was exported too
 
 A card proves nothing by itself: digests find accidents and careless changes, and who forges a card can compute them.
-Therefore an imported record is a claim until it is verified; see `vaebench.standing`.
+Therefore an imported record is a claim until it is verified; see `vaebench.records.claims`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vaebench.configuration.gate import vetted_run
 from vaebench.errors import UserError
 from vaebench.files import hash_file, is_plain, read_file, take_file, whole_folder
-from vaebench.gate import vetted_run
 from vaebench.records import CHECKPOINT, LONGEST, PER_IMAGE, RECORD, RunRecord, canonical, read_record, read_records
-from vaebench.standing import CARD, IMPORTED, note
+from vaebench.records.claims import CARD, IMPORTED, note
 
 SCHEMA = 1
 TEXT = "card.md"

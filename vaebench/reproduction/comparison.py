@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vaebench.former import current_run
-from vaebench.parts import canonical_config
+from vaebench.configuration.former import current_run
+from vaebench.configuration.parts import canonical_config
 from vaebench.records import RunRecord, canonical, identity, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 

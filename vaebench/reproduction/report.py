@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from vaebench.records import RunRecord
+from vaebench.records.claims import VERIFIED, claimed, imported, note
 from vaebench.reproduction.comparison import Comparison, altered, compare_records
 from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
-from vaebench.runs import environment
-from vaebench.standing import VERIFIED, claimed, imported, note
+from vaebench.running.recording import environment
 
 STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
 
@@ -32,7 +32,7 @@ def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callab
     Returns:
         The exit code: 0 where every metric agrees, 1 where one does not or the data are others.
     """
-    from vaebench.reproduction.again import OtherDataError
+    from vaebench.reproduction.repeat import OtherDataError
 
     if warning := altered(record):
         print(f"vaebench: {warning}", file=sys.stderr)

@@ -18,11 +18,13 @@ from rich.console import Console
 
 from vaebench.errors import UserError, unknown
 from vaebench.loggers import Logbook
-from vaebench.sweep.engines import Launch, Workers, engines, preview, start
-from vaebench.sweep.plan import Sweep, check, read_sweep
-from vaebench.sweep.study import connect, create, default_storage, load
-from vaebench.sweep.table import Board, overview, verdict
-from vaebench.sweep.turns import alone, mend, over, patiently, to_do
+from vaebench.sweep.check import check
+from vaebench.sweep.engines import Launch, Workers, preview, start
+from vaebench.sweep.show.terminal import Board, overview, verdict
+from vaebench.sweep.spec.engine import engines
+from vaebench.sweep.spec.spec import Sweep, read_sweep
+from vaebench.sweep.storage.queue import alone, mend, over, patiently, to_do
+from vaebench.sweep.storage.study import connect, create, default_storage, load
 
 POLL = 0.5  # seconds between two looks
 
@@ -74,7 +76,7 @@ def sweep(
             f"no trial of {plan.name} came to an end ({errors[-1]}): expected settings that can be trained; mend the "
             "file and give the sweep another name"
         )
-    from vaebench.sweep.report import write_report
+    from vaebench.sweep.show.page import write_report
 
     return write_report(plan, study, results)
 
@@ -198,7 +200,7 @@ def report(file: Path, results: Path, storage: str | None = None) -> Path:
     Raises:
         UserError: it was never started.
     """
-    from vaebench.sweep.report import write_report
+    from vaebench.sweep.show.page import write_report
 
     plan, study = _started(file, results, storage)
     return write_report(plan, study, results)

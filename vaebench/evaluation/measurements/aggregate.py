@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vaebench.distributions import units
 from vaebench.errors import unknown
-from vaebench.evaluation.aggregate import Scores, scores
 from vaebench.evaluation.conditions import spread
-from vaebench.evaluation.latents import BATCH, Latents, read_latents
-from vaebench.evaluation.likelihood import codes
+from vaebench.evaluation.estimators.aggregate import Scores, scores
+from vaebench.evaluation.estimators.latents import BATCH, Latents, read_latents
+from vaebench.evaluation.estimators.likelihood import codes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def measure(subject: Subject, found: Findings, images: int = 1000, split: str = "test") -> None:
-    """What `vaebench.evaluation.aggregate` defines, from samples of the posteriors of some images under all of them.
+    """What `estimators.aggregate` defines, from samples of the posteriors of some images under all of them.
 
     The work is `images` × N × units; 1,000 × 10,000 × 50 take ten seconds on one core. Per unit: its information
     I(n; z_j), and its divergence KL(q(z_j)‖p(z_j)).

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from vaebench.evaluation.ais import Settings
-from vaebench.evaluation.hmc import Start
-from vaebench.evaluation.likelihood import estimate
-from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.estimators.ais import Settings
+from vaebench.evaluation.estimators.hmc import Start
+from vaebench.evaluation.estimators.likelihood import estimate
+from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

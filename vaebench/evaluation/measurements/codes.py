@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions.codes import Categorical, Codes, Joint
-from vaebench.evaluation.latents import BATCH
+from vaebench.evaluation.estimators.latents import BATCH
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
-from vaebench.quantisation import entropy
+from vaebench.functional.quantisation import entropy
 
 POOLED = "over the images and the {places} places, mean of {levels} levels, out of k = {size}"
 

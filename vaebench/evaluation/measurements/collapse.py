@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vaebench.evaluation.collapse import collapse, shuffle_drops
-from vaebench.evaluation.levels import sizes
+from vaebench.evaluation.estimators.collapse import collapse, shuffle_drops
+from vaebench.evaluation.estimators.levels import sizes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 
@@ -12,7 +12,7 @@ KINDS: dict[str, Kind] = {}
 
 
 def measure(subject: Subject, found: Findings) -> None:
-    """The verdict of `vaebench.evaluation.collapse`, and how far log p(x|z) falls when each unit is shuffled.
+    """The verdict of `estimators.collapse`, and how far log p(x|z) falls when each unit is shuffled.
 
     Args:
         subject: the model and its images.

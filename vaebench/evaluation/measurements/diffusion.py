@@ -7,10 +7,10 @@ from typing import cast
 import torch
 
 from vaebench.distributions.diffusion import Diffusion
-from vaebench.evaluation.likelihood import codes
+from vaebench.evaluation.drawing.pictures import COLUMNS, tiled
+from vaebench.evaluation.estimators.likelihood import codes
+from vaebench.evaluation.estimators.samples import prior_codes
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.pictures import COLUMNS, tiled
-from vaebench.evaluation.samples import prior_codes
 from vaebench.evaluation.subject import Subject
 
 BATCH = 250

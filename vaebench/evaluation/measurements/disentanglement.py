@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from vaebench.errors import UserError, unknown
-from vaebench.evaluation import disentanglement as scores
 from vaebench.evaluation.conditions import spread
-from vaebench.evaluation.disentanglement import (
+from vaebench.evaluation.estimators import disentanglement as scores
+from vaebench.evaluation.estimators.disentanglement import (
     BINS,
     Codes,
     Factors,
@@ -20,7 +20,7 @@ from vaebench.evaluation.disentanglement import (
     local_mig,
     mutual_information,
 )
-from vaebench.evaluation.fixed_factor import (
+from vaebench.evaluation.estimators.fixed_factor import (
     ACTIVE,
     SIZE,
     Index,
@@ -30,7 +30,7 @@ from vaebench.evaluation.fixed_factor import (
     factor_vae_score,
     factor_vae_votes,
 )
-from vaebench.evaluation.latents import finite_mean, read_latents
+from vaebench.evaluation.estimators.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

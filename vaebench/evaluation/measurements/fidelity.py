@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.evaluation.features import Extractor, Inception, inception, mnist28
-from vaebench.evaluation.fidelity import FEWEST, fid, inception_score, kid, support
+from vaebench.evaluation.estimators.features import Extractor, Inception, inception, mnist28
+from vaebench.evaluation.estimators.fidelity import FEWEST, fid, inception_score, kid, support
+from vaebench.evaluation.estimators.samples import draws, means, posterior_codes, prior_codes
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.samples import draws, means, posterior_codes, prior_codes
 from vaebench.evaluation.subject import Subject
 from vaebench.measures import BINARY
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
+from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
-from vaebench.evaluation.weights import FEWEST, TRUSTED
 
 HOW = (
     "a diagonal Gaussian around the code, not the encoder's q(z|x): fitted to each image's ELBO at evaluation by "

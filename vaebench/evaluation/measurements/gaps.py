@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from vaebench.evaluation.ais import Settings
-from vaebench.evaluation.likelihood import Estimates, estimate
-from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.estimators.ais import Settings
+from vaebench.evaluation.estimators.likelihood import Estimates, estimate
+from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

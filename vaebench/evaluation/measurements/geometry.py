@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.evaluation import geometry
+from vaebench.evaluation.estimators import geometry
+from vaebench.evaluation.estimators.reconstruction import code
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.reconstruction import code
 from vaebench.evaluation.subject import Subject
 
 ACTIVE = 0.01  # of Var_x(E_q[z]): Burda's threshold, as in `active_units`

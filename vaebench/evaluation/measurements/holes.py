@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from vaebench.errors import UserError
-from vaebench.evaluation.aggregate import scores
-from vaebench.evaluation.latents import BATCH
-from vaebench.evaluation.likelihood import codes, sample
+from vaebench.evaluation.estimators.aggregate import scores
+from vaebench.evaluation.estimators.latents import BATCH
+from vaebench.evaluation.estimators.likelihood import codes, sample
+from vaebench.evaluation.estimators.two_sample import classifier_test, mmd_test, share_below
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
-from vaebench.evaluation.two_sample import classifier_test, mmd_test, share_below
-from vaebench.regularisers import directions, sliced_wasserstein
+from vaebench.functional.regularisers import directions, sliced_wasserstein
 
 LEVEL = 0.01
 PAIR = "between {m} codes z ~ q(z|x), one a test image, and as many samples of p(z)"

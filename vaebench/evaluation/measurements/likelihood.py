@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from vaebench.distributions.codes import Point
 from vaebench.evaluation.conditions import at, declared, noise_keys
-from vaebench.evaluation.likelihood import Estimates, estimate, sampled_distortion
+from vaebench.evaluation.estimators.likelihood import Estimates, estimate, sampled_distortion
+from vaebench.evaluation.estimators.scoring import Precision, scorer
+from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.scoring import Precision, scorer
 from vaebench.evaluation.subject import Subject
-from vaebench.evaluation.weights import FEWEST, TRUSTED
 
 BF16_CHECKED = 100  # images on which bf16 is compared with f32
 SAMPLES = 16  # of the distortion, where the posterior or the prior has no density

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.evaluation.features import mnist28
-from vaebench.evaluation.memorisation import Nearest, copying, nearest, partition
+from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
+from vaebench.evaluation.estimators.features import mnist28
+from vaebench.evaluation.estimators.memorisation import Nearest, copying, nearest, partition
+from vaebench.evaluation.estimators.samples import draws, prior_codes
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.pictures import COLUMNS, PAIRS, reconstruction_grid
-from vaebench.evaluation.samples import draws, prior_codes
 from vaebench.evaluation.subject import Subject
 
 SETS = (

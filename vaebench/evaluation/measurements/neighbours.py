@@ -6,7 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from vaebench.evaluation.latents import finite_mean
+from vaebench.evaluation.estimators.latents import finite_mean
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

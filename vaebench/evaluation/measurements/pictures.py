@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaebench.evaluation.charts import aggregate_plane, rate_distortion_plane, unit_bars
-from vaebench.evaluation.likelihood import codes, sampled_distortion
+from vaebench.evaluation.drawing.charts import aggregate_plane, rate_distortion_plane, unit_bars
+from vaebench.evaluation.drawing.pictures import interpolation_grid, traversal_grid
+from vaebench.evaluation.estimators.likelihood import codes, sampled_distortion
+from vaebench.evaluation.estimators.reconstruction import code
 from vaebench.evaluation.metrics import Findings, Kind, Picture
-from vaebench.evaluation.pictures import interpolation_grid, traversal_grid
-from vaebench.evaluation.reconstruction import code
 from vaebench.evaluation.subject import Subject
 
 KINDS: dict[str, Kind] = {}

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vaebench.evaluation.latents import finite_mean, read_latents
+from vaebench.evaluation.estimators.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vaebench.evaluation.ais import Settings, curve_betas
-from vaebench.evaluation.measurements import _runs
+from vaebench.evaluation.estimators.ais import Settings, curve_betas
+from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from vaebench.evaluation.lpips import lpips, read_lpips
+from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
+from vaebench.evaluation.estimators.lpips import lpips, read_lpips
+from vaebench.evaluation.estimators.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.pictures import COLUMNS, PAIRS, reconstruction_grid
-from vaebench.evaluation.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.evaluation.subject import Subject
 
 LABELLED = True  # conditional models are told the labels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from vaebench.evaluation.conditions import Conditioned
+from vaebench.evaluation.drawing.pictures import class_grid, sample_grid
 from vaebench.evaluation.metrics import Findings, Kind
-from vaebench.evaluation.pictures import class_grid, sample_grid
 from vaebench.evaluation.subject import Subject
 
 LABELLED = True  # conditional models are told the labels

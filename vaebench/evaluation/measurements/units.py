@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vaebench.evaluation.conditions import at
-from vaebench.evaluation.latents import THRESHOLDS, active_units
-from vaebench.evaluation.levels import IMAGES, SAMPLES, read_levels, sizes
+from vaebench.evaluation.estimators.latents import THRESHOLDS, active_units
+from vaebench.evaluation.estimators.levels import IMAGES, SAMPLES, read_levels, sizes
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 

@@ -3,21 +3,20 @@
 An engine's module holds `SETTINGS`, what a sweep file may set (`engine: {name: …, SETTING: …}`) with its type, and
 `start(launch)`, which returns `Workers`; perhaps `preview(launch)`, the text that `--dry-run` shows. Everything else
 (which trial is next, retries, pruning, stop rules) is decided between each worker and the storage, by the functions of
-`vaebench.sweep.turns`.
+`vaebench.sweep.storage.queue`.
 """
 
 from __future__ import annotations
 
-import pkgutil
 import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from vaebench.sweep.plan import Sweep
+from vaebench.sweep.spec.spec import Sweep
 
-__all__ = ["Launch", "Workers", "engines", "preview", "settings", "start"]
+__all__ = ["Launch", "Workers", "preview", "start"]
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,6 @@ class Workers(Protocol):
 
     def kill(self) -> None:
         """Ends all workers at once."""
-
-
-def engines() -> list[str]:
-    """Names of all engines."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
-
-
-def settings(name: str) -> dict[str, type]:
-    """What a sweep file may set of an engine."""
-    return import_module(f"{__name__}.{name}").SETTINGS
 
 
 def preview(launch: Launch) -> str:

@@ -27,7 +27,7 @@ class Handle(Protocol):
 
 
 class Command:
-    """`python -m vaebench.sweep.worker`, as a function that jobs are made of.
+    """`python -m vaebench.sweep.workers.solo`, as a function that jobs are made of.
 
     Args:
         words: the command.
@@ -56,7 +56,7 @@ class Command:
 
 def worker(launch: Launch) -> Command:
     """The worker's command for any machine that sees the same folders."""
-    return Command(launch.command("worker"))
+    return Command(launch.command("workers.solo"))
 
 
 def require_server(launch: Launch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
-from vaebench.sweep.worker import ADDRESS
+from vaebench.sweep.storage.study import ADDRESS
 
 SETTINGS = {"workers": int, "per_gpu": int, "devices": int}
 SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, but not for ever
@@ -19,7 +19,7 @@ SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, 
 
 def start(launch: Launch) -> LocalWorkers:
     """This machine's workers for a sweep."""
-    return LocalWorkers(launch, launch.command("worker"))
+    return LocalWorkers(launch, launch.command("workers.solo"))
 
 
 class LocalWorkers:

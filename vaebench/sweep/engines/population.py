@@ -13,4 +13,4 @@ def start(launch: Launch) -> LocalWorkers:
     places = slots(launch)
     if not places[0]["CUDA_VISIBLE_DEVICES"] and launch.workers is None:
         places = [{"CUDA_VISIBLE_DEVICES": ""}]
-    return LocalWorkers(launch, launch.command("together"), places)
+    return LocalWorkers(launch, launch.command("workers.population"), places)

@@ -8,7 +8,7 @@ from typing import Any
 from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines._remote import Handle, RemoteWorkers, require_server, worker
-from vaebench.sweep.worker import ADDRESS
+from vaebench.sweep.storage.study import ADDRESS
 
 SETTINGS = {"workers": int, "cpus": float, "gpus": float}  # of one worker; 0.25 puts four on a GPU
 

@@ -9,7 +9,7 @@ from typing import Any
 from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines._remote import Handle, RemoteWorkers, require_server, worker
-from vaebench.sweep.worker import ADDRESS
+from vaebench.sweep.storage.study import ADDRESS
 
 SETTINGS = {
     "workers": int, "minutes": int, "cpus": int, "gpus": int, "memory": str,

@@ -1,0 +1,354 @@
+"""A file from a stranger runs nothing: what a checkpoint, a record or a card names is the suite's own or the user's."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_records import write_fake
+
+import vaebench as vb
+from vaebench.cli import main
+from vaebench.configuration import gate
+from vaebench.configuration.former import current_run
+from vaebench.configuration.parts import canonical_config
+from vaebench.errors import UserError
+from vaebench.loggers.transfer import _kept
+from vaebench.records.record import RECORD, _digest, _render
+from vaebench.training.experiment import Experiment
+
+ROOT = Path(__file__).parents[2]
+MLP = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8}}
+CONFIG: dict[str, Any] = {
+    "model": {
+        "class_path": "vaebench.families.vae.VAE",
+        "init_args": {
+            "latent": 2,
+            "posterior": {"class_path": "vaebench.posteriors.DiagonalGaussian", "init_args": {"net": MLP}},
+            "prior": {"class_path": "vaebench.priors.StandardNormal"},
+            "likelihood": {"class_path": "vaebench.likelihoods.Bernoulli", "init_args": {"net": MLP}},
+        },
+    },
+    "data": {"class_path": "vaebench.data.digits.Digits", "init_args": {"measure": "binary"}},
+    "trainer": {
+        "max_epochs": 1,
+        "callbacks": [
+            {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/elbo"}}
+        ],
+    },
+}
+SPEC = {"class_path": "vaebench.measures.DataSpec", "init_args": {"shape": [1, 8, 8], "measure": "binary", "size": 9}}
+SLOTS = {
+    "family": ("model",),
+    "likelihood": ("model", "init_args", "likelihood"),
+    "posterior": ("model", "init_args", "posterior"),
+    "prior": ("model", "init_args", "prior"),
+    "nested net": ("model", "init_args", "likelihood", "init_args", "net"),
+    "a word": ("model", "init_args", "latent"),
+    "keywords": ("model", "init_args", "likelihood", "dict_kwargs"),
+    "data": ("data",),
+    "a setting of the data": ("data", "init_args", "measure"),
+    "a callback": ("trainer", "callbacks", 0),
+    "what a callback monitors": ("trainer", "callbacks", 0, "init_args", "monitor"),
+    "logger": ("trainer", "logger"),
+    "strategy": ("trainer", "strategy"),
+    "engine": ("engine",),
+}
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that hostile names would make: by a command, or by a module that writes it when it is imported."""
+    marker = tmp_path / "ran"
+    (tmp_path / "hostile.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\ndef Net(): ...\n")
+    (tmp_path / "pointer").write_text("class_path: hostile.Net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gate, "_said", set())
+    yield marker
+    assert "hostile" not in sys.modules
+    assert not marker.exists()
+
+
+def _payloads(marker: Path) -> list[Any]:
+    touch = f"touch {marker}"
+    names = [
+        "os.system", "posix.system", "subprocess.run", "builtins.exec", "hostile.Net", "hostile",
+        "vaebench.files.os.system", "vaebench.likelihoods.torch.os.system",
+        "vaebench.running.processes.multiprocessing.Process",
+        "vaebench.evaluation.store.Store", "vaebench.files.write_atomically", "torch.hub.load",
+        "jsonargparse.lazy_instance", "lightning.pytorch.callbacks.ModelCheckpoint",
+        "lightning.pytorch.loggers.CSVLogger", "..os.system", "os.system\n", "vaebench.networks.__builtins__.exec",
+    ]  # fmt: skip
+    dicts = [
+        {"class_path": name, "init_args": {"command": touch, "args": touch, "folder": str(marker)}} for name in names
+    ]
+    texts = [json.dumps(dicts[0]), "class_path: hostile.Net", "!!python/object/apply:os.system [true]", "pointer",
+             "./pointer", str(marker.with_name("pointer")), f"file://{marker.with_name('pointer')}", "http://127.0.0.1:9/x.yaml",
+             "${oc.env:HOME}", "~/x", "\0"]  # fmt: skip
+    odd = [
+        {"class_path": ["os", "system"]},
+        {"__path__": "pointer"},
+        {"class_path": "hostile.Net", "__default_config__": "x"},
+        {"class_path.x": 1},
+        {"init_args": {"net": "hostile.Net"}},
+        b"os.system",
+        {1: 2},
+    ]
+    return [*dicts, *(name for name in names if "." in name), *texts, *odd]
+
+
+def _placed(value: Any, place: tuple[Any, ...]) -> dict[str, Any]:
+    config = deepcopy(CONFIG)
+    inside: Any = config
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    return config
+
+
+def _checkpoint(folder: Path, model_of: dict[str, Any], config: dict[str, Any]) -> Path:
+    """A checkpoint with the model of one configuration, which `load` builds, and another as that of its run."""
+    model: Any = model_of["model"] if isinstance(model_of["model"], dict) else {"class_path": model_of["model"]}
+    parts = model.get("init_args", {})
+    hyper = {"_class_path": model.get("class_path"), "data": SPEC, **(parts if isinstance(parts, dict) else {})}
+    path = folder / "model.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": hyper, "vaebench": {"config": config, "seed": 0}}, path)
+    return path
+
+
+def _record(folder: Path, config: dict[str, Any]) -> Path:
+    """A record with a configuration, signed by one who does not look at it."""
+    place = Path(write_fake(folder / "run", np.random.default_rng(0)).path or "")
+    body = {**json.loads((place / RECORD).read_bytes()), "config": config}
+    (place / RECORD).write_bytes(_render({**body, "digest": _digest(body)}))
+    return place
+
+
+def _load(folder: Path, config: dict[str, Any]) -> int:
+    with pytest.raises(UserError) as error:
+        vb.load(_checkpoint(folder, config, config if config["model"] == CONFIG["model"] else CONFIG))
+    print(error.value, file=sys.stderr)
+    return 2
+
+
+def _pull(folder: Path, config: dict[str, Any]) -> int:
+    _record(folder, config)
+    pulled = _kept("run", folder / "run", folder / "results", {}, "me/vaes/1")
+    assert pulled.directory is None
+    assert not (folder / "results").exists()
+    print(pulled.reason, file=sys.stderr)
+    return 2
+
+
+def _card(folder: Path, config: dict[str, Any]) -> int:
+    if main(["export", str(_record(folder, config)), f"--out={folder}/card"]) == 2:
+        return 2  # no record at all
+    code = main(["import", f"{folder}/card", f"--results={folder}/results"])
+    assert not (folder / "results").exists()
+    return code
+
+
+READERS: dict[str, Callable[[Path, dict[str, Any]], int]] = {
+    "load": _load,
+    "evaluate": lambda folder, config: main(
+        ["evaluate", str(_checkpoint(folder, CONFIG, config)), f"--results={folder}/results"]
+    ),
+    "verify": lambda folder, config: main(
+        [
+            "verify",
+            str(_record(folder, config)),
+            "--checkpoint",
+            str(_checkpoint(folder, CONFIG, CONFIG)),
+            f"--out={folder}/out",
+        ]
+    ),
+    "reproduce": lambda folder, config: main(["reproduce", str(_record(folder, config)), f"--out={folder}/out"]),
+    "import": _card,
+    "pull": _pull,
+}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_that_names_what_is_not_the_suites_runs_nothing(
+    reader: str, slot: str, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payloads = _payloads(marker)
+    if reader in ("verify", "reproduce", "import", "pull"):  # records: the same walk, and JSON is not all of it
+        payloads = [*payloads[:: len(payloads) // 4], payloads[4], "pointer"]
+    for index, payload in enumerate(payloads):
+        if slot == "keywords" and isinstance(payload, dict) and "class_path" not in payload and "init_args" in payload:
+            continue  # a table of settings
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        assert READERS[reader](folder, _placed(payload, SLOTS[slot])) == 2, payload
+        assert not marker.exists(), payload
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1, said
+        assert "expected" in said[0]
+
+
+def test_a_checkpoint_that_names_os_system_runs_nothing(marker: Path, tmp_path: Path) -> None:
+    """As it was found: any model.ckpt with a likelihood that is a command."""
+    command = {"class_path": "os.system", "init_args": {"command": f"touch {marker}"}}
+    path = _checkpoint(tmp_path, _placed(command, SLOTS["likelihood"]), CONFIG)
+    with pytest.raises(UserError, match=r"likelihood 'os\.system': expected a class of vaebench's"):
+        vb.load(path)
+
+
+def test_many_settings_that_are_one_in_the_file_end_the_walk(tmp_path: Path) -> None:
+    bomb: Any = "x"
+    for _ in range(30):
+        bomb = [bomb, bomb]
+    with pytest.raises(UserError, match="expected at most"):
+        vb.load(_checkpoint(tmp_path, _placed(bomb, SLOTS["a word"]), CONFIG))
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(UserError, match="expected at most"):
+        gate.vetted(_placed(loop, SLOTS["a word"])["model"], "x")
+
+
+def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
+    """A few kilobytes that unpack to gigabytes; torch packs nothing."""
+    path = _checkpoint(tmp_path, CONFIG, CONFIG)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "packed.ckpt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert torch.load(tmp_path / "packed.ckpt", weights_only=True)["state_dict"] == {}
+    with pytest.raises(UserError, match="not a checkpoint"):
+        vb.load(tmp_path / "packed.ckpt")
+
+
+def test_the_saves_of_an_interrupted_run_name_nothing(marker: Path, tmp_path: Path) -> None:
+    """`last.ckpt` holds weights and counters; what else it says is not looked at."""
+    args = ["--data", "vaebench.data.digits.Digits", "--model", "vaebench.families.vae.VAE", "--model.latent=2",
+            "--trainer.max_epochs=1"]  # fmt: skip
+
+    def stop(_: float, metrics: Any) -> None:
+        if metrics:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Experiment(args).run(tmp_path / "run", stop)
+    content = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    content["hyper_parameters"]["likelihood"] = {"class_path": "os.system", "init_args": {"command": f"touch {marker}"}}
+    content["hyper_parameters"]["_class_path"] = content["hyper_parameters"]["_instantiator"] = "hostile.Net"
+    torch.save(content, tmp_path / "run" / "last.ckpt")
+    assert Experiment(args).run(tmp_path / "run").is_file()
+
+
+# What stays allowed -----------------------------------------------------------------------------------------------
+
+
+def test_every_recorded_configuration_may_be_built() -> None:
+    found = [json.loads(path.read_bytes())["config"] for path in ROOT.glob("results/**/record.json")]
+    assert len(found) > 100
+    for config in found:
+        assert canonical_config(gate.vetted_run(config, "results")) == canonical_config(current_run(config))
+
+
+def test_a_class_that_has_moved_since_is_the_class_that_it_is_now() -> None:
+    moved = _placed("vaebench.gone.module.Conv", SLOTS["nested net"])
+    vetted = gate.vetted_run(moved, "x")["model"]["init_args"]["likelihood"]["init_args"]["net"]
+    assert vetted == {"class_path": "vaebench.networks.Conv"}
+
+
+def test_short_names_are_those_of_the_suite(tmp_path: Path) -> None:
+    short = {"class_path": "DiagonalGaussian", "init_args": {"net": "MLP"}}
+    model = vb.build("vae", "digits", latent=2, posterior=short, prior="StandardNormal")
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}, tmp_path / "model.ckpt")
+    assert vb.load(tmp_path / "model.ckpt").hparams["posterior"]["init_args"]["net"] == {
+        "class_path": "vaebench.networks.MLP"
+    }
+    for name in ("MAF", "EarlyStopping", "Network"):  # of zuko, of Lightning, and of no posterior
+        with pytest.raises(UserError, match=f"posterior '{name}'"):
+            gate.vetted({**CONFIG["model"], "init_args": {"posterior": name}}, "x", "family")
+
+
+OWN = """\
+from vaebench.networks import MLP
+import os
+
+class Net(MLP):
+    pass
+
+class Other(MLP):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module of the user's own, with a network, of which this process knows nothing."""
+    (tmp_path / "own_networks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(gate, "_said", set())
+    yield "own_networks"
+    sys.modules.pop("own_networks", None)
+
+
+def test_what_the_user_trains_is_loaded_by_the_same_process_and_by_others_that_are_told(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--data=digits", "--model=vae", "--model.latent=2", "--trainer.max_epochs=1",
+            "--model.likelihood=vaebench.likelihoods.Bernoulli", f"--model.likelihood.net={own}.Net"]  # fmt: skip
+    assert main(["fit", *args, f"--out={tmp_path}/runs"]) == 0
+    said = capsys.readouterr().out
+    (checkpoint,) = tmp_path.glob("runs/*/model.ckpt")
+    assert f"vaebench evaluate {checkpoint} --trust {own}.Net" in said
+    vb.load(checkpoint)
+    monkeypatch.setattr(gate, "_said", set())
+    evaluate = ["evaluate", str(checkpoint), "--protocol=quick", "--k=2", "--limit=4", f"--results={tmp_path}/results"]
+    assert main(evaluate) == 2
+    assert f"'{own}.Net'" in capsys.readouterr().err
+    assert main([*evaluate, "--trust", f"{own}.Net", "--processes=2"]) == 0
+    (record,) = tmp_path.glob("results/**/record.json")
+    monkeypatch.setattr(gate, "_said", set())
+    for command in ("verify", "reproduce"):
+        assert main([command, str(record), f"--out={tmp_path}/out"]) == 2
+        assert f"'{own}.Net'" in capsys.readouterr().err
+
+
+def test_trust_is_of_what_is_defined_in_a_module_and_not_of_what_it_imports(own: str) -> None:
+    def net(name: str) -> dict[str, Any]:
+        return _placed(name, SLOTS["nested net"])
+
+    with pytest.raises(UserError, match=r"net 'own_networks\.Net'"):
+        gate.vetted_run(net(f"{own}.Net"), "x")
+    vb.trust(f"{own}.Net")
+    gate.vetted_run(net(f"{own}.Net"), "x")
+    for name in ("Other", "os.system", "MLP", "Net.__init__", "Net.forward"):
+        with pytest.raises(UserError):
+            gate.vetted_run(net(f"{own}.{name}"), "x")
+    vb.trust(own)
+    gate.vetted_run(net(f"{own}.Other"), "x")
+    for name in ("os.system", "os", "MLP", "Net.__init__"):
+        with pytest.raises(UserError):
+            gate.vetted_run(net(f"{own}.{name}"), "x")
+
+
+def test_trust_takes_a_class_and_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_said", set())
+    files = _placed(str(tmp_path / "in" / "faces.npz"), SLOTS["a setting of the data"])
+    outside = _placed(f"{tmp_path}/in/../faces.npz", SLOTS["a setting of the data"])
+    with pytest.raises(UserError, match="measure"):
+        gate.vetted_run(files, "x")
+    vb.trust(f"{tmp_path}/in")
+    gate.vetted_run(files, "x")
+    with pytest.raises(UserError, match="measure"):
+        gate.vetted_run(outside, "x")
+    vb.trust(SimpleNamespace)
+    assert gate.trusted() == tuple(sorted([f"{tmp_path}/in", "types.SimpleNamespace"]))
+    for wrong in ("", " ", 3):
+        with pytest.raises(UserError, match="cannot be trusted"):
+            vb.trust(wrong)  # type: ignore[arg-type]

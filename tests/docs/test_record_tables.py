@@ -1,0 +1,41 @@
+"""The marked tables of docs/ are those of the records."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from vaebench.records import read_records
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+MARKED = [path for path in tables.PAGES if tables.MARKED.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: path.stem)
+def test_tables_are_those_of_the_records(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert tables.written(page) == page, "python docs/tables.py writes them anew"
+
+
+def test_a_table_that_is_out_of_date_is_noticed() -> None:
+    page = next(path for path in MARKED if path.stem == "decoders").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| vae |"))
+    changed = page.replace(row, row.replace("1", "2"))
+    assert changed != page
+    assert tables.written(changed) == page
+
+
+def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
+    records = {record.variant: record for record in read_records(ROOT / "results" / "strong_decoder")}
+    plain = records.pop("vae")
+    assert set(records) == {"vlae", "free_bits", "warm_up", "aggressive"}
+    for record in records.values():
+        assert record.value("rate") > 2.9 * plain.value("rate")
+        assert len(record.collapse["units"]) < len(plain.collapse["units"])
+    drawn = (ROOT / "docs" / "figures" / "strong_decoder.svg").read_text(encoding="utf-8")
+    assert all(f">{name}<" in drawn for name in ["vae", *records])

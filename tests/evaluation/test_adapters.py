@@ -1,0 +1,103 @@
+"""docs/adapters.md is one program that runs, and its adapters judge foreign models by the same figures."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import vaebench as vb
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+
+
+class Encoder(nn.Module):
+    """As pythae's encoders: the two halves of a network's output by name."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        mean, log_variance = self.net(x).chunk(2, -1)
+        return SimpleNamespace(embedding=mean, log_covariance=log_variance)
+
+
+class Decoder(nn.Module):
+    """As pythae's decoders: probabilities of one batch of codes, (b, latent) -> (b, *data)."""
+
+    def __init__(self, net: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net, self.shape = net, shape
+
+    def forward(self, z: Tensor) -> SimpleNamespace:
+        assert z.dim() == 2
+        return SimpleNamespace(reconstruction=self.net(z).sigmoid().reshape(-1, *self.shape))
+
+
+class PythaeVAE(nn.Module):
+    """What pythae's VAE shows of itself, around any two networks; benchmarks/likelihood.py has the real one."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, shape: tuple[int, ...], latent: int, loss: str) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(encoder), Decoder(decoder, shape)
+        self.input_dim, self.latent_dim = shape, latent
+        self.model_config = SimpleNamespace(reconstruction_loss=loss)
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    """The names that the page leaves behind; only the folder of a trained pythae model is put in its place."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        if "Pythae(trained)" in block:
+            theirs = names["theirs"]
+            names["trained"] = PythaeVAE(theirs.encoder, theirs.decoder, (1, 8, 8), 6, "bce")
+        exec(compile(block, "docs/adapters.md", "exec"), names)
+    return names
+
+
+def test_the_page_runs_and_both_adapters_give_the_same_networks_the_same_figures(page: dict[str, Any]) -> None:
+    plain = vb.log_likelihood(page["Adapter"](page["theirs"]), page["x"], k=200)
+    torch.testing.assert_close(page["log_likelihood"], plain, rtol=0, atol=1e-3)
+    assert page["report"].metrics["log_likelihood"].value == pytest.approx(float(plain.mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("protocol", ["quick", "likelihood"])
+def test_a_foreign_module_gets_every_figure_that_a_family_gets(page: dict[str, Any], protocol: str) -> None:
+    theirs = deepcopy(page["theirs"])
+    theirs.encoder[-1].weight.data *= 10  # as if trained: all units are active
+    wrapped = PythaeVAE(theirs.encoder, theirs.decoder, (1, 8, 8), 6, "bce")
+    for model in (page["Adapter"](theirs), page["Pythae"](wrapped)):
+        report = vb.evaluate(
+            model, page["data"], protocol, k=50, measurements={"geometry": {}, "pictures": {}}, limit=40
+        )
+        missing = {name: metric.unavailable for name, metric in report.metrics.items() if metric.value is None}
+        assert set(missing) == {"ssim", "ms_ssim", "ms_ssim_3", "lpips"}  # the digits are smaller than their windows
+        assert report.tables["pictures_left_out"] == {}
+
+
+def test_saturated_probabilities_cost_what_pythaes_loss_says(page: dict[str, Any]) -> None:
+    """Logits of probabilities 0 and 1 are infinite, and 0 · ∞ is no number."""
+    logits = torch.tensor([-200.0, -60, -5, 0, 5, 14, 60, 200])
+    model = PythaeVAE(nn.Identity(), nn.Identity(), (1, 1, 8), 8, "bce")
+    p = page["Pythae"](model).likelihood(logits.expand(2, 3, 8))
+    for x in (torch.zeros(3, 1, 1, 8), torch.ones(3, 1, 1, 8)):
+        cost = F.binary_cross_entropy(logits.sigmoid().expand(3, 8), x.flatten(1), reduction="none").sum(-1)
+        for found in (p.log_prob(x), torch.inference_mode()(p.log_prob)(x)):
+            torch.testing.assert_close(found, -cost.expand(2, 3), rtol=1e-5, atol=1e-4)
+
+
+def test_a_squared_error_is_a_gaussian_of_unit_scale(page: dict[str, Any]) -> None:
+    model = PythaeVAE(nn.Identity(), nn.Linear(3, 8), (2, 2, 2), 3, "mse")
+    z, x = torch.randn(4, 5, 3), torch.rand(5, 2, 2, 2)
+    loss = 0.5 * (model.decoder(z.flatten(0, 1)).reconstruction.unflatten(0, (4, 5)) - x).square().flatten(2).sum(-1)
+    constant = 4 * torch.log(torch.tensor(2 * torch.pi))
+    torch.testing.assert_close(page["Pythae"](model).likelihood(z).log_prob(x), -loss - constant)

@@ -1,0 +1,96 @@
+"""Data flows one way, and the package stays as light as its commands promise."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "vaebench"
+ABOVE_PARTS = ["core", "families", "evaluation", "data", "training", "records", "running", "leaderboard", "api"]
+FORBIDDEN = {
+    "functional": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "distributions", "networks"],
+    "networks": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "distributions"],
+    "distributions": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods"],
+    "posteriors": [*ABOVE_PARTS, "priors", "likelihoods"],
+    "priors": [*ABOVE_PARTS, "likelihoods"],
+    "core": ["families", "data", "evaluation", "training", "records", "running", "leaderboard", "api"],
+    "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "running"],
+    "families": ["evaluation", "data", "training", "records", "leaderboard", "running"],
+    "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
+    "configuration": [*ABOVE_PARTS, "sweep", "posteriors", "priors", "likelihoods", "networks"],
+    "training": ["families", "evaluation", "leaderboard", "api", "running", "sweep"],
+    "records": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction", "running"],
+    "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "running", "sweep"],
+    "reproduction": ["families", "leaderboard", "sweep"],
+    "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "running", "loggers"],
+    "loggers": ["core", "families", "evaluation", "api", "running", "sweep", "commands"],
+}
+
+
+def _imports(path: Path, types: bool = True) -> set[str]:
+    """All that a file imports, inside functions too; `types` counts what it imports for annotations alone."""
+    found, tree = set(), ast.parse(path.read_text())
+    if not types:
+        tree.body = [
+            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node))
+        ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_nothing_points_backwards(layer: str) -> None:
+    root = PACKAGE / layer
+    files = [root] if root.suffix else sorted(root.rglob("*.py"))
+    assert files
+    for path in files:
+        for target in FORBIDDEN[layer]:
+            wrong = [m for m in _imports(path) if m == f"vaebench.{target}" or m.startswith(f"vaebench.{target}.")]
+            assert not wrong, f"{path.relative_to(PACKAGE)} imports {wrong}"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Imports inside functions count too: none of them hides a circle."""
+    modules = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+               for path in PACKAGE.rglob("*.py")}  # fmt: skip
+    names = set(modules.values()) - {"vaebench"}  # whose attributes are imported on first use
+    graph = {module: (_imports(path, types=False) & names) - {module} for path, module in modules.items()}
+    for module in graph:
+        graph[module] -= {name for name in graph[module] if module.startswith(f"{name}.")}  # a package's own door
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' → '.join(reversed(error.args[1]))}")
+
+
+def test_loggers_alone_know_what_they_log_to() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        wrong = [m for m in _imports(path) if m.split(".")[0] in ("wandb", "wandb_workspaces", "tensorboardX")]
+        assert not wrong or path.parent.name == "loggers", f"{path.relative_to(PACKAGE)} imports {wrong}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import vaebench",
+        "import vaebench.leaderboard",
+        "import vaebench.records",
+        "import vaebench.cli",
+        "import vaebench.reproduction.cards",
+        "import vaebench.loggers",
+        "import vaebench.judging.serve",
+    ],
+)
+def test_light_imports_do_not_pay_for_torch(code: str) -> None:
+    script = f"import sys; {code}; print([m for m in ('torch', 'lightning', 'plotly', 'wandb') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

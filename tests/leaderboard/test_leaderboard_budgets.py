@@ -1,0 +1,137 @@
+"""Fronts and boards at equal budget, against enumeration and by hand."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from fake_records import IMAGES, fake_arrays, fake_body, images, row, unavailable, write_fake
+
+from vaebench.cli import main
+from vaebench.errors import UserError
+from vaebench.leaderboard import boards, leaderboard
+from vaebench.leaderboard.budgets import best_of, places, tuned
+from vaebench.leaderboard.pareto import front, rate_distortion_front, within
+from vaebench.leaderboard.table import table
+from vaebench.records import read_records, write_record
+
+COST = {"parameters": 100, "flops_per_image": 200, "device": "cpu", "threads": 1}
+
+
+def write(results, variants: dict[str, tuple[float, int]]):
+    """Variants with one seed, by (nats better than the images are hard, in the mean of these images; parameters)."""
+    rng = np.random.default_rng(0)
+    for name, (mean, parameters) in variants.items():
+        arrays = fake_arrays(rng)
+        arrays["log_likelihood"] += images().mean() + mean - arrays["log_likelihood"].mean()
+        write_record(
+            results / name, fake_body(arrays, variant=name, cost={**COST, "parameters": parameters}), arrays, {}
+        )
+    return boards(read_records(results))
+
+
+def test_a_front_is_what_nothing_dominates_by_definition():
+    points = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
+    for point, on_it in zip(points, front(points), strict=True):
+        dominated = any((other <= point).all() and (other < point).any() for other in points)
+        assert on_it == (not dominated)
+    assert front(np.zeros((0, 2))).tolist() == []
+
+
+def test_the_best_within_a_budget_by_enumeration():
+    rng = np.random.default_rng(1)
+    costs, scores = rng.integers(0, 9, 30).tolist(), rng.permutation(30).tolist()
+    for cost, best in zip(costs, within(costs, scores), strict=True):
+        assert scores[best] == max(score for price, score in zip(costs, scores, strict=True) if price <= cost)
+
+
+def test_variants_stand_by_their_cost_with_the_best_that_costs_no_more(tmp_path, capsys):
+    variants = {"small": (0, 10), "good": (5, 20), "waste": (2, 30), "twin": (4.99, 40), "best": (9, 50)}
+    (board,) = write(tmp_path, variants)
+    found = {place.row.variant: place for place in places(board, "parameters")}
+    assert list(found) == list(variants)
+    assert [name for name, place in found.items() if place.on_front] == ["small", "good", "best"]
+    assert [place.best.variant for place in found.values()] == ["small", "good", "good", "good", "best"]
+    assert (found["waste"].tie, found["twin"].tie) == (False, True)
+    assert main(["leaderboard", str(tmp_path), "--budget", "parameters"]) == 0
+    text = capsys.readouterr().out
+    assert text == leaderboard(tmp_path, budget="parameters") + "\n"
+    assert row(text, "waste")[-2:] == ["no", "good"]
+    assert row(text, "twin")[-2:] == ["tie", "good (a tie)"]
+    assert main(["leaderboard", str(tmp_path), "--budget", "time"]) == 2
+    assert "invalid choice: 'time' (choose from " in capsys.readouterr().err
+    with pytest.raises(UserError, match="unknown budget 'parameter'; did you mean parameters"):
+        places(board, "parameter")
+
+
+def test_seconds_of_another_machine_are_unavailable_and_so_is_a_missing_cost(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        write_fake(tmp_path / name, rng, variant=name)
+    write_fake(tmp_path / "gpu", rng, variant="gpu", cost={**COST, "device": "cuda", "threads": 8})
+    write_fake(tmp_path / "old", rng, variant="old", cost={"parameters": 5, "device": "cpu", "threads": 1})
+    (board,) = boards(read_records(tmp_path))
+    why = {place.row.variant: place.why for place in places(board, "seconds")}
+    assert why.pop("gpu") == (
+        "unavailable: measured on cuda with 8 thread(s), the other variants on cpu with 1 thread(s)"
+    )
+    assert set(why.values()) == {""}
+    why = {place.row.variant: place.why for place in places(board, "flops")}
+    assert why.pop("old") == "unavailable: not every record has cost.flops_per_image"
+    assert set(why.values()) == {""}
+    assert "[1] unavailable: measured on cuda" in leaderboard(tmp_path, budget="seconds")
+
+
+def test_the_expected_best_of_k_trials_is_the_mean_over_all_choices_of_k():
+    rng = np.random.default_rng(2)
+    chosen_by, scores = rng.normal(size=7), rng.normal(size=7)
+    for k in range(1, 8):
+        every = [scores[max(some, key=lambda i: chosen_by[i])] for some in combinations(range(7), k)]
+        assert best_of(k, chosen_by, scores) == pytest.approx(np.mean(every))
+
+
+def test_a_sweep_is_shown_by_trials_chosen_by_the_held_out_bound_never_by_test_images(tmp_path):
+    rng = np.random.default_rng(3)
+    held_out = [-30.0, -20.0, -10.0]
+    for trial, (mean, bound) in enumerate(zip([9.0, 5.0, 1.0], held_out, strict=True)):
+        curves = {"val/elbo": {"step": [1, 2], "value": [bound + 50 * (2 - trial), bound]}}
+        own = {"curves": curves, "cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2"}
+        write_fake(tmp_path / str(trial), rng, mean, variant=f"t00{trial}", **own)
+    write_fake(tmp_path / "by hand", rng, variant="by hand")
+    (board,) = boards(read_records(tmp_path))
+    (sweep,), why = tuned(board)
+    scores = {r.variant: r.estimates["log_likelihood"].mean for r in board.rows}
+    assert (sweep.sweep, sweep.family, sweep.trials, sorted(sweep.expected)) == ("digits", "vae", 3, [1, 2, 3])
+    assert sweep.expected[1] == pytest.approx(np.mean([scores[f"t00{i}"] for i in range(3)]))
+    assert sweep.expected[3] == pytest.approx(scores["t002"])
+    assert list(why) == ["by hand"]
+    text = leaderboard(tmp_path, budget="trials")
+    assert "by hand: unavailable: its record does not say after how many trials" in text
+    assert "| digits | vae | 3 |" in text
+
+
+def test_the_front_of_rate_and_distortion_leaves_out_what_another_beats_in_both(tmp_path):
+    rng = np.random.default_rng(4)
+    for name, (rate, distortion) in {"low": (5, 30), "high": (20, 10), "worse": (21, 31)}.items():
+        arrays = fake_arrays(rng)
+        arrays |= {"rate": np.full(IMAGES, float(rate)), "distortion": np.full(IMAGES, float(distortion))}
+        write_record(tmp_path / name, fake_body(arrays, variant=name), arrays, {})
+    body = fake_body(arrays, variant="no rate")
+    body["metrics"]["rate"] = unavailable("no density")
+    write_record(tmp_path / "no rate", body, arrays, {})
+    (board,) = boards(read_records(tmp_path))
+    assert rate_distortion_front(board) == {"low", "high"}
+    sheet = table(board)
+    place = [column.key for column in sheet.columns].index("front")
+    shown = {cells[1].text: cells[place].text for cells in sheet.cells}
+    assert shown == {"low": "yes", "high": "yes", "worse": "–", "no rate": "–"}
+
+
+def test_a_direction_that_is_lower_is_better_turns_the_front_round(tmp_path):
+    write(tmp_path, {"cheap": (0, 10), "dear": (5, 20), "waste": (-5, 30)})
+    (board,) = boards(read_records(tmp_path), "nll")
+    assert {place.row.variant: place.on_front for place in places(board, "parameters")} == {
+        "cheap": True, "dear": True, "waste": False
+    }  # fmt: skip
+    assert row(leaderboard(tmp_path, metric="nll", budget="parameters"), "waste")[-2:] == ["no", "dear"]

@@ -1,0 +1,142 @@
+"""Training: resumed runs equal whole ones, seeds decide everything, checkpoints need nothing else."""
+
+from __future__ import annotations
+
+import gc
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vaebench as vb
+from vaebench.core import Family
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.running.recording import weights_hash
+from vaebench.training.experiment import experiment
+
+SMALL = ["--data", "digits", "--model", "beta_vae", "--model.latent", "4", "--model.schedule", "Linear",
+         "--model.schedule.length", "30", "--trainer.accelerator", "cpu"]  # fmt: skip
+
+
+def _fit(work: Path, *args: str) -> Family:
+    return vb.load(experiment([*SMALL, *args]).run(work))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path: Path) -> None:
+    first, second, third = (
+        weights_hash(_fit(tmp_path / str(i), "--trainer.max_epochs=2", f"--seed_everything={seed}"))
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert first == second
+    assert first != third
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """SIGKILL between epochs; the resumed run ends with the very weights of the uninterrupted one."""
+    args = [*SMALL, "--trainer.max_epochs=12"]
+    door = "import pathlib as p; from vaebench.training.experiment import experiment"
+    code = f"{door}; experiment({args}).run(p.Path('{tmp_path}/killed'))"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    last = tmp_path / "killed" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.is_file(), "killed before it had ended"
+    assert not (tmp_path / "killed" / "model.ckpt").exists()
+    resumed = experiment(args).run(tmp_path / "killed")
+    whole = experiment(args).run(tmp_path / "whole")
+    assert weights_hash(vb.load(resumed)) == weights_hash(vb.load(whole))
+    curves = [torch.load(p, weights_only=True)["vaebench"]["curves"] for p in (resumed, whole)]
+    assert curves[0] == curves[1]
+    assert not last.exists(), "what is no longer needed is gone"
+
+
+def test_the_images_of_a_finished_run_do_not_stay_in_memory(tmp_path: Path) -> None:
+    gc.collect()
+    before = {id(o) for o in gc.get_objects() if issubclass(type(o), ImageData)}
+    gc.disable()  # what is not freed by the run itself stays
+    try:
+        experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+        left = [o for o in gc.get_objects() if issubclass(type(o), ImageData) and id(o) not in before]
+    finally:
+        gc.enable()
+    assert not left
+
+
+def test_a_checkpoint_loads_without_its_configuration_or_its_data(tmp_path: Path) -> None:
+    """Sizes that come from the data module used to be missing from saved settings."""
+    args = ["--model.posterior.net", "MLP", "--model.posterior.net.width", "24", "--trainer.max_epochs=1"]
+    checkpoint = experiment([*SMALL, *args]).run(tmp_path)
+    code = (
+        "import sys, vaebench as vb, torch; "
+        f"m = vb.load('{checkpoint}'); "
+        "print(type(m).__name__, m.data.shape, m.prior.loc.shape[0], m.posterior.net.layers[0].weight.shape[1], "
+        "'vaebench.data.digits' in sys.modules and 'sklearn' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert out.split() == ["BetaVAE", "(1,", "8,", "8)", "4", "24", "False"]
+
+
+def test_building_in_python_and_by_command_line_gives_the_same_model() -> None:
+    by_line, _ = experiment([*SMALL, "--seed_everything=3"]).build()
+    schedule = {"class_path": "vaebench.schedules.Linear", "init_args": {"length": 30}}
+    torch.manual_seed(3)
+    by_hand = vb.build("beta_vae", "digits", latent=4, schedule=schedule)
+    assert weights_hash(by_line) == weights_hash(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "not a checkpoint"), (b"PK\x03\x04 truncated", "not a checkpoint"), (None, "unknown checkpoint")],
+)
+def test_a_bad_checkpoint_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "model.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as error:
+        vb.load(path)
+    assert "model.ckpt" in str(error.value)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["latent"] = 5
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match="does not fit the family it names"):
+        vb.load(checkpoint)
+
+
+def test_early_images_count_and_speed_are_recorded(tmp_path: Path) -> None:
+    info = torch.load(experiment([*SMALL, "--trainer.max_epochs=2"]).run(tmp_path), weights_only=True)["vaebench"]
+    assert info["train_seconds"] == pytest.approx(2 * 1297 / info["images_per_second"], abs=6e-4)  # to a millisecond
+    assert info["started_at_mean"] is True
+    assert str(tmp_path) not in repr(info), "no absolute path in what becomes a record"
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "true", "false", "null", "1.5"])
+def test_a_seed_that_no_generator_takes_is_refused(seed: str) -> None:
+    """Defects: −1 and 2³² were tracebacks, and true was seed 1."""
+    with pytest.raises(UserError, match="'seed_everything' cannot be"):
+        experiment([*SMALL, f"--seed_everything={seed}"])
+
+
+def test_the_largest_seed_trains() -> None:
+    assert experiment([*SMALL, "--seed_everything=4294967295"]).build()[0].steps == 0
+
+
+def test_loading_a_model_leaves_the_callers_random_state(tmp_path: Path) -> None:
+    """Defect: the weights that are drawn before those of the checkpoint replace them came from the caller's stream."""
+    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    vb.load(checkpoint)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]

@@ -1,0 +1,54 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from vaebench.configuration.parts import Part
+    from vaebench.records import RunRecord
+
+
+def _console() -> Console:
+    """The terminal; wide enough for whole lines where the output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def metrics_table(record: RunRecord) -> None:
+    """Prints every metric of a record with its standard error, unit and definition, and the collapse verdict."""
+    table = Table("metric", "value", "± s.e.", "unit", "definition", title=f"{record.variant}, seed {record.seed}")
+    for name, metric in record.metrics.items():
+        if metric.get("value") is None:
+            table.add_row(name, "unavailable", "", "", escape(str(metric.get("unavailable"))))
+            continue
+        error = "" if metric["se"] is None else f"{metric['se']:.4g}"
+        table.add_row(name, f"{metric['value']:.4f}", error, metric["unit"], escape(metric["definition"]))
+    console = _console()
+    console.print(table)
+    console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False, markup=False)
+    for warning in record.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, style="yellow")
+
+
+def parts_table(parts: Iterable[Part], title: str | None = None) -> None:
+    """Prints one line a part: its name, what it is (the docstring's first line), and its reference.
+
+    Args:
+        parts: what to list.
+        title: of a table that shows short names too; None for neither.
+    """
+    short = ["also"] if title else []
+    reference = Column("reference", overflow="fold")  # whole, to be copied
+    table = Table("name", *short, "what it is", reference, title=title)
+    for part in parts:
+        address = re.search(r"https?://[^\s),;]+", part.doc)
+        names = [part.listed, *([", ".join(part.short)] if title else [])]
+        table.add_row(*names, escape(part.doc.partition("\n")[0]), address[0].rstrip(".") if address else "")
+    _console().print(table)

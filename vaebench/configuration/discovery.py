@@ -1,0 +1,65 @@
+"""Finds families and data sets by walking their packages: a new one is a new file, and no list names it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vaebench.configuration import parts
+from vaebench.errors import UserError, unknown
+
+KINDS = {"family": ("families", "vaebench.core", "Family"), "data set": ("data", "vaebench.data.base", "ImageData")}
+
+
+def names(kind: str) -> list[str]:
+    """Names of all families ('family') or data sets ('data set'), sorted, found without importing any of them."""
+    folder = Path(__file__).parents[1] / KINDS[kind][0]
+    helpers = {"base", "cache", "formats"}
+    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] != "_" and m.name not in helpers)
+
+
+@cache
+def find(kind: str, name: str) -> type[Any]:
+    """The one class of a family or data set, by its module's name ('beta_vae', 'digits') or another name it has.
+
+    Raises:
+        UserError: there is no such module, or it does not hold exactly one class of its kind.
+    """
+    if name not in names(kind) and (part := parts.find(kind, name)):
+        name = part.path.split(".")[-2]
+    if name not in names(kind):
+        raise unknown(kind, name, names(kind))
+    folder, parent = KINDS[kind][0], base(kind)
+    found = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)
+    if len(found) != 1:
+        raise UserError(
+            f"vaebench/{folder}/{name}.py holds {len(found)} subclasses of {parent.__name__} where exactly one was "
+            "expected; move the others into files of their own"
+        )
+    return found[0]
+
+
+def base(kind: str) -> type[Any]:
+    """The class that all families ('family') or data sets ('data set') are subclasses of."""
+    _, module, name = KINDS[kind]
+    return getattr(importlib.import_module(module), name)
+
+
+def _subclasses(module: ModuleType, parent: type) -> list[type[Any]]:
+    members = inspect.getmembers(module, inspect.isclass)
+    return [c for _, c in members if issubclass(c, parent) and c.__module__ == module.__name__]
+
+
+def families() -> dict[str, type[Any]]:
+    """Every family's class by name."""
+    return {name: find("family", name) for name in names("family")}
+
+
+def datasets() -> dict[str, type[Any]]:
+    """Every data set's LightningDataModule class by name."""
+    return {name: find("data set", name) for name in names("data set")}

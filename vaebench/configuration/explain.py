@@ -1,0 +1,237 @@
+"""What is wrong with a configuration, in one sentence: the parser's innermost reason, and the nearest names.
+
+jsonargparse reports every alternative of every union it tried; a user needs the one line that names their mistake.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from vaebench.configuration.discovery import KINDS as FILES
+from vaebench.configuration.discovery import names
+from vaebench.configuration.mistakes import mistake, shown
+from vaebench.configuration.parts import KINDS, arguments, index, located, misplaced, of_kind, plain
+from vaebench.errors import UserError, out_of_memory, unknown
+
+if TYPE_CHECKING:
+    pass
+
+SECTIONS = ["config", "data", "model", "seed_everything", "trainer"]
+# A setting of a part that has no class yet: the part's key and the setting's.
+CLASSLESS = r"\"([\w.]+)\":(?:(?!Parser key).)*must include a class_path.*?NestedArg\(key='(\w+)"
+# What a constructor raises where its arguments do not fit; all else is a defect of the code, with its traceback.
+TRAINER = "lightning.Trainer"
+# A class path or name that is no class, or none of the kind that is asked for.
+UNRESOLVED = (
+    r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: ([\w.]*)"
+    r"|Expected '([\w.]+)' to be a|Import path does not correspond"
+)
+UNFIT = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
+
+
+def require_kinds(config: Any) -> None:
+    """Refuses a prior in a posterior's place, and the like, which would end in a traceback while it is built.
+
+    Args:
+        config: a class with its settings.
+
+    Raises:
+        UserError: a part of the suite stands where another kind is expected.
+    """
+    if wrong := misplaced(config):
+        kind, part = wrong
+        raise _unknown_part(kind, part.name)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what jsonargparse raises inside the block into a UserError, and what a constructor raises that it runs.
+
+    A UserError inside keeps its own words.
+    """
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise UserError("a file that --config names is no text: expected YAML; give a configuration file") from None
+    except Exception as error:
+        inner: BaseException = error
+        while not isinstance(inner, UserError) and (cause := inner.__cause__ or inner.__context__):
+            inner = cause
+        if isinstance(inner, UserError):
+            raise inner from None
+        if isinstance(error, ArgumentError):
+            raise _explanation(str(error)) from None
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "indent_text":  # where the parser repeats the reason; MemoryError has none
+            raise _unfit(str(error), MemoryError()) from error
+        owner = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if owner in ("jsonargparse", "yaml") and isinstance(error, AttributeError | LookupError):  # its own defects
+            raise UserError("a setting or --config holds no YAML that can be read; mend what was given last") from error
+        if isinstance(inner, UNFIT) and not isinstance(inner, NotImplementedError):
+            raise _unfit(str(error), inner) from error
+        raise
+
+
+def _files(args: Iterable[str]) -> Iterator[Path]:
+    """The files that `--config` names; it takes the text of one too."""
+    flag = ""
+    for arg in args:
+        option, _, value = arg.partition("=")
+        name = value if option == "--config" else arg if flag == "--config" else ""
+        flag = arg
+        if name and len(name) < 4096 and "\n" not in name and Path(name).is_file():
+            yield Path(name)
+
+
+def _unfit(report: str, error: BaseException) -> UserError:
+    """Why a model or data set cannot be built: what its constructor raised."""
+    found = re.search(r"class_path='([\w.]+)'", report)
+    what = found[1].rpartition(".")[2] if found else "what was asked for"
+    if out_of_memory(error):
+        return UserError(f"{what} needs more memory than there is: expected a smaller model; lower its sizes")
+    pythons = isinstance(error, TypeError | LookupError)  # whose words are about the code
+    reason = "" if pythons or not str(error) else f" ({shown(str(error))})"
+    return UserError(
+        f"{what} cannot be built from these settings{reason}: expected values that fit together; mend those that are "
+        "not the defaults"
+    )
+
+
+def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") -> None:
+    """Refuses null where a setting takes none, and numbers that are not finite, in a parsed configuration.
+
+    jsonargparse takes null for every setting, and a record cannot hold what is not finite.
+
+    Args:
+        config: a table of settings.
+        owner: path of the class that they are given to; '' for none, as for the sections.
+        place: the table's key.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    parameters = _parameters(owner) if owner else {}
+    for name, value in config.items():
+        key, taken = f"{place}.{name}".lstrip("."), parameters.get(name)
+        if value is None and taken and taken.default is not None and "None" not in str(taken.annotation):
+            raise UserError(f"'{key}' cannot be null: expected a value, or nothing; give one, or leave it out")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"'{key}' cannot be {value}: expected a finite number; mend that value")
+        if key == "trainer" and not (isinstance(value, Mapping) and "callbacks" in value):  # a setting below no table
+            raise UserError("'trainer' is no table: expected settings such as {max_epochs: 100}; mend that value")
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, Mapping) and isinstance(inner.get("class_path"), str):
+                require_values(inner.get("init_args") or {}, inner["class_path"], key)
+            elif isinstance(inner, Mapping):
+                require_values(inner, TRAINER if key == "trainer" else "", key)
+
+
+def _kind(option: str) -> str:
+    """What a name stands for after `--model.prior`, also with `.help` or `.class_path`; '' where it is no part's."""
+    keys = [key for key in option.lstrip("-").split(".") if key not in ("help", "class_path")]
+    return arguments().get(keys[-1], "") if keys else ""
+
+
+def _located(value: str, kind: str) -> str:
+    """A value with class paths for names: a name, or a table as JSON or YAML has it in one line."""
+    if not value.lstrip().startswith("{"):
+        return str(located(value, kind))
+    try:
+        table = yaml.safe_load(value)
+        return json.dumps(found) if (found := located(table, kind)) != table else value
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError):
+        return value  # the parser says what is wrong with it
+
+
+def _explanation(message: str) -> UserError:
+    if found := re.search(r"unrecognized arguments: (?:--)?([^\s=]+)", message):
+        return _unknown_key(found[1])
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return _unknown_key(f"{found[1]}.{found[2]}")
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        owners = re.findall(r"class_path=?\s?'([^']+)'", message[found.end() :].partition("Given value")[0])
+        outer = re.findall(r"class_path '([^']+)'", message[: found.start()])
+        owner = (owners[:1] or outer[-1:] or [""])[0]
+        known = _parameters(owner) if owner else SECTIONS
+        return unknown("key", found[1], known, f"It was given to {owner}." if owner else "")
+    if found := re.search(r"(?:File does not exist: |Path is not a file: |Unexpected config: )'?(.*?)'?$", message):
+        return _unknown_file(found[1])
+    if found := re.search(r"following arguments are required: (.+)", message):
+        return UserError(
+            f"nothing says which {found[1]} to use: expected --config FILE or --{found[1].split(',')[0]} NAME; "
+            "`vaebench families` and `vaebench datasets` list the names"
+        )
+    if found := re.search(CLASSLESS, message, re.S):
+        return UserError(
+            f"'{found[1]}' has no class yet to which '{found[2]}' could be given: expected the class first, as in "
+            f"--model.{found[1]} CLASS; name it before its settings"
+        )
+    wrong = mistake(message)
+    if (found := re.search(UNRESOLVED, message)) and not (wrong and wrong.key.startswith("trainer")):
+        return _unknown_class(next(filter(None, found.groups()), ""), message)
+    if wrong:
+        return UserError(str(wrong))
+    reason = shown(re.sub(r'"<unicode string>", ', "", message.removeprefix("Problems parsing config:")))
+    return UserError(f"the settings cannot be read ({reason}): expected YAML; mend what --config or a setting holds")
+
+
+def _unknown_file(name: str) -> UserError:
+    folder = Path(name).parent
+    near = [str(folder / path.name) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    return unknown("configuration file", shown(name), near)
+
+
+def _unknown_key(key: str) -> UserError:
+    section, _, rest = key.partition(".")
+    if section == "trainer" and rest:
+        return unknown("key", key, [f"trainer.{name}" for name in _parameters(TRAINER)])
+    return unknown("key", shown(key), SECTIONS, "Settings of parts go below them, such as model.latent.")
+
+
+def _parameters(path: str) -> dict[str, inspect.Parameter]:
+    """All constructor arguments of a class, its parents' included."""
+    module, _, name = path.rpartition(".")
+    cls = getattr(import_module(module), name)
+    found: dict[str, inspect.Parameter] = {}
+    for parent in cls.__mro__ if inspect.isclass(cls) else ():
+        own = vars(parent).get("__init__")
+        if own and parent.__module__.startswith(("vaebench", "lightning")):
+            found = {**found, **{k: v for k, v in inspect.signature(own).parameters.items() if k not in found}}
+    return {name: found[name] for name in found if name not in ("self", "parts", "data", "kwargs", "args")}
+
+
+def _unknown_class(name: str, message: str) -> UserError:
+    """The nearest family, data set or part for a name or a class path that is none, or of another kind."""
+    module = re.search(r"module '([^']+)' has no", message)
+    given = re.search(r"Expected a path but (\S+) either", message)
+    path = (given[1] if given else f"{module[1]}.{name}" if module else name).rstrip(".")
+    keys = reversed(re.findall(r'Parser key "(?:[\w.]+\.)?(\w+)":', message))
+    folder = f"{path}.".split(".")[1] if path.startswith("vaebench.") else ""
+    by_folder = (kind for kind, about in KINDS.items() if about.folder == folder)
+    kind = next((arguments()[key] for key in keys if key in arguments()), None) or next(by_folder, None)
+    if kind is None:
+        return unknown("class", path, [part.name for part in index() if part.choosable], "`vaebench parts` lists them.")
+    if kind in FILES:
+        return _unknown_part(kind, path.removeprefix(f"vaebench.{folder}.").split(".")[0])
+    return _unknown_part(kind, path.rpartition(".")[2] if folder else path)
+
+
+def _unknown_part(kind: str, name: str) -> UserError:
+    """A name that is none of a kind, with the nearest ones; or of another kind, which is then said."""
+    command = {"family": "families", "data set": "datasets"}.get(kind, f"parts {kind}")
+    known = names(kind) if kind in FILES else list(of_kind(kind))
+    others = [part.kind for part in index() if part.choosable and part.kind != kind and plain(name) in part.names]
+    remedy = f"`vaebench {command}` lists them."
+    return unknown(kind, name, known, f"It is a {others[0]}. {remedy}" if others else remedy)

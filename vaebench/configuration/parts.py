@@ -1,0 +1,325 @@
+"""The classes that a configuration can name: their kinds, canonical names, short names and places.
+
+They are found by reading the source below the package, one folder or file for each kind, and nothing is imported. A
+class has one canonical name, 'kind:Class' ('prior:VampPrior'), wherever in its kind's folder it is defined: a run's
+identity is made of those, so that a class can move to another module and the run keeps its id.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = Path(__file__).parents[1]
+
+
+class Kind(NamedTuple):
+    """Where the classes of a kind are, and what makes a class one of them.
+
+    Attributes:
+        folder: the folder or module below the package.
+        bases: names of the classes of which it derives from one.
+        given: arguments that whoever builds one passes; it has a constructor that needs no others. Not looked at where
+            empty.
+        suffixes: ends of class names that a short name may leave out.
+        types: last words in the annotations of arguments that take one, by which the arguments' names are known.
+    """
+
+    folder: str
+    bases: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+
+KINDS = {
+    "family": Kind("families", ("Family",), suffixes=("vae",)),
+    "data set": Kind("data", ("ImageData",)),
+    "posterior": Kind(
+        "posteriors", ("LazyDistribution",), ("data", "latent", "maps"), ("posterior", "flow"), ("Conditional",)
+    ),
+    "prior": Kind(
+        "priors", ("LazyDistribution",), ("latent", "units", "data", "posterior"), ("prior", "flow"), ("PriorFactory",)
+    ),
+    "likelihood": Kind(
+        "likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",), ("Likelihood",)
+    ),
+    "pixels": Kind("likelihoods", ("Pixels",), suffixes=("pixels",), types=("Pixels",)),
+    "network": Kind(
+        "networks",
+        ("Network", "CodeNetwork"),
+        ("inputs", "outputs", "count", "size"),
+        ("network",),
+        ("Network", "CodeNetwork", "Net"),
+    ),
+    "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
+}
+
+
+class Part(NamedTuple):
+    """A class of the suite.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: of the class.
+        path: its class path, 'vaebench.priors.vamp.VampPrior'.
+        doc: its docstring, '' without one.
+        also: names that the class declares beside its own, such as an acronym.
+        choosable: whether it is complete, and built as its kind is built, so that a configuration may choose it.
+    """
+
+    kind: str
+    name: str
+    path: str
+    doc: str
+    also: tuple[str, ...]
+    choosable: bool
+
+    @property
+    def canonical(self) -> str:
+        """The name that a run's identity has it by, 'prior:VampPrior'."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def names(self) -> set[str]:
+        """All its names in lower case without '_' and '-': 'vampprior' and 'vamp' of VampPrior."""
+        own = [plain(name) for name in (self.name, *self.also)]
+        short = [name.removesuffix(end) for name in own for end in KINDS[self.kind].suffixes]
+        return {name for name in (*own, *short) if len(name) > 1}
+
+    @property
+    def listed(self) -> str:
+        """The name that lists show: of the file for a family or a data set, of the class for all others."""
+        return self.path.split(".")[-2] if self.kind in ("family", "data set") else self.name
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """Other names by which a configuration finds it, beside the class's in any case."""
+        plainly = sorted(self.names - {plain(name) for name in (self.name, self.listed, *self.also)})
+        return (*self.also, *(name for name in plainly if find(self.kind, name) == self))
+
+
+def plain(name: str) -> str:
+    """A name without its case, '_' and '-': 'FullGaussian', 'full_gaussian' and 'full-gaussian' are one name."""
+    return re.sub("[_-]", "", name).lower()
+
+
+@cache
+def index(package: Path = PACKAGE) -> tuple[Part, ...]:
+    """Every public class of every kind below `package`, sorted by kind and by the name that lists show."""
+    found = [part for kind in KINDS for part in _parts(package, kind)]
+    return tuple(sorted(found, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
+
+
+def of_kind(kind: str) -> dict[str, Part]:
+    """The classes of a kind that a configuration may choose, by name."""
+    return {part.name: part for part in index() if part.kind == kind and part.choosable}
+
+
+def find(kind: str, name: str) -> Part | None:
+    """The class of a kind that a name means: a class name, a short name or a class path, in any case; None for none.
+
+    A class path whose module is gone, as an old record may have it, means the class of that name.
+    """
+    if "." in name:
+        return at(name)
+    known = of_kind(kind)
+    if name in known:
+        return known[name]
+    near = [part for part in known.values() if plain(name) in part.names]
+    own = [part for part in near if plain(name) in {plain(n) for n in (part.name, *part.also)}]  # before short ones
+    return next((found[0] for found in (own, near) if len(found) == 1), None)
+
+
+def at(path: str, package: Path = PACKAGE) -> Part | None:
+    """The class of the suite at a class path; None where there is none.
+
+    The module need not be the one that defines it: below the folder of its kind, or where that folder is gone, the
+    class's name is enough, so that class paths in old records go on resolving. Families and data sets have their names
+    from their files: a file that is there and holds another one means no other.
+
+    >>> at("vaebench.priors.vamp.VampPrior").canonical, at("vaebench.priors.VampPrior").canonical
+    ('prior:VampPrior', 'prior:VampPrior')
+    >>> at("os.system"), at("vaebench.priors.vamp.os")
+    (None, None)
+    """
+    first, *folders, name = path.split(".") if "." in path else ("", "")
+    if first != "vaebench":
+        return None
+    named = [part for part in index(package) if part.name == name]
+    found = [part for part in named if part.path == path]
+    if not found and folders:
+        found = [part for part in named if folders[0] == KINDS[part.kind].folder]
+        if not found and not _is_module(package, folders[:1]):
+            found = named
+        if _is_module(package, folders):
+            found = [part for part in found if part.kind not in ("family", "data set")]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_module(package: Path, names: list[str]) -> bool:
+    place = package.joinpath(*names)
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
+    """A configuration with the suite's classes by their canonical names, and all others by their class paths.
+
+    A setting that is None is not set and left out: one that a later version adds, as None, leaves ids as they are.
+
+    >>> canonical_config({"prior": {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 5}}})
+    {'prior': {'class_path': 'prior:VampPrior', 'init_args': {'components': 5}}}
+    """
+    if isinstance(config, Mapping):
+        items = {key: canonical_config(value, package) for key, value in config.items() if value is not None}
+        return {key: value for key, value in items.items() if "class_path" not in items or key == "class_path" or value}
+    if isinstance(config, list | tuple):
+        return [canonical_config(value, package) for value in config]
+    part = at(config, package) if isinstance(config, str) else None
+    return part.canonical if part else config
+
+
+@cache
+def arguments() -> dict[str, str]:
+    """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
+    found = {"model": "family", "data": "data set"}
+    for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
+        for source in _classes(PACKAGE, folder).values():
+            for name, annotation in source.arguments:
+                word = [word for word in re.findall(r"\w+", annotation) if word != "None"][-1:]
+                kind = next((kind for kind, about in KINDS.items() if set(word) & set(about.types)), None)
+                found |= {name: kind} if kind else {}
+    return found
+
+
+def located(config: Any, kind: str = "") -> Any:
+    """A configuration with class paths in the place of all names of parts; what is no such name stays as it is.
+
+    Args:
+        config: a table of settings, a class with its settings, a name or any other value.
+        kind: what a name stands for; default: nothing, until a key in `arguments` says it.
+
+    >>> located({"prior": "vamp", "schedule": {"class_path": "linear"}, "measure": "binary"})["prior"]
+    'vaebench.priors.vamp.VampPrior'
+    """
+    if isinstance(config, Mapping):
+        return {
+            key: located(value, kind if key == "class_path" else arguments().get(key, ""))
+            for key, value in config.items()
+        }
+    if isinstance(config, str) and (part := find(kind, config)):
+        return part.path
+    return config
+
+
+def misplaced(config: Any) -> tuple[str, Part] | None:
+    """The first part in the settings of a class that stands where another kind is expected: that kind, and the part."""
+    if not isinstance(config, Mapping) or at(str(config.get("class_path"))) is None:
+        return None
+    for key, value in (config.get("init_args") or {}).items():
+        named = value.get("class_path") if isinstance(value, Mapping) else value
+        part, kind = at(named) if isinstance(named, str) else None, arguments().get(key)
+        if part and kind and part.kind != kind:
+            return kind, part
+        if inner := misplaced(value):
+            return inner
+    return None
+
+
+# Reading the source -----------------------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    """A class in the source: its definition and the module's dotted name."""
+
+    node: ast.ClassDef
+    module: str
+
+    @property
+    def bases(self) -> list[str]:
+        return [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in self.node.bases]
+
+    @property
+    def methods(self) -> dict[str, ast.FunctionDef]:
+        return {item.name: item for item in self.node.body if isinstance(item, ast.FunctionDef)}
+
+    @property
+    def arguments(self) -> list[tuple[str, str]]:
+        """Names and annotations of what the constructor takes."""
+        constructor = self.methods.get("__init__")
+        named = constructor.args.args if constructor else []
+        return [(argument.arg, ast.unparse(argument.annotation)) for argument in named if argument.annotation]
+
+
+@cache
+def _classes(package: Path, folder: str) -> dict[str, _Source]:
+    """Every class at the top level of a folder's modules, by name."""
+    place = package / folder
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    found: dict[str, _Source] = {}
+    for file in files:
+        module = ".".join(["vaebench", *file.relative_to(package).with_suffix("").parts]).removesuffix(".__init__")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        found |= {node.name: _Source(node, module) for node in tree.body if isinstance(node, ast.ClassDef)}
+    return found
+
+
+def _lineage(name: str, classes: Mapping[str, _Source]) -> Iterator[str]:
+    """A class and all it derives from, the nearest first; those of other folders by their names alone."""
+    yield name
+    for base in classes[name].bases if name in classes else ():
+        yield from _lineage(base, classes)
+
+
+def _parts(package: Path, name: str) -> Iterator[Part]:
+    kind = KINDS[name]
+    classes = _classes(package, kind.folder)
+    for own, source in classes.items():
+        lineage = list(_lineage(own, classes))
+        if own[0] == "_" or own in kind.bases or not set(lineage) & set(kind.bases):
+            continue
+        above = [classes[cls] for cls in lineage if cls in classes]
+        yield Part(
+            name,
+            own,
+            f"{source.module}.{own}",
+            ast.get_docstring(source.node) or "",
+            _also(source.node),
+            _complete(lineage, above) and _built_alike(above, kind.given),
+        )
+
+
+ABSTRACT = {"LazyDistribution": "forward", "Family": "step", "ImageData": "raw"}  # of bases in other folders
+
+
+def _complete(lineage: Iterable[str], above: Iterable[_Source]) -> bool:
+    """Whether no method is left to be written."""
+    wanted = {ABSTRACT[cls] for cls in lineage if cls in ABSTRACT}
+    written: set[str] = set()
+    for source in above:
+        for name, method in source.methods.items():
+            abstract = any(getattr(mark, "id", "") == "abstractmethod" for mark in method.decorator_list)
+            (wanted if abstract else written).add(name)
+    return wanted <= written
+
+
+def _built_alike(above: Iterable[_Source], given: tuple[str, ...]) -> bool:
+    """Whether the nearest constructor needs nothing but what those of its kind are given."""
+    constructor = next((s.methods["__init__"] for s in above if "__init__" in s.methods), None)
+    if not given or constructor is None:
+        return not given
+    names = [argument.arg for argument in constructor.args.args[1:]]
+    needed = names[: len(names) - len(constructor.args.defaults)]
+    return bool(needed) and set(needed) <= set(given)
+
+
+def _also(node: ast.ClassDef) -> tuple[str, ...]:
+    """The value of a class's `ALSO`, a tuple of texts."""
+    for item in node.body:
+        if isinstance(item, ast.Assign) and any(getattr(target, "id", "") == "ALSO" for target in item.targets):
+            return tuple(ast.literal_eval(item.value))
+    return ()

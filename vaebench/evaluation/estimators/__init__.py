@@ -1,0 +1,1 @@
+"""Estimators: pure functions of a model's three parts and images."""

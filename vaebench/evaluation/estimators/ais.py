@@ -1,0 +1,248 @@
+"""log p(x) from both sides by annealed importance sampling, and a model's rate–distortion curve from the same chains.
+
+Only p(z), p(x|z) and its gradient in z are needed: no density of q. Every image has noise of its own, so that a result
+does not depend on the images beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.core import LatentModel
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation.conditions import check_count, noise_keys, place, start_noise
+from vaebench.evaluation.estimators.hmc import (
+    PILOTS,
+    STRIDE,
+    Noise,
+    Path,
+    Point,
+    Start,
+    first_points,
+    move,
+    transition_noise,
+    tune,
+)
+from vaebench.evaluation.estimators.likelihood import VALUES
+from vaebench.evaluation.estimators.weights import effective_size
+
+STEEPNESS = 4.0  # δ of the schedule, as in Wu et al. 2017
+POINTS = 32  # intervals between the points of a rate–distortion curve
+PILOT, UP, DOWN, SIMULATED = ((i + 1) << 32 for i in range(4))  # streams of an image's noise
+
+
+class Settings(NamedTuple):
+    """How chains are run.
+
+    Attributes:
+        chains: of each image.
+        temperatures: T, transitions of a chain.
+        leapfrog: steps of a transition.
+        start: what the path starts from: 'prior' or 'posterior', the model's q(z|x).
+
+    Raises:
+        UserError: by `checked`: a count below 1, or another start.
+    """
+
+    chains: int = 16
+    temperatures: int = 400
+    leapfrog: int = 3
+    start: Start = "prior"
+
+    def checked(self) -> Settings:
+        """Itself, where all settings can be used."""
+        for name in ("chains", "temperatures", "leapfrog"):
+            check_count(name, getattr(self, name))
+        if self.start not in ("prior", "posterior"):
+            raise unknown("start", str(self.start), ["prior", "posterior"])
+        return self
+
+
+class Chains(NamedTuple):
+    """What chains tell of each of n images, float64 on the CPU.
+
+    Attributes:
+        lower: log of the mean weight of the chains up, nats, (n,); its expectation is at most log p(x).
+        upper: −log of the mean inverse weight of the chains down, nats, (n,); its expectation is at least log p(x).
+            NaN where none came down.
+        ess: effective sample size of the weights up, in [1, chains], (n,).
+        acceptance: mean acceptance probability of the chains up, (n,).
+        rate: upper bound on the rate at each β of `curve_betas`, nats, (n, points). NaN unless from the prior.
+        distortion: −E log p(x|z) there, nats, (n, points). NaN unless from the prior.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    ess: Tensor
+    acceptance: Tensor
+    rate: Tensor
+    distortion: Tensor
+
+
+def schedule(temperatures: int) -> Tensor:
+    """β_0 = 0 < … < β_T = 1, float64 (T + 1,): a sigmoid of t, which spends its steps at both ends.
+
+    Wu, Burda, Salakhutdinov & Grosse 2017 (https://arxiv.org/abs/1611.04273), with δ = 4.
+    """
+    t = torch.linspace(-1, 1, temperatures + 1, dtype=torch.float64)
+    s = torch.sigmoid(STEEPNESS * t)
+    return (s - s[0]) / (s[-1] - s[0])
+
+
+def curve_steps(temperatures: int) -> list[int]:
+    """The transitions after which a point of the rate–distortion curve is taken, 0 and T among them."""
+    return sorted({round(i * temperatures / POINTS) for i in range(POINTS + 1)})
+
+
+def curve_betas(temperatures: int) -> list[float]:
+    """β at these points."""
+    return schedule(temperatures)[curve_steps(temperatures)].tolist()
+
+
+def annealed(
+    model: LatentModel,
+    x: Tensor,
+    settings: Settings,
+    seed: int = 0,
+    z: Tensor | None = None,
+    names: Sequence[int] | None = None,
+) -> Chains:
+    r"""Brackets log p(x) of every image by chains between f_0(z) and p(x, z); call it inside `quiet`.
+
+    .. math:: \log w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{p(x, z_{t-1})}{f_0(z_{t-1})}, \quad
+        z_0 \sim f_0, \quad z_t \sim T_t(\cdot|z_{t-1})
+
+    E[w] = p(x) where each T_t leaves f_{β_t} invariant, so that the log of a mean of weights is below log p(x) in
+    expectation (Neal 2001, https://arxiv.org/abs/physics/9803008). From an exact sample of p(z|x) the same chains run
+    down, E[1/w] = 1/p(x), and the log of their mean is above it (Grosse et al. 2015,
+    https://arxiv.org/abs/1511.02543). Transitions are Hamiltonian, with step sizes from pilot chains.
+
+    From the prior, chain states z_t after β = β_t are codes of x with distortion −E log p(x|z_t) and a rate of at most
+    E[β log p(x|z_t) − log w_t] (Huang et al. 2020, https://arxiv.org/abs/2008.06653).
+
+    Args:
+        model: anything with the parts that `settings` need.
+        x: images, (n, *data), on any device.
+        settings: of the chains.
+        seed: of the noise.
+        z: an exact sample of p(z|x) of each image, (n, *latent); None runs no chains down.
+        names: of the images, for messages; default: their places in x.
+
+    Raises:
+        UserError: a setting that cannot be used, or a weight that is not finite.
+        NotImplementedError: a part has no density.
+    """
+    settings.checked()
+    device, dtype = place(model, x)
+    values = VALUES.get(device.type, VALUES["cuda"])
+    size = max(1, values // (settings.chains * x[0].numel()))
+    names, parts = names or range(len(x)), []
+    for first in range(0, len(x), size):
+        keys = noise_keys(x[first : first + size], seed)
+        with torch.inference_mode(False), torch.enable_grad():
+            images = x[first : first + size].to(device, dtype).clone()
+            codes = None if z is None else z[first : first + size].to(device, dtype).clone()
+            parts.append(_bracket(model, images, keys, settings, codes, names[first:]))
+    return Chains(*(torch.cat(columns).double().cpu() for columns in zip(*parts, strict=True)))
+
+
+def _bracket(
+    model: LatentModel, x: Tensor, keys: list[bytes], settings: Settings, z: Tensor | None, names: Sequence[int]
+) -> Chains:
+    count, leapfrog = settings.temperatures, settings.leapfrog
+    path, betas = Path(model, x, settings.start), schedule(count)
+    first = _starts(model, x, keys, PILOTS, PILOT, settings.start)
+    pilots = transition_noise(keys, PILOT + 1, math.ceil(count / STRIDE), first)
+    steps = tune(path, first, betas, leapfrog, pilots)
+    first = _starts(model, x, keys, settings.chains, UP, settings.start)
+    noise = transition_noise(keys, UP + 1, count, first)
+    log_w, acceptance, rate, distortion = _climb(path, first, betas, steps, leapfrog, noise)
+    _check(log_w, names)
+    if settings.start != "prior":
+        rate, distortion = (torch.full_like(column, math.nan) for column in (rate, distortion))
+    total = torch.logsumexp(log_w, 0)
+    upper = torch.full_like(total, math.nan)
+    if z is not None:
+        last = z.expand(settings.chains, *z.shape)
+        noise = transition_noise(keys, DOWN + 1, count, last)
+        log_v = _descend(path, last, betas, steps, leapfrog, noise)
+        _check(log_v, names)
+        upper = math.log(settings.chains) - torch.logsumexp(-log_v, 0)
+    return Chains(total - math.log(settings.chains), upper, effective_size(log_w), acceptance, rate, distortion)
+
+
+def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, stream: int, start: Start) -> Tensor:
+    """Samples of f_0, (chains, b, *latent), each image's from its own noise."""
+    samples = []
+    for image, key in zip(x, keys, strict=True):
+        start_noise(key, stream, x.device)
+        samples.append(first_points(model, image[None], start, chains))
+    return torch.cat(samples, 1)
+
+
+def _climb(
+    path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """From β = 0 to 1: log weights (c, b), mean acceptance (b,), rate and distortion (b, points)."""
+    here = path.at(z)
+    log_w, acceptance = torch.zeros_like(here.gain, dtype=torch.float64), torch.zeros_like(here.gain[0])
+    points = [_point(here, 0.0, log_w)]
+    taken, count = curve_steps(len(steps)), len(steps)
+    for t, (step, draws) in enumerate(zip(steps, noise, strict=True), 1):
+        beta = float(betas[t])
+        log_w = log_w + (beta - float(betas[t - 1])) * here.gain.double()
+        here, accepted = move(path.at, here, beta, step, leapfrog, draws)
+        acceptance += accepted.mean(0) / count
+        if t in taken:
+            points.append(_point(here, beta, log_w))
+    rate, distortion = (torch.stack(column, 1) for column in zip(*points, strict=True))
+    return log_w, acceptance, rate, distortion
+
+
+def _point(here: Point, beta: float, log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Rate and distortion (b,) of the chains' states as codes; those of a path from the prior."""
+    log_x = here.gain.double()
+    return (beta * log_x - log_w).mean(0), -log_x.mean(0)
+
+
+def _descend(path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
+    """From β = 1 to 0, the mirror image of `_climb`: log weights (c, b)."""
+    here = path.at(z)
+    log_w = torch.zeros_like(here.gain, dtype=torch.float64)
+    for t, draws in zip(range(len(steps), 0, -1), noise, strict=True):
+        beta = float(betas[t])
+        here, _ = move(path.at, here, beta, steps[t - 1], leapfrog, draws)
+        log_w = log_w + (beta - float(betas[t - 1])) * here.gain.double()
+    return log_w
+
+
+def _check(log_w: Tensor, names: Sequence[int]) -> None:
+    wrong = ~torch.isfinite(log_w).all(0)
+    if wrong.any():
+        raise UserError(
+            f"the chains of image {names[int(wrong.nonzero()[0])]} have a weight that is not finite, where log p(x|z) "
+            "and log p(z) must be; look for diverged weights or a likelihood that excludes the image"
+        )
+
+
+def simulate(model: LatentModel, first: int, last: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images of the model's own with their codes, z ~ p(z) and x ~ p(x|z): (m, *latent), (m, *data); inside `quiet`.
+
+    Args:
+        model: anything with a prior and a likelihood that can be sampled.
+        first: number of the first image; an image depends on its number and the seed alone.
+        last: one past the last.
+        seed: of the noise.
+        device: where the model lives.
+    """
+    prior, codes, images = model.prior(), [], []
+    for index in range(first, last):
+        start_noise(seed.to_bytes(16, "little", signed=True), SIMULATED + index, device)
+        codes.append(prior.sample(torch.Size((1,))))
+        images.append(model.likelihood(codes[-1][None]).sample()[0])
+    return torch.cat(codes), torch.cat(images)

@@ -1,0 +1,189 @@
+"""Posterior collapse: which latent units carry nothing from the image to the decoder, and which part is to blame.
+
+Three signs are read of every unit:
+
+    kl       KL(q(z_j|x)‖p(z_j)) < 0.01 nats for at least 99 % of the images: (ε, δ)-collapse, Lucas et al. 2019
+             (https://arxiv.org/abs/1911.02469);
+    mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
+    decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
+             by no more than can be told from 0.05 nats at three standard errors. Of a unit in level i of a hierarchy it
+             is the mean of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
+
+The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
+nothing can be shuffled without loss, and so can one that the decoder does not read. A code of a discrete latent is one
+unit, whose values are shuffled together. The first two then say which of
+the two it is. The fall is signed: a decoder that an idle unit's noise merely unsettles gains as often as it loses.
+Where one of the first two sees an idle unit and the third does not, it is not counted, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.conditions import at, spread, start_noise
+from vaebench.evaluation.estimators.latents import Latents
+from vaebench.evaluation.estimators.levels import beneath, level_of_units, tally
+from vaebench.evaluation.estimators.likelihood import sample
+
+THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
+IMAGES = 500  # shuffled, evenly spaced over the split
+ERRORS = 3  # standard errors by which a fall must exceed its threshold to count
+COSTLY = 0.1  # nats: a collapsed unit whose rate exceeds this is written to
+
+ENCODER_IDLE = (
+    "the encoder writes nothing there: suspect the pull of the prior; a warm-up of the rate's weight, free bits or a "
+    "smaller β usually mend it, else a weaker decoder"
+)
+ENCODER_BLIND = (
+    "the encoder's mean is the same for all images although its rate is not zero: suspect saturated units; a decoder "
+    "whose output bias starts at the data's mean usually mends it, else a smaller learning rate"
+)
+DECODER_DEAF = (
+    "the encoder writes there and the decoder does not read it: suspect the decoder; an output bias that starts at the "
+    "data's mean usually mends it, else a smaller learning rate, or a decoder that sees less of the other pixels"
+)
+UNKNOWN = (
+    "the posterior's signs cannot be read, so either side may be at fault; try a warm-up of the rate's weight first"
+)
+
+
+class Drops(NamedTuple):
+    """How far log p(x|z) falls when codes are shuffled between images, nats an image.
+
+    Attributes:
+        units: mean fall when one unit is shuffled, (units,).
+        se: its standard error over the images, (units,).
+        whole: mean fall when all units are shuffled.
+        whole_se: its standard error.
+        images: number of images.
+    """
+
+    units: Tensor
+    se: Tensor
+    whole: float
+    whole_se: float
+    images: int
+
+
+def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
+    """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
+    some = spread(len(x), IMAGES).to(x.device)
+    model, x = at(model, some), x[some]
+    start_noise(b"shuffle", seed % 2**63, x.device)
+    q = model.posterior(x)
+    z = sample(q, 1)  # (1, b, *latent); equal images must not share their noise here
+    order = torch.randperm(len(x), device=x.device)
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
+    flat, shuffled = z.flatten(2), z[:, other].flatten(2)
+    prior = model.prior()
+    levels = level_of_units(prior, flat.shape[-1])
+
+    def score(codes: Tensor, level: int) -> Tensor:
+        """log p(x|z), and of a hierarchy log p of the levels below the given one: (1, b)."""
+        codes = codes.view_as(z)
+        log_x = model.likelihood(codes).log_prob(x)
+        return log_x + beneath(prior, codes)[..., level] if level else log_x
+
+    intact = [score(flat, level) for level in range(max(levels) + 1)]
+
+    def drop(mixed: Tensor, level: int = 0) -> tuple[float, float]:
+        falls = (intact[level] - score(mixed, level)).double().flatten()
+        return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
+
+    owners = getattr(q, "owners", torch.arange(flat.shape[-1])).to(x.device)
+    level_of = dict(zip(owners.tolist(), levels, strict=True))
+    each = torch.tensor(
+        [drop(torch.where(owners == j, shuffled, flat), level_of[j]) for j in owners.unique().tolist()],
+        dtype=torch.float64,
+    )
+    return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
+
+
+def collapse(latents: Latents, drops: Drops, sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """The verdict, JSON-able.
+
+    Args:
+        latents: the first two signs.
+        drops: the third.
+        sizes: units of every level of a hierarchy.
+
+    Returns:
+        verdict: 'none', 'partial' or 'full'; units: indices of the collapsed ones; signs: the units that each sign
+        marks, None where it cannot be read, with the reason in `unread`; thresholds; decoder_drop_whole, nats;
+        disagreement: units that a sign of the encoder marks and the decoder's does not; sentence: the verdict in words;
+        levels, of a hierarchy alone: units and collapsed units of every level, the lowest first.
+    """
+    count = len(drops.units)
+    kl, mean = (_of_units(figures, count) for figures in (latents.kl, latents.mean))
+    signs = {
+        "kl": _marked(kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
+        "mean": _marked(mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
+        "decoder": _marked(drops.units - ERRORS * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
+    }
+    unmoved = drops.whole - ERRORS * drops.whole_se <= THRESHOLDS["decoder_drop"]
+    collapsed = list(range(count)) if unmoved else signs["decoder"] or []
+    idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
+    doubtful = sorted(idle - set(collapsed))
+    reasons = {name: latents.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
+    levels = [] if sizes is None else tally(sizes, collapsed)
+    each = [
+        {"level": i, "units": n, "collapsed": m} for i, (n, m) in enumerate(zip(sizes or (), levels, strict=True), 1)
+    ]
+    sentence = _sentence(count, collapsed, doubtful, _suspect(collapsed, idle, kl, mean))
+    return {
+        "verdict": "none" if not collapsed else "full" if len(collapsed) == count else "partial",
+        "units": collapsed,
+        "signs": signs,
+        "unread": {name: reason for name, reason in reasons.items() if signs[name] is None},
+        "thresholds": dict(THRESHOLDS),
+        "images_shuffled": drops.images,
+        "decoder_drop_whole": drops.whole,
+        "disagreement": doubtful,
+        "sentence": sentence + _by_level(each),
+        **({"levels": each} if each else {}),
+    }
+
+
+def _by_level(levels: list[dict[str, int]]) -> str:
+    said = [f"{level['collapsed']} of {level['units']} in level {level['level']}" for level in levels]
+    return f"; carrying nothing: {', '.join(said)}" if said else ""
+
+
+def _of_units(figures: Tensor | None, count: int) -> Tensor | None:
+    return figures if figures is not None and figures.shape[1] == count else None
+
+
+def _marked(figures: Tensor | None, test: Callable[[Tensor], Tensor]) -> list[int] | None:
+    return None if figures is None else test(figures).nonzero().flatten().tolist()
+
+
+def _suspect(collapsed: list[int], idle: set[int], kl: Tensor | None, mean: Tensor | None) -> str:
+    """Who is to blame, by what holds for most of the collapsed units, and what usually mends it."""
+    if kl is None and mean is None:
+        return UNKNOWN
+    if 2 * len(idle & set(collapsed)) < len(collapsed):
+        return DECODER_DEAF
+    costly = kl is not None and bool(kl[:, collapsed].mean() > COSTLY)
+    return ENCODER_BLIND if costly else ENCODER_IDLE
+
+
+def _sentence(count: int, collapsed: list[int], doubtful: list[int], suspect: str) -> str:
+    remark = f" (the encoder seems not to use {_named(doubtful)}, but shuffling does harm)" if doubtful else ""
+    if not collapsed:
+        return f"all {count} units carry something from the image to the decoder{remark}"
+    if len(collapsed) == count:
+        return f"no unit carries anything from the image to the decoder: {suspect}"
+    return (
+        f"{len(collapsed)} of {count} units carry nothing from the image to the decoder ({_named(collapsed)}), which "
+        f"is usual where fewer suffice{remark}; if the bound suffers: {suspect}"
+    )
+
+
+def _named(units: list[int]) -> str:
+    return ("unit " if len(units) == 1 else "units ") + ", ".join(map(str, units))

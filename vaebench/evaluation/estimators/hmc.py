@@ -1,0 +1,219 @@
+"""Hamiltonian Monte Carlo along a path of densities of z, for many images and chains at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from vaebench.core import LatentModel
+from vaebench.core.compatibility import not_euclidean
+from vaebench.evaluation.conditions import declared, start_noise
+from vaebench.evaluation.estimators.likelihood import sample
+
+BLOCK = 16  # transitions whose noise is drawn from one state of an image's noise; part of the definition of a seed
+TARGET = 0.65  # acceptance probability at which HMC moves farthest for its cost (Neal 2011, section 5.4.4.3)
+JITTER = 0.2  # each transition's step is drawn from (1 ± JITTER) of its size, so that no trajectory is periodic
+PILOTS = 4  # chains an image that only set step sizes
+STRIDE = 4  # the pilots visit every fourth temperature
+RATE = 0.3  # of change of a log step size per unit of acceptance
+MEMORY = 0.9  # weight of the past in a running mean
+
+Start = Literal["prior", "posterior"]
+
+
+class Point(NamedTuple):
+    """Where chains are, and what the path needs to know there: log f_β = base + β gain.
+
+    Attributes:
+        z: (c, b, *latent), c chains of each of b images.
+        base: log f_0(z), nats, (c, b).
+        gain: log p(x, z) − log f_0(z), nats, (c, b).
+        base_slope: its gradient in z, like z.
+        gain_slope: its gradient in z, like z.
+    """
+
+    z: Tensor
+    base: Tensor
+    gain: Tensor
+    base_slope: Tensor
+    gain_slope: Tensor
+
+    def level(self, beta: float) -> Tensor:
+        """log f_β(z), nats, (c, b)."""
+        return self.base + beta * self.gain
+
+    def slope(self, beta: float) -> Tensor:
+        """Its gradient in z, like z."""
+        return torch.add(self.base_slope, self.gain_slope, alpha=beta)
+
+
+class Path:
+    """The geometric path log f_β(z) = (1 − β) log f_0(z) + β log p(x, z), from the prior or from q(z|x).
+
+    Args:
+        model: anything with a prior and a likelihood, and, to start there, a posterior that has a density.
+        x: images, (b, *data), where the model lives.
+        start: what f_0 is.
+    """
+
+    def __init__(self, model: LatentModel, x: Tensor, start: Start = "prior") -> None:
+        self.prior, self.likelihood, self.x = model.prior(), model.likelihood, x
+        with torch.no_grad():
+            self.first = model.posterior(x) if start == "posterior" else None
+
+    def at(self, z: Tensor) -> Point:
+        """The path at z (c, b, *latent), with gradients: one pass through the likelihood, there and back."""
+        z = z.detach().requires_grad_()
+        base, gain = self.prior.log_prob(z), self.likelihood(z).log_prob(self.x)
+        if self.first is not None:
+            first = self.first.log_prob(z)
+            base, gain = first, base + gain - first
+        (base_slope,) = torch.autograd.grad(base.sum(), z, retain_graph=self.first is not None)
+        (gain_slope,) = torch.autograd.grad(gain.sum(), z)
+        return Point(z.detach(), base.detach(), gain.detach(), base_slope, gain_slope)
+
+
+def unusable(model: LatentModel, x: Tensor, start: Start = "prior") -> str | None:
+    """Why chains cannot move in this model's latents, None where they can; x (n, *data) lie where the model does."""
+    prior = model.prior()
+    support: Any
+    try:
+        support = prior.support
+    except NotImplementedError:
+        support = None
+    while hasattr(support, "base_constraint"):  # of independent units, of a mixture
+        support = support.base_constraint
+    if space := not_euclidean(declared(model, "prior")):
+        return f"the prior lives on {space}, and Hamiltonian Monte Carlo moves through all real numbers"
+    if getattr(declared(model, "likelihood"), "averaged", False):
+        return "with gradients, what stands for log p(x|z) does so only in the mean, and chains would keep lucky draws"
+    if support not in (None, constraints.real, constraints.real_vector):
+        return f"the prior has support {support!r}, and Hamiltonian Monte Carlo moves through real numbers"
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            z = first_points(model, x[:1].clone(), start, 1)
+            if not z.is_floating_point():
+                return "the prior is discrete, and Hamiltonian Monte Carlo moves through real numbers"
+            Path(model, x[:1].clone(), start).at(z)
+    except NotImplementedError as error:
+        return str(error) or "the prior, the likelihood or the start of the path has no density"
+    except RuntimeError as error:
+        if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
+            return "p(z) or p(x|z) has no gradient in z, which Hamiltonian Monte Carlo follows"
+        raise
+    return None
+
+
+def first_points(model: LatentModel, x: Tensor, start: Start, chains: int) -> Tensor:
+    """Samples of f_0 for one image x (1, *data): (chains, 1, *latent)."""
+    with torch.no_grad():
+        if start == "prior":
+            return sample(model.prior(), chains).unsqueeze(1)
+        return sample(model.posterior(x), chains)
+
+
+class Noise(NamedTuple):
+    """What one transition draws: momenta like z; log-uniform thresholds and uniform jitter in [−1, 1], (c, b)."""
+
+    momentum: Tensor
+    threshold: Tensor
+    jitter: Tensor
+
+
+def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -> Iterator[Noise]:
+    """The noise of `count` transitions of chains like z (c, b, *latent), each image's from its own key.
+
+    Args:
+        keys: of the b images' noise.
+        stream: number of the first block; streams that are 2³² apart do not meet.
+        count: of transitions.
+        like: gives the shape, the device and the precision.
+    """
+    chains, _, *latent = like.shape
+    for done in range(0, count, BLOCK):
+        momenta, uniforms = [], []
+        for key in keys:
+            start_noise(key, stream + done // BLOCK, like.device)
+            momenta.append(torch.randn(BLOCK, chains, *latent, dtype=like.dtype, device=like.device))
+            uniforms.append(torch.rand(BLOCK, 2, chains, dtype=like.dtype, device=like.device))
+        thresholds, jitter = torch.stack(uniforms, 3).unbind(1)
+        steps = zip(torch.stack(momenta, 2), thresholds.log(), 2 * jitter - 1, strict=True)
+        for _, step in zip(range(count - done), steps, strict=False):
+            yield Noise(*step)
+
+
+def move(
+    at: Callable[[Tensor], Point], here: Point, beta: float, step: Tensor, leapfrog: int, noise: Noise
+) -> tuple[Point, Tensor]:
+    """One transition that leaves f_β invariant, with as many gradients as leapfrog steps.
+
+    Neal 2011, MCMC using Hamiltonian dynamics (https://arxiv.org/abs/1206.1901). A trajectory that leaves the range of
+    numbers ends in a rejection.
+
+    Args:
+        at: the path.
+        here: where the chains are.
+        beta: β.
+        step: step size in every direction, (b, *latent).
+        leapfrog: number of steps.
+        noise: of the transition.
+
+    Returns:
+        Where the chains are now, and each chain's acceptance probability, (c, b).
+    """
+    events = (1,) * (here.z.dim() - 2)
+    size = step * (1 + JITTER * noise.jitter.unflatten(-1, (-1, *events)))
+    momentum = torch.addcmul(noise.momentum, size, here.slope(beta), value=0.5)
+    there = here
+    for left in reversed(range(leapfrog)):
+        z = torch.addcmul(there.z, size, momentum)
+        there = at(z.nan_to_num_(0, 0, 0))
+        momentum = torch.addcmul(momentum, size, there.slope(beta), value=1.0 if left else 0.5)
+    kinetic = (noise.momentum.square() - momentum.square()).flatten(2).sum(2) / 2
+    rise = there.level(beta) - here.level(beta) + kinetic
+    accept = noise.threshold < rise  # not so where the rise is no number
+    chosen = (torch.where(accept.reshape(*accept.shape, *events) if a.dim() > 2 else accept, a, b)
+              for a, b in zip(there, here, strict=True))  # fmt: skip
+    return Point(*chosen), rise.clamp(max=0).exp().nan_to_num(0)
+
+
+def tune(path: Path, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
+    r"""Step sizes for every temperature, image and direction, found by chains that do nothing else.
+
+    As they are fixed before the chains that estimate start, these chains' transitions leave their densities invariant,
+    and the estimates remain unbiased. Along direction j a step is proportional to the posterior's width as its mean
+    curvature gives it,
+
+    .. math:: E_{f_\beta}[(\partial_j \log f_\beta)^2]^{-1/2}
+        = E_{f_\beta}[-\partial_j^2 \log f_\beta]^{-1/2},
+
+    and its length, one an image, is driven to an acceptance probability of `TARGET`.
+
+    Args:
+        path: the path.
+        z: where the pilot chains start, (PILOTS, b, *latent).
+        betas: β_0 = 0 to β_T = 1, (T + 1,).
+        leapfrog: steps a transition.
+        noise: of the pilot's transitions, ⌈T / STRIDE⌉ of them.
+
+    Returns:
+        (T, b, *latent).
+    """
+    here = path.at(z)
+    events = (1,) * (z.dim() - 2)
+    square = here.slope(0).square().mean(0)
+    curvature = square.flatten(1).mean(1).reshape(-1, *events).expand_as(square)  # one an image: few chains as yet
+    length = torch.full_like(square.flatten(1)[:, 0], 0.5).reshape(-1, *events)
+    steps = []
+    for beta, draws in zip(betas[1::STRIDE].tolist(), noise, strict=True):
+        step = length * curvature.clamp(min=1e-12).rsqrt()
+        steps.append(step)
+        here, accepted = move(path.at, here, beta, step, leapfrog, draws)
+        length = length * torch.exp(RATE * (accepted.mean(0).reshape(-1, *events) - TARGET))
+        square = here.slope(beta).square().mean(0).nan_to_num(1, 1, 1)
+        curvature = MEMORY * curvature + (1 - MEMORY) * square
+    return torch.stack(steps).repeat_interleave(STRIDE, 0)[: len(betas) - 1]

@@ -1,0 +1,303 @@
+"""log p(x) by importance sampling, and what the same samples tell: distortion, rate, effective sample size.
+
+Every image has noise of its own, drawn in blocks of fixed size, so that a result does not depend on how the work is
+cut: on the images beside it, their order, or how many samples are scored at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaebench.core import Draw, Family, LatentModel
+from vaebench.errors import UserError
+from vaebench.evaluation.conditions import (
+    Conditioned,
+    at,
+    check_count,
+    check_images,
+    declared,
+    each,
+    is_conditional,
+    noise_keys,
+    place,
+    quiet,
+    start_noise,
+)
+from vaebench.evaluation.contract import IMAGES, check_model
+from vaebench.evaluation.estimators.scoring import Precision, Score, scorer
+from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k, tail_length
+from vaebench.measures import DataSpec
+
+BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
+NOISY = 16  # samples scored at once where scoring draws noise; part of it too
+VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
+
+Progress = Callable[[float], None]
+
+
+class Estimates(NamedTuple):
+    """What K samples of each image tell, float64 (n,) on the CPU.
+
+    Attributes:
+        log_likelihood: L_K = log (1/K) Σ_k w_k, nats; its expectation is at most log p(x) and grows with K.
+        ess: effective sample size (Σ w)² / Σ w², in [1, K].
+        pareto_k: shape of the weights' tail; see `pareto_k`. NaN where there are fewer than 25 samples.
+        corrected: L_K with its bias of order 1/K taken out; see `jackknife`. NaN at K = 1, like `variance`.
+        variance: of L_K over draws of the K samples, nats²; see `jackknife`.
+        distortion: −(1/K) Σ_k log p(x|z_k), nats.
+        rate: (1/K) Σ_k log q(z_k|x) − log p(z_k), nats.
+    """
+
+    log_likelihood: Tensor
+    ess: Tensor
+    pareto_k: Tensor
+    corrected: Tensor
+    variance: Tensor
+    distortion: Tensor
+    rate: Tensor
+
+
+def log_likelihood(
+    model: LatentModel,
+    x: Tensor,
+    k: int = 5000,
+    seed: int = 0,
+    chunk: int | None = None,
+    precision: Precision = "f32",
+    compile: bool = False,
+    progress: Progress | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
+    r"""The importance-weighted estimate of log p(x) of every image.
+
+    .. math:: L_K(x) = \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
+
+    A lower bound of log p(x) in expectation, tight as K grows (Burda et al. 2016, https://arxiv.org/abs/1509.00519).
+    Memory does not grow with K. In f32 the result is the same to 1e-4 nats for any chunk, batch and order of images.
+
+    Args:
+        model: anything with the three parts; where it has a `draw` of its own, as hierarchies have, that is used.
+        x: images, (n, *data), in [0, 1].
+        k: samples an image.
+        seed: of the noise; images that are equal get equal noise, under any model.
+        chunk: most samples of an image scored at once; None chooses. A model's own `draw` does not ask, and a
+            likelihood that draws noise to score is always asked for 16 at once: other pieces would be other noise.
+        precision: 'f32', or 'bf16' for the likelihood's network alone.
+        compile: compile the likelihood for this call: worth it from about a thousand images at k = 5000.
+        progress: called with the fraction done, in [0, 1].
+        labels: (n,), which a conditional model needs; it gives log p(x|y).
+
+    Returns:
+        Nats an image, float64 (n,), on the CPU.
+
+    Raises:
+        UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite, a
+            conditional model without labels, a model whose parts are not what `LatentModel` says.
+        NotImplementedError: the posterior or the prior has no density.
+    """
+    data = getattr(model, "data", None)
+    spec = data if isinstance(data, DataSpec) else None
+    check_images(x, spec)
+    if is_conditional(model):
+        if labels is None or len(labels) != len(x):
+            raise UserError(
+                f"{type(model).__name__} is conditional on labels, and there are "
+                f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
+            )
+        model = Conditioned(cast(Family, model), labels.to(place(model, x)[0]))
+    device, dtype = place(model, x)
+    with quiet(model, device):
+        if not isinstance(model, Family | Conditioned):
+            check_model(model, x[:IMAGES].to(device, dtype), spec)
+        score = scorer(model, precision, compile)
+        return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
+
+
+def estimate(
+    model: LatentModel,
+    x: Tensor,
+    k: int = 5000,
+    seed: int = 0,
+    chunk: int | None = None,
+    batch: int | None = None,
+    score: Score | None = None,
+    start: int = 0,
+    progress: Progress | None = None,
+) -> Estimates:
+    """All that `log_likelihood`'s samples tell, of checked images; call it inside `quiet`.
+
+    Args:
+        model, x, k, seed, chunk, progress: as there.
+        batch: most images taken at once.
+        score: a `scorer` of the model; default: in f32, as it stands.
+        start: index of the first image, for messages.
+    """
+    check_count("k", k)
+    for name, size in (("chunk", chunk), ("batch", batch)):
+        if size is not None:
+            check_count(name, size)
+    device, dtype = place(model, x)
+    values = VALUES.get(device.type, VALUES["cuda"])
+    pixels = _held(model, x)
+    images = batch or max(1, values // (min(k, BLOCK) * pixels))
+    if noisy := _scores_by_noise(model):
+        images = 1  # the noise must be the image's own too
+    score = score or scorer(model)
+    # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
+    found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
+    tails = torch.empty(min(tail_length(k) + 1, k), len(x), dtype=torch.float64)
+    for first in range(0, len(x), images):
+        group = x[first : first + images]
+        keys = noise_keys(group, seed)
+        group, part = group.to(device, dtype), at(model, slice(first, first + images))
+        rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
+        if own := _own_draw(model):
+            draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
+        else:
+            draws = _draws(part, group, keys, _blocks(k), score, rows)
+        folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
+        for name, figures in folded.items():
+            getattr(found, name)[first : first + images] = figures
+    found.pareto_k.copy_(pareto_k(tails, k))
+    return found
+
+
+def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
+    """k ≤ BLOCK samples of the posterior of each image under its own noise, (k, n, *latent); call it inside `quiet`."""
+    keys = noise_keys(x, seed)
+    posteriors = (one.posterior(image) for one, image in each(model, x, 1))
+    samples = [_sample(q, key, 0, k, x.device) for q, key in zip(posteriors, keys, strict=True)]
+    return torch.cat(samples, 1)
+
+
+def no_density(model: LatentModel, x: Tensor) -> str | None:
+    """Why q(z|x) or p(z) cannot be scored, None where both can; x (n, *data) lie where the model does."""
+    try:
+        if own := _own_draw(model):
+            own(x[:1], 1)
+        else:
+            one = at(model, slice(0, 1))
+            q = one.posterior(x[:1])
+            z = sample(q, 1)
+            q.log_prob(z)
+            one.prior().log_prob(z)
+    except NotImplementedError as error:
+        return str(error) or "the posterior or the prior has no density"
+    return None
+
+
+def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> Tensor:
+    """−log p(x|z) of images x where the model lives, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
+
+    For models without a density of q or p; call it inside `quiet`.
+    """
+    most = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
+    size = 1 if _scores_by_noise(model) else most
+    scores = [one.likelihood(codes(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
+    return -torch.cat(scores, 1).double().mean(0).cpu()
+
+
+def sample(q: Distribution, k: int) -> Tensor:
+    """k samples of every distribution in a batch, whether or not they can be differentiated: (k, *batch, *event)."""
+    return (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
+
+
+def _sample(q: Distribution, key: bytes, block: int, size: int, device: torch.device) -> Tensor:
+    start_noise(key, block, device)
+    return sample(q, size)
+
+
+def _blocks(k: int, block: int = BLOCK) -> list[int]:
+    return [block] * (k // block) + [k % block] * (k % block > 0)
+
+
+def _draws(
+    model: LatentModel, x: Tensor, keys: list[bytes], blocks: list[int], score: Score, rows: int
+) -> Iterator[Draw]:
+    """The samples of a group of images (b, *data), block by block: encoded once, scored `rows` samples at a time."""
+    posteriors, prior = [one.posterior(image) for one, image in each(model, x, 1)], model.prior()
+    for block, size in enumerate(blocks):
+        samples = [_sample(q, key, block, size, x.device) for q, key in zip(posteriors, keys, strict=True)]
+        log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, samples, strict=True)], 1)
+        z = torch.cat(samples, 1)
+        log_p = prior.log_prob(z)
+        log_x = torch.cat([score(some, x, model) for some in z.split(rows)])
+        yield Draw(z, log_q, log_p, log_x)
+
+
+def _held(model: LatentModel, x: Tensor) -> int:
+    """Values that scoring an image of x (n, *data) holds, about."""
+    return x[0].numel() * getattr(declared(model, "likelihood"), "width", 1)
+
+
+def _scores_by_noise(model: LatentModel) -> bool:
+    """Whether the likelihood draws noise to score an image, as one does that has a bound in the place of log p(x|z)."""
+    return bool(getattr(declared(model, "likelihood"), "bound", ""))
+
+
+def _halved(size: int, limit: int) -> int:
+    """`size`, halved until it is at most `limit`, at least 1: pieces of equal shape."""
+    while size > max(1, limit):
+        size = (size + 1) // 2
+    return size
+
+
+def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
+    if isinstance(model, Family) and not model.draws_whole:
+        return None
+    return getattr(model, "draw", None)
+
+
+def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:
+    """As `_draws`, for a model that draws and scores by itself, in its own precision."""
+    for block, size in enumerate(blocks):
+        parts = []
+        for image, key in zip(x, keys, strict=True):
+            start_noise(key, block, x.device)
+            parts.append(draw(image[None], size))
+        yield Draw(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progress | None) -> Iterator[Draw]:
+    """The draws of one group, with the fraction of all samples done reported after each."""
+    done = 0
+    for draw in draws:
+        yield draw
+        samples, images = draw.log_q.shape
+        done += samples * images
+        if progress is not None:
+            progress(first / n + done / (n * k))
+
+
+def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]:
+    """What the draws of one group tell, in float64, and their largest weights; of a sample only its weight is kept."""
+    log_w, distortion, rate = [], torch.zeros(()), torch.zeros(())
+    for draw in draws:
+        log_q, log_p, log_x = (part.double() for part in draw[1:])
+        log_w.append(log_x + log_p - log_q)
+        _check_weights(log_w[-1], first)
+        distortion = distortion.to(log_x) - log_x.sum(0)
+        rate = rate.to(log_x) + (log_q - log_p).sum(0)
+    weights = torch.cat(log_w)
+    k = len(weights)
+    log_sum = torch.logsumexp(weights, 0)
+    corrected, variance = jackknife(weights)
+    found = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights)}
+    found |= {"corrected": corrected, "variance": variance, "distortion": distortion / k, "rate": rate / k}
+    return found, largest(weights)
+
+
+def _check_weights(log_w: Tensor, first: int) -> None:
+    wrong = ~torch.isfinite(log_w).all(0)
+    if wrong.any():
+        index = first + int(wrong.nonzero()[0])
+        raise UserError(
+            f"the model gives image {index} an importance weight that is not finite, where log p(x|z), log p(z) and "
+            "log q(z|x) must be; look for diverged weights or a likelihood that excludes the image"
+        )

@@ -1,0 +1,61 @@
+"""Images that a model makes: of samples of its prior, and of test images, as draws or as means of p(x|z).
+
+A draw x ~ p(x|z) is what the model claims that an image is, so that draws are compared with images; a mean E[x|z] is
+what papers mostly show, and a perfect model's means are still too smooth.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.evaluation.estimators.reconstruction import mean_image
+
+BATCH = 250
+
+
+def prior_codes(model: LatentModel, n: int) -> Tensor:
+    """n samples z ~ p(z), (n, *latent), from the present random state; call it inside `quiet`.
+
+    Raises:
+        NotImplementedError: the prior cannot be sampled.
+    """
+    return _sampled("prior", model.prior(), n)
+
+
+def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
+    """One sample z ~ q(z|x) of each image x (n, *data): (n, *latent), from the present random state.
+
+    Raises:
+        NotImplementedError: the posterior cannot be sampled.
+    """
+    return torch.cat([_sampled("posterior", model.posterior(part), 1)[0] for part in x.split(BATCH)])
+
+
+def draws(model: LatentModel, z: Tensor) -> Tensor:
+    """One image x ~ p(x|z) for each z (n, *latent), clipped to [0, 1]: (n, *data), from the present random state.
+
+    Raises:
+        NotImplementedError: the likelihood cannot be sampled.
+    """
+    made = [_sampled("likelihood", model.likelihood(part[None]), 1)[0, 0] for part in z.split(BATCH)]
+    return torch.cat(made).clamp(0, 1)
+
+
+def means(model: LatentModel, z: Tensor) -> Tensor:
+    """E[x|z] for each z (n, *latent), clipped to [0, 1]: (n, *data).
+
+    Raises:
+        NotImplementedError: the likelihood has no mean in closed form.
+    """
+    return torch.cat([mean_image(model, part[None])[0] for part in z.split(BATCH)]).clamp(0, 1)
+
+
+def _sampled(part: str, p: Distribution, n: int) -> Tensor:
+    try:
+        return sample(p, n)
+    except NotImplementedError:
+        raise NotImplementedError(f"the {part}, {type(p).__name__}, cannot be sampled") from None

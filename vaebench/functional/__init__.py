@@ -1,0 +1,1 @@
+"""Mathematics of objectives, regularisers and pictures: pure functions of tensors."""

@@ -1,0 +1,185 @@
+"""Quantisation: pure functions between vectors and codes, and how a codebook follows what is written into it.
+
+A codebook is (l, k, d): l levels of k codes, each a vector of d values. One level is ordinary vector quantisation; with
+several, each level quantises what the levels before it leave over. Codes of an image are (…, n, l): n places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.functional.objectives import with_gradient
+
+
+class Quantised(NamedTuple):
+    """Vectors and the codes that stand for them.
+
+    Attributes:
+        indices: which code, (…, n, l), whole numbers.
+        codes: its vector, (…, n, l, d).
+        inputs: what each level was given to quantise, (…, n, l, d); differences to `codes` are the errors.
+    """
+
+    indices: Tensor
+    codes: Tensor
+    inputs: Tensor
+
+
+class Memory(NamedTuple):
+    """What a codebook is made of: moving averages of how often each code is taken and of what is written into it.
+
+    Attributes:
+        shares: N, the part of all places that a code is taken at, (l, k).
+        sums: m, the sum of the vectors written into it over the number of places, (l, k, d).
+    """
+
+    shares: Tensor
+    sums: Tensor
+
+
+def nearest(vectors: Tensor, book: Tensor) -> Tensor:
+    """Indices of the codes closest to vectors (…, n, l, d), each among its level's (l, k, d): (…, n, l)."""
+    products = torch.einsum("...ld,lkd->...lk", vectors, book)
+    return (book.square().sum(-1) - 2 * products).argmin(-1)
+
+
+def looked_up(indices: Tensor, book: Tensor) -> Tensor:
+    """The vectors of codes: indices (…, n, l) and a codebook (l, k, d) -> (…, n, l, d)."""
+    return book[torch.arange(len(book), device=book.device), indices]
+
+
+def quantised(vectors: Tensor, book: Tensor) -> Quantised:
+    """Residual quantisation: every level takes the code closest to what the levels before it left over.
+
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) at one level; at several, Zeghidour et al. 2021,
+    algorithm 1 (https://arxiv.org/abs/2107.03312). Errors pass their gradient to the vectors alone.
+
+    Args:
+        vectors: (…, n, d).
+        book: (l, k, d).
+    """
+    found = []
+    for level in book.unbind(0):
+        index = nearest(vectors[..., None, :], level[None])
+        code = looked_up(index, level[None])
+        found.append(Quantised(index, code, vectors[..., None, :]))
+        vectors = vectors - code[..., 0, :]
+    indices, codes, inputs = zip(*found, strict=True)
+    return Quantised(torch.cat(indices, -1), torch.cat(codes, -2), torch.cat(inputs, -2))
+
+
+def commitment(found: Quantised) -> Tensor:
+    """Σ over places, levels and values of |vector − code|², for each image: (b, n, l, d) -> (b,); no code is moved."""
+    return (found.inputs - found.codes.detach()).square().sum((-3, -2, -1))
+
+
+def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
+    r"""The codebook, (l, k, d): the mean of what is written into each code, with Laplace smoothing of how often.
+
+    .. math:: e_i = m_i / \tilde N_i, \qquad \tilde N_i = \frac{N_i + \epsilon}{\sum_j N_j + K \epsilon} \sum_j N_j
+
+    van den Oord et al. 2017, appendix A.1 (https://arxiv.org/abs/1711.00937), with shares in the place of counts, so
+    that ε does not depend on how many vectors a batch holds.
+
+    Args:
+        memory: as it stands.
+        smoothing: ε > 0, in shares.
+    """
+    total = memory.shares.sum(-1, keepdim=True)
+    smooth = (memory.shares + smoothing) / (total + memory.shares.shape[-1] * smoothing) * total
+    return memory.sums / smooth[..., None]
+
+
+def taken(found: Quantised, size: int) -> Memory:
+    """What one batch says: the shares of the k = `size` codes and the sums of what is written, without gradients."""
+    indices, inputs = found.indices.flatten(0, -2), found.inputs.detach().flatten(0, -3)  # (places, l), (places, l, d)
+    one_hot = (indices[..., None] == torch.arange(size, device=indices.device)).to(inputs.dtype)
+    return Memory(one_hot.mean(0), torch.einsum("plk,pld->lkd", one_hot, inputs) / len(inputs))
+
+
+def moved(memory: Memory, batch: Memory, decay: Tensor) -> Memory:
+    """N ← γ N + (1 − γ) n and m ← γ m + (1 − γ) Σ z: what a codebook remembers after one more batch.
+
+    Args:
+        memory: before it.
+        batch: what it says, from `taken`.
+        decay: γ in [0, 1).
+    """
+    return Memory(*(decay * old + (1 - decay) * new for old, new in zip(memory, batch, strict=True)))
+
+
+def revived(memory: Memory, found: Quantised, dead: Tensor) -> Memory:
+    """Puts each dead code on a vector of the batch that is drawn at random, as if it had its fair share 1/k.
+
+    The random restarts of Dhariwal et al. 2020 (https://arxiv.org/abs/2005.00341).
+
+    Args:
+        memory: as it stands.
+        found: the batch.
+        dead: which codes, (l, k) booleans.
+    """
+    levels, size = dead.shape
+    inputs = found.inputs.detach().flatten(0, -3).transpose(0, 1)  # (l, places, d)
+    uniform = torch.rand((levels, size), dtype=inputs.dtype, device=inputs.device)
+    rows = (uniform * inputs.shape[1]).long().clamp(max=inputs.shape[1] - 1)
+    fresh = inputs.gather(1, rows[..., None].expand(levels, size, inputs.shape[2]))
+    sums = torch.where(dead[..., None], fresh / size, memory.sums)
+    return Memory(torch.where(dead, 1 / size, memory.shares), sums)
+
+
+def entropy(shares: Tensor) -> Tensor:
+    """−Σ p log p over the last dimension, nats; its exponential is the perplexity, from 1 to the number of codes."""
+    return -torch.special.xlogy(shares, shares).sum(-1)
+
+
+def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:
+    r"""Finite scalar quantisation: every value is squashed and rounded to one of its levels, from −1 to 1 at most.
+
+    .. math:: \mathrm{round}\big(h \tanh(z + s) - o\big) / \lfloor L/2 \rfloor, \qquad h = (L - 1)(1 + 10^{-3}) / 2
+
+    with o = 1/2 and s = artanh(o/h) for an even number of levels L, else 0: at most L values, and 0 goes to 0. The
+    gradient passes the rounding as if it were not there. Mentzer et al. 2023 (https://arxiv.org/abs/2309.15505).
+
+    Args:
+        vectors: (…, d).
+        levels: L of each of the d values, 2 or more.
+    """
+    count = torch.tensor(levels, dtype=vectors.dtype, device=vectors.device)
+    half, offset = (count - 1) * (1 + 1e-3) / 2, 0.5 * (count % 2 == 0)
+    squashed = half * torch.tanh(vectors + torch.atanh(offset / half)) - offset
+    return with_gradient(squashed.round(), squashed) / (count // 2)
+
+
+def grid(levels: Sequence[int]) -> Tensor:
+    """All vectors that `rounded` gives, as a codebook of one level: (1, Π L, d)."""
+    sides = [torch.arange(-(count // 2), count - count // 2) / (count // 2) for count in levels]
+    return torch.cartesian_prod(*sides).reshape(1, -1, len(levels))
+
+
+def signs(vectors: Tensor) -> Tensor:
+    """+1 where a value is positive, else −1, with the gradient straight through: lookup-free quantisation, (…, d).
+
+    Yu et al. 2023 (https://arxiv.org/abs/2310.05737).
+    """
+    return with_gradient(torch.where(vectors > 0, 1.0, -1.0).to(vectors.dtype), vectors)
+
+
+def undecided(vectors: Tensor, book: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    r"""How undecided vectors are between codes, and how evenly all of them together take the codes, nats, 0-dim each.
+
+    .. math:: E[H(c|z)], \; H(E[p(c|z)]), \qquad p(c|z) \propto \exp(-|z - c|^2 / \tau)
+
+    The difference of the two is the mutual information of vector and code (Yu et al. 2023, section 3).
+
+    Args:
+        vectors: z, (…, d), of which the mean is taken.
+        book: codes, (1, k, d).
+        temperature: τ > 0.
+    """
+    flat = vectors.flatten(0, -2)
+    log_p = torch.log_softmax((2 * flat @ book[0].T - book[0].square().sum(-1)) / temperature, -1)
+    return -(log_p.exp() * log_p).sum(-1).mean(), entropy(log_p.exp().mean(0))

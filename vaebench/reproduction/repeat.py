@@ -1,0 +1,229 @@
+"""A record made again: trained and measured from what the record says alone, or measured from its checkpoint."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from vaebench.api import data_module, read_checkpoint
+from vaebench.configuration.gate import vetted_run
+from vaebench.errors import UserError
+from vaebench.evaluation.protocol import recorded_protocol
+from vaebench.files import alone_in, write_atomically
+from vaebench.records import CHECKPOINT, RECORD, RunRecord, identity
+from vaebench.records.find import find_record
+from vaebench.reproduction.comparison import leaves
+from vaebench.running.processes import place_for
+from vaebench.running.recording import environment, record_run, state_hash
+from vaebench.training.experiment import experiment
+from vaebench.training.population import Population
+from vaebench.training.progress import training_bar
+
+if TYPE_CHECKING:
+    from vaebench.data.base import ImageData
+    from vaebench.training.experiment import Experiment
+
+
+class OtherDataError(UserError):
+    """The data are not those of the record, so that nothing that is measured on them can be compared with it."""
+
+
+def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str | None = None) -> RunRecord:
+    """Trains and evaluates again from the record alone: its configuration, seed and protocol.
+
+    With the threads of the record, since sums depend on how they are shared. What was interrupted goes on where it
+    stopped; what this code, this machine and this record have finished in `out` before is not repeated.
+
+    Args:
+        record: what to repeat.
+        out: folder of new records and unfinished runs.
+        progress: draw bars.
+        device: where to evaluate; default: the record's kind of device.
+
+    Returns:
+        The new record, in its folder below `out`.
+
+    Raises:
+        OtherDataError: the data have other hashes than the record says.
+        UserError: this code cannot train or measure it.
+    """
+    config = vetted_run(record.config, _source(record))
+    data = _data(record)
+    plan = _plan(record, data)
+    job = _job(record, config)
+    with _threads(record):
+        directory = out / _name(record, "reproduced", device)
+        scratch = directory.with_name(f".{directory.name}.run")
+        with alone_in(scratch):
+            if not _finished(directory):
+                checkpoint = scratch / CHECKPOINT
+                if not checkpoint.is_file():
+                    with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
+                        checkpoint = _train(job, scratch, bar)
+                _record(record, checkpoint, directory, plan, progress, device)
+            shutil.rmtree(scratch)
+    return find_record(str(directory), out)
+
+
+def verify(
+    record: RunRecord, checkpoint: Path | None, out: Path, progress: bool = True, device: str | None = None
+) -> RunRecord:
+    """Evaluates the record's checkpoint again, without training.
+
+    Args:
+        record: whose figures to verify.
+        checkpoint: the file; default: model.ckpt beside the record.
+        out, progress, device: as `reproduce` takes them.
+
+    Returns:
+        The new record, in its folder below `out`.
+
+    Raises:
+        OtherDataError: the data have other hashes than the record says.
+        UserError: there is no checkpoint, or it holds other weights or was trained otherwise than the record says.
+    """
+    path = checkpoint or Path(record.path or "", CHECKPOINT)
+    if checkpoint is None and (not path.is_file() or path.is_symlink()):
+        raise UserError(
+            f"record {record.id} has no {CHECKPOINT} in '{record.path}': give --checkpoint FILE, or train it again "
+            "with `vaebench reproduce`"
+        )
+    _check(record, path, vetted_run(record.config, _source(record)))
+    plan = _plan(record, _data(record))
+    with _threads(record):
+        directory = out / _name(record, "verified", device)
+        if not _finished(directory):
+            _record(record, path, directory, plan, progress, device)
+    return find_record(str(directory), out)
+
+
+def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> None:
+    """Whether a checkpoint is the one that the record measured; `config` is the record's, which may be built."""
+    content = read_checkpoint(checkpoint)
+    recorded, own = (record.checkpoint or {}).get("weights"), state_hash(content["state_dict"])
+    if own != recorded:
+        raise UserError(
+            f"'{checkpoint}' is not the checkpoint that record {record.id} measured: its weights have the SHA-256 "
+            f"{own[:16]}…, those of the record {str(recorded)[:16]}…; give the {CHECKPOINT} of that very run"
+        )
+    info: Mapping[str, Any] = content.get("vaebench") or {}
+    says = [dict(leaves({"config": c, "seed": s, "hashes": h})) for c, s, h in (
+        (info.get("config"), info.get("seed"), (info.get("data") or {}).get("hashes")),
+        (config, record.seed, record.data["hashes"]),
+    )]  # fmt: skip
+    if wrong := sorted(name for name in {*says[0], *says[1]} if says[0].get(name) != says[1].get(name)):
+        raise UserError(
+            f"'{checkpoint}' holds the weights of record {record.id} but was trained otherwise than the record says: "
+            f"{wrong[0]} is {says[0].get(wrong[0])!r} there and {says[1].get(wrong[0])!r} in the record, where both "
+            "should agree; one of the two was changed"
+        )
+
+
+def _data(record: RunRecord) -> ImageData:
+    """The data of a record, held against its hashes."""
+    data = data_module(record.config["data"], _source(record))
+    recorded, found = record.data["hashes"], data.hashes
+    if wrong := [split for split in sorted({*recorded, *found}) if recorded.get(split) != found.get(split)]:
+        raise OtherDataError(
+            f"the data set '{data.name}' is not the one that record {record.id} was trained and measured on: the "
+            f"hashes of {' and '.join(wrong)} differ, where all should be equal; restore the data it had"
+        )
+    return data
+
+
+def _plan(record: RunRecord, data: ImageData) -> Any:
+    try:
+        return recorded_protocol(record.protocol, data.sizes["test"])
+    except UserError as error:
+        commit = record.environment.get("commit")
+        raise UserError(f"record {record.id} cannot be measured again: {error} ({commit or 'none'})") from None
+
+
+def _source(record: RunRecord) -> str:
+    return f"record {record.id}"
+
+
+def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
+    """The run that a record describes, with the configuration that may be built, parsed by this code."""
+    devices, nodes = (config["trainer"].get(name, 1) for name in ("devices", "num_nodes"))
+    if {str(devices), str(nodes)} - {"1", "auto"}:
+        raise UserError(
+            f"record {record.id} was trained on {devices} devices and {nodes} nodes together, where one is expected: "
+            "train it with `torchrun` and `vaebench fit`, and evaluate that checkpoint"
+        )
+    if (chosen := record.measured) and chosen.kept == "best" and chosen.began is None and not chosen.last:
+        raise UserError(
+            f"record {record.id} measures the weights of the best held-out bound of any step ({record.selection}), "
+            "which this code chooses no more: expected the last, or the best held-out objective; check out commit "
+            f"{record.environment.get('commit') or 'of its version'} to reproduce it, or verify its checkpoint"
+        )
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        asked = {name: config[name] for name in ("data", "model", "trainer")}
+        write_atomically(file, yaml.safe_dump(asked).encode())
+        try:
+            job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])
+        except UserError as error:
+            raise UserError(f"record {record.id} cannot be trained by this code: {error}") from None
+    job.config.pop("config", None)  # the file is gone; all that it said stands in the rest
+    if "engine" in config:
+        job.engine = {"engine": config["engine"]}
+    return job
+
+
+def _train(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, float]], None]) -> Path:
+    """The checkpoint of a run, trained by what trained it first."""
+    if not job.engine:
+        return job.run(scratch, bar)
+    population = Population(place_for(None), lanes=1, order=job.engine["engine"]["order"])
+    member = population.add(job, scratch)
+    while population.epoch():
+        bar(member.fraction, {})
+    return member.export()
+
+
+def _record(
+    record: RunRecord, checkpoint: Path, directory: Path, plan: Any, progress: bool, device: str | None
+) -> RunRecord:
+    return record_run(
+        checkpoint, directory, plan, record.benchmark, record.variant, progress, device or _device(record)
+    )
+
+
+def _device(record: RunRecord) -> str | None:
+    """The record's kind of device where it is here; else what is."""
+    kind = record.cost.get("device")
+    return "cpu" if kind == "cpu" else None
+
+
+def _name(record: RunRecord, how: str, device: str | None) -> str:
+    """A folder's name for one record, code and machine: what another code has finished there is not taken for it."""
+    here = environment()
+    place = str(place_for(device or _device(record)))
+    family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
+    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
+
+
+def _finished(directory: Path) -> bool:
+    if found := (directory / RECORD).is_file():
+        print(f"{directory} was finished before; delete its folder to make it again", file=sys.stderr)
+    return found
+
+
+@contextmanager
+def _threads(record: RunRecord) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(record.cost.get("threads") or before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

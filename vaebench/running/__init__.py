@@ -1,0 +1,1 @@
+"""Runs: benchmarks, evaluation into records, and processes that share them."""

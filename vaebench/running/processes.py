@@ -1,0 +1,86 @@
+"""Several processes that share one evaluation: each takes the shards that no other has claimed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from vaebench import evaluation
+from vaebench.api import data_module, load, read_checkpoint
+from vaebench.configuration.gate import trust, trusted
+from vaebench.errors import UserError
+
+
+def place_for(device: str | None) -> torch.device:
+    """The device of that name; default: the first GPU, or the CPU where there is none.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise UserError(
+            f"device '{device}' is not here: expected one of {', '.join(have)}; give --device one"
+        ) from error
+    return place
+
+
+@contextmanager
+def helpers(
+    processes: int, checkpoint: Path, plan: evaluation.Protocol, work: Path, device: str | None = None
+) -> Iterator[None]:
+    """A block beside which `processes` − 1 others evaluate the same checkpoint into the same folder.
+
+    A helper that dies is no loss: its claims end with it. On a CPU the threads are divided among all.
+
+    Args:
+        processes: how many there are with this one.
+        checkpoint: of the model.
+        plan: the protocol.
+        work: folder of the finished pieces.
+        device: of the first process; where it is a GPU, the others take the GPUs after it in turn.
+
+    Raises:
+        UserError: fewer than one process.
+    """
+    if processes < 1:
+        raise UserError(
+            f"{processes} processes cannot evaluate anything: expected at least 1; give --processes 1 or more"
+        )
+    here = place_for(device)
+    threads = torch.get_num_threads()
+    share = max(1, threads // processes) if here.type == "cpu" else threads
+    context = multiprocessing.get_context("spawn")
+    others = []
+    for index in range(1, processes):
+        place = "cpu" if here.type == "cpu" else f"cuda:{((here.index or 0) + index) % torch.cuda.device_count()}"
+        others.append(
+            context.Process(target=_help, args=(checkpoint, plan, work, place, share, trusted()), daemon=True)
+        )
+    try:
+        torch.set_num_threads(share)
+        for other in others:
+            other.start()
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for other in others:
+            other.terminate()
+            other.join()
+
+
+def _help(
+    checkpoint: Path, plan: evaluation.Protocol, work: Path, place: str, threads: int, names: tuple[str, ...]
+) -> None:
+    trust(*names)
+    torch.set_num_threads(threads)
+    model = load(checkpoint).to(place)
+    data = data_module(read_checkpoint(checkpoint)["vaebench"]["config"]["data"])
+    evaluation.evaluate(model, data, plan, work=work, progress=False)

@@ -1,0 +1,239 @@
+"""From a checkpoint to a record: evaluation, cost and environment of one run."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaebench import evaluation
+from vaebench._version import __version__
+from vaebench.api import data_module, load, read_checkpoint
+from vaebench.core import Family, draw
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.files import alone_in, is_plain
+from vaebench.records import RunRecord, fields, identity, read_record, run_identity, write_record
+from vaebench.running.processes import helpers, place_for
+from vaebench.training.experiment import describe
+
+WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
+
+
+def _work(directory: Path) -> Path:
+    """The folder of the pieces of the evaluation that writes its record to `directory`."""
+    return directory.with_name(f".{directory.name}{WORK}")
+
+
+def record_id(run: str, protocol: evaluation.Protocol) -> str:
+    """16 hex digits of a run (its configuration, seed and data) and the protocol that judges it."""
+    return identity(run=run, protocol=protocol.config)
+
+
+def record_run(
+    checkpoint: Path,
+    directory: Path,
+    request: Mapping[str, Any] | evaluation.Protocol,
+    benchmark: str | None = None,
+    variant: str | None = None,
+    progress: bool = True,
+    device: str | None = None,
+    processes: int = 1,
+    trial: int | None = None,
+) -> RunRecord:
+    """Evaluates a checkpoint on its own test split and writes the record, with the checkpoint, to `directory`.
+
+    Args:
+        checkpoint: what `Experiment.run` returned.
+        directory: the record's folder; must not exist.
+        request: a protocol, or name, k, seed and the other arguments of `evaluation.read_protocol`.
+        benchmark: name of the benchmark that the run is part of.
+        variant: name of the row in the leaderboard; default: the family's.
+        progress: draw a progress bar.
+        device: where to evaluate; default: the first GPU, or the CPU where there is none.
+        processes: how many share the images; with GPUs, the i-th takes the i-th GPU.
+        trial: number of the sweep's trial that the run belongs to, from 0; None where there is no sweep.
+
+    An interrupted evaluation goes on where it stopped, from a folder beside `directory` that is then removed.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or its data set has changed since it was trained.
+    """
+    info = _account(checkpoint)
+    model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
+    if describe(data)["hashes"] != info["data"]["hashes"]:
+        raise UserError(
+            f"the data set '{data.name}' differs from the one that '{checkpoint}' was trained on: expected equal "
+            "hashes of all splits; restore the data or train again"
+        )
+    start = time.perf_counter()
+    plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
+    work = _work(directory)
+    model.to(place_for(device))
+    with helpers(processes, checkpoint, plan, work, device):
+        report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
+    family = type(model).__module__.rpartition(".")[2]
+    body = {
+        "id": record_id(_run(info), plan),
+        "family": family,
+        "variant": variant or family,
+        "benchmark": benchmark,
+        "surrogate": model.surrogate,
+        **{key: info[key] for key in ("seed", "config", "data", "started_at_mean", "selection", "curves")},
+        "protocol": report.protocol,
+        "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
+        "units": report.units,
+        "collapse": report.collapse,
+        "tables": report.tables,
+        "warnings": [*info.get("warnings", []), *report.warnings],
+        "cost": cost(model, *_first(data, model.device)) | ({} if trial is None else {"trial": trial}),
+        "times": {
+            "started": info["started"],
+            "train_seconds": info["train_seconds"],
+            "images_per_second": info["images_per_second"],
+            "evaluate_seconds": round(time.perf_counter() - start, 3),
+        },
+        "environment": environment(),
+        "checkpoint": {"file": "model.ckpt", "weights": weights_hash(model)},
+    }
+    index = data.index("test")[: report.protocol["n"]].numpy()
+    record = write_record(directory, body, report.per_image, report.pictures, checkpoint, index)
+    shutil.rmtree(work)
+    return record
+
+
+def _account(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run.
+
+    Raises:
+        UserError: it says nothing, or lacks something that a record needs.
+    """
+    info = read_checkpoint(checkpoint).get("vaebench")
+    if info is None:
+        raise UserError(f"'{checkpoint}' does not say how it was trained: expected a model.ckpt; use `vaebench fit`")
+    if wrong := fields.fault(info, fields.CHECKPOINT) or fields.uneven(info["curves"]):
+        raise UserError(f"'{checkpoint}' {wrong}, in what it says of its run; give the model.ckpt of a finished run")
+    return {"warnings": [], **info}
+
+
+def _run(info: Mapping[str, Any]) -> str:
+    """The identity of a checkpoint's run, by today's formula whatever version trained it."""
+    return run_identity(info["config"], info["seed"], info["data"]["hashes"])
+
+
+def record_checkpoint(
+    checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True, **where: Any
+) -> tuple[RunRecord, Path]:
+    """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or finds it there.
+
+    Args:
+        checkpoint, request, progress: as `record_run` takes them, and `where`: its device and processes.
+        results: the folder of all records.
+
+    Returns:
+        The record and its folder.
+    """
+    info = _account(checkpoint)
+    identity = record_id(_run(info), evaluation.read_protocol(**request))
+    family, name = info["config"]["model"]["class_path"].split(".")[-2], info["data"]["name"]
+    if not is_plain(name):
+        raise UserError(
+            f"'{checkpoint}' was trained on {name!r}: expected the name of a data set; give the model.ckpt of a "
+            "finished run"
+        )
+    directory = results / name / f"{family}-s{info['seed']}-{identity[:8]}"
+    if not (directory / "record.json").is_file():
+        with alone_in(_work(directory)):
+            if not (directory / "record.json").is_file():  # else written by the process that was waited for
+                return record_run(checkpoint, directory, request, progress=progress, **where), directory
+    shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
+    return read_record(directory), directory
+
+
+def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The first test image and its label, (1, *data) and (1,)."""
+    labels = data.labels("test")
+    return data.images("test")[:1].to(device), None if labels is None else labels[:1].to(device)
+
+
+def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
+    """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
+
+    Args:
+        model: the family.
+        x: the image.
+        y: its label, (1,), or None.
+    """
+    given = model.given(y)
+    try:
+        flops = _flops(model.draw if given is model else partial(draw, given), x)
+    except NotImplementedError:  # no density to score the sample with, which costs nothing beside the networks
+        flops = _flops(lambda x: given.likelihood(given.posterior(x).rsample((1,))), x)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "flops_per_image": flops,
+        "device": x.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _flops(function: Callable[[Tensor], Any], x: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function(x)
+    return counter.get_total_flops()
+
+
+def weights_hash(model: Family) -> str:
+    """SHA-256 of all names, types, shapes and values of a model's state, in the order of the names."""
+    return state_hash(model.state_dict())
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """`weights_hash` of a state as a checkpoint holds it, also where a former family's names have changed since."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and code that a result depends on; no path, host or user."""
+    here = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "kernels": torch.backends.cpu.get_cpu_capability(),  # which of torch's code for this CPU: bits depend on it
+        "lightning": version("lightning"),
+        "vaebench": __version__,
+        "source": digest.hexdigest(),
+        **_commit(here),
+    }
+
+
+def _commit(folder: Path) -> dict[str, Any]:
+    """The commit of the checkout that the package lies in, and whether its code differs from it."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}

@@ -1,0 +1,80 @@
+"""Checks a sweep before its first trial: every corner of the space builds, and every figure exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vaebench import evaluation
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation.protocol import measurement
+from vaebench.sweep.spec.spec import BOUND, Sweep
+from vaebench.sweep.workers.held_out import CURVES, VERDICTS
+
+if TYPE_CHECKING:
+    from vaebench.training.experiment import Experiment
+
+
+def check(sweep: Sweep) -> Experiment:
+    """Builds every corner of the search space; returns the last of them, parsed.
+
+    Raises:
+        UserError: with the line: an unknown setting, a value of the wrong type, a figure that no protocol yields, …
+    """
+    from vaebench.api import build
+    from vaebench.configuration.explain import explained
+    from vaebench.training.experiment import experiment
+
+    check_figures(sweep)
+    data = None
+    for key, point in sweep.space.probes():
+        try:
+            job = experiment(sweep.arguments(point, 0))
+            data = data or job.build()[1]
+            model = job.plain["model"]
+            with explained():
+                build(model["class_path"].split(".")[-2], data, **model["init_args"])
+        except UserError as error:
+            place = _blamed(sweep, point, str(error)) or ("space", key)
+            raise sweep.source.error(str(error), *place) from None
+    return job
+
+
+def _blamed(sweep: Sweep, point: Mapping[str, Any], message: str) -> tuple[str, str] | None:
+    """Where a setting stands that a message names, the innermost first."""
+    overrides = sweep.source.at("overrides") or {}
+    for place, settings in (("space", point), ("overrides", overrides)):
+        for key in sorted(settings, key=lambda key: -key.count(".")):
+            if re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b|'{re.escape(str(settings[key]))}'", message):
+                return place, key
+    return None
+
+
+def check_figures(sweep: Sweep) -> None:
+    """Refuses objectives and constraints on figures that the protocol does not yield, and pruning by another one."""
+    source = sweep.source
+    try:
+        made = evaluation.read_protocol(**sweep.protocol).measurements
+    except UserError as error:
+        raise source.error(str(error), "protocol") from None
+    yielded = [f"val/{name}" for kind in made for name in measurement(kind).KINDS]
+    known = list(dict.fromkeys([*CURVES, *(["val/collapse"] if "collapse" in made else []), *yielded]))
+    for name in sweep.objectives:
+        if name not in known or name == "val/collapse":
+            remedy = "" if name in known else "Objectives are figures of the validation images."
+            place = next(key for key in (name, name[4:]) if key in (source.at("objectives") or {}))
+            raise source.error(str(unknown("objective", name, known, remedy)), "objectives", place)
+    if sweep.pruner["name"] != "none" and list(sweep.objectives) != [BOUND]:
+        raise source.error(
+            f"pruning compares the held-out bound, and the objective is {', '.join(sweep.objectives)}: make it "
+            f"{BOUND} alone or remove the pruner",
+            "pruner",
+        )
+    for index, constraint in enumerate(sweep.constraints):
+        if constraint.figure not in known:
+            raise source.error(str(unknown("figure", constraint.figure, known)), "constraints", index)
+        verdict = constraint.figure == "val/collapse"
+        if verdict != isinstance(constraint.limit, str) or (verdict and constraint.limit not in VERDICTS):
+            expected = f"one of {', '.join(VERDICTS)} with == or !=" if verdict else "a number"
+            raise source.error(f"'{constraint}' can never hold: expected {expected}", "constraints", index)

@@ -1,0 +1,1 @@
+"""A sweep as a table in the terminal and as a page."""

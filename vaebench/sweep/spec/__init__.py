@@ -1,0 +1,1 @@
+"""A sweep file: what varies, what is optimised, when it ends."""

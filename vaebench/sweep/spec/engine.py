@@ -1,0 +1,19 @@
+"""Names and settings of engines, found by their files; nothing here starts one."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
+ENGINES = Path(__file__).parents[1] / "engines"
+
+
+def engines() -> list[str]:
+    """Names of all engines."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(ENGINES)]) if module.name[0] != "_")
+
+
+def settings(name: str) -> dict[str, type]:
+    """What a sweep file may set of an engine."""
+    return import_module(f"vaebench.sweep.engines.{name}").SETTINGS

@@ -1,0 +1,1 @@
+"""A sweep's study and its queue of trials."""

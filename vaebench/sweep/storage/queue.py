@@ -1,0 +1,304 @@
+"""How workers share a storage: one at a time they take a trial; while it runs they give signs of life.
+
+A trial whose worker died, or that was interrupted, comes back with the same settings, once for every time; the trial
+itself ends as failed. A death counts against a trial that was alone in its worker and got no further than before; of
+trials that died together fewer then train together, until the one at fault is alone. `mend` makes it so from what the
+storage holds alone, and under a lock that a killed process cannot keep, so that it does not matter who is killed when.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from optuna import Study, Trial
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from vaebench.sweep.spec.space import Point
+from vaebench.sweep.spec.spec import Sweep
+from vaebench.sweep.storage.study import AwayError, sampler
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+PATIENCE = 300.0  # seconds for which a storage may be away
+RETRIES = 3  # of one trial that gets no further before its workers die: it may be what kills them
+FAILURES = 5  # trials that fail one after another, with nothing finished between them, end a sweep
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_LOCK = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` returns, called again every second while the storage is away, for PATIENCE seconds."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except (StorageInternalError, SQLAlchemyError, AwayError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(min(1.0, PATIENCE))
+
+
+@contextmanager
+def alone(storage: RDBStorage, study: Study) -> Iterator[None]:
+    """A block that one process at a time executes, among all that share the study; the lock dies with its process."""
+    if storage.engine.dialect.name == "sqlite":
+        with Path(f"{storage.engine.url.database}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    else:
+        with storage.engine.connect() as connection, _advisory(connection, study._study_id):
+            yield
+
+
+@contextmanager
+def _advisory(connection: Connection, number: int) -> Iterator[None]:
+    place = {"space": _LOCK, "number": number}
+    connection.execute(text("SELECT pg_advisory_lock(:space, :number)"), place)
+    try:
+        yield
+    finally:
+        connection.execute(text("SELECT pg_advisory_unlock(:space, :number)"), place)
+
+
+def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
+    """Gives up the trials of dead workers and queues those that are owed another try; call it inside `alone`.
+
+    Returns:
+        All trials, as they then are.
+    """
+    orphans = text(
+        "SELECT trials.trial_id FROM trials LEFT JOIN trial_heartbeats ON trials.trial_id = trial_heartbeats.trial_id "
+        "WHERE trials.study_id = :study AND trials.state = 'RUNNING' AND trial_heartbeats.trial_id IS NULL"
+    )
+    with storage.engine.connect() as connection:
+        silent = [row[0] for row in connection.execute(orphans, {"study": study._study_id})]
+    for trial_id in silent:  # killed between taking a trial and its first heartbeat, without which none is ever stale
+        storage.record_heartbeat(trial_id)
+    fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    owed = [t for t in trials if t.state == TrialState.FAIL and "error" not in t.user_attrs and t.number not in retried]
+    again = [retry for trial in owed if (retry := _retry(trial, trials)).user_attrs["kills"] <= RETRIES]
+    for retry in again:
+        study.add_trial(retry)
+    return study.get_trials(deepcopy=False) if again else trials
+
+
+def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
+    """A trial in waiting with the settings of another, and with what its sampler and pruner noted.
+
+    Args:
+        trial: one that ended with its worker, or was interrupted.
+        trials: all of the study.
+    """
+    noted = trial.user_attrs
+    reached, kills, together = noted.get("reached", 0.0), noted.get("kills", 0), noted.get("together")
+    done = noted.get("progress", (0.0, None))[0]
+    if "interrupted" not in noted:
+        died = _died_together(trial, trials)
+        if done > reached:
+            together = None
+        elif died > 1:
+            together = died // 2
+        else:
+            kills += 1
+    notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+    own = {"retry_of": trial.number, "first": first(trial), "kills": kills, "reached": max(done, reached)}
+    return create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=own if together is None else {**own, "together": together},
+        system_attrs=notes,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _died_together(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Number of trials that were in a company when it ended, with this one; some may not have been found yet."""
+    if (company := trial.user_attrs.get("company")) is None:
+        return 1
+    ended = (TrialState.FAIL, TrialState.RUNNING)
+    return sum(t.user_attrs.get("company") == company and t.state in ended
+               and not {"error", "interrupted"} & t.user_attrs.keys() for t in trials)  # fmt: skip
+
+
+def first(trial: FrozenTrial | Trial) -> int:
+    """Number of the trial that this one is a retry of, or its own."""
+    return trial.user_attrs.get("first", trial.number)
+
+
+class End(NamedTuple):
+    """Why no new settings are tried, and whether trials that wait (grid points, retries) still run."""
+
+    reason: str
+    queue: bool
+
+
+def over(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> End | None:
+    """Whether a sweep has come to its end."""
+    ended = sorted((t for t in trials if t.state.is_finished()), key=lambda t: t.datetime_complete or datetime.max)
+    errors = [t.user_attrs.get("error") for t in ended[study.user_attrs.get("launched", 0) :][-FAILURES:]]
+    if len(errors) == FAILURES and all(errors):
+        return End(f"the last {FAILURES} trials failed ({errors[-1]})", False)
+    if sweep.sampler["name"] == "grid":
+        return End("every point of the grid was tried", True)
+    if (limit := sweep.stop.get("trials")) and sum("retry_of" not in t.user_attrs for t in trials) >= limit:
+        return End(f"{limit} settings were tried", True)
+    if limit := sweep.stop.get("stalled"):
+        done = [t.number for t in ended if t.state in FINISHED]
+        best = study.best_trials if any(t.state == TrialState.COMPLETE for t in trials) else []
+        latest = max((done.index(t.number) for t in best if t.number in done), default=-1)
+        if len(done) - latest > limit:
+            return End(f"{limit} trials brought nothing better", True)
+    return None
+
+
+def to_do(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether there is a trial to take."""
+    end = over(sweep, study, trials)
+    return end is None or (end.queue and any(t.state == TrialState.WAITING for t in trials))
+
+
+def most_together(trial: FrozenTrial | Trial) -> float:
+    """How many trials may train in one worker while this one does: fewer where those with it died together."""
+    return trial.user_attrs.get("together", math.inf)
+
+
+class Company(NamedTuple):
+    """Trials that train together, which an end of their process or an error of their model ends together.
+
+    Attributes:
+        name: of its own.
+        size: number of trials in it.
+    """
+
+    name: str
+    size: int
+
+
+def take(sweep: Sweep, storage: RDBStorage, study: Study, company: Company | None = None) -> tuple[Trial, Point] | None:
+    """The next trial with its settings, chosen and stored; None where nothing is left to take.
+
+    Args:
+        sweep, storage, study: where trials come from.
+        company: that it is to join, which may have too many in it for the next trial; None where it trains alone.
+    """
+
+    def turn() -> tuple[Trial, Point] | None:
+        with alone(storage, study):
+            trials = mend(storage, study)
+            if not to_do(sweep, study, trials):
+                return None
+            waiting = next((t for t in trials if t.state == TrialState.WAITING), None)  # Optuna takes it first
+            if waiting and company and company.size and most_together(waiting) <= company.size:
+                return None
+            study.sampler = sampler(sweep, sum(t.state != TrialState.WAITING for t in trials))
+            trial = study.ask()
+            storage.record_heartbeat(trial._trial_id)
+            if company:
+                trial.set_user_attr("company", company.name)
+            return trial, sweep.space.suggest(trial)
+
+    return patiently(turn)
+
+
+def tell(
+    study: Study, trial: Trial, values: Sequence[float] | None = None, state: TrialState | None = None, **notes: Any
+) -> bool:
+    """Ends a trial, with notes as its user attributes; False where another process had ended it before."""
+
+    wanted = state or TrialState.COMPLETE
+
+    def end() -> bool:
+        try:
+            for name, note in notes.items():
+                trial.set_user_attr(name, note)
+            study.tell(trial, values, wanted, skip_if_finished=True)
+        except UpdateFinishedTrialError:  # just now, between Optuna's look and its write
+            pass
+        ended = study._storage.get_trial(trial._trial_id)
+        return ended.state == wanted and (values is None or ended.values == list(values))
+
+    return patiently(end)
+
+
+def tally(trials: Sequence[FrozenTrial]) -> Counter[str]:
+    """Number of trials by state: COMPLETE, PRUNED, RUNNING, WAITING, FAIL, and RETRIED of those that failed."""
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    return Counter("RETRIED" if trial.number in retried else trial.state.name for trial in trials)
+
+
+class Heart:
+    """Signs of life for some trials, with how far each is, until the block ends; an outage does not stop them.
+
+    Args:
+        storage: where they go.
+        trials: those that this process runs.
+    """
+
+    def __init__(self, storage: RDBStorage, *trials: Trial) -> None:
+        self.storage, self.trials = storage, trials
+        self.progress: dict[int, tuple[float, float | None]] = {}  # by trial number: fraction done, bound
+        self._stop = Event()
+        self._thread = Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heart:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def report(self, trial: Trial, done: float, bound: float | None) -> None:
+        """Notes how far a trial is: stored at once the first time, so that a death soon after knows, and then by beats.
+
+        Args:
+            trial: one of these.
+            done: the part of it that is trained.
+            bound: the last one.
+        """
+        begins = trial.number not in self.progress
+        self.progress[trial.number] = done, bound
+        if begins:
+            self._note(trial)
+
+    def _note(self, trial: Trial) -> None:
+        with suppress(Exception):  # the storage may be away, or another process have ended the trial
+            self.storage.record_heartbeat(trial._trial_id)
+            if trial.number in self.progress:
+                self.storage.set_trial_user_attr(trial._trial_id, "progress", self.progress[trial.number])
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.storage.heartbeat_interval):
+            for trial in self.trials:
+                self._note(trial)
+
+
+class Outcome(NamedTuple):
+    """What a finished trial is told by: its objectives, constraints (0 or less where they hold), figures, records."""
+
+    values: list[float]
+    constraints: dict[str, float]
+    figures: dict[str, Any]
+    records: list[str]
+
+
+Run = Callable[[Trial, Point, Heart], Outcome]

@@ -1,0 +1,190 @@
+"""A sweep's study: where its trials are stored, and what chooses and prunes them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna import Study
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from vaebench.errors import UserError
+from vaebench.sweep.spec.spec import Sweep
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import RDBStorage
+
+GRACE = 3  # heartbeats that may fail to come before a worker is taken for dead
+
+
+class AwayError(UserError):
+    """Nothing answers at a storage's address: a worker waits for it, as for one that goes away later."""
+
+
+def default_storage(sweep: Sweep, results: Path) -> str:
+    """SQLite beside the records."""
+    return f"sqlite:///{(results / sweep.name / 'sweep.db').resolve()}"
+
+
+def connect(sweep: Sweep, address: str) -> RDBStorage:
+    """The storage at an address, with heartbeats, its tables made where there are none.
+
+    Args:
+        sweep: whose heartbeat counts.
+        address: `sqlite:///FILE`, for one machine, or `postgresql://USER@HOST/DATABASE`, for many.
+
+    Raises:
+        UserError: another kind of address, or nothing answers there.
+    """
+    from optuna import logging
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RDBStorage
+
+    logging.set_verbosity(logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, multivariate TPE, GP
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used", UserWarning)  # `turns` beats
+    if address.startswith("sqlite:///"):
+        Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, Any] = {"connect_args": {"timeout": 60}}
+    elif address.startswith("postgresql://"):
+        address = address.replace("postgresql://", "postgresql+psycopg://", 1)
+        settings = {
+            "pool_pre_ping": True,
+            "connect_args": {"connect_timeout": 10},
+        }  # after an outage, a connection that the server forgot is made anew
+    else:
+        raise UserError(
+            f"'{address.partition(':')[0]}:' is no storage with heartbeats: expected sqlite:///FILE or "
+            "postgresql://USER@HOST/DATABASE; give --storage one of them"
+        )
+    try:
+        storage = RDBStorage(
+            address, settings, heartbeat_interval=sweep.heartbeat, grace_period=GRACE * sweep.heartbeat
+        )
+        if storage.engine.dialect.name == "sqlite":
+            with storage.engine.connect() as connection:  # a commit then waits for the disk once, and no less surely
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        return storage
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise AwayError(
+            f"the storage does not answer ({reason}): expected a database that accepts connections; start it, mend "
+            "--storage, or install vaebench[postgres]"
+        ) from error
+
+
+def create(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
+    """Makes the sweep's study, or goes on with it; a grid is queued point by point.
+
+    Raises:
+        UserError: it exists and `resume` is off, or was made by a file with another search space.
+    """
+    import optuna
+    from optuna.study import StudyDirection
+
+    directions = [
+        StudyDirection.MAXIMIZE if direction == "maximise" else StudyDirection.MINIMIZE
+        for direction in sweep.objectives.values()
+    ]
+    study = optuna.create_study(
+        study_name=sweep.name, storage=storage, directions=directions, load_if_exists=True, pruner=pruner(sweep)
+    )
+    trials = study.get_trials(deepcopy=False)
+    if trials and not resume:
+        raise UserError(
+            f"the sweep '{sweep.name}' has {len(trials)} trials already; add --resume to go on with it, or give "
+            f"'{sweep.source.path}' another name (sweep: NAME)"
+        )
+    if "fingerprint" not in study.user_attrs:
+        study.set_user_attr("fingerprint", sweep.fingerprint)
+        study.set_user_attr("figures", list(sweep.objectives))
+        study.set_metric_names([name.removeprefix("val/") for name in sweep.objectives])
+    _same(sweep, study)
+    study.set_user_attr("launched", sum(t.state.is_finished() for t in trials))  # failures before do not count again
+    if sweep.sampler["name"] == "grid":
+        for point in sweep.space.points()[len([t for t in trials if "retry_of" not in t.user_attrs]) :]:
+            study.enqueue_trial(point)
+    return study
+
+
+def load(sweep: Sweep, storage: RDBStorage) -> Study:
+    """The study of a sweep that was started.
+
+    Raises:
+        UserError: there is none, or it was made by a file with another search space.
+    """
+    import optuna
+
+    try:
+        study = optuna.load_study(study_name=sweep.name, storage=storage, pruner=pruner(sweep))
+    except KeyError:
+        raise UserError(
+            f"the storage holds no sweep '{sweep.name}'; start it with `vaebench sweep {sweep.source.path}`"
+        ) from None
+    _same(sweep, study)
+    return study
+
+
+def _same(sweep: Sweep, study: Study) -> None:
+    if study.user_attrs.get("fingerprint") != sweep.fingerprint:
+        raise UserError(
+            f"'{sweep.source.path}' or a file it names has changed since the sweep '{sweep.name}' began, where its "
+            "trials could no longer be compared: restore it, or give it another name (sweep: NAME)"
+        )
+
+
+def sampler(sweep: Sweep, turn: int) -> BaseSampler:
+    """The sweep's sampler for one trial.
+
+    Workers make it anew for every trial: its state is the storage's trials, and its seed differs from trial to trial
+    (several workers with one seed would all begin with the same settings).
+
+    Args:
+        sweep: the sweep.
+        turn: number of trials taken before this one.
+    """
+    import numpy as np
+    from optuna import samplers
+
+    settings = sweep.sampler
+    seed = int(np.random.SeedSequence((settings.get("seed", 0), turn)).generate_state(1)[0])
+    startup = settings.get("startup", 10)
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: samplers.TPESampler(
+            seed=seed, n_startup_trials=startup, multivariate=True, group=sweep.space.conditional, constant_liar=True
+        ),
+        "gp": lambda: samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False),
+        "cma-es": lambda: samplers.CmaEsSampler(
+            seed=seed, n_startup_trials=settings.get("startup", 1), warn_independent_sampling=False
+        ),
+        "random": lambda: samplers.RandomSampler(seed=seed),
+        "grid": lambda: samplers.RandomSampler(seed=seed),  # the points are queued
+        "nsga-ii": lambda: samplers.NSGAIISampler(seed=seed, population_size=settings.get("population", 20)),
+    }
+    return makers[settings["name"]]()
+
+
+def pruner(sweep: Sweep) -> BasePruner:
+    """The sweep's pruner, which counts epochs."""
+    from optuna import pruners
+
+    from vaebench.sweep.storage.pruning import Median
+
+    settings = sweep.pruner
+    first, factor = settings.get("min_epochs", 1), settings.get("factor", 3)
+    makers: dict[str, Callable[[], BasePruner]] = {
+        "none": pruners.NopPruner,
+        "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor),
+        "hyperband": lambda: pruners.HyperbandPruner(first, settings.get("max_epochs", "auto"), factor),
+        "median": lambda: Median(settings.get("startup", 5), n_warmup_steps=first),
+    }
+    return makers[settings["name"]]()
+
+
+ADDRESS = "VAEBENCH_STORAGE"  # in the environment: an address may hold a password

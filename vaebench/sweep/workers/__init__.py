@@ -1,0 +1,1 @@
+"""Workers: what a process does with the trials that it takes."""

@@ -1,0 +1,85 @@
+"""What trials are told by: figures of the validation images, never of the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from torch import Tensor
+
+from vaebench import evaluation
+from vaebench.api import load
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.records import read_record
+from vaebench.running.processes import place_for
+from vaebench.sweep.spec.spec import BOUND, Sweep
+
+CURVES = (BOUND, "val/log_x")
+VERDICTS = ("none", "partial", "full", "unknown")  # of `collapse`
+
+
+class HeldOut:
+    """A data module whose validation images stand where the evaluation asks for test images.
+
+    Args:
+        data: the module.
+    """
+
+    def __init__(self, data: ImageData) -> None:
+        self.data, self.spec = data, data.spec
+
+    def images(self, split: str) -> Tensor:
+        """Images, (n, c, h, w); those of validation for 'test'."""
+        return self.data.images(_kept(split))
+
+    def labels(self, split: str) -> Tensor | None:
+        """Labels, (n,), or None where there are none."""
+        return self.data.labels(_kept(split))
+
+    def factors(self, split: str) -> Tensor | None:
+        """Factors of variation, (n, factors), or None where there are none."""
+        known = getattr(self.data, "factors", None)
+        return None if known is None else known(_kept(split))
+
+
+def _kept(split: str) -> str:
+    return "val" if split == "test" else split
+
+
+def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
+    """All figures of the checkpoint in a record's folder on the validation images that the sweep may ask for.
+
+    The bound is that of the weights that are measured, as training validated them; all others come from the sweep's
+    protocol.
+
+    Raises:
+        UserError: the record's checkpoint is needed and gone.
+    """
+    record = read_record(directory)
+    found: dict[str, Any] = {name: value for name in CURVES if (value := record.held_out(name)) is not None}
+    if not found:
+        found = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
+    if not sweep.measured:
+        return found
+    model = load(directory / "model.ckpt").to(place_for(None))
+    report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
+    for name, metric in report.metrics.items():
+        found.setdefault(f"val/{name}", metric.value if metric.value is not None else metric.unavailable)
+    return found | {"val/collapse": report.collapse["verdict"]}
+
+
+def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
+    """One figure of all seeds: the mean or median of numbers, the worst of verdicts.
+
+    Raises:
+        UserError: some seed does not have the figure.
+    """
+    if name == "val/collapse":
+        return max(values, key=VERDICTS.index)
+    for value in values:
+        if not isinstance(value, int | float):
+            raise UserError(f"{name} is unavailable: {value or 'this family does not have it'}; choose another figure")
+    return float((mean if sweep.combine == "mean" else median)(values))

@@ -1,0 +1,156 @@
+"""One worker: takes trials from the storage, one after another, until nothing is left to take.
+
+It keeps nothing between trials, and knows nothing of what a trial is: `trial.Trainings` does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from optuna import Study, Trial, TrialPruned
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from vaebench.errors import UserError, disk_error
+from vaebench.sweep.spec.space import Point
+from vaebench.sweep.spec.spec import Sweep, read_sweep
+from vaebench.sweep.storage.queue import Heart, Outcome, Run, patiently, take, tell
+from vaebench.sweep.storage.study import ADDRESS, connect, load
+
+AWAY = 3  # exit code: the disk or the storage failed, which another trial would meet too
+
+
+class Interruption:
+    """SIGINT and SIGTERM, heard inside `heard` blocks and remembered outside: bookkeeping is never cut short."""
+
+    def __init__(self) -> None:
+        self.came, self._open = False, False
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def _hear(self, _: int, __: FrameType | None) -> None:
+        self.came = True
+        if self._open:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """A block that either signal ends with a KeyboardInterrupt."""
+        self._open = True
+        try:
+            if self.came:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._open = False
+            self._listen()  # Lightning puts its own
+
+
+def work(
+    sweep: Sweep, storage: RDBStorage, study: Study, run: Run, interruption: Interruption, go_on: Callable[[], bool]
+) -> None:
+    """Runs trials until nothing is left to take, `go_on()` is false, or an interruption.
+
+    Args:
+        sweep, storage, study: where trials come from.
+        run: one trial; it raises `TrialPruned`, or whatever the trial failed by.
+        interruption: of this process.
+        go_on: asked before each trial.
+
+    Raises:
+        OSError: the disk failed; the trial is given back.
+        KeyboardInterrupt: the trial is given back.
+    """
+    while go_on() and not interruption.came and (taken := take(sweep, storage, study)):
+        trial, point = taken
+        with Heart(storage, trial) as heart:
+            conclude(study, trial, partial(_heard, interruption, run, trial, point, heart))
+    if interruption.came:
+        raise KeyboardInterrupt
+
+
+def _heard(interruption: Interruption, run: Run, trial: Trial, point: Point, heart: Heart) -> Outcome:
+    with interruption.heard():
+        return run(trial, point, heart)
+
+
+def conclude(study: Study, trial: Trial, run: Callable[[], Outcome]) -> None:
+    """Tells a trial by its outcome, or by what it raised.
+
+    Args:
+        study, trial: the trial.
+        run: what is left of it.
+
+    Raises:
+        OSError: the disk failed; the trial is given back.
+        KeyboardInterrupt: the trial is given back.
+    """
+    try:
+        outcome = run()
+    except (KeyboardInterrupt, OSError):
+        tell(study, trial, state=TrialState.FAIL, interrupted=True)
+        raise
+    except TrialPruned:
+        tell(study, trial, state=TrialState.PRUNED)
+    except (UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError) as error:
+        if not isinstance(error, UpdateFinishedTrialError):
+            raise
+    except Exception as error:
+        tell(study, trial, state=TrialState.FAIL, error=f"{type(error).__name__}: {error}"[:500])
+    else:
+        _finish(study, trial, outcome)
+
+
+def _finish(study: Study, trial: Trial, outcome: Outcome) -> None:
+    def constrain() -> None:
+        noted = trial.storage.get_trial_system_attrs(trial._trial_id)
+        for name, value in outcome.constraints.items():
+            if f"constraints:{name}" not in noted:
+                trial.set_constraint(name, value)
+
+    try:
+        patiently(constrain)
+    except UpdateFinishedTrialError:
+        return
+    tell(study, trial, outcome.values, figures=outcome.figures, records=outcome.records)
+
+
+def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., None] = work) -> int:
+    """Works at the sweep of a file until it is done; returns the exit code that engines understand.
+
+    Args:
+        file: the sweep file.
+        make: what runs the sweep's trials.
+        loop: takes trials and has them run, as `work` does.
+    """
+    interruption, parent = Interruption(), os.getppid()
+    try:
+        sweep = read_sweep(file)
+        storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
+        study = patiently(partial(load, sweep, storage))
+        loop(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
+    except KeyboardInterrupt:
+        return 130
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (OSError, StorageInternalError, SQLAlchemyError) as error:
+        if isinstance(error, OSError) and (sentence := disk_error(error)):
+            print(sentence, file=sys.stderr)
+            return AWAY
+        print(str(error.__cause__ or error).splitlines()[0], file=sys.stderr)  # Optuna's own words hide the reason
+        return AWAY
+    return 0

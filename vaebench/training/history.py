@@ -1,0 +1,85 @@
+"""What a run keeps of its training, however it is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.core import Family
+from vaebench.records.selection import Selection
+
+
+@dataclass
+class Kept:
+    """What a run keeps of its training.
+
+    Attributes:
+        curves: what was measured, by name: the steps at which it was, and the values.
+        best: the weights with the best held-out objective since it settled, its value and its step; where the model
+            keeps them.
+        began: the first step at which such weights were looked for.
+        seconds: time spent training and validating.
+        images: trained on so far, each counted every time.
+    """
+
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=lambda: {"value": -math.inf})
+    began: int | None = None
+    seconds: float = 0.0
+    images: int = 0
+
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Notes what was measured at a step."""
+        for name, value in metrics.items():
+            curve = self.curves.setdefault(name, {"step": [], "value": []})
+            curve["step"].append(step)
+            curve["value"].append(value)
+
+    def validated(self, model: Family, metrics: Mapping[str, float]) -> None:
+        """Notes a validation, and copies the weights where the model keeps the best and they are.
+
+        A value that is no number is never the best.
+        """
+        self.note(model.steps, metrics)
+        if model.keep != "best" or model.steps < model.settled():
+            return
+        self.began = model.steps if self.began is None else self.began
+        if math.isfinite(value := metrics["val/objective"]) and value > self.best["value"]:
+            self.best = {"value": value, "steps": model.steps, "weights": weights(model)}
+
+    def latest(self) -> dict[str, float]:
+        """The last value of every curve."""
+        return {name: curve["value"][-1] for name, curve in self.curves.items()}
+
+    def chosen(self, model: Family) -> tuple[Selection, dict[str, Tensor], list[str]]:
+        """The weights that the run ends with, which they are, and what a reader of their figures must know.
+
+        Args:
+            model: at the end of training.
+        """
+        steps, settled, warnings = model.steps, model.settled(), list[str]()
+        if steps < settled < math.inf:
+            warnings.append(
+                f"training ended at step {steps}, before its schedules do at step {settled:g}: the objective had not "
+                "come to its final settings"
+            )
+        if "weights" in self.best:
+            return Selection("best", self.best["steps"], steps, self.began), self.best["weights"], warnings
+        if model.keep == "best":
+            reason = (
+                "the objective was never at its final settings when it was validated"
+                if self.began is None
+                else ("the held-out objective was never a finite number")
+            )
+            warnings.append(f"the last weights are measured, where model.keep is best: {reason}")
+        return Selection("last", steps, steps), weights(model), warnings
+
+
+def weights(model: Family) -> dict[str, Tensor]:
+    """A copy of a model's state, with the averaged weights, by which it is measured, in place of its own."""
+    judged = {**model.state_dict(), **model.averages()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in judged.items()}

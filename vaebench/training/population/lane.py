@@ -1,0 +1,285 @@
+"""Members that step as one: their tensors are stacked, and each stays a view of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from vaebench.core import Family
+from vaebench.core.compiled import Compiled
+from vaebench.core.divergence import EVERY
+from vaebench.core.means import Means
+from vaebench.data._batches import Batch, Batches, TrainingBatches
+from vaebench.errors import UserError
+from vaebench.training.population.adam import Adam, clip
+from vaebench.training.population.member import Member
+from vaebench.training.population.noise import Given, Request, drawn, requested
+
+Logs = dict[str, Tensor]
+
+
+class _Found(NamedTuple):
+    """What a step finds for n members, (n, …) each.
+
+    Attributes:
+        losses: of each group.
+        gradients: of a group's parameters, in their order.
+        logs: what they log.
+        state: new values of buffers.
+        active: which members learn a group, where that is not all.
+    """
+
+    losses: Logs
+    gradients: dict[str, list[Tensor]]
+    logs: Logs
+    state: Logs
+    active: Logs
+
+
+class _Skeleton:
+    """A model without tensors of its own: `functional_call` for any method, at a tenth of its cost.
+
+    Args:
+        model: whose code and constants it takes.
+        names: of its parameters and buffers, in the order in which `of` takes tensors.
+    """
+
+    def __init__(self, model: Family, names: Sequence[str]) -> None:
+        self.model = deepcopy(model).to("meta")
+        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        places: dict[int, list[tuple[dict[str, Any], str]]] = {}  # of a tensor: several where modules share it
+        for name, tensor in tensors:
+            path, _, leaf = name.rpartition(".")
+            owner = self.model.get_submodule(path)
+            members = owner._parameters if leaf in owner._parameters else owner._buffers
+            places.setdefault(id(tensor), []).append((members, leaf))
+        known = dict(tensors)
+        self._places = [places[id(known[name])] for name in names]
+
+    def of(self, tensors: Sequence[Tensor]) -> Family:
+        """The model with these tensors, until it gets others."""
+        for places, tensor in zip(self._places, tensors, strict=True):
+            for members, leaf in places:
+                members[leaf] = tensor
+        return self.model
+
+
+class Lane:
+    """Members of one structure, stacked.
+
+    Args:
+        members: at least one; their models' tensors become rows of the lane's.
+        compiled: compiles its steps, for all lanes of as many such members; None steps as the family is written.
+
+    Attributes:
+        parameters, buffers: (n, *shape) each, by name.
+        length, validation: batches of the members' next epoch, and of a validation.
+    """
+
+    def __init__(self, members: Sequence[Member], compiled: Compiled | None = None) -> None:
+        self.members, self.compiled = list(members), compiled
+        self.length, self.validation = members[0].length, members[0].budget.validation
+        model = members[0].model
+        self.device, self.dtype = model.lr.device, model.lr.dtype
+        self.parameters = {name: _stack([m.model.get_parameter(name) for m in members])
+                           for name, _ in model.named_parameters()}  # fmt: skip
+        self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
+        self._tensors = [*self.parameters.values(), *self.buffers.values()]
+        self._skeleton = _Skeleton(model, [*self.parameters, *self.buffers])
+        self._skeleton.model.train()
+        named = {group: [name for name in self.parameters if name.startswith(prefixes)]
+                 for group, prefixes in model.groups().items()}  # fmt: skip
+        self.groups = {group: names for group, names in named.items() if names}
+        rates = [member.learning_rates() for member in members]
+        self.adam = {group: self._adam(group, [rate[group] for rate in rates]) for group in self.groups}
+        clips = [torch.inf if m.model.clip is None else m.model.clip for m in members]
+        self.clip = torch.tensor(clips, dtype=self.dtype, device=self.device) if min(clips) < torch.inf else None
+        self.t = torch.tensor([float(m.model.steps) for m in members], dtype=self.dtype, device=self.device)
+        self.generators = [member.generator for member in members]
+        self._requests: dict[tuple[int, ...], list[Request]] = {}
+        self._count = 0  # steps of the epoch
+        self._bad: list[tuple[int, str, Tensor]] = []  # which members' losses were not finite, since the last look
+
+    def _adam(self, group: str, rates: list[float]) -> Adam:
+        names = self.groups[group]
+        means, squares = ([_stack([m.moments[f"{moment}.{name}"] for m in self.members]) for name in names]
+                          for moment in ("mean", "square"))  # fmt: skip
+        taken = _stack([m.taken[group] for m in self.members])
+        return Adam([self.parameters[name] for name in names], means, squares, taken, rates)
+
+    # One step -----------------------------------------------------------------------------------------------------
+
+    def step(self, x: Tensor, y: Tensor | None) -> Logs:
+        """One optimiser step of every member, as `Family._learn` takes it; returns what they log, (n,) each.
+
+        Args:
+            x: images, (n, b, *data), or (1, b, *data) for all members.
+            y: labels, (n, b) or (1, b), or None.
+        """
+        x = x.to(self.dtype)
+        noise = drawn(self.requests(x, y), self.generators)
+        arguments = self._tensors, x, y, self.t, noise
+        with torch.no_grad():
+            found = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
+            for group, gradients in found.gradients.items():
+                mask = self._taken(gradients, found.active.get(group))
+                if self.clip is not None:
+                    clip(gradients, self.clip)
+                self.adam[group].step(gradients, mask)
+            for name, value in found.state.items():
+                self.buffers[name].copy_(value)
+            self.t += 1
+            for group in found.gradients:
+                bad = ~found.losses[group].isfinite()
+                bad = bad & found.active[group] if group in found.active else bad
+                self._bad.append((self._count, group, bad))
+            self._count += 1
+        return found.logs
+
+    def _taken(self, gradients: list[Tensor], mask: Tensor | None) -> Tensor | None:
+        """Which members step: those that learn and whose gradient `Family._skips` would not leave out."""
+        if "skip" not in self.buffers:
+            return mask
+        norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+        fits, learns = norms <= self.buffers["skip"], torch.ones_like(norms, dtype=torch.bool) if mask is None else mask
+        self.buffers["skipped"] += (learns & ~fits).to(self.buffers["skipped"].dtype)
+        return learns & fits
+
+    @torch.enable_grad()
+    def _found(
+        self, tensors: Sequence[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]
+    ) -> _Found:
+        """What a step finds, as a pure function of the members' tensors.
+
+        Gradients of a group of which no member learns are left out, unless it is compiled: a graph has one course.
+        """
+
+        def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
+            model = self._skeleton.of(tensors)
+            with Given(noise):
+                step = model.step(x, y, t)
+            logs, new = ({name: value.detach() for name, value in d.items()} for d in (step.logs, step.state))
+            return dict(step.losses), logs, new, model.active(t)
+
+        common = len(x) == 1 < len(self.members)
+        if common:
+            x, y = x[0], None if y is None else y[0]
+        axis = None if common else 0
+        in_dims = (0, axis, None if y is None else axis, 0, 0)
+        own = dict(zip(self.parameters, (p.detach().requires_grad_() for p in tensors), strict=False))
+        given = [*own.values(), *tensors[len(own) :]]
+        losses, logs, state, active = vmap(one, in_dims, randomness="error")(given, x, y, t, noise)
+        gradients = {}
+        for group, names in self.groups.items():
+            if self.compiled is not None or group not in active or bool(active[group].any()):
+                inputs, more = [own[name] for name in names], len(self.groups) > 1
+                gradients[group] = list(torch.autograd.grad(losses[group].sum(), inputs, retain_graph=more))
+        return _Found({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)
+
+    def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
+        """The noise that a step on such a batch asks for, for each member.
+
+        Raises:
+            UserError: the family's step does not work under vmap.
+        """
+        if x.shape[1:] not in self._requests:
+            model = self._skeleton.of([tensor[0] for tensor in self._tensors])
+            self._requests[x.shape[1:]] = requested(lambda: model.step(x[0], None if y is None else y[0], self.t[0]))
+        return self._requests[x.shape[1:]]
+
+    @torch.no_grad()
+    def compile(self, training: TrainingBatches) -> None:
+        """Computes a step and takes nothing of it, so that it is compiled before lanes run at once."""
+        assert self.compiled is not None
+        x, y = next(iter(self.batches(training)))
+        x, n = x.to(self.dtype), len(self.members)
+        noise = tuple(torch.full((n, *shape), 0.5, dtype=dtype, device=self.device)
+                      for _, shape, dtype in self.requests(x, y))  # fmt: skip
+        self.compiled(self._found, self._tensors, x, y, self.t, noise)
+
+    # One epoch ----------------------------------------------------------------------------------------------------
+
+    def batches(self, training: TrainingBatches) -> Iterator[Batch]:
+        """The batches of the members' next epoch: x (n, b, *data), or (1, b, *data) where they are the same for all."""
+        streams = [(member.order, member.epoch) for member in self.members]
+        return islice(training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams), self.length)
+
+    def train(self, training: TrainingBatches) -> Logs:
+        """Trains every member for an epoch of its own order; returns the means of what its steps logged, (n,) each."""
+        self._count, means = 0, Means()
+        for x, y in self.batches(training):
+            means.add(self.step(x, y), x.shape[1])
+            if self._count % EVERY == 0:
+                self._look()
+        self._look()
+        for member in self.members:
+            member.model.steps += self.length
+        return {f"train/{name}": value for name, value in means.take().items()}
+
+    def _look(self) -> None:
+        """Says to the members which of their losses since the last look were not finite."""
+        if self._bad:
+            for (step, group, _), row in zip(self._bad, torch.stack([b for *_, b in self._bad]).tolist(), strict=True):
+                for member, wrong in zip(self.members, row, strict=True):
+                    member.see(member.model.steps + step, group, wrong)
+            self._bad.clear()
+
+    def each(self, metrics: Logs) -> list[dict[str, float]]:
+        """Metrics (n,) as those of every member."""
+        columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]
+
+    @torch.no_grad()
+    def validate(self, batches: Batches) -> Logs:
+        """`Family.validation_step` for every member, with the same fixed noise: the means over all images, (n,).
+
+        It sets torch's random state for all threads, so that lanes validate in turn.
+        """
+
+        def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> Logs:
+            return self._skeleton.of(tensors).held_out(x, y, t, seed)
+
+        if not self.validation:
+            return {}
+        t = torch.tensor([member.model.final for member in self.members], dtype=self.dtype, device=self.device)
+        self._skeleton.model.eval()
+        means, axes = Means(), (0, None, None, 0, None)
+        for index, (x, y) in enumerate(islice(batches, self.validation)):
+            arguments = self._tensors, x.to(self.dtype), y, t, Family.VALIDATION_SEED + index
+            means.add(vmap(one, axes, randomness="same")(*arguments), len(x))
+        self._skeleton.model.train()
+        return means.take()
+
+
+def require_population(member: Member, training: TrainingBatches) -> None:
+    """Refuses a member whose family cannot train in a population; leaves it as it is.
+
+    Raises:
+        UserError: its step does something that vmap cannot do for many members at once.
+    """
+    x, y = next(training.side_by_side([(member.order, 0)]))
+    try:
+        trial = Lane([member.twin(), member.twin()])
+        trial.step(x[:, :4], None if y is None else y[:, :4])
+    except UserError:
+        raise
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, StopIteration) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{type(member.model).__name__} cannot train as part of a population ({reason}); train it by itself, with "
+            "`vaebench fit` or a sweep's local engine"
+        ) from error
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """One tensor (n, *shape) of which the given ones become the rows."""
+    stacked = torch.stack([tensor.detach() for tensor in tensors])
+    for tensor, row in zip(tensors, stacked.unbind(0), strict=True):
+        tensor.data = row
+    return stacked

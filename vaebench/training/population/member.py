@@ -1,0 +1,211 @@
+"""One run of a population: its model, its noise, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from copy import copy, deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from vaebench.core import Family
+from vaebench.core.divergence import Watch
+from vaebench.errors import Diverged
+from vaebench.training.experiment import Experiment
+from vaebench.training.history import Kept
+from vaebench.training.saves import Saves, require_alike
+from vaebench.training.trainer import require_population
+
+PRECISIONS = {None: torch.float32, "32-true": torch.float32, "32": torch.float32, 32: torch.float32,
+              "64-true": torch.float64, "64": torch.float64, 64: torch.float64}  # fmt: skip
+_LIGHTNINGS = set(vars(LightningModule()))
+
+
+class Member:
+    """One run, which starts as `vaebench fit` would start it, or goes on where it was last saved.
+
+    Args:
+        job: the parsed run.
+        work: its folder, which `export` writes model.ckpt and config.yaml to.
+        device: where it trains.
+        order: seed of the order of images; None takes the run's.
+
+    Attributes:
+        model: the family with its present weights; while it trains, its tensors are rows of its lane's.
+        data: its data module.
+        source: what the data are.
+        structure: what members must have in common to train as one.
+        kept: curves, weights and time so far.
+        epoch: epochs trained.
+        diverged: why it ended in numbers that are not finite; None where it has not.
+        budget: how long it trains.
+
+    Raises:
+        UserError: the run asks of Lightning's trainer what a population does not do.
+    """
+
+    def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
+        self.job, self.work = job, work
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        require_population(job.options, device.type)
+        dtype = PRECISIONS[job.options["precision"]]
+        self.model, self.data = job.build()
+        self.budget = job.budget(self.data)
+        self.generator = torch.Generator(device)
+        if device.type == "cpu":
+            self.generator.set_state(torch.get_rng_state())  # what building the model has left to training
+        else:
+            self.generator.manual_seed(job.seed)
+        self.model.to(device, dtype)
+        self.order = job.seed if order is None else order
+        self.epoch, self.kept = 0, Kept()
+        self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
+                        for moment in ("mean", "square")}  # fmt: skip
+        self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
+        self.stopping, self.stopped, self._watch = job.stopping(), False, Watch()
+        self.diverged: Diverged | None = None
+        self.source = repr((job.plain["data"], self.data.hashes))
+        self.structure = structure(self.source, self.model)
+        self.saves = Saves(work, job.identity(self.data))
+        if newest := self.saves.newest(self._require):
+            self._load(torch.load(newest, weights_only=True, map_location="cpu"))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has trained for all of its epochs, or stopped early."""
+        early = self.stopped and self.epoch >= self.budget.least
+        return (
+            self.diverged is not None or early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
+        )
+
+    @property
+    def length(self) -> int:
+        """Batches of its next epoch."""
+        return self.budget.length(self.epoch)
+
+    @property
+    def fraction(self) -> float:
+        """The part of training that is done."""
+        return 1.0 if self.done or not self.budget.total else self.model.steps / self.budget.total
+
+    @property
+    def bound(self) -> float:
+        """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
+        latest = self.kept.latest()
+        return latest.get("val/elbo", latest.get("val/log_x", -math.inf))
+
+    def learning_rates(self) -> dict[str, float]:
+        """Of each parameter group."""
+        model = self.model
+        return {group: float(getattr(model, f"lr_{group}", model.lr)) for group in model.groups()}
+
+    def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
+        """Notes an epoch, and stops early where the run's callbacks say so.
+
+        Args:
+            trained: the means of what its steps logged.
+            held_out: what validation measured.
+            seconds: it took: the member's share of its lane's.
+            images: it had.
+        """
+        self.epoch += 1
+        self.kept.seconds, self.kept.images = self.kept.seconds + seconds, self.kept.images + images
+        self.kept.validated(self.model, held_out)
+        self.kept.note(self.model.steps, trained)
+        for kind, metrics in (("val/", held_out), ("train/", trained)):
+            self.stopped |= self.stopping.stops(self.model, metrics, kind)
+
+    def see(self, step: int, group: str, wrong: bool) -> None:
+        """Notes whether a group's loss was not finite at a step, and with too many in a row that the run diverged."""
+        try:
+            self._watch.see(step, group, wrong)
+        except Diverged as error:
+            self.diverged = self.diverged or error
+
+    def save(self) -> None:
+        """Saves all that it needs to go on as if it had not been interrupted."""
+        state = {
+            "model": self.model.state_dict(),
+            "steps": self.model.steps,
+            "moments": self.moments,
+            "taken": self.taken,
+            "noise": self.generator.get_state(),
+            "epoch": self.epoch,
+            "kept": vars(self.kept),
+            "stopping": self.stopping.state_dict(),
+            "stopped": self.stopped,
+            "started": self.started,
+        }
+        self.saves.save(_copied(state))
+
+    def _require(self, state: dict[str, Any]) -> None:
+        """Refuses a save that is not of such a member; restores nothing."""
+        own = (self.model.state_dict(), "model"), (self.moments, "moments"), (self.taken, "taken")
+        for tensors, name in own:
+            require_alike(state[name], tensors)
+        Kept(**state["kept"])
+        if len(state["stopping"]) != len(self.stopping.stoppers):
+            raise ValueError("other callbacks")
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.model.steps, self.epoch, self.stopped = state["steps"], state["epoch"], state["stopped"]
+        for own, saved in ((self.moments, state["moments"]), (self.taken, state["taken"])):
+            for name, tensor in own.items():
+                tensor.copy_(saved[name])
+        self.generator.set_state(state["noise"])
+        self.kept, self.started = Kept(**state["kept"]), state["started"]
+        self.stopping.load_state_dict(state["stopping"])
+
+    def twin(self) -> Member:
+        """A copy with tensors and noise of its own, for a trial that leaves this one as it is."""
+        twin = copy(self)
+        twin.model, twin.moments, twin.taken = deepcopy(self.model), _copied(self.moments), _copied(self.taken)
+        twin.generator = torch.Generator(self.generator.device)
+        twin.generator.set_state(self.generator.get_state())
+        return twin
+
+    def leave(self) -> None:
+        """Takes its tensors out of its lane's, which then need not be kept."""
+        for tensor in (*self.model.parameters(), *self.model.buffers(), *self.moments.values(), *self.taken.values()):
+            tensor.data = tensor.data.clone()
+
+    def export(self) -> Path:
+        """Writes `work/model.ckpt`, an ordinary checkpoint of the weights that it keeps, and returns its path.
+
+        Raises:
+            Diverged: it has no weights worth keeping.
+        """
+        if self.diverged is not None:
+            raise self.diverged
+        self.job.start(self.work)
+        checkpoint = self.job.finish(self.work, self.model, self.data, self.kept, self.started)
+        self.saves.remove()
+        return checkpoint
+
+
+def _copied(state: Any) -> Any:
+    """Rows of a lane as tensors of their own: saving a view would save all of its storage."""
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return state.detach().clone() if isinstance(state, Tensor) else state
+
+
+def structure(source: str, model: Family) -> str:
+    """What members must have in common to train as one: data, code, constants and shapes; buffers' values are free."""
+    parts = [source]
+    for name, module in model.named_modules():
+        parts.append(f"{name}: {type(module).__module__}.{type(module).__qualname__} {_constants(module)}")
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return "\n".join([*parts, *(f"{name}: {tuple(t.shape)} {t.dtype}" for name, t in tensors)])
+
+
+def _constants(module: nn.Module) -> str:
+    own = {
+        key: value for key, value in vars(module).items() if key not in _LIGHTNINGS and not key.startswith("_hparams")
+    }
+    return repr({key: value for key, value in sorted(own.items()) if key not in ("steps", "means", "clip", "keep")})
