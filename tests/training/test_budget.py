@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +227,7 @@ def test_an_option_that_does_not_hold_is_refused_by_name(
     assert set(UNWANTED) == set(REFUSED)
     for variable in ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(UserError, match=f"trainer.{name} ") as error:
+    with pytest.raises(UserError, match=rf"trainer\.{name}\b") as error:
         small("vae", f"{name}={value}")
     assert "\n" not in str(error.value)
     assert "model.clip" in str(error.value) or "gradient_clip" not in name
@@ -280,3 +282,22 @@ def test_a_budget_holds_both_limits() -> None:
     assert [budget.length(epoch) for epoch in range(4)] == [10, 10, 5, 0]
     assert budget.total == 25
     assert Budget(batches=10, epochs=None).total is None
+
+
+@pytest.fixture
+def float_first() -> Iterator[None]:
+    """A process in which somebody has named Union[float, int] before Lightning's Union[int, float]."""
+    for clear in typing._cleanups:  # type: ignore[attr-defined]
+        clear()
+    assert typing.get_args(typing.Optional[typing.Union[float, int]])[0] is float  # noqa: UP007, UP045
+    yield
+    for clear in typing._cleanups:  # type: ignore[attr-defined]
+        clear()
+
+
+@pytest.mark.usefixtures("float_first")
+def test_a_limit_of_batches_is_no_fraction_whatever_was_trained_before_it_is_parsed() -> None:
+    """After a training in the same process 1500 was read as 1500.0, and 1, one batch, as 1.0, all of them."""
+    for text, value in (("1500", 1500), ("1", 1), ("1.0", 1.0)):
+        found = experiment(["--data=digits", "--model=vae", f"--trainer.limit_train_batches={text}"]).plain["trainer"]
+        assert repr(found["limit_train_batches"]) == repr(value)

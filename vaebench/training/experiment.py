@@ -47,7 +47,16 @@ from vaebench.records import run_identity
 from vaebench.training.history import Kept
 from vaebench.training.saves import Saves, require_alike, write_tensors
 from vaebench.training.stopping import Stopping
-from vaebench.training.trainer import COSMETIC, DEFAULTS, PASSED, Budget, budget, require_options, with_epochs
+from vaebench.training.trainer import (
+    COSMETIC,
+    DEFAULTS,
+    PASSED,
+    Budget,
+    LimitedTrainer,
+    budget,
+    require_options,
+    with_epochs,
+)
 from vaebench.training.trainer import callbacks as named_callbacks
 
 Progress = Callable[[float, Mapping[str, float]], None]
@@ -228,6 +237,7 @@ class Experiment(LightningCLI):
         super().__init__(
             Family,
             ImageData,
+            trainer_class=LimitedTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             run=False,

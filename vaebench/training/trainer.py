@@ -71,6 +71,29 @@ LAUNCHED = ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS")  # of a lau
 DEFAULTS = {p.name: p.default for p in list(inspect.signature(Trainer.__init__).parameters.values())[1:]}
 
 
+class LimitedTrainer(Trainer):
+    """Lightning's Trainer, whose limits are whole numbers wherever whole numbers are given.
+
+    Lightning's annotations leave it to chance: for `typing`, Union[int, float] and Union[float, int] are one type, in
+    the order of whoever named it first in the process, and a parser tries the first. 1 is one batch, and 1.0 is all.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            overfit_batches=overfit_batches,
+            **options,
+        )
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long a run trains, in batches that every process learns from.
