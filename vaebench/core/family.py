@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.func import functional_call
 from zuko.lazy import LazyDistribution as Conditional
 
@@ -177,7 +178,7 @@ class Family(LightningModule, ABC):
         """The model conditioned on labels y (b,), or refusing to be without them; default: itself."""
         return self
 
-    def terms(self, x: Tensor, y: Tensor | None = None, k: int = 1) -> Terms:
+    def terms(self, x: Tensor, y: Tensor | None = None, k: int = 1, q: Distribution | None = None) -> Terms:
         """Samples the posterior of each image k times: what most objectives are made of.
 
         Labels condition the model through `given`. A hierarchy whose posterior descends beside its prior is drawn in
@@ -187,9 +188,10 @@ class Family(LightningModule, ABC):
             x: images, (b, *data).
             y: labels, (b,), or None.
             k: samples an image.
+            q: q(z|x) where it is at hand; None asks the posterior.
         """
         model = self.given(y)
-        q, p = model.posterior(x), model.prior()
+        q, p = model.posterior(x) if q is None else q, model.prior()
         if (down := self.descent(x, k)) is not None:
             distortion, rate = -self.likelihood(down.z).log_prob(x).mean(0), down.rates.sum(-1).mean(0)
             return Terms(q, p, down.z, distortion, rate, down.rates)

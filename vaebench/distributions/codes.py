@@ -60,6 +60,11 @@ class Codes(Distribution):
         """Which code each value of z belongs to, (m d,): what evaluation takes for a unit."""
         return torch.arange(self.count, device=self.book.device).repeat_interleave(self.book.shape[-1])
 
+    @property
+    def most(self) -> float:
+        """m log k, nats: what the codes can say at most."""
+        return self.count * math.log(self.size)
+
     def indices(self, z: Tensor) -> Tensor:
         """The numbers of the codes in z (…, m d): (…, m), place by place and level by level."""
         levels, _, width = self.book.shape

@@ -44,7 +44,6 @@ class CategoricalVAE(Family):
     """
 
     RANGES = {"temperature": POSITIVE, "prior_temperature": POSITIVE}
-
     NEUTRAL = {"hard": True}
     POSTERIOR, PRIOR = OneHots, FactorisedCodes
 
@@ -64,10 +63,8 @@ class CategoricalVAE(Family):
         super().__init__(data, posterior=posterior, prior=prior, **parts)
         self.hard = hard
         coldest = 1 / max(self.prior().size - 1, 1)
-        self.hyper(
-            temperature=coldest if temperature is None else temperature,
-            prior_temperature=coldest if prior_temperature is None else prior_temperature,
-        )
+        own, priors = (coldest if given is None else given for given in (temperature, prior_temperature))
+        self.hyper(temperature=own, prior_temperature=priors)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, p = self.posterior(x), self.prior()

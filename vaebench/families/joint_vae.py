@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -35,14 +34,12 @@ class JointVAE(Family):
 
     Args:
         data: shape, measure and mean of the images.
-        gamma, continuous, discrete: γ ≥ 0; C_max ≥ 0 of the units and of the codes, nats an image.
-        length: T ≥ 0, training steps until both are reached.
+        gamma, continuous, discrete, length: γ ≥ 0; C_max ≥ 0 of units and codes, nats; T ≥ 0, steps until both are.
         temperature, hard: τ > 0, and whether to train on one-hot samples.
         posterior, prior, parts: latent (the units), likelihood, lr, surrogate; see `Family`.
     """
 
     RANGES = {"temperature": POSITIVE}
-
     NEUTRAL = {"gamma": 1.0, "continuous": 0.0, "discrete": 0.0, "hard": True}
     POSTERIOR, PRIOR, STAGES = NormalAndOneHots, NormalAndUniformCodes, ("length",)
 
@@ -75,9 +72,9 @@ class JointVAE(Family):
         units, codes = q.units.rsample((1,)), relaxed.straight_through((1,)) if self.hard else relaxed.rsample((1,))
         distortion = -self.likelihood(torch.cat([units, codes], -1)).log_prob(x).mean(0)  # (b,)
         rates = divergence(q.units, p.units, units), divergence(q.codes, p.codes, codes)  # (b,) each
-        most = q.codes.count * math.log(q.codes.size)
-        targets = self.continuous * linear(t, self.length), (self.discrete * linear(t, self.length)).clamp(max=most)
-        pulled = sum(capacity(rate, target) for rate, target in zip(rates, targets, strict=True))
-        logs = {"rate_continuous": rates[0].mean(), "rate_discrete": rates[1].mean()}
-        logs |= {"elbo": elbo(distortion, rates[0] + rates[1]).mean(), "distortion": distortion.mean()}
-        return Step({"model": distortion.mean() + self.gamma * pulled}, logs)
+        grown = linear(t, self.length)  # of both targets
+        targets = self.continuous * grown, (self.discrete * grown).clamp(max=q.codes.most)
+        pull = sum(capacity(rate, target) for rate, target in zip(rates, targets, strict=True))
+        logs = {"rate_continuous": rates[0].mean(), "rate_discrete": rates[1].mean(), "distortion": distortion.mean()}
+        bound = elbo(distortion, rates[0] + rates[1]).mean()
+        return Step({"model": distortion.mean() + self.gamma * pull}, logs | {"elbo": bound})

@@ -8,8 +8,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.distributions import divergence
-from vaebench.functional.objectives import elbo
 from vaebench.functional.quantisation import undecided
 from vaebench.posteriors.codes import LookupFree
 from vaebench.priors import PriorFactory
@@ -41,7 +39,6 @@ class LFQVAE(Family):
     """
 
     RANGES = {"temperature": POSITIVE}
-
     NEUTRAL = {"entropy": 0.0, "commitment": 0.0}
     POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = LookupFree, CodePrior, ("posterior",), ("stage",)
 
@@ -72,10 +69,8 @@ class LFQVAE(Family):
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, vectors = self.posterior.read(x)
-        z = q.rsample((1,))  # (1, b, n d)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate, far = divergence(q, self.prior(), z), (vectors.flatten(1) - q.point.detach()).square().sum(-1)  # (b,)
+        terms, far = self.terms(x, y, q=q), (vectors.flatten(1) - q.point.detach()).square().sum(-1).mean()
         each, together = undecided(vectors, q.book, self.temperature)
-        bound, asked = elbo(distortion, rate).mean(), self.entropy * q.places * (each - together)
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "commitment": far.mean()}
-        return Step({"model": asked + self.commitment * far.mean() - bound, "prior": rate.mean()}, logs)
+        penalty = self.entropy * q.places * (each - together) + self.commitment * far
+        losses = {"model": penalty - terms.elbo.mean(), "prior": terms.rate.mean()}
+        return Step(losses, terms.logs | {"commitment": far})

@@ -8,8 +8,6 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.distributions import divergence
-from vaebench.functional.objectives import elbo
 from vaebench.functional.quantisation import commitment
 from vaebench.posteriors.codes import ResidualQuantised, VectorQuantised
 from vaebench.priors import PriorFactory
@@ -43,7 +41,6 @@ class VQVAE(Family):
     """
 
     RANGES = {"decay": DECAY}
-
     NEUTRAL = {"commitment": 0.0}
     POSTERIOR, PRIOR, STRAIGHT_THROUGH, STAGES = ResidualQuantised, CodePrior, ("posterior",), ("stage",)
 
@@ -74,10 +71,7 @@ class VQVAE(Family):
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, found = self.posterior.read(x)
-        z = q.rsample((1,))  # (1, b, n l d)
-        distortion = -self.likelihood(z).log_prob(x).mean(0)  # (b,)
-        rate, committed = divergence(q, self.prior(), z), commitment(found)  # (b,) each
-        bound = elbo(distortion, rate).mean()
-        logs = {"elbo": bound, "rate": rate.mean(), "distortion": distortion.mean(), "commitment": committed.mean()}
+        terms, committed = self.terms(x, y, q=q), commitment(found).mean()
+        losses = {"model": self.commitment * committed - terms.elbo.mean(), "prior": terms.rate.mean()}
         state = self.posterior.after(found, self.decay, self.least, t, self.active(t)["model"])
-        return Step({"model": self.commitment * committed.mean() - bound, "prior": rate.mean()}, logs, state)
+        return Step(losses, terms.logs | {"commitment": committed}, state)
