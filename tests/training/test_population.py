@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from torch import Tensor
 import vaebench as vb
 from vaebench.cli import main
 from vaebench.core import Family, Step
+from vaebench.core.rules import Rules
 from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.running.recording import record_run
@@ -277,15 +279,18 @@ def test_a_population_that_cannot_be_compiled_trains_all_the_same(tmp_path: Path
 
 @pytest.mark.parametrize("how", ["_each", "_together"])
 def test_adam_equals_torchs_member_by_member(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning rates, counts of steps and pauses differ; `_together` is what a GPU runs."""
+    """Options, counts of steps and pauses differ; `_together` is what a GPU runs."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64)  # noqa: E731
     rates, shapes = [1e-3, 0.1, 3e-2], [(4, 3), (3,), ()]
     stacks = [draw(3, *shape) for shape in shapes]
     alone = [[torch.nn.Parameter(stack[i].clone()) for stack in stacks] for i in range(3)]
-    optimizers = [torch.optim.Adam(own, lr) for own, lr in zip(alone, rates, strict=True)]
+    kinds = (partial(torch.optim.Adam), partial(torch.optim.Adam, eps=1e-4, betas=(0.0, 0.9), weight_decay=0.3),
+             partial(torch.optim.AdamW, betas=(0.5, 0.99), weight_decay=0.2))  # fmt: skip
+    optimizers = [kind(own, lr=lr) for kind, own, lr in zip(kinds, alone, rates, strict=True)]
     zeros = [[torch.zeros_like(stack) for stack in stacks] for _ in range(2)]
-    adam = Adam(stacks, *zeros, torch.zeros(3), rates)
+    rules = [Rules(lr, optimizer=kind) for kind, lr in zip(kinds, rates, strict=True)]
+    adam = Adam(stacks, *zeros, torch.zeros(3), [own.options(0) for own in rules])
     if how == "_together":
         monkeypatch.setattr(adam, "_each", lambda gradients, _: adam._together(gradients, learning))
     for step in range(6):

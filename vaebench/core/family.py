@@ -6,8 +6,8 @@ A family is a LightningModule with three parts, which are all that evaluation kn
     prior:                           -> p(z)
     likelihood: z (k, b, *latent)    -> p(x|z)
 
-and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns the rest:
-the training loop, what is measured on held-out images meanwhile, and what a checkpoint needs to be loaded again.
+and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns what
+evaluation and training ask of any of them; how it learns is its own base class, `Learner`.
 
 Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised, bounds maximised.
 """
@@ -16,20 +16,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 from zuko.lazy import LazyDistribution as Conditional
 
 from vaebench.core.compatibility import require_posterior, require_prior, require_weights
-from vaebench.core.contract import Draw, LatentModel, Step, Terms, batches, draw, fixed_noise
-from vaebench.core.divergence import Watch
-from vaebench.core.means import Means
+from vaebench.core.contract import Draw, LatentModel, Step, Terms, draw, fixed_noise
+from vaebench.core.learner import Learner
 from vaebench.distributions import divergence, require_units
 from vaebench.distributions.chains import Pass
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
@@ -43,7 +41,7 @@ from vaebench.schedules import Schedule
 __all__ = ["Conditional", "DataSpec", "Family", "Shape"]  # fmt: skip
 
 
-class Family(LightningModule, ABC):
+class Family(Learner, ABC):
     """One family of VAEs: three parts and a pure `step`.
 
     A subclass writes `__init__` (calling `super().__init__(data, **parts)`, then `self.hyper(...)` for scalars that a
@@ -56,7 +54,7 @@ class Family(LightningModule, ABC):
         prior: builds p(z) from the shape of a latent, the data and the posterior, which most priors do not read.
         likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
             measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
-        lr: learning rate of Adam; a group of its own may have one in a buffer `lr_<group>`.
+        lr: learning rate; a group of its own may have one in a buffer `lr_<group>`.
         clip: largest norm of a group's gradient; None does not clip.
         surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
             records are flagged and never share a leaderboard with likelihoods.
@@ -82,8 +80,6 @@ class Family(LightningModule, ABC):
             not take such images, or one of its parts (see `core.compatibility`), or a number is outside its range.
     """
 
-    VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
-
     NEUTRAL: ClassVar[Mapping[str, Any] | None] = {}
     RANGES: ClassVar[Mapping[str, Range]] = {"clip": POSITIVE}
     EXACT_GRADIENT: ClassVar[bool] = True
@@ -95,8 +91,6 @@ class Family(LightningModule, ABC):
     POSTERIOR: ClassVar[type[Conditional] | None] = None
     PRIOR: ClassVar[type[Conditional] | None] = None
     STRAIGHT_THROUGH: ClassVar[tuple[str, ...]] = ()
-
-    lr: Tensor
 
     def __init__(
         self,
@@ -124,11 +118,6 @@ class Family(LightningModule, ABC):
         self.data, self.surrogate = data, is_surrogate(self.likelihood, data, surrogate)
         self.hyper(lr=lr)
         self.clip, self.keep = clip, keep
-        self.steps, self.accumulate = 0, 1  # batches learnt from, and those of one step of the optimisers
-        self._images: dict[str, int] = {}  # that each group has gradients of
-        self.watch: Watch | None = None  # of a run: it stops one that diverges
-        self.means = Means()  # of what steps log, until they are taken
-        self.automatic_optimization = False  # one loop for one group and for many
 
     def hyper(self, **scalars: float) -> None:
         """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
@@ -228,106 +217,6 @@ class Family(LightningModule, ABC):
         """`step`, for `torch.func.functional_call`."""
         return self.step(x, y, t)
 
-    # Training -----------------------------------------------------------------------------------------------------
-
-    def training_step(self, batch: Sequence[Any], index: int) -> None:
-        """Learns from a batch (x, y), or from each of a block: Lightning's cost is paid once a call.
-
-        The optimisers step after every `accumulate` batches, and at the end of the block.
-        """
-        block = batches(batch)
-        for index, (x, y) in enumerate(block, 1):
-            t = torch.tensor(float(self.steps), device=x.device)
-            step = self.step(x, y, t)
-            self._learn(step, t, len(x), index % self.accumulate == 0 or index == len(block))
-            self.means.add(step.logs, len(x))
-            self.steps += 1
-        if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
-            self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["steps"] = self.steps
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.steps = checkpoint["steps"]
-
-    def _learn(self, step: Step, t: Tensor, images: int = 1, last: bool = True) -> None:
-        """Differentiates each loss with respect to its own group only, steps the active groups, writes the state.
-
-        Args:
-            step: of a batch.
-            t: its number.
-            images: it has, by which gradients are weighed where several batches make one step of the optimisers.
-            last: whether the optimisers step.
-        """
-        active = self.active(t)
-        for (
-            name,
-            members,
-        ) in self._members.items():  # all before the first step, which changes what others see
-            if name not in active or bool(active[name]):
-                loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
-                loss.backward(inputs=members, retain_graph=len(self._members) > 1)
-                if self.watch is not None:
-                    self.watch.take(self.steps, name, loss)
-                self._images[name] = self._images.get(name, 0) + images
-        if last:
-            self._move()
-        for name, value in self._everywhere(step.state).items():
-            self.get_buffer(name).copy_(value.detach())
-
-    def _move(self) -> None:
-        """Steps the optimisers of the groups that have gradients, which it clears."""
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        for (name, members), optimizer in zip(self._members.items(), optimizers, strict=True):
-            if name not in self._images:
-                continue
-            gradients = [p.grad for p in members if p.grad is not None]
-            if self.accumulate > 1:
-                torch._foreach_div_(gradients, float(self._images[name]))  # sums over images are means now
-            if self._trainer is not None and self.trainer.world_size > 1:
-                for p in members:  # which DDP leaves to a family that steps by itself
-                    p.grad = cast(Tensor, self.trainer.strategy.reduce(p.grad, reduce_op="mean"))
-            skips = self._skips(members)
-            if self.clip is not None:
-                nn.utils.clip_grad_norm_(members, self.clip)
-            if not skips:
-                optimizer.step()
-            optimizer.zero_grad()
-        self._images.clear()
-
-    def _skips(self, members: list[nn.Parameter]) -> bool:
-        """Whether a step is left out, because its gradient's norm exceeds the buffer `skip` of a family that has one.
-
-        Such steps are counted in the buffer `skipped`.
-        """
-        if (limit := getattr(self, "skip", None)) is None:
-            return False
-        norm = nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
-        taken = bool(norm <= limit)  # a norm that is not a number is left out too
-        self.get_buffer("skipped").add_(not taken)
-        return not taken
-
-    def _everywhere(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """State as means over all processes."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return state
-        reduce = self.trainer.strategy.reduce
-        return {name: cast(Tensor, reduce(value.detach().clone(), reduce_op="mean")) for name, value in state.items()}
-
-    def members(self, group: str) -> list[nn.Parameter]:
-        """The parameters of one group."""
-        return [p for name, p in self.named_parameters() if name.startswith(self.groups()[group])]
-
-    def configure_optimizers(self) -> Any:
-        self._members = {group: members for group in self.groups() if (members := self.members(group))}
-        optimizers = [
-            torch.optim.Adam(members, float(getattr(self, f"lr_{group}", self.lr)), fused=True)
-            for group, members in self._members.items()
-        ]
-        return optimizers[0] if len(optimizers) == 1 else optimizers
-
     # Validation ---------------------------------------------------------------------------------------------------
 
     def held_out(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
@@ -378,12 +267,6 @@ class Family(LightningModule, ABC):
         """The step whose objective validation measures: one at which it is settled; the present one if it never is."""
         settled = self.settled()
         return settled if math.isfinite(settled) else float(self.steps)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs what `held_out` gives under fixed noise."""
-        x, y = batch
-        found = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
-        self.log_dict(found, batch_size=len(x), on_epoch=True, sync_dist=True)
 
 
 class _HeldOut(nn.Module):

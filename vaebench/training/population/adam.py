@@ -1,17 +1,24 @@
-"""Adam for members that are stacked, each with a learning rate and a count of steps of its own."""
+"""Adam for members that are stacked, each with options and a count of steps of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
+from vaebench.core.rules import Rules
+from vaebench.errors import UserError
+
+OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)  # with every option besides those below
+UNTAKEN = ("amsgrad", "maximize")
+TINY = 1e-8
 
 
 class Adam:
-    """`torch.optim.Adam` for n members at once; members that do not learn keep their moments and their count.
+    """`torch.optim.Adam` or `AdamW` for n members at once; those that do not learn keep their moments and their count.
 
     On a CPU each member takes torch's fused kernel over its own rows, which passes over the memory once; on a GPU,
     where launches cost more than passes, all members take a few operations together.
@@ -20,17 +27,44 @@ class Adam:
         parameters: of one group, (n, *shape) each; updated in place.
         means, squares: first and second moments, of the same shapes; updated in place.
         taken: steps taken, (n,) float32; updated in place.
-        lr: learning rate of each member.
+        options: of each member, by torch's names; see `Rules.options`.
     """
 
     def __init__(
-        self, parameters: list[Tensor], means: list[Tensor], squares: list[Tensor], taken: Tensor, lr: Sequence[float]
+        self,
+        parameters: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        taken: Tensor,
+        options: Sequence[Mapping[str, Any]],
     ) -> None:
         self.parameters, self.means, self.squares, self.taken = parameters, means, squares, taken
-        self.lr, self.rates = lr, torch.tensor(lr, dtype=parameters[0].dtype, device=parameters[0].device)
         columns = [zip(*(t.detach().unbind(0) for t in stack), strict=True) for stack in (parameters, means, squares)]
         self._rows = [[list(row) for row in rows] for rows in zip(*columns, strict=True)]
         self._counts = [[count] * len(parameters) for count in taken.unbind(0)]
+        self.set(options)
+
+    def set(self, options: Sequence[Mapping[str, Any]]) -> None:
+        """The options of each member from the next step on."""
+        self._kernels = [
+            torch._fused_adamw_ if own["decoupled_weight_decay"] else torch._fused_adam_ for own in options
+        ]
+        self._options = [{"lr": own["lr"], "beta1": own["betas"][0], "beta2": own["betas"][1], "eps": own["eps"],
+                          "weight_decay": own["weight_decay"]} for own in options]  # fmt: skip
+        self._lr, self._eps = self._column("lr"), self._column("eps")
+        betas = [[own[name] for own in self._options] for name in ("beta1", "beta2")]
+        self._gains = [self._tensor([1 - beta for beta in each]) for each in betas]
+        self._logs = [self._tensor([math.log(max(beta, 1e-30)) for beta in each]) for each in betas]
+        apart = self._tensor([float(own["decoupled_weight_decay"]) for own in options])
+        self._coupled, self._decoupled = (self._column("weight_decay") * part for part in (1 - apart, apart))
+        self._decays = any(own["weight_decay"] for own in options)
+
+    def _column(self, name: str) -> Tensor:
+        return self._tensor([float(own[name]) for own in self._options])
+
+    def _tensor(self, values: list[float]) -> Tensor:
+        """A number of each member, (n,)."""
+        return torch.tensor(values, dtype=self.parameters[0].dtype, device=self.parameters[0].device)
 
     def step(self, gradients: list[Tensor], learning: Tensor | None = None) -> None:
         """One step of each member.
@@ -41,30 +75,55 @@ class Adam:
         """
         self.taken.add_(1 if learning is None else learning.to(self.taken.dtype))
         if self.taken.device.type == "cpu":
-            self._each(gradients, [True] * len(self.lr) if learning is None else learning.tolist())
+            self._each(gradients, [True] * len(self._options) if learning is None else learning.tolist())
         else:
             self._together(gradients, learning)
 
     def _each(self, gradients: list[Tensor], learning: list[bool]) -> None:
         rows = zip(*(gradient.contiguous().unbind(0) for gradient in gradients), strict=True)
-        for own, (p, m, v), count, lr, learns in zip(rows, self._rows, self._counts, self.lr, learning, strict=True):
+        members = zip(rows, self._rows, self._counts, self._kernels, self._options, learning, strict=True)
+        for own, (p, m, v), count, kernel, options, learns in members:
             if learns:
-                torch._fused_adam_(
-                    p, list(own), m, v, [], count,
-                    lr=lr, beta1=BETA1, beta2=BETA2, weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-                )  # fmt: skip
+                kernel(p, list(own), m, v, [], count, **options, amsgrad=False, maximize=False)
 
     def _together(self, gradients: list[Tensor], learning: Tensor | None) -> None:
-        taken = self.taken.to(self.rates.dtype)
+        taken = self.taken.to(self._lr.dtype)
         learns = torch.ones_like(taken) if learning is None else learning.to(taken.dtype)
-        rate = learns * self.rates / (1 - BETA1**taken).clamp(min=EPSILON)  # no step, no correction: 0 / 0 otherwise
-        root = (1 - BETA2**taken).sqrt().clamp(min=EPSILON)
-        kept1, kept2 = 1 - (1 - BETA1) * learns, 1 - (1 - BETA2) * learns
+        corrections = [-torch.expm1(taken * log) for log in self._logs]  # 1 - beta**taken, also near 0
+        rate = learns * self._lr / corrections[0].clamp(min=TINY)  # no step, no correction: 0 / 0 otherwise
+        root = corrections[1].sqrt().clamp(min=TINY)
+        gain1, gain2 = (learns * gain for gain in self._gains)
+        shrunk = 1 - learns * self._lr * self._decoupled
         for p, g, m, v in zip(self.parameters, gradients, self.means, self.squares, strict=True):
             row = (-1, *[1] * (p.dim() - 1))
-            m.lerp_(g, (1 - kept1).view(row))
-            v.mul_(kept2.view(row)).add_(g.square().mul_((1 - kept2).view(row)))
-            p.sub_(m.div(v.sqrt().div_(root.view(row)).add_(EPSILON)).mul_(rate.view(row)))
+            if self._decays:
+                g = g + p * self._coupled.view(row)
+                p.mul_(shrunk.view(row))
+            m.lerp_(g, gain1.view(row))
+            v.lerp_(g.square(), gain2.view(row))
+            p.sub_(m.div(v.sqrt().div_(root.view(row)).add_(self._eps.view(row))).mul_(rate.view(row)))
+
+
+def require_adam(rules: Mapping[str, Rules]) -> None:
+    """Refuses groups whose optimiser is not one of `OPTIMIZERS`, or has an option that is taken by none.
+
+    Raises:
+        UserError: there is one; the sentence names it.
+    """
+    for group, own in rules.items():
+        options, name = own.options(0), own.kind.__name__
+        if own.kind not in OPTIMIZERS:
+            raise _refused(group, f"the optimizer {name}", " or ".join(cls.__name__ for cls in OPTIMIZERS))
+        for option in UNTAKEN:
+            if options[option]:
+                raise _refused(group, f"optimizer.{option} {options[option]!r}", f"{name} without it")
+
+
+def _refused(group: str, what: str, expected: str) -> UserError:
+    return UserError(
+        f"a population cannot train the parameter group '{group}' with {what}: expected {expected}; remove it, or run "
+        "it by itself with `vaebench fit`"
+    )
 
 
 def clip(gradients: list[Tensor], largest: Tensor) -> None:

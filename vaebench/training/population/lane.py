@@ -96,27 +96,39 @@ class Lane:
         named = {group: [name for name in self.parameters if name.startswith(prefixes)]
                  for group, prefixes in model.groups().items()}  # fmt: skip
         self.groups = {group: names for group, names in named.items() if names}
-        rates = [member.learning_rates() for member in members]
-        self.adam = {group: self._adam(group, [rate[group] for rate in rates]) for group in self.groups}
-        clips = [torch.inf if m.model.clip is None else m.model.clip for m in members]
-        self.clip = torch.tensor(clips, dtype=self.dtype, device=self.device) if min(clips) < torch.inf else None
+        self.adam = {group: self._adam(group) for group in self.groups}
+        rules = {group: [member.rules[group] for member in members] for group in self.groups}
+        self.clip = {group: self._limits([own.clip for own in each]) for group, each in rules.items()}
+        self.skip = {group: self._limits([own.skip for own in each]) for group, each in rules.items()}
+        self.scheduled = [group for group, each in rules.items() if any(own.scheduler for own in each)]
         self.t = torch.tensor([float(m.model.steps) for m in members], dtype=self.dtype, device=self.device)
         self.generators = [member.generator for member in members]
         self._requests: dict[tuple[int, ...], list[Request]] = {}
         self._count = 0  # steps of the epoch
         self._bad: list[tuple[int, str, Tensor]] = []  # which members' losses were not finite, since the last look
 
-    def _adam(self, group: str, rates: list[float]) -> Adam:
+    def _limits(self, norms: Sequence[float | None]) -> Tensor | None:
+        """Limits of the members' gradients, (n,); None where no member has one."""
+        if all(norm is None for norm in norms):
+            return None
+        limits = [torch.inf if norm is None else norm for norm in norms]
+        return torch.tensor(limits, dtype=self.dtype, device=self.device)
+
+    def _options(self, group: str) -> list[dict[str, Any]]:
+        """The options of every member's optimiser in its next epoch."""
+        return [member.rules[group].options(member.epoch) for member in self.members]
+
+    def _adam(self, group: str) -> Adam:
         names = self.groups[group]
         means, squares = ([_stack([m.moments[f"{moment}.{name}"] for m in self.members]) for name in names]
                           for moment in ("mean", "square"))  # fmt: skip
         taken = _stack([m.taken[group] for m in self.members])
-        return Adam([self.parameters[name] for name in names], means, squares, taken, rates)
+        return Adam([self.parameters[name] for name in names], means, squares, taken, self._options(group))
 
     # One step -----------------------------------------------------------------------------------------------------
 
     def step(self, x: Tensor, y: Tensor | None) -> Logs:
-        """One optimiser step of every member, as `Family._learn` takes it; returns what they log, (n,) each.
+        """One optimiser step of every member, as `Learner._learn` takes it; returns what they log, (n,) each.
 
         Args:
             x: images, (n, b, *data), or (1, b, *data) for all members.
@@ -128,9 +140,9 @@ class Lane:
         with torch.no_grad():
             found = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
             for group, gradients in found.gradients.items():
-                mask = self._taken(gradients, found.active.get(group))
-                if self.clip is not None:
-                    clip(gradients, self.clip)
+                mask = self._taken(gradients, found.active.get(group), self.skip[group])
+                if (largest := self.clip[group]) is not None:
+                    clip(gradients, largest)
                 self.adam[group].step(gradients, mask)
             for name, value in found.state.items():
                 self.buffers[name].copy_(value)
@@ -142,12 +154,12 @@ class Lane:
             self._count += 1
         return found.logs
 
-    def _taken(self, gradients: list[Tensor], mask: Tensor | None) -> Tensor | None:
-        """Which members step: those that learn and whose gradient `Family._skips` would not leave out."""
-        if "skip" not in self.buffers:
+    def _taken(self, gradients: list[Tensor], mask: Tensor | None, skip: Tensor | None) -> Tensor | None:
+        """Which members step: those that learn and whose gradient `Learner._skips` would not leave out."""
+        if skip is None:
             return mask
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-        fits, learns = norms <= self.buffers["skip"], torch.ones_like(norms, dtype=torch.bool) if mask is None else mask
+        fits, learns = norms <= skip, torch.ones_like(norms, dtype=torch.bool) if mask is None else mask
         self.buffers["skipped"] += (learns & ~fits).to(self.buffers["skipped"].dtype)
         return learns & fits
 
@@ -213,6 +225,8 @@ class Lane:
     def train(self, training: TrainingBatches) -> Logs:
         """Trains every member for an epoch of its own order; returns the means of what its steps logged, (n,) each."""
         self._count, means = 0, Means()
+        for group in self.scheduled:
+            self.adam[group].set(self._options(group))
         for x, y in self.batches(training):
             means.add(self.step(x, y), x.shape[1])
             if self._count % EVERY == 0:
@@ -237,7 +251,7 @@ class Lane:
 
     @torch.no_grad()
     def validate(self, batches: Batches) -> Logs:
-        """`Family.validation_step` for every member, with the same fixed noise: the means over all images, (n,).
+        """`Learner.validation_step` for every member, with the same fixed noise: the means over all images, (n,).
 
         It sets torch's random state for all threads, so that lanes validate in turn.
         """

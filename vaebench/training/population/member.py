@@ -17,6 +17,7 @@ from vaebench.core.divergence import Watch
 from vaebench.errors import Diverged
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import Kept
+from vaebench.training.population.adam import require_adam
 from vaebench.training.saves import Saves, require_alike
 from vaebench.training.trainer import require_population
 
@@ -39,13 +40,14 @@ class Member:
         data: its data module.
         source: what the data are.
         structure: what members must have in common to train as one.
+        rules: how its parameter groups learn.
         kept: curves, weights and time so far.
         epoch: epochs trained.
         diverged: why it ended in numbers that are not finite; None where it has not.
         budget: how long it trains.
 
     Raises:
-        UserError: the run asks of Lightning's trainer what a population does not do.
+        UserError: the run asks of Lightning's trainer, or of an optimiser, what a population does not do.
     """
 
     def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
@@ -66,6 +68,8 @@ class Member:
         self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
                         for moment in ("mean", "square")}  # fmt: skip
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
+        self.rules = self.model.rules()
+        require_adam(self.rules)
         self.stopping, self.stopped, self._watch = job.stopping(), False, Watch()
         self.diverged: Diverged | None = None
         self.source = repr((job.plain["data"], self.data.hashes))
@@ -97,11 +101,6 @@ class Member:
         """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
         latest = self.kept.latest()
         return latest.get("val/elbo", latest.get("val/log_x", -math.inf))
-
-    def learning_rates(self) -> dict[str, float]:
-        """Of each parameter group."""
-        model = self.model
-        return {group: float(getattr(model, f"lr_{group}", model.lr)) for group in model.groups()}
 
     def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
         """Notes an epoch, and stops early where the run's callbacks say so.
@@ -208,4 +207,6 @@ def _constants(module: nn.Module) -> str:
     own = {
         key: value for key, value in vars(module).items() if key not in _LIGHTNINGS and not key.startswith("_hparams")
     }
-    return repr({key: value for key, value in sorted(own.items()) if key not in ("steps", "means", "clip", "keep")})
+    return repr(
+        {key: value for key, value in sorted(own.items()) if key not in ("steps", "means", "clip", "keep", "recipe")}
+    )
