@@ -226,7 +226,7 @@ def test_a_run_whose_prior_moved_to_another_module_keeps_its_id(moved: Callable[
     """Trained by a copy of the package, in a process of its own, in which the module has another name."""
     package = moved("priors/vamp.py", "priors/pseudo_inputs.py")
     args = [*BASE, "--model.prior=vamp"]
-    code = ("from vaebench.configuration.explain import experiment; from vaebench.records import run_identity; "
+    code = ("from vaebench.training.experiment import experiment; from vaebench.records import run_identity; "
             f"plain = experiment({args}).plain; print(plain['model']['init_args']['prior']['class_path']); "
             f"print(run_identity(plain, 0, {HASHES}))")  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}

@@ -242,4 +242,4 @@ def test_families_have_every_figure_or_its_reason_and_a_second_look_is_the_same(
     missing = {key for key, metric in found.metrics.items() if metric.unavailable}
     need = {"information", "information_upper", "aggregate_kl", "total_correlation", "dimension_kl", "holes"}
     assert missing == {"local_mig"} | (set() if density else need)
-    assert len(found.metrics) == 5 + 8 + 6 + 2 + 12
+    assert len(found.metrics) == 5 + 8 + 6 + 3 + 12

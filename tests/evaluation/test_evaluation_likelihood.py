@@ -154,7 +154,8 @@ def test_memory_does_not_grow_with_k() -> None:
             return model.likelihood(z)
 
         log_likelihood(Parts(model.posterior, model.prior, likelihood), x, k)
-        assert sum(sizes) == k * len(x)
+        first = next(i for i in range(len(sizes)) if sum(sizes[i:]) == k * len(x))
+        assert max(sizes[:first], default=0) < 10, "the check of the model before it is scored"
         largest[k] = max(sizes)
     assert largest[BLOCK] == largest[20 * BLOCK] <= VALUES["cpu"] / pixels
 
@@ -405,7 +406,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     script = f"""
 import pathlib, torch, vaebench as vb
 from vaebench.core import DataSpec
-from vaebench.configuration.explain import experiment
+from vaebench.training.experiment import experiment
 experiment(["--data=digits", "--model=vae", "--trainer.max_epochs=1"]).run(pathlib.Path({str(tmp_path)!r}))
 class Source: spec = DataSpec((1, 28, 28), "binary", torch.full((1, 28, 28), 0.1))
 model, x = vb.build("vae", Source()), (torch.rand(1000, 1, 28, 28) < 0.1).float()

@@ -187,7 +187,7 @@ def _work(folder: Path, log: Path, stop_at: str | None) -> None:
 
 def test_the_page_on_evaluation_names_every_measurement_and_its_example_is_a_protocol(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
-    table = page[page.index("| measurement |") : page.index("What to know")]
+    table = page[page.index("| measurement |") :].partition("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", table)) == set(measurements())
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example)

@@ -104,7 +104,7 @@ def test_data_without_labels_is_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match=r"^CVAE is given labels and the data has none; choose a data set with labels$"):
         model.step(x, None, torch.tensor(0.0))
     with pytest.raises(UserError, match=r"^CVAE is given labels and the data has none"):
-        model.held_out(x, None)
+        model.held_out(x, None, torch.tensor(0.0), seed=0)
     with pytest.raises(UserError, match=r"^CVAE is conditional on labels, and the test images have none; eval"):
         vb.evaluate(model, Labelled(x, None))
     with pytest.raises(UserError, match=r"^CVAE is conditional on labels, and there are none for 4 images; give one"):

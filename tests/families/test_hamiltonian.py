@@ -218,9 +218,11 @@ def test_any_density_may_be_moved_under_any_prior() -> None:
 
 
 def test_settings_out_of_range_and_other_spaces_are_refused() -> None:
-    for wrong in ({"steps": -1}, {"pace": 0.6}, {"beta": 1.0}):
-        with pytest.raises(UserError, match=r"^HamiltonianVAE has steps .*: expected steps ≥ 0, .*; change model"):
-            small("hamiltonian_vae", **wrong)
+    for name, wrong in (("steps", -1), ("beta", 1.0)):
+        with pytest.raises(UserError, match=rf"^{name} is {wrong}: expected .*; (raise|lower) model\.{name}"):
+            small("hamiltonian_vae", **{name: wrong})
+    with pytest.raises(UserError, match=r"^HamiltonianVAE has steps .*: expected steps ≥ 0, .*; change model"):
+        small("hamiltonian_vae", pace=0.6)
     sphere = {"posterior": tiny(POSTERIORS["spherical.VonMisesFisher"]), "prior": tiny(PRIORS["vamp.VampPrior"])}
     with pytest.raises(UserError, match=r"^HamiltonianVAE moves latents through Euclidean space, and VonMises"):
         small("hamiltonian_vae", latent=3, **sphere)

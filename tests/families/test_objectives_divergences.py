@@ -10,7 +10,7 @@ import numpy as np
 import ot
 import pytest
 import torch
-from helpers import SPEC, Source, bits, noisy_step, small
+from helpers import SPEC, VARIANTS, Source, bits, noisy_step, small
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
@@ -230,7 +230,8 @@ def test_wasserstein_autoencoders_take_a_stochastic_encoder(name: str) -> None:
 def test_a_deterministic_family_takes_every_measure(name: str) -> None:
     for measure in ("binary", "discrete17", "continuous"):
         spec = DataSpec(SPEC.shape, measure, SPEC.mean, size=100)
-        model = vb.build(name, Source(spec), latent=2)
+        family, variant = VARIANTS.get(name, (name, {}))
+        model = vb.build(family, Source(spec), latent=2, **variant)
         loss = sum(model.step(bits(5).float(), None, torch.tensor(0.0)).losses.values())
         assert torch.isfinite(loss)
 

@@ -73,5 +73,5 @@ def test_a_defect_of_a_constructor_is_no_mistake_of_the_user(tmp_path: Path, mon
     def defect(*_: object) -> None:
         raise AttributeError("a defect")
 
-    monkeypatch.setattr("vaebench.core.require_posterior", defect)
+    monkeypatch.setattr("vaebench.core.family.require_posterior", defect)
     assert run("fit", *START, f"--out={tmp_path}").kind == "traceback"

@@ -145,7 +145,7 @@ def test_a_dry_run_shows_what_sbatch_would_be_given(tmp_path: Path, capsys: pyte
     text = capsys.readouterr().out
     for line in ("--array=0-2", "--time=90", "--gpus-per-node=2", "--mem=8G", "--partition=night"):
         assert f"#SBATCH {line}" in text
-    assert f"-m vaebench.sweep.workers.worker {file} --results={tmp_path}/r --work={tmp_path}/w" in text
+    assert f"-m vaebench.sweep.workers.solo {file} --results={tmp_path}/r --work={tmp_path}/w" in text
     assert "secret" not in text, "it travels in the environment"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 

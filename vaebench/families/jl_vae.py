@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.functional.jacobians import frobenius, l1, require_samples
+from vaebench.functional.jacobians import frobenius, l1
 from vaebench.functional.objectives import elbo
 from vaebench.schedules import Constant, Schedule
 
@@ -59,8 +59,7 @@ class JLVAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, **parts)
-        self.samples = require_samples(f"JL{norm}VAE", samples, least=1)
-        self.order, self.norm = norm, {1: l1, 2: frobenius}[norm]
+        self.samples, self.order, self.norm = samples, norm, {1: l1, 2: frobenius}[norm]
         self.schedule = schedule or Constant()
         self.hyper(beta=beta, gamma=gamma)
 

@@ -7,7 +7,8 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
-from vaebench.functional.jacobians import overlap, require_samples
+from vaebench.functional.jacobians import overlap
+from vaebench.ranges import Range
 
 
 @final
@@ -35,13 +36,14 @@ class OroJaRVAE(Family):
         UserError: fewer than 2 samples.
     """
 
+    RANGES = {"samples": Range(2)}
     NEUTRAL = {"penalty": 0.0}
 
     penalty: Tensor
 
     def __init__(self, data: DataSpec, penalty: float = 0.1, samples: int | None = 2, **parts: Any) -> None:
         super().__init__(data, **parts)
-        self.samples = require_samples("OroJaRVAE", samples, least=2)
+        self.samples = samples
         self.hyper(penalty=penalty)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:

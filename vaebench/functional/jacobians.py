@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaebench.errors import UserError
-
 Decoder = Callable[[Tensor], Tensor]
 
 CHUNK = 16  # directions pushed at once: what bounds the memory of the forward pass
@@ -105,22 +103,3 @@ def overlap(decode: Decoder, z: Tensor, samples: int | None = None) -> Tensor:
     columns = pushed(decode, z, axes(z)).flatten(z.dim()).movedim(0, -2)  # (*batch, n, pixels)
     gram = columns @ columns.mT
     return gram.square().sum((-2, -1)) - gram.diagonal(dim1=-2, dim2=-1).square().sum(-1)
-
-
-def require_samples(who: str, samples: int | None, least: int) -> int | None:
-    """The number of directions that a family estimates its penalty from, which may be None.
-
-    Args:
-        who: the family, for the message.
-        samples: the number asked for; None is an exact penalty.
-        least: the smallest that gives an estimate.
-
-    Raises:
-        UserError: it is smaller.
-    """
-    if samples is not None and samples < least:
-        raise UserError(
-            f"{who} estimates its penalty from {least} or more directions, and model.samples is {samples}; raise it or "
-            "set it to null, for the exact penalty"
-        )
-    return samples
