@@ -3,11 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test nightly chromium lint audit lock clean
+.PHONY: demo runs test nightly chromium lint audit lock clean
 
 demo: .venv/ready
 	$(BIN)/vaebench bench configs/benchmark/digits.yaml --results $(DEMO)
 	$(BIN)/vaebench leaderboard $(DEMO) --html $(DEMO)/leaderboard.html
+
+# Long trainings, from a list: one after another, resumed where they stopped; each line is a command of vaebench.
+runs: .venv/ready
+	@grep -v '^#' results/queue.txt | while read -r command; do \
+		echo "== vaebench $$command"; \
+		OMP_NUM_THREADS=1 nice -n 19 $(BIN)/vaebench $$command --results results || exit; \
+	done
 
 test: .venv/ready chromium
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
