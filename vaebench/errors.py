@@ -1,11 +1,16 @@
-"""Errors that are the user's to mend: one sentence with what, where, what was expected and what to do."""
+"""Errors that are the user's to mend: one sentence with what, where, what was expected and what to do.
+
+`Unavailable` is none of them: a density, a closed form or a figure that does not exist, which ends no evaluation.
+"""
 
 from __future__ import annotations
 
 import errno
 import pickle
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 # What torch.load and a look into its result raise where a checkpoint is damaged, depending on where it was cut.
@@ -29,6 +34,79 @@ class Diverged(UserError):  # noqa: N818
             f"{what}; a lower model.lr, a limit on gradients (model.clip 100) or a warm-up of the objective's weight "
             "usually helps"
         )
+
+
+class Unavailable(Exception):  # noqa: N818
+    """What a model, its data or a measurement does not have: `str` of it is the reason, a clause without a full stop.
+
+    A figure that needs it is "unavailable: reason". torch.distributions and adapters raise NotImplementedError where
+    something does not exist, and torch the same class for an operation without a kernel; `absence` separates the two.
+    """
+
+
+# Messages of torch about an operation without a kernel for a type of number, or on a device.
+KERNELS = (
+    r"\"(?P<operation>\w+)\" not implemented for '?(?P<precision>\w+)",
+    r"(?P<operation>[\w.]+): Low precision dtypes not supported\. Got (?P<precision>\w+)",
+    r"Could not run '(?P<operation>[\w:.]+)' with arguments from the '(?P<device>\w+)' backend",
+    r"The operator '(?P<operation>[\w:.]+)' is not currently implemented for the (?P<device>\w+) device",
+)
+WORDLESS = r"No KL\(p \|\| q\)|$"  # what torch.distributions says where it names no reason
+
+
+@contextmanager
+def require_kernels() -> Iterator[None]:
+    """Refuses, by a sentence, a precision or a device on which torch lacks an operation that the block calls.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # NotImplementedError is one
+        if (found := _missing_kernel(error)) is None:
+            raise
+        operation, precision = found["operation"], found.groupdict().get("precision")
+        if precision:
+            raise UserError(
+                f"torch has no operation '{operation}' for numbers of type {precision}: expected a precision that "
+                "every part of the model supports; train with --trainer.precision 32-true and evaluate with "
+                "precision f32, or choose parts without this operation"
+            ) from error
+        raise UserError(
+            f"torch has no operation '{operation}' on {found['device']}: expected a device that every part of the "
+            "model supports; train with --trainer.accelerator cpu and evaluate with --device cpu, or choose parts "
+            "without this operation"
+        ) from error
+
+
+def _missing_kernel(error: Exception) -> re.Match[str] | None:
+    return next((found for pattern in KERNELS if (found := re.match(pattern, str(error)))), None)
+
+
+@contextmanager
+def absence(reason: str = "the model does not have it") -> Iterator[None]:
+    """Asks torch.distributions, or a model that is not ours, for what may not exist.
+
+    >>> with absence("the posterior has no mean in closed form"):
+    ...     raise NotImplementedError
+    Traceback (most recent call last):
+    vaebench.errors.Unavailable: the posterior has no mean in closed form
+
+    Args:
+        reason: why not, where the error itself gives no reason.
+
+    Raises:
+        Unavailable: the block raised NotImplementedError.
+        UserError: the block called an operation that torch lacks for its precision or device.
+    """
+    with require_kernels():
+        try:
+            yield
+        except NotImplementedError as error:
+            if _missing_kernel(error):
+                raise
+            raise Unavailable(reason if re.match(WORDLESS, str(error)) else str(error)) from error
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

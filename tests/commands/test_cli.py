@@ -106,6 +106,19 @@ def test_a_reference_is_printed_whole_however_narrow_the_terminal(monkeypatch: p
     assert "https://openreview.net/forum?id=Sy2fzU9gl" in "".join(row[3].strip() for row in rows)
 
 
+def test_a_precision_without_a_kernel_is_an_error_and_no_posterior_without_a_density(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In bf16 torch cannot solve a triangular system: validation measured log p(x|z) instead of the bound."""
+    few = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1", f"--out={tmp_path}"]
+    half = ["--model.posterior=FullGaussian", "--trainer.precision=bf16-mixed"]
+    error = _fails(capsys, "fit", "--data=digits", "--model=vae", *FAST, *half, *few)
+    assert "triangular_solve" in error
+    assert "BFloat16" in error
+    assert "--trainer.precision 32-true" in error
+    assert not list(tmp_path.rglob("model.ckpt"))
+
+
 def test_a_run_that_cannot_keep_anything_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", VAE, "--data=digits", *FAST, f"--out={tmp_path}"]
     assert "trainer.max_epochs is 0: expected at least 1" in _fails(capsys, *fit, "--trainer.max_epochs=0")

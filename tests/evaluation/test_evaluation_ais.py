@@ -148,7 +148,7 @@ def test_a_mixture_as_prior_is_bracketed() -> None:
 
     model = Mixed()
     x = model.images(40)
-    assert hmc.unusable(model, x) is None
+    hmc.require_chains(model, x)
     chains, exact = _bracket(model, 40, Settings(16, 300, 3))
     assert float(exact.std()) > 0.1
     for error in (chains.lower - exact, chains.upper - exact):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from weight_files import write_inception
 
 from vaebench.data.mnist import MNIST
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.estimators import features
 from vaebench.evaluation.estimators.features import INCEPTION, MNIST28, WEIGHTS, Mnist28, inception, mnist28
 
@@ -78,7 +78,7 @@ def test_training_repeats_bit_for_bit_and_standardises(monkeypatch: pytest.Monke
 
 def test_images_of_another_shape_are_refused_and_not_resized() -> None:
     for shape in ((1, 32, 32), (3, 28, 28), (1, 28, 20)):
-        with pytest.raises(NotImplementedError, match=f"these are {shape[0]} × {shape[1]} × {shape[2]}"):
+        with pytest.raises(Unavailable, match=f"these are {shape[0]} × {shape[1]} × {shape[2]}"):
             mnist28(shape, CPU)
 
 
@@ -111,12 +111,12 @@ def test_inception_is_given_levels_of_three_channels(
 
 def test_without_its_weights_inception_is_missing_for_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WEIGHTS, raising=False)
-    with pytest.raises(NotImplementedError, match=f"set {WEIGHTS} to a folder that holds {re.escape(INCEPTION)}"):
+    with pytest.raises(Unavailable, match=f"set {WEIGHTS} to a folder that holds {re.escape(INCEPTION)}"):
         inception((3, 9, 9), CPU)
     monkeypatch.setenv(WEIGHTS, str(tmp_path))
-    with pytest.raises(NotImplementedError, match="holds no"):
+    with pytest.raises(Unavailable, match="holds no"):
         inception((3, 9, 9), CPU)
-    with pytest.raises(NotImplementedError, match="2 × 9 × 9"):
+    with pytest.raises(Unavailable, match="2 × 9 × 9"):
         inception((2, 9, 9), CPU)
     (tmp_path / INCEPTION).write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be read as TorchScript; put"):

@@ -16,7 +16,7 @@ from weight_files import alexnet, write_alexnet
 
 import vaebench as vb
 from vaebench.core import DataSpec
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.estimators.features import WEIGHTS
 from vaebench.evaluation.estimators.lpips import ALEXNET, lpips, read_lpips
 
@@ -51,9 +51,9 @@ def test_lpips_equals_that_of_torchmetrics(weights: Path, shape: tuple[int, ...]
 def test_without_weights_or_room_lpips_is_missing_for_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WEIGHTS, raising=False)
     for shape in ((1, 28, 28), (3, 30, 40), (2, 64, 64)):
-        with pytest.raises(NotImplementedError, match="at least 31 pixels across, and these are"):
+        with pytest.raises(Unavailable, match="at least 31 pixels across, and these are"):
             read_lpips(shape, CPU)
-    with pytest.raises(NotImplementedError, match=f"set {WEIGHTS} to a folder that holds {ALEXNET}"):
+    with pytest.raises(Unavailable, match=f"set {WEIGHTS} to a folder that holds {ALEXNET}"):
         read_lpips((3, 32, 32), CPU)
     monkeypatch.setenv(WEIGHTS, str(tmp_path))
     for content in ({"another": torch.zeros(1)}, [1]):

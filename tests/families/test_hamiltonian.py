@@ -18,7 +18,7 @@ import vaebench as vb
 from vaebench.core import Draw, draw
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.hamiltonian import leapfrog, tempered_leapfrogs, tempering
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import quiet
 from vaebench.evaluation.estimators.likelihood import log_likelihood
 from vaebench.posteriors.hamiltonian import Hamiltonian
@@ -166,7 +166,7 @@ def test_without_steps_it_is_the_vae_with_its_density() -> None:
 
 def test_moved_samples_have_no_density_and_records_say_so() -> None:
     model, x = small("hamiltonian_vae").float(), bits(12).float()
-    with pytest.raises(NotImplementedError, match="only one together with its momentum"):
+    with pytest.raises(Unavailable, match="only one together with its momentum"):
         model.posterior(x).log_prob(torch.zeros(12, 2))
     plan = {"likelihood": {"k": 30}, "units": {}, "collapse": {}, "reconstruction": {}, "samples": {}}
     found = vb.evaluate(model, Data(x, SPEC), measurements=plan | {"aggregate": {"images": 5}}).metrics

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -30,6 +31,7 @@ from vaebench.core.contract import Draw, LatentModel, Step, Terms, draw, fixed_n
 from vaebench.core.learner import Learner
 from vaebench.distributions import divergence, require_units
 from vaebench.distributions.chains import Pass
+from vaebench.errors import Unavailable, absence
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.posteriors import DiagonalGaussian
@@ -241,13 +243,15 @@ class Family(Learner, ABC):
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
+
+        Raises:
+            UserError: torch lacks an operation of the model's for its precision or on its device.
         """
         model = self.given(y)
-        try:
+        with suppress(Unavailable), absence("the posterior or the prior has no density"):
             return {"val/elbo": (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
-        except NotImplementedError:
-            z = model.posterior(x).rsample(torch.Size((1,)))
-            return {"val/log_x": model.likelihood(z).log_prob(x).mean()}
+        z = model.posterior(x).rsample(torch.Size((1,)))
+        return {"val/log_x": model.likelihood(z).log_prob(x).mean()}
 
     def objective(self, x: Tensor, y: Tensor | None, t: Tensor) -> Tensor:
         """What training maximises at step t, 0-dim: the negative loss of the first group that learns then.

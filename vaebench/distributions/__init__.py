@@ -6,6 +6,7 @@ All of them are unvalidated: models are checked where they meet the data (`core`
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch.distributions import Distribution, Independent, constraints, kl_diver
 from torch.distributions import Normal as TorchNormal
 from torch.func import functional_call
 
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 
 __all__ = [
     "LEVELS",
@@ -23,6 +24,7 @@ __all__ = [
     "DiagonalNormal",
     "DiscretisedLogistic",
     "Normal",
+    "closed_form",
     "divergence",
     "divergence_units",
     "log_bin",
@@ -205,10 +207,19 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         p: the prior, broadcast against q.
         z: samples of q, of shape (k, *batch, *event); only the estimate reads them: mean over k of log q(z) − log p(z).
     """
-    try:
+    with suppress(Unavailable):
+        return closed_form(q, p)
+    return (q.log_prob(z) - p.log_prob(z)).mean(0)
+
+
+def closed_form(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q‖p) in closed form, nats, of q's batch shape.
+
+    Raises:
+        Unavailable: torch knows none.
+    """
+    with absence(f"KL({type(q).__name__}‖{type(p).__name__}) has no closed form"):
         return kl_divergence(q, p)
-    except NotImplementedError:
-        return (q.log_prob(z) - p.log_prob(z)).mean(0)
 
 
 def divergence_units(q: Distribution, p: Distribution) -> Tensor:
@@ -219,16 +230,11 @@ def divergence_units(q: Distribution, p: Distribution) -> Tensor:
         p: a prior that does, broadcast against q.
 
     Raises:
-        NotImplementedError: one of them does not factorise, or torch knows no closed form.
+        Unavailable: one of them does not factorise, or torch knows no closed form.
     """
     if hasattr(q, "factors") and hasattr(p, "factors"):  # codes, each of which takes several values of z
-        return kl_divergence(q.factors, p.factors)
-    single, priors = units("posterior", q), units("prior", p)
-    try:
-        return kl_divergence(single, priors).flatten(len(q.batch_shape))
-    except NotImplementedError:
-        names = f"{type(single).__name__}‖{type(priors).__name__}"
-        raise NotImplementedError(f"KL({names}) has no closed form") from None
+        return closed_form(q.factors, p.factors)
+    return closed_form(units("posterior", q), units("prior", p)).flatten(len(q.batch_shape))
 
 
 def units(side: str, d: Distribution) -> Distribution:
@@ -239,11 +245,11 @@ def units(side: str, d: Distribution) -> Distribution:
         d: a distribution that factorises over its units, (*batch) of (*latent).
 
     Raises:
-        NotImplementedError: it does not.
+        Unavailable: it does not.
     """
     if isinstance(d, Independent) and d.reinterpreted_batch_ndims == len(d.event_shape):
         return d.base_dist
-    raise NotImplementedError(f"the {side}, {type(d).__name__}, does not factorise over the units")
+    raise Unavailable(f"the {side}, {type(d).__name__}, does not factorise over the units")
 
 
 class Delta(Distribution):
@@ -271,9 +277,7 @@ class Delta(Distribution):
         return self.point.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise NotImplementedError(
-            "the encoder is deterministic: q(z|x) has no density, so there is no bound on log p(x)"
-        )
+        raise Unavailable("the encoder is deterministic: q(z|x) has no density, so there is no bound on log p(x)")
 
 
 def require_units(who: str, posterior: nn.Module, prior: nn.Module, image: Tensor) -> None:
@@ -290,9 +294,9 @@ def require_units(who: str, posterior: nn.Module, prior: nn.Module, image: Tenso
     """
     training = posterior.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), absence():
             divergence_units(posterior.eval()(image), prior())
-    except NotImplementedError as error:
+    except Unavailable as error:
         raise UserError(
             f"{who} needs the divergence of every latent unit, and {error}; choose posteriors.DiagonalGaussian and "
             "priors.StandardNormal"

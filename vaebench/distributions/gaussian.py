@@ -11,6 +11,7 @@ from torch.distributions import Independent, MultivariateNormal, register_kl
 from torch.distributions import Normal as TorchNormal
 
 from vaebench.distributions import SampleShape
+from vaebench.errors import Unavailable
 
 
 class FullNormal(MultivariateNormal):
@@ -45,7 +46,7 @@ def _kl(q: FullNormal, p: Independent) -> Tensor:
     """KL(N(m, L Lᵀ)‖N(μ, diag σ²)) = ½ Σ_j ((L Lᵀ)_jj + (m_j − μ_j)²)/σ_j² − n/2 + Σ_j log σ_j − log det L."""
     base: Any = p.base_dist
     if not (isinstance(base, TorchNormal) and p.reinterpreted_batch_ndims == len(p.event_shape) == 1):
-        raise NotImplementedError(f"KL(FullNormal‖{type(base).__name__}) has no closed form")
+        raise Unavailable(f"KL(FullNormal‖{type(base).__name__}) has no closed form")
     squares = (q.variance + (q.loc - base.loc).square()) / base.scale.square()
     return ((squares - 1) / 2 + base.scale.log()).sum(-1) - q.log_volume
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from vaebench.distributions import SampleShape
+from vaebench.errors import Unavailable
 
 Slope = Callable[[Tensor], Tensor]  # z -> the gradient of log p(x, z), like z
 Phase = tuple[Tensor, Tensor]  # z and its momentum ρ, alike
@@ -109,6 +110,6 @@ class Moved(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self.move is None:
             return self.base.log_prob(value)
-        raise NotImplementedError(
+        raise Unavailable(
             "z that Hamiltonian steps have moved has no density of its own, only one together with its momentum"
         )

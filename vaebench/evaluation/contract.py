@@ -8,6 +8,7 @@ probabilities.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import declared
 from vaebench.measures import CONTINUOUS, DataSpec
 
@@ -47,10 +48,8 @@ def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> 
                 "write an adapter as docs/adapters.md shows"
             )
     x = x[torch.arange(IMAGES) % len(x)]
-    try:
+    with suppress(Unavailable), absence():  # what does not exist makes figures unavailable, and is no fault
         _check_images(model, _check_latents(model, x), x, spec)
-    except NotImplementedError:
-        return  # what does not exist is a reason for a figure to be unavailable, and no fault
 
 
 def _check_latents(model: LatentModel, x: Tensor) -> Tensor:
@@ -103,10 +102,16 @@ def _check_images(model: LatentModel, z: Tensor, x: Tensor, spec: DataSpec | Non
 
 
 def _made(what: str, make: Callable[[], Given]) -> Given:
-    """What a part gives; its own errors as sentences. That something does not exist it says by NotImplementedError."""
+    """What a part gives; its own errors as sentences.
+
+    Raises:
+        Unavailable: the part says that it does not exist.
+        UserError: it fails in any other way.
+    """
     try:
-        return make()
-    except (NotImplementedError, UserError):
+        with absence():
+            return make()
+    except (Unavailable, UserError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
@@ -157,7 +162,7 @@ def _scores(what: str, d: Distribution, value: Tensor, shape: tuple[int, ...]) -
     """log_prob, checked; None where there is none."""
     try:
         found = _made(f"log_prob of {what}", lambda: d.log_prob(value))
-    except NotImplementedError:
+    except Unavailable:
         return None
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -205,10 +210,9 @@ def _counting(x: Tensor, spec: DataSpec | None) -> bool:
 
 def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None) -> None:
     """Refuses a distribution of another measure than the images', and one that excludes their values."""
-    try:
-        support: Any = d.support
-    except NotImplementedError:
-        return
+    support: Any = None
+    with suppress(Unavailable), absence():
+        support = d.support
     if support is None:
         return
     measure = spec.measure if spec is not None else "binary" if _counting(x, spec) else "continuous"

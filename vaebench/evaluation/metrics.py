@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.store import Arrays
+
+FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # of the data, not the code
 
 Picture = NDArray[np.uint8]
 
@@ -62,6 +66,7 @@ class Findings:
 
     Attributes:
         kinds: of the figures that it can give.
+        measurement: its name.
         metrics: figures by name.
         per_image: figures of every test image, float32 (n,).
         units: figures of every latent unit.
@@ -71,6 +76,7 @@ class Findings:
     """
 
     kinds: Mapping[str, Kind]
+    measurement: str = ""
     metrics: dict[str, Metric] = field(default_factory=dict)
     per_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     units: dict[str, list[float]] = field(default_factory=dict)
@@ -120,6 +126,38 @@ class Findings:
         unit, higher, definition, version = self.kinds[kind or name]
         self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason, version)
 
+    @contextmanager
+    def attempt(self, *names: str, end: str = "", **fill: Any) -> Iterator[None]:
+        """A block that finds figures: where it fails, those that it has not found are unavailable, with the reason.
+
+        The reason is that of `Unavailable`, also through `absence`; or that arithmetic failed on these images, since
+        one odd label or factor must not end an evaluation. The code after the block runs in either case.
+
+        Args:
+            names: kinds of the figures.
+            end: of the figures' names, after the names of their kinds.
+            fill: what the definitions leave open.
+
+        Raises:
+            UserError: the block raised it, or torch lacks an operation for the precision or on the device.
+        """
+        try:
+            with absence():
+                yield
+        except UserError:
+            raise
+        except Unavailable as error:
+            reason = str(error)
+        except FAILURES as error:
+            text = " ".join(str(error).split())[:200]
+            reason = f"the measurement '{self.measurement}' failed ({type(error).__name__}: {text})"
+            self.warnings.append(f"{reason}: figures that it had not found are unavailable")
+        else:
+            return
+        for name in names:
+            if f"{name}{end}" not in self.metrics:
+                self.missing(f"{name}{end}", reason, name, **fill)
+
     def pack(self) -> Arrays:
         """All of it as arrays, for a `Store`; numbers of tables and units that are not finite become None."""
         metrics = {name: asdict(metric) for name, metric in self.metrics.items()}
@@ -135,7 +173,7 @@ class Findings:
         """What `pack` packed."""
         body = json.loads(str(arrays["body"]))
         metrics = {name: Metric(**metric) for name, metric in body.pop("metrics").items()}
-        found = cls({}, metrics, **body)
+        found = cls({}, metrics=metrics, **body)
         for path, values in arrays.items():
             kind, _, name = path.partition("/")
             if name:

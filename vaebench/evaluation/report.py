@@ -13,14 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from vaebench.core import Family, LatentModel
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, require_kernels
 from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
 from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.estimators.likelihood import sample
@@ -29,7 +28,6 @@ from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_pr
 from vaebench.evaluation.store import Arrays, Store
 from vaebench.evaluation.subject import Images, Subject
 
-FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # of the data, not the code
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
 
 
@@ -86,7 +84,8 @@ def evaluate(
 
     Raises:
         UserError: a protocol, measurement or setting that does not exist, a count below 1, an image that the measure
-            does not know, an importance weight that is not finite, a model whose parts are not what `LatentModel` says.
+            does not know, an importance weight that is not finite, a model whose parts are not what `LatentModel` says,
+            an operation that torch lacks for the precision or on the device.
     """
     plan = protocol if isinstance(protocol, Protocol) else read_protocol(protocol, **changes)
     if isinstance(protocol, Protocol) and changes:
@@ -101,7 +100,7 @@ def evaluate(
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)
-        with quiet(model, subject.device):
+        with quiet(model, subject.device), require_kernels():
             if "likelihood" in plan.measurements and not isinstance(model, Family):
                 check_model(model, subject.x, subject.spec)
             for name, settings in plan.measurements.items():
@@ -116,31 +115,15 @@ def _measured(subject: Subject, name: str, settings: dict[str, Any]) -> Findings
     def make(_: int) -> Arrays:
         module = measurement(name)
         start_noise(name.encode(), subject.seed % 2**63, subject.device)
-        found = Findings(module.KINDS)
-        if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
-            reason, fill = f"the measurement '{name}' does not tell a conditional model labels", _open(module, settings)
-            for kind in module.KINDS:
-                found.missing(kind, reason, **fill)
-        else:
-            try:
-                module.measure(subject, found, **settings)
-            except UserError:
-                raise
-            except FAILURES as error:
-                _miss_rest(found, module, settings, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        found = Findings(module.KINDS, name)
+        with found.attempt(*module.KINDS, **_open(module, settings)):
+            if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
+                raise Unavailable(f"the measurement '{name}' does not tell a conditional model labels")
+            module.measure(subject, found, **settings)
         return found.pack()
 
     ((_, arrays),) = subject.store.pieces([name], make)
     return Findings.unpack(arrays)
-
-
-def _miss_rest(found: Findings, module: ModuleType, settings: dict[str, Any], reason: str) -> None:
-    """Where arithmetic fails on these images, what a measurement had not found by then is unavailable: one odd label or
-    factor ends no evaluation."""
-    name = module.__name__.rpartition(".")[2]
-    for kind in (kind for kind in module.KINDS if kind not in found.metrics):
-        found.missing(kind, f"the measurement '{name}' failed ({reason})", **_open(module, settings))
-    found.warnings.append(f"the measurement '{name}' failed ({reason}): figures that it had not found are unavailable")
 
 
 class _Open:

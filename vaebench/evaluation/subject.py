@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import Family, LatentModel
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import (
     Conditioned,
     check_count,
@@ -105,7 +105,7 @@ class Subject:
         """Labels, (m,) int64, of the test images or of up to `count` training images; None where the data has none.
 
         Raises:
-            NotImplementedError: they are no classes, one whole number an image.
+            Unavailable: they are no classes, one whole number an image.
         """
         return _whole("labels", self._known("labels", split, count), 1)
 
@@ -116,7 +116,7 @@ class Subject:
     def _required_labels(self, model: LatentModel) -> Tensor:
         try:
             labels, reason = self.labels("test"), "the test images have none"
-        except NotImplementedError as error:
+        except Unavailable as error:
             labels, reason = None, str(error)
         if labels is None:
             raise UserError(
@@ -161,13 +161,13 @@ class Subject:
 
 
 def _whole(what: str, values: Tensor | None, axes: int) -> Tensor | None:
-    """Whole numbers as int64; NotImplementedError says why they are none."""
+    """Whole numbers as int64; Unavailable says why they are none."""
     if values is None:
         return None
     values = torch.as_tensor(values)
     if values.dim() != axes:
         expected = "one number an image" if axes == 1 else "a row of numbers an image"
-        raise NotImplementedError(f"the {what} have shape {tuple(values.shape)}, where {expected} is expected")
+        raise Unavailable(f"the {what} have shape {tuple(values.shape)}, where {expected} is expected")
     if values.is_floating_point() and not bool((values == values.round()).all()):
-        raise NotImplementedError(f"the {what} are no whole numbers, so that they name no classes")
+        raise Unavailable(f"the {what} are no whole numbers, so that they name no classes")
     return values.long()

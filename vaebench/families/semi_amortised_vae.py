@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaebench.core import DataSpec, Family, Step
 from vaebench.distributions import units
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.posteriors.refined import Refined
 from vaebench.ranges import AMOUNT, POSITIVE
 
@@ -47,11 +47,11 @@ class SemiAmortisedVAE(Family):
 
     def _check_gaussian(self) -> None:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), absence():
                 start = units("posterior", self.posterior(torch.zeros(1, *self.data.shape)))
             if not isinstance(start, torch.distributions.Normal):
-                raise NotImplementedError(f"the posterior's units are {type(start).__name__}")
-        except NotImplementedError as error:
+                raise Unavailable(f"the posterior's units are {type(start).__name__}")
+        except Unavailable as error:
             raise UserError(
                 f"SemiAmortisedVAE refines means and standard deviations, and {error}; set model.posterior to "
                 "vaebench.posteriors.DiagonalGaussian"

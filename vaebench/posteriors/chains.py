@@ -6,6 +6,7 @@ drawn from the top down is handed the prior that it descends with (`meet`), so t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import cast, final
@@ -99,9 +100,9 @@ class Descending(LazyDistribution):
         """The prior beside which it descends."""
         return cast(Chain, cast(Shared, self._prior).module())
 
+    @abstractmethod
     def pairs(self, x: Tensor) -> Pairs:
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
-        raise NotImplementedError
 
     def descend(self, x: Tensor, k: int = 1) -> Pass:
         """One pass for the posterior and the prior, with k samples an image: z (k, b, units)."""

@@ -23,7 +23,7 @@ from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
 from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence, require_kernels
 from vaebench.files import alone_in, is_plain
 from vaebench.records import RunRecord, fields, identity, read_record, run_identity, write_record
 from vaebench.running.processes import helpers, place_for
@@ -168,6 +168,7 @@ def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None
     return data.images("test")[:1].to(device), None if labels is None else labels[:1].to(device)
 
 
+@require_kernels()
 def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
     """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
 
@@ -175,11 +176,15 @@ def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
         model: the family.
         x: the image.
         y: its label, (1,), or None.
+
+    Raises:
+        UserError: torch lacks an operation of the model's for its precision or on its device.
     """
     given = model.given(y)
     try:
-        flops = _flops(model.draw if given is model else partial(draw, given), x)
-    except NotImplementedError:  # no density to score the sample with, which costs nothing beside the networks
+        with absence("the posterior or the prior has no density"):
+            flops = _flops(model.draw if given is model else partial(draw, given), x)
+    except Unavailable:  # to score a sample costs nothing beside the networks
         flops = _flops(lambda x: given.likelihood(given.posterior(x).rsample((1,))), x)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -9,6 +9,7 @@ from colorsys import hls_to_rgb
 import torch
 from torch import Tensor
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.drawing.canvas import COLOURS, FAINT, Chart, Colour, ticks
 from vaebench.evaluation.metrics import Picture
 
@@ -25,7 +26,7 @@ def unit_bars(kl: Tensor, threshold: float = 0.01) -> Picture:
         threshold: nats, drawn as a line.
 
     Raises:
-        NotImplementedError: a rate is not finite.
+        Unavailable: a rate is not finite.
     """
     _require_finite("rates of units", kl)
     order = kl.argsort(descending=True, stable=True).tolist()
@@ -59,7 +60,7 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
         curve: more pairs of the two, in the order in which they are joined.
 
     Raises:
-        NotImplementedError: one of them is not finite.
+        Unavailable: one of them is not finite.
     """
     points = [(rate, distortion), *curve]
     _require_finite("rate and distortion", torch.tensor(points))
@@ -88,7 +89,7 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
 
 def _require_finite(what: str, values: Tensor) -> None:
     if not torch.isfinite(values).all():
-        raise NotImplementedError(f"{what} are not all finite")
+        raise Unavailable(f"{what} are not all finite")
 
 
 def _negated(number: str) -> str:
@@ -105,10 +106,10 @@ def aggregate_plane(z: Tensor, prior: Tensor, kl: Tensor | None = None, y: Tenso
         y: integer labels, (n,), shown as colours.
 
     Raises:
-        NotImplementedError: there is one unit only, or a code is not finite.
+        Unavailable: there is one unit only, or a code is not finite.
     """
     if z.shape[1] < 2:
-        raise NotImplementedError("one latent unit spans no plane")
+        raise Unavailable("one latent unit spans no plane")
     _require_finite("codes", torch.cat([z, prior]))
     z, prior = z.double().cpu(), prior.double().cpu()
     if kl is None:

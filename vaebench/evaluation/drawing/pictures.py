@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
+from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.drawing.canvas import labelled
 from vaebench.evaluation.estimators.reconstruction import code, mean_image
@@ -35,17 +37,16 @@ def sample_grid(model: LatentModel) -> Picture:
     Where the likelihood has no mean in closed form they are images that it draws.
 
     Raises:
-        NotImplementedError: the prior cannot be sampled, or the likelihood has neither means nor draws.
+        Unavailable: the prior cannot be sampled, or the likelihood has neither means nor draws.
     """
     z = model.prior().sample(torch.Size((COLUMNS * ROWS,)))
     return tiled(_decoded(model, z))
 
 
 def _decoded(model: LatentModel, z: Tensor) -> Tensor:
-    try:
+    with suppress(Unavailable):
         return mean_image(model, z[None])[0]
-    except NotImplementedError:
-        return draws(model, z)
+    return draws(model, z)
 
 
 def tiled(images: Tensor) -> Picture:
@@ -76,7 +77,7 @@ def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) 
         seed: of the codes, where the posterior has no mean.
 
     Raises:
-        NotImplementedError: the likelihood has no mean in closed form, or codes are not numbers to be mixed.
+        Unavailable: the likelihood has no mean in closed form, or codes are not numbers to be mixed.
     """
     (start, which), (stop, _) = code(model, a, seed), code(model, b, seed)
     _require_floats(start)
@@ -102,7 +103,7 @@ def traversal_grid(
         title: above all.
 
     Raises:
-        NotImplementedError: the likelihood has no mean in closed form, or codes are not numbers to be moved.
+        Unavailable: the likelihood has no mean in closed form, or codes are not numbers to be moved.
     """
     _require_floats(z)
     stops = torch.linspace(-REACH, REACH, STOPS, dtype=z.dtype, device=z.device)
@@ -116,7 +117,7 @@ def traversal_grid(
 
 def _require_floats(z: Tensor) -> None:
     if not z.is_floating_point():
-        raise NotImplementedError(f"codes of type {z.dtype} have no neighbourhood")
+        raise Unavailable(f"codes of type {z.dtype} have no neighbourhood")
 
 
 def _middles(rows: list[Tensor], axis: int, names: dict[int, str]) -> dict[int, str]:

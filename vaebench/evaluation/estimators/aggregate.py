@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions import units
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.estimators.likelihood import VALUES
 from vaebench.functional.regularisers import aggregate
 
@@ -88,10 +90,9 @@ def scores(posteriors: Sequence[Distribution], z: Tensor, own: Tensor | None = N
 
 
 def _components(q: Distribution) -> Distribution:
-    try:
+    with suppress(Unavailable), absence():
         return units("posterior", q)
-    except NotImplementedError:
-        return q
+    return q
 
 
 def _score(components: Sequence[Distribution], n: int, z: Tensor, own: Tensor) -> tuple[Tensor, ...]:

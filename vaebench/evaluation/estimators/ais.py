@@ -135,7 +135,7 @@ def annealed(
 
     Raises:
         UserError: a setting that cannot be used, or a weight that is not finite.
-        NotImplementedError: a part has no density.
+        Unavailable: a part has no density.
     """
     settings.checked()
     device, dtype = place(model, x)

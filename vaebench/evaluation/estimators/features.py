@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.measures import Shape
 
 WEIGHTS = "VAEBENCH_WEIGHTS"
@@ -95,11 +95,11 @@ def mnist28(shape: Shape, device: torch.device) -> Extractor:
         device: where it shall live.
 
     Raises:
-        NotImplementedError: the images are not 1 × 28 × 28.
+        Unavailable: the images are not 1 × 28 × 28.
         UserError: the file is missing or another one.
     """
     if tuple(shape) != Mnist28.shape:
-        raise NotImplementedError(f"the extractor mnist28 takes images of 1 × 28 × 28, and these are {size(shape)}")
+        raise Unavailable(f"the extractor mnist28 takes images of 1 × 28 × 28, and these are {size(shape)}")
     content, sha256 = read(MNIST28, MNIST28_SHA256)
     network = Mnist28()
     network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
@@ -130,11 +130,11 @@ def inception(shape: Shape, device: torch.device) -> Inception:
         device: where it shall live.
 
     Raises:
-        NotImplementedError: there is no such file, or the images have neither one channel nor three.
+        Unavailable: there is no such file, or the images have neither one channel nor three.
         UserError: the file is no TorchScript.
     """
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise NotImplementedError(f"Inception takes images of one or three channels, and these are {size(shape)}")
+        raise Unavailable(f"Inception takes images of one or three channels, and these are {size(shape)}")
     path = weights_file(INCEPTION, "Inception's weights")
     content, sha256 = read(path)
     try:
@@ -159,14 +159,14 @@ def weights_file(name: str, what: str) -> Path:
     """A file of weights that a user has put into the folder of `VAEBENCH_WEIGHTS`.
 
     Raises:
-        NotImplementedError: there is none.
+        Unavailable: there is none.
     """
     folder = os.environ.get(WEIGHTS)
     if not folder:
-        raise NotImplementedError(f"{what} are not here: set {WEIGHTS} to a folder that holds {name}")
+        raise Unavailable(f"{what} are not here: set {WEIGHTS} to a folder that holds {name}")
     path = Path(folder).expanduser() / name
     if not path.is_file():
-        raise NotImplementedError(f"{what} are not here: the folder of {WEIGHTS} holds no {name}")
+        raise Unavailable(f"{what} are not here: the folder of {WEIGHTS} holds no {name}")
     return path
 
 

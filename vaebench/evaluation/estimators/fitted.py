@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from vaebench.core import LatentModel
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import start_noise
 from vaebench.evaluation.estimators.likelihood import VALUES, sample
 from vaebench.evaluation.estimators.local import Posteriors
@@ -36,6 +36,9 @@ def encoded(model: LatentModel, x: Tensor, keys: list[bytes]) -> tuple[Posterior
         model: anything with a posterior that has a mean or can be sampled.
         x: images, (b, *data), where the model lives.
         keys: of their noise.
+
+    Raises:
+        Unavailable: the posterior cannot be sampled.
     """
     locs, scales, same = [], [], True
     for image, key in zip(x, keys, strict=True):
@@ -52,14 +55,17 @@ def encoded(model: LatentModel, x: Tensor, keys: list[bytes]) -> tuple[Posterior
 def _moments(q: Distribution, key: bytes, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviations of q, from samples where it does not tell them."""
     start_noise(key, ENCODED, device)
-    z = sample(q, 256)
+    with absence("the posterior cannot be sampled"):
+        z = sample(q, 256)
     try:
-        loc = q.mean
-    except NotImplementedError:
+        with absence("the posterior has no mean in closed form"):
+            loc = q.mean
+    except Unavailable:
         loc = z.mean(0)
     try:
-        scale = q.stddev
-    except NotImplementedError:
+        with absence("the posterior has no standard deviation in closed form"):
+            scale = q.stddev
+    except Unavailable:
         scale = z.std(0)
     return loc, torch.where(scale > 0, scale, SMALL)
 

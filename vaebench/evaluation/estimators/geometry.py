@@ -26,7 +26,7 @@ Decoder = Callable[[Tensor], Tensor]  # codes (b, n) -> images (b, D), each from
 def decoder(model: LatentModel, latent: torch.Size) -> Decoder:
     """f of a model whose latents have shape `latent`, with both sides flat.
 
-    It raises NotImplementedError where the likelihood has no mean in closed form.
+    It raises Unavailable where the likelihood has no mean in closed form.
     """
     return lambda z: mean_image(model, z.unflatten(-1, latent)[None])[0].flatten(1)
 
@@ -35,7 +35,7 @@ def jacobian(decode: Decoder, z: Tensor) -> Tensor:
     """J at each code, exactly, by forward differentiation: one pass for each latent. Codes (b, n) -> (b, D, n).
 
     Raises:
-        NotImplementedError: the decoder holds an operation without a forward derivative.
+        Unavailable: the decoder holds an operation without a forward derivative.
     """
     with torch.inference_mode(False), torch.no_grad():
         z = z.clone()  # a tensor made in inference mode has no derivative

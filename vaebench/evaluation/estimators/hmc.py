@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import constraints
 
 from vaebench.core import LatentModel
 from vaebench.core.compatibility import not_euclidean
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import declared, start_noise
 from vaebench.evaluation.estimators.likelihood import sample
 
@@ -77,35 +79,38 @@ class Path:
         return Point(z.detach(), base.detach(), gain.detach(), base_slope, gain_slope)
 
 
-def unusable(model: LatentModel, x: Tensor, start: Start = "prior") -> str | None:
-    """Why chains cannot move in this model's latents, None where they can; x (n, *data) lie where the model does."""
+def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> None:
+    """Requires that chains can move in this model's latents; x (n, *data) lie where the model does.
+
+    Raises:
+        Unavailable: they cannot.
+    """
     prior = model.prior()
-    support: Any
-    try:
+    support: Any = None
+    with suppress(Unavailable), absence("the prior does not declare its support"):
         support = prior.support
-    except NotImplementedError:
-        support = None
     while hasattr(support, "base_constraint"):  # of independent units, of a mixture
         support = support.base_constraint
     if space := not_euclidean(declared(model, "prior")):
-        return f"the prior lives on {space}, and Hamiltonian Monte Carlo moves through all real numbers"
+        raise Unavailable(f"the prior lives on {space}, and Hamiltonian Monte Carlo moves through all real numbers")
     if getattr(declared(model, "likelihood"), "averaged", False):
-        return "with gradients, what stands for log p(x|z) does so only in the mean, and chains would keep lucky draws"
+        raise Unavailable(
+            "with gradients, what stands for log p(x|z) does so only in the mean, and chains would keep lucky draws"
+        )
     if support not in (None, constraints.real, constraints.real_vector):
-        return f"the prior has support {support!r}, and Hamiltonian Monte Carlo moves through real numbers"
+        raise Unavailable(f"the prior has support {support!r}, and Hamiltonian Monte Carlo moves through real numbers")
+    lacking = absence("the prior, the likelihood or the start of the path has no density")
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), lacking:
             z = first_points(model, x[:1].clone(), start, 1)
             if not z.is_floating_point():
-                return "the prior is discrete, and Hamiltonian Monte Carlo moves through real numbers"
+                raise Unavailable("the prior is discrete, and Hamiltonian Monte Carlo moves through real numbers")
             Path(model, x[:1].clone(), start).at(z)
-    except NotImplementedError as error:
-        return str(error) or "the prior, the likelihood or the start of the path has no density"
     except RuntimeError as error:
         if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
-            return "p(z) or p(x|z) has no gradient in z, which Hamiltonian Monte Carlo follows"
+            reason = "p(z) or p(x|z) has no gradient in z, which Hamiltonian Monte Carlo follows"
+            raise Unavailable(reason) from error
         raise
-    return None
 
 
 def first_points(model: LatentModel, x: Tensor, start: Start, chains: int) -> Tensor:

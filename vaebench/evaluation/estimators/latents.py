@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
-from vaebench.distributions import divergence_units
+from vaebench.distributions import closed_form, divergence_units
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 
 THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
@@ -39,14 +40,14 @@ def read_latents(model: LatentModel, x: Tensor) -> Latents:
     readers: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
         "mean": lambda q, _: _mean(q),
         "kl": divergence_units,
-        "rate": _kl,
+        "rate": closed_form,
     }
     found: dict[str, Tensor | None] = dict.fromkeys(readers)
     why: dict[str, str] = {}
     for name, read in readers.items():
         try:
             found[name] = torch.cat([read(q, p) for q, p in pairs]).double().cpu()
-        except NotImplementedError as error:
+        except Unavailable as error:
             why[name] = str(error)
     return Latents(**found, why=why)
 
@@ -55,32 +56,19 @@ def finite_mean(latents: Latents) -> Tensor:
     """The posterior means, (n, units).
 
     Raises:
-        NotImplementedError: there are none, or one is not finite; it says why.
+        Unavailable: there are none, or one is not finite; it says why.
     """
     if latents.mean is None:
-        raise NotImplementedError(latents.why["mean"])
+        raise Unavailable(latents.why["mean"])
     strange = ~torch.isfinite(latents.mean).all(1)
     if strange.any():
-        raise NotImplementedError(f"the posterior mean is not finite for image {int(strange.nonzero()[0])}")
+        raise Unavailable(f"the posterior mean is not finite for image {int(strange.nonzero()[0])}")
     return latents.mean
 
 
 def _mean(q: Distribution) -> Tensor:
-    try:
+    with absence(f"the posterior, {type(q).__name__}, has no mean in closed form"):
         return q.mean.flatten(1)
-    except NotImplementedError:
-        raise NotImplementedError(f"the posterior, {_name(q)}, has no mean in closed form") from None
-
-
-def _kl(q: Distribution, p: Distribution) -> Tensor:
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError:
-        raise NotImplementedError(f"KL({_name(q)}‖{_name(p)}) has no closed form") from None
-
-
-def _name(d: Distribution) -> str:
-    return type(d).__name__
 
 
 def active_units(mean: Tensor, threshold: float = 0.01) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import Draw, Family, LatentModel
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import (
     Conditioned,
     at,
@@ -98,8 +98,9 @@ def log_likelihood(
 
     Raises:
         UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite, a
-            conditional model without labels, a model whose parts are not what `LatentModel` says.
-        NotImplementedError: the posterior or the prior has no density.
+            conditional model without labels, a model whose parts are not what `LatentModel` says, an operation that
+            torch lacks for the precision or on the device.
+        Unavailable: the posterior or the prior has no density.
     """
     data = getattr(model, "data", None)
     spec = data if isinstance(data, DataSpec) else None
@@ -112,7 +113,7 @@ def log_likelihood(
             )
         model = Conditioned(cast(Family, model), labels.to(place(model, x)[0]))
     device, dtype = place(model, x)
-    with quiet(model, device):
+    with quiet(model, device), absence("the posterior or the prior has no density"):
         if not isinstance(model, Family | Conditioned):
             check_model(model, x[:IMAGES].to(device, dtype), spec)
         score = scorer(model, precision, compile)
@@ -179,16 +180,17 @@ def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
 def no_density(model: LatentModel, x: Tensor) -> str | None:
     """Why q(z|x) or p(z) cannot be scored, None where both can; x (n, *data) lie where the model does."""
     try:
-        if own := _own_draw(model):
-            own(x[:1], 1)
-        else:
-            one = at(model, slice(0, 1))
-            q = one.posterior(x[:1])
-            z = sample(q, 1)
-            q.log_prob(z)
-            one.prior().log_prob(z)
-    except NotImplementedError as error:
-        return str(error) or "the posterior or the prior has no density"
+        with absence("the posterior or the prior has no density"):
+            if own := _own_draw(model):
+                own(x[:1], 1)
+            else:
+                one = at(model, slice(0, 1))
+                q = one.posterior(x[:1])
+                z = sample(q, 1)
+                q.log_prob(z)
+                one.prior().log_prob(z)
+    except Unavailable as error:
+        return str(error)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.estimators.features import read, size, weights_file
 from vaebench.measures import Shape
 
@@ -81,11 +81,11 @@ def read_lpips(shape: Shape, device: torch.device) -> tuple[LPIPS, str]:
     The weights of the layers' channels are those that torchmetrics ships.
 
     Raises:
-        NotImplementedError: there are no such weights, or the images are too small or have other channels.
+        Unavailable: there are no such weights, or the images are too small or have other channels.
         UserError: the file is not what its name says.
     """
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < FEWEST:
-        raise NotImplementedError(
+        raise Unavailable(
             f"LPIPS takes images of one or three channels, at least {FEWEST} pixels across, and these are {size(shape)}"
         )
     path = weights_file(ALEXNET, "AlexNet's weights, which LPIPS needs,")

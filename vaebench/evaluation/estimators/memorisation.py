@@ -11,6 +11,8 @@ from scipy.stats import norm, rankdata
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from vaebench.errors import Unavailable
+
 ROWS = 100  # of a matrix of distances held at once
 FITTED = 5000  # training images, at most, that the cells are fitted to
 FEWEST = 20  # samples and test images that a cell must hold
@@ -71,7 +73,7 @@ def copying(samples: Tensor, test: Tensor, cells: NDArray[np.int64], others: NDA
         others: cell of each test image, (n,).
 
     Raises:
-        NotImplementedError: no cell holds enough of both.
+        Unavailable: no cell holds enough of both.
     """
     scores, weights = [], []
     for cell in np.unique(others):
@@ -80,7 +82,7 @@ def copying(samples: Tensor, test: Tensor, cells: NDArray[np.int64], others: NDA
             scores.append(_z(a, b))
             weights.append(len(b))
     if not scores:
-        raise NotImplementedError(f"no cell holds {FEWEST} samples and {FEWEST} test images")
+        raise Unavailable(f"no cell holds {FEWEST} samples and {FEWEST} test images")
     z, w = np.array(scores), np.array(weights, float)
     return Copying(float(z @ w / w.sum()), float(norm.cdf(z @ w / np.sqrt(w @ w))), len(z))
 
@@ -99,12 +101,12 @@ def partition(train: Tensor, count: int, seed: int, *sets: Tensor) -> list[NDArr
     """The cell of every member of every set (n, d): those of k-means on up to 5,000 of the training vectors (t, d).
 
     Raises:
-        NotImplementedError: a vector is not finite, or there are fewer training vectors than cells.
+        Unavailable: a vector is not finite, or there are fewer training vectors than cells.
     """
     if len(train) < count:
-        raise NotImplementedError(f"{len(train)} training images are fewer than the {count} cells")
+        raise Unavailable(f"{len(train)} training images are fewer than the {count} cells")
     if not all(torch.isfinite(members).all() for members in sets):
-        raise NotImplementedError("the model makes images that are not finite")
+        raise Unavailable("the model makes images that are not finite")
     step = -(-len(train) // FITTED)
     fitted = KMeans(count, n_init=1, random_state=seed % 2**32).fit(_array(train[::step]))
     return [fitted.predict(_array(members)).astype(np.int64) for members in sets]

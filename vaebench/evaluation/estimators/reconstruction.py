@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.likelihood import codes
 from vaebench.functional import ssim as similarity
@@ -32,7 +34,7 @@ def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
     """The mean of p(x|z) at the posterior mean of z, or at one sample where q has none; call it inside `quiet`.
 
     Raises:
-        NotImplementedError: the likelihood has no mean in closed form.
+        Unavailable: the likelihood has no mean in closed form.
     """
     parts, which = [], ""
     for some, images in each(model, x, BATCH):
@@ -47,23 +49,20 @@ def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
     q = model.posterior(x)
     if hasattr(q, "centre"):
         return q.centre, "the posterior's centre"
-    try:
+    with suppress(Unavailable), absence("the posterior has no mean in closed form"):
         return q.mean, "the posterior mean"
-    except NotImplementedError:
-        return codes(model, x, 1, seed)[0], "one sample of the posterior"
+    return codes(model, x, 1, seed)[0], "one sample of the posterior"
 
 
 def mean_image(model: LatentModel, z: Tensor) -> Tensor:
     """E[x|z] for z (k, b, *latent): (k, b, *data).
 
     Raises:
-        NotImplementedError: the likelihood has none in closed form.
+        Unavailable: the likelihood has none in closed form.
     """
     p = model.likelihood(z)
-    try:
+    with absence(f"the likelihood, {type(p).__name__}, has no mean in closed form"):
         return p.mean
-    except NotImplementedError:
-        raise NotImplementedError(f"the likelihood, {type(p).__name__}, has no mean in closed form") from None
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0``, many images at once.
 
     Raises:
-        NotImplementedError: an image is smaller than the window.
+        Unavailable: an image is smaller than the window.
     """
     _require_window(x, 1)
     pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
@@ -99,7 +98,7 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
         scales: the name MS-SSIM is for 5.
 
     Raises:
-        NotImplementedError: at the coarsest scale an image is smaller than the window: 176 pixels are needed for 5.
+        Unavailable: at the coarsest scale an image is smaller than the window: 176 pixels are needed for 5.
     """
     _require_window(x, scales)
     pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
@@ -110,8 +109,8 @@ def _require_window(x: Tensor, scales: int) -> None:
     height, width = x.shape[-2:]
     if min(height, width) >> (scales - 1) < WINDOW:
         if scales == 1:
-            raise NotImplementedError(f"SSIM's window is {WINDOW} pixels across, and the images are {height} × {width}")
-        raise NotImplementedError(
+            raise Unavailable(f"SSIM's window is {WINDOW} pixels across, and the images are {height} × {width}")
+        raise Unavailable(
             f"at the coarsest of {scales} scales SSIM's window is {WINDOW << (scales - 1)} pixels of the image across, "
             f"and the images are {height} × {width}"
         )

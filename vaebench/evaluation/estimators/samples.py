@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
+from vaebench.errors import absence
 from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.estimators.reconstruction import mean_image
 
@@ -21,7 +22,7 @@ def prior_codes(model: LatentModel, n: int) -> Tensor:
     """n samples z ~ p(z), (n, *latent), from the present random state; call it inside `quiet`.
 
     Raises:
-        NotImplementedError: the prior cannot be sampled.
+        Unavailable: the prior cannot be sampled.
     """
     return _sampled("prior", model.prior(), n)
 
@@ -30,7 +31,7 @@ def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
     """One sample z ~ q(z|x) of each image x (n, *data): (n, *latent), from the present random state.
 
     Raises:
-        NotImplementedError: the posterior cannot be sampled.
+        Unavailable: the posterior cannot be sampled.
     """
     return torch.cat([_sampled("posterior", model.posterior(part), 1)[0] for part in x.split(BATCH)])
 
@@ -39,7 +40,7 @@ def draws(model: LatentModel, z: Tensor) -> Tensor:
     """One image x ~ p(x|z) for each z (n, *latent), clipped to [0, 1]: (n, *data), from the present random state.
 
     Raises:
-        NotImplementedError: the likelihood cannot be sampled.
+        Unavailable: the likelihood cannot be sampled.
     """
     made = [_sampled("likelihood", model.likelihood(part[None]), 1)[0, 0] for part in z.split(BATCH)]
     return torch.cat(made).clamp(0, 1)
@@ -49,13 +50,11 @@ def means(model: LatentModel, z: Tensor) -> Tensor:
     """E[x|z] for each z (n, *latent), clipped to [0, 1]: (n, *data).
 
     Raises:
-        NotImplementedError: the likelihood has no mean in closed form.
+        Unavailable: the likelihood has no mean in closed form.
     """
     return torch.cat([mean_image(model, part[None])[0] for part in z.split(BATCH)]).clamp(0, 1)
 
 
 def _sampled(part: str, p: Distribution, n: int) -> Tensor:
-    try:
+    with absence(f"the {part}, {type(p).__name__}, cannot be sampled"):
         return sample(p, n)
-    except NotImplementedError:
-        raise NotImplementedError(f"the {part}, {type(p).__name__}, cannot be sampled") from None

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.conditions import noise_keys
+from vaebench.evaluation.estimators import hmc
 from vaebench.evaluation.estimators.ais import Chains, Settings, annealed, simulate
 from vaebench.evaluation.estimators.fitted import encoded, fit, log_weights
-from vaebench.evaluation.estimators.hmc import Start, unusable
+from vaebench.evaluation.estimators.hmc import Start
 from vaebench.evaluation.estimators.local import Posteriors
 from vaebench.evaluation.estimators.weights import effective_size, largest, pareto_k
 from vaebench.evaluation.subject import Subject
@@ -56,18 +57,15 @@ class Gaussians(NamedTuple):
     posteriors: Posteriors
 
 
-def reason(subject: Subject, start: Start = "prior") -> str | None:
-    """Why chains cannot be had of the subject's model; None where they can."""
-    return unusable(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
+def require_chains(subject: Subject, start: Start = "prior") -> None:
+    """Requires a model in whose latents chains can move; raises `Unavailable` for another."""
+    hmc.require_chains(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
 
 
-def unfit(subject: Subject) -> str | None:
-    """Why no posterior can be fitted to an image; None where one can."""
-    try:
-        encoded(subject.model, *_shard(subject, torch.tensor([0])))
-    except NotImplementedError as error:
-        return str(error) or "the posterior cannot be sampled"
-    return reason(subject)
+def require_fit(subject: Subject) -> None:
+    """Requires a model to whose images posteriors can be fitted; raises `Unavailable` for another."""
+    encoded(subject.model, *_shard(subject, torch.tensor([0])))
+    require_chains(subject)
 
 
 def chains(subject: Subject, images: int, settings: Settings) -> Chains:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vaebench.distributions import units
-from vaebench.errors import unknown
+from vaebench.errors import Unavailable, absence, unknown
 from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators.aggregate import Scores, scores
 from vaebench.evaluation.estimators.latents import BATCH, Latents, read_latents
@@ -19,6 +20,7 @@ from vaebench.evaluation.subject import Subject
 
 SATURATED = 0.95  # of log N
 SPLITS = ("test", "train")
+CLOSED = "the rate in closed form"
 OVER = "q(z) = (1/N) Σ_n q(z|x_n) over all N = {n} {split} images, one sample of q(z|x) for each of {m} of them"
 
 KINDS = {
@@ -62,40 +64,39 @@ def measure(subject: Subject, found: Findings, images: int = 1000, split: str = 
     def compute(first: int, last: int) -> dict[str, Tensor]:
         return scores(posteriors, z[first:last], own[first:last])._asdict()
 
-    try:
-        sampled = Scores(**subject.sharded(f"aggregate-{split}", compute, n=m))
+    with found.attempt(*KINDS, how=CLOSED, **fill):
+        with absence("the posterior has no density"):
+            sampled = Scores(**subject.sharded(f"aggregate-{split}", compute, n=m))
         for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
             if (strange := ~torch.isfinite(values)).any():
-                raise NotImplementedError(f"{what} is not finite for image {int(own[strange][0])}")
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error) or "the posterior has no density", how="the rate in closed form", **fill)
-        return
-    found.average("information", sampled.information, keep=False, **fill)
-    if n > 1:
-        found.average("information_upper", sampled.information_upper, keep=False, **fill)
-    else:
-        found.missing("information_upper", "one image has no others", **fill)
-    _warn(found, float(sampled.information.mean()), n, split)
-    latents = subject.latents if split == "test" else read_latents(subject.model, x)
-    how, rate, rate_units, why = _rates(subject, sampled, z, latents, own)
-    if rate is None:
-        found.missing("aggregate_kl", why, how=how, **fill)
-    else:
-        found.average("aggregate_kl", rate - sampled.information, keep=False, how=how, **fill)
-    try:
-        units("posterior", posteriors[0])
-    except NotImplementedError as error:
-        for name in ("total_correlation", "dimension_kl"):
-            found.missing(name, str(error), how=how, **fill)
-        return
-    found.average("total_correlation", sampled.correlation, keep=False, **fill)
-    found.units["information"] = sampled.information_units.mean(0).tolist()
-    if rate_units is None:
-        found.missing("dimension_kl", why, how=how, **fill)
-    else:
-        single = rate_units - sampled.information_units
-        found.average("dimension_kl", single.sum(-1), keep=False, how=how, **fill)
+                raise Unavailable(f"{what} is not finite for image {int(own[strange][0])}")
+        found.average("information", sampled.information, keep=False, **fill)
+        if n > 1:
+            found.average("information_upper", sampled.information_upper, keep=False, **fill)
+        else:
+            found.missing("information_upper", "one image has no others", **fill)
+        _warn(found, float(sampled.information.mean()), n, split)
+        latents = subject.latents if split == "test" else read_latents(subject.model, x)
+        rates = _rates(subject, sampled, z, latents, own)
+        _add_divergences(found, sampled, rates, posteriors[0], fill)
+
+
+def _add_divergences(
+    found: Findings, sampled: Scores, rates: Rates, posterior: Distribution, fill: dict[str, Any]
+) -> None:
+    fill = {**fill, "how": rates.how}
+    with found.attempt("aggregate_kl", **fill):
+        if rates.whole is None:
+            raise Unavailable(rates.why)
+        found.average("aggregate_kl", rates.whole - sampled.information, keep=False, **fill)
+    with found.attempt("total_correlation", "dimension_kl", **fill):
+        units("posterior", posterior)
+        found.average("total_correlation", sampled.correlation, keep=False, **fill)
+        found.units["information"] = sampled.information_units.mean(0).tolist()
+        if rates.units is None:
+            raise Unavailable(rates.why)
+        single = rates.units - sampled.information_units
+        found.average("dimension_kl", single.sum(-1), keep=False, **fill)
         found.units["aggregate_kl"] = single.mean(0).tolist()
 
 
@@ -108,20 +109,32 @@ def _warn(found: Findings, information: float, n: int, split: str) -> None:
         )
 
 
-def _rates(
-    subject: Subject, sampled: Scores, z: Tensor, latents: Latents, own: Tensor
-) -> tuple[str, Tensor | None, Tensor | None, str]:
-    """How the rate is known; the rate, (m,), and that of every unit, (m, units), or None with the last: why not.
+class Rates(NamedTuple):
+    """The rates of m samples, nats.
 
-    In closed form where there is one: the mean is that of log q(z|x) − log p(z), and it varies less.
+    Attributes:
+        how: they are known, for definitions.
+        whole: (m,); None where there is none.
+        units: of every unit, (m, units); None where there is none.
+        why: one of them is None.
     """
+
+    how: str
+    whole: Tensor | None
+    units: Tensor | None
+    why: str = ""
+
+
+def _rates(subject: Subject, sampled: Scores, z: Tensor, latents: Latents, own: Tensor) -> Rates:
+    """In closed form where there is one: the mean is that of log q(z|x) − log p(z), and it varies less."""
     if latents.rate is not None and latents.kl is not None:
-        return "the rate in closed form", latents.rate[own], latents.kl[own], ""
-    how, why, rate = "the rate from the same samples", "", None
+        return Rates(CLOSED, latents.rate[own], latents.kl[own])
+    how, rate = "the rate from the same samples", None
     try:
-        prior = subject.model.prior()
-        rate = sampled.own.sum(-1) - prior.log_prob(z).double().cpu()
-        log_p = units("prior", prior).log_prob(z).flatten(1)
-        return how, rate, sampled.own - log_p.double().cpu(), why
-    except NotImplementedError as error:
-        return how, rate, None, str(error) or "the prior has no density"
+        with absence("the prior has no density"):
+            prior = subject.model.prior()
+            rate = sampled.own.sum(-1) - prior.log_prob(z).double().cpu()
+            log_p = units("prior", prior).log_prob(z).flatten(1)
+            return Rates(how, rate, sampled.own - log_p.double().cpu())
+    except Unavailable as error:
+        return Rates(how, rate, None, str(error))

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vaebench.errors import absence
 from vaebench.evaluation.estimators.ais import Settings
 from vaebench.evaluation.estimators.hmc import Start
 from vaebench.evaluation.estimators.likelihood import estimate
@@ -70,23 +71,22 @@ def measure(
     settings = Settings(chains, temperatures, leapfrog, start).checked()
     some = subject.some(images)
     fill = {**settings._asdict(), "n": len(some), "simulated": simulated, "k": k}
-    if reason := _runs.reason(subject, start):
-        for name in KINDS:
-            found.missing(name, reason, **fill)
-        return
-    up = _runs.chains(subject, images, settings)
-    found.average("log_likelihood_ais", up.lower, keep=False, **fill)
-    found.average("ais_ess", up.ess, keep=False, **fill)
-    found.average("ais_acceptance", up.acceptance, keep=False, **fill)
-    table = {"image": some.tolist(), "log_likelihood_ais": up.lower.tolist()}
-    found.tables["ais"] = table
-    if subject.no_density is None:
-        bound = estimate(subject.model, subject.raw[some], k, subject.seed).log_likelihood
-        table["log_likelihood"] = bound.tolist()
-        _add_excess(found, up.lower - bound, fill)
-    else:
-        found.missing("ais_excess", subject.no_density, **fill)
-    _add_gap(subject, found, simulated, settings, fill)
+    with found.attempt(*KINDS, **fill):
+        _runs.require_chains(subject, start)
+        up = _runs.chains(subject, images, settings)
+        found.average("log_likelihood_ais", up.lower, keep=False, **fill)
+        found.average("ais_ess", up.ess, keep=False, **fill)
+        found.average("ais_acceptance", up.acceptance, keep=False, **fill)
+        table = {"image": some.tolist(), "log_likelihood_ais": up.lower.tolist()}
+        found.tables["ais"] = table
+        if subject.no_density is None:
+            bound = estimate(subject.model, subject.raw[some], k, subject.seed).log_likelihood
+            table["log_likelihood"] = bound.tolist()
+            _add_excess(found, up.lower - bound, fill)
+        else:
+            found.missing("ais_excess", subject.no_density, **fill)
+        with found.attempt("ais_gap", **fill):
+            _add_gap(subject, found, simulated, settings, fill)
 
 
 def _add_excess(found: Findings, excess: Tensor, fill: dict[str, Any]) -> None:
@@ -100,11 +100,8 @@ def _add_excess(found: Findings, excess: Tensor, fill: dict[str, Any]) -> None:
 
 
 def _add_gap(subject: Subject, found: Findings, simulated: int, settings: Settings, fill: dict[str, Any]) -> None:
-    try:
+    with absence("the prior or the likelihood cannot be sampled"):
         both = _runs.brackets(subject, simulated, settings)
-    except NotImplementedError as error:
-        found.missing("ais_gap", str(error) or "the prior or the likelihood cannot be sampled", **fill)
-        return
     found.average("ais_gap", both.upper - both.lower, keep=False, **fill)
     found.tables["ais_simulated"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
     value = found.metrics["ais_gap"].value

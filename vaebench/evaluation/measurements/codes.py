@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions.codes import Categorical, Codes, Joint
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import BATCH
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
@@ -42,12 +43,12 @@ def measure(subject: Subject, found: Findings) -> None:
         subject: the model and its images.
         found: is filled.
     """
-    try:
-        first = _codes(subject.model.posterior(subject.x[:1]))
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error), places="no", levels="no", size="0", count="no")
-        return
+    with found.attempt(*KINDS, places="no", levels="no", size="0", count="no"):
+        _add_usage(subject, found, _codes(subject.model.posterior(subject.x[:1])))
+
+
+def _add_usage(subject: Subject, found: Findings, first: Codes) -> None:
+    """All of it, where the codes of the first image are as given."""
     levels, n = len(first.book), len(subject.raw)
     shares = torch.zeros(first.places, levels, first.size, dtype=torch.float64)
     used = torch.zeros_like(shares)
@@ -69,12 +70,12 @@ def _codes(q: Distribution) -> Codes:
     """The codes of a posterior, which may stand beside other units.
 
     Raises:
-        NotImplementedError: it has none.
+        Unavailable: it has none.
     """
     part = q.codes if isinstance(q, Joint) else q
     if isinstance(part, Codes):
         return part
-    raise NotImplementedError(f"the posterior, {type(q).__name__}, has no codes")
+    raise Unavailable(f"the posterior, {type(q).__name__}, has no codes")
 
 
 def _shares(q: Codes) -> Tensor:

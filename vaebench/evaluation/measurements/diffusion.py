@@ -7,6 +7,7 @@ from typing import cast
 import torch
 
 from vaebench.distributions.diffusion import Diffusion
+from vaebench.errors import Unavailable
 from vaebench.evaluation.drawing.pictures import COLUMNS, tiled
 from vaebench.evaluation.estimators.likelihood import codes
 from vaebench.evaluation.estimators.samples import prior_codes
@@ -32,12 +33,16 @@ def measure(subject: Subject, found: Findings, few: int = 10) -> None:
         found: is filled.
         few: steps of the shorter sampler, of which there is one for half as many too.
     """
+    with found.attempt(*KINDS, steps="none"):
+        p = subject.model.likelihood(codes(subject.model, subject.x[:1], 1, subject.seed))
+        if not isinstance(p, Diffusion):
+            raise Unavailable(f"the likelihood, {type(p).__name__}, is no diffusion")
+        _add_terms(subject, found, p, few)
+
+
+def _add_terms(subject: Subject, found: Findings, p: Diffusion, few: int) -> None:
+    """All of it, where p(x|z) is as at the code of the first image."""
     model, rows = subject.model, 4
-    p = model.likelihood(codes(model, subject.x[:1], 1, subject.seed))
-    if not isinstance(p, Diffusion):
-        for name in KINDS:
-            found.missing(name, f"the likelihood, {type(p).__name__}, is no diffusion", steps="none")
-        return
     total = len(p.noise.log_snr)
     terms = [
         torch.stack(cast(Diffusion, model.likelihood(codes(model, x, 1, subject.seed)[0])).terms(x))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vaebench.errors import UserError, unknown
+from vaebench.errors import Unavailable, UserError, unknown
 from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators import disentanglement as scores
 from vaebench.evaluation.estimators.disentanglement import (
@@ -127,21 +127,17 @@ def measure(
         **{"n": len(subject.raw), "m": train, "model": MODELS[dci], "drawn": drawn, "judged": -(-drawn // 2)},
         **{"count": neighbourhoods, "ordered": ordered, "locality": locality},
     }
-    try:
+    with found.attempt(*KINDS, **fill, what="images"):
         train_set, few, test_set = _coded(subject, train, learnt)
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error), **fill, what="images")
-        return
-    fill["m"] = len(train_set.codes)
-    found.tables["mutual_information"] = mutual_information(*test_set).tolist()
-    _add_tables(found, test_set, fill)
-    _add_local(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
-    subject.advance(0.1)
-    _add_learnt(found, few, test_set, dci, subject.seed % 2**32, {**fill, "m": len(few.codes)})
-    subject.advance(0.8)
-    _add_explicitness(found, train_set, test_set, fill)
-    _add_drawn(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+        fill["m"] = len(train_set.codes)
+        found.tables["mutual_information"] = mutual_information(*test_set).tolist()
+        _add_tables(found, test_set, fill)
+        _add_local(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+        subject.advance(0.1)
+        _add_learnt(found, few, test_set, dci, subject.seed % 2**32, {**fill, "m": len(few.codes)})
+        subject.advance(0.8)
+        _add_explicitness(found, train_set, test_set, fill)
+        _add_drawn(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
 
 
 class Coded(NamedTuple):
@@ -152,26 +148,26 @@ class Coded(NamedTuple):
 
 
 def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Coded]:
-    """Training images, a few of them, and test images; NotImplementedError says why there are no scores."""
+    """Training images, a few of them, and test images; Unavailable says why there are no scores."""
     known = subject.factors("test"), subject.factors("train", train)
     if known[0] is None or known[1] is None:
-        raise NotImplementedError("the data has no factors")
+        raise Unavailable("the data has no factors")
     codes = finite_mean(subject.latents)
     if codes.shape[1] < 2:
-        raise NotImplementedError("the code has a single unit, where 2 are needed")
+        raise Unavailable("the code has a single unit, where 2 are needed")
     tested, trained = (factors.cpu().numpy() for factors in known if factors is not None)
     some = spread(len(trained), learnt).numpy()
     varying = []
     for k in range(tested.shape[1]):
         counts = [len(np.unique(part[:, k])) for part in (tested, trained, trained[some])]
         if any(2 * count > len(part) for count, part in zip(counts, (tested, trained), strict=False)):
-            raise NotImplementedError(
+            raise Unavailable(
                 f"factor {k} takes more than one value for every two images, and the scores need images that share one"
             )
         if min(counts) > 1:
             varying.append(k)
     if len(varying) < 2:
-        raise NotImplementedError(f"{len(varying)} of the factors vary among the images, where 2 are needed")
+        raise Unavailable(f"{len(varying)} of the factors vary among the images, where 2 are needed")
     learning = Coded(finite_mean(read_latents(subject.model, subject.train(train))).numpy(), trained[:, varying])
     few = Coded(*(part[some] for part in learning))
     return learning, few, Coded(codes.numpy(), tested[:, varying])

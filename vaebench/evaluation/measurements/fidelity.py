@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.features import Extractor, Inception, inception, mnist28
 from vaebench.evaluation.estimators.fidelity import FEWEST, fid, inception_score, kid, support
 from vaebench.evaluation.estimators.samples import draws, means, posterior_codes, prior_codes
@@ -69,6 +70,7 @@ KINDS = {
 
 DRAWS = "{} draws x ~ p(x|z), z ~ p(z),"
 MEANS = "{} means E[x|z], z ~ p(z),"
+OVER = {"precision": "samples", "recall": "test images", "density": "samples", "coverage": "test images"}
 AGAIN = "{} draws x' ~ p(x'|z), z ~ q(z|x), one of each image x,"
 
 
@@ -107,18 +109,15 @@ def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int 
     shape, device = subject.spec.shape, subject.device
     sets: list[Made] = []
     for end, name, network in (("_mnist28", "mnist28", mnist28), ("", "inception-2015-12-05", inception)):
-        try:
+        made = Made("", DRAWS.format(samples))
+        with found.attempt(*_names(made, end), **_fill(made, real, name)):
             extractor = network(shape, device)
-        except NotImplementedError as error:
-            made = Made("", DRAWS.format(samples), reason=str(error))
-            _miss(found, made, _names(made, end), made.reason, real, name)
-            continue
-        sets = sets or list(_sets(subject, samples, real))
-        if isinstance(extractor, Inception):
-            _compare(found, sets, real, extractor.features, end)
-            _score(found, sets, extractor.classes)
-        else:
-            _compare(found, sets, real, extractor, end)
+            sets = sets or list(_sets(subject, samples, real))
+            if isinstance(extractor, Inception):
+                _compare(found, sets, real, extractor.features, end)
+                _score(found, sets, extractor.classes)
+            else:
+                _compare(found, sets, real, extractor, end)
 
 
 def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
@@ -127,7 +126,7 @@ def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
     def made(end: str, label: str, make: Callable[[], Tensor], paired: bool = False) -> Made:
         try:
             return Made(end, label, make(), paired=paired)
-        except NotImplementedError as error:
+        except Unavailable as error:
             return Made(end, label, None, str(error), paired)
 
     yield made("", DRAWS.format(samples), lambda: draws(model, prior_codes(model, samples)))
@@ -143,41 +142,40 @@ def _names(made: Made, end: str) -> list[str]:
     return [name.format(end=end) for name in DISTANCES] + rest
 
 
-def _miss(found: Findings, made: Made, names: list[str], reason: str, real: Tensor, extractor: str) -> None:
-    for name in names:
-        fill = {"made": made.label, "test": len(real), "extractor": extractor, "over": "images"}
-        found.missing(f"{name}{made.end}", reason, name, **fill)
+def _fill(made: Made, real: Tensor, extractor: str, over: str = "images") -> dict[str, Any]:
+    return {"made": made.label, "test": len(real), "extractor": extractor, "over": over}
 
 
 def _compare(found: Findings, sets: list[Made], real: Tensor, extractor: Extractor, end: str) -> None:
     """The figures of every set by one extractor."""
     y = extractor(real)
     for made in sets:
-        x = None if made.images is None else extractor(made.images)
-        if x is None or (reason := _unfit(x, y)):
-            _miss(found, made, _names(made, end), made.reason if x is None else reason, real, extractor.label)
-            continue
 
         def add(name: str, value: float, se: float | None, over: str = "", made: Made = made) -> None:
-            fill = {"made": made.label, "test": len(real), "extractor": extractor.label, "over": over}
+            fill = _fill(made, real, extractor.label, over)
             found.single(f"{name}{made.end}", value, len(real), se, name, **fill)
 
-        frechet, kernel = fid(x, y), kid(x, y, made.paired)
-        add(f"fid{end}", frechet.value, frechet.se)
-        add(f"fid{end}_jackknife", frechet.corrected, frechet.se)
-        add(f"kid{end}", kernel.value, kernel.se)
-        if not made.paired and end:
-            over = {"precision": "samples", "recall": "test images", "density": "samples", "coverage": "test images"}
-            for name, values in support(x, y)._asdict().items():
-                se = float(values.std()) / len(values) ** 0.5
-                add(f"{name}{end}", float(values.mean()), se, over[name])
+        with found.attempt(*_names(made, end), end=made.end, **_fill(made, real, extractor.label)):
+            if made.images is None:
+                raise Unavailable(made.reason)
+            x = extractor(made.images)
+            _require_comparable(x, y)
+            frechet, kernel = fid(x, y), kid(x, y, made.paired)
+            add(f"fid{end}", frechet.value, frechet.se)
+            add(f"fid{end}_jackknife", frechet.corrected, frechet.se)
+            add(f"kid{end}", kernel.value, kernel.se)
+            if not made.paired and end:
+                for name, values in support(x, y)._asdict().items():
+                    se = float(values.std()) / len(values) ** 0.5
+                    add(f"{name}{end}", float(values.mean()), se, OVER[name])
 
 
-def _unfit(x: Tensor, y: Tensor) -> str:
-    """Why features cannot be compared; '' where they can."""
+def _require_comparable(x: Tensor, y: Tensor) -> None:
+    """Requires features of made images x and of test images y that can be compared; raises `Unavailable` for others."""
     if min(len(x), len(y)) < FEWEST:
-        return f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed"
-    return "" if torch.isfinite(x).all() else "the model makes images that are not finite"
+        raise Unavailable(f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed")
+    if not torch.isfinite(x).all():
+        raise Unavailable("the model makes images that are not finite")
 
 
 def _score(found: Findings, sets: list[Made], classes: Extractor) -> None:

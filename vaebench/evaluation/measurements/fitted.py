@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
 from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, Kind
@@ -40,21 +41,18 @@ def measure(
         samples: of an image at each step.
     """
     fill: dict[str, Any] = {"n": len(subject.some(images)), "k": k, "steps": steps, "samples": samples}
-    if reason := _runs.unfit(subject):
-        for name in KINDS:
-            found.missing(name, reason, **fill)
-        return
-    fits = _runs.gaussians(subject, images, k, steps, samples).fits
-    found.average("log_likelihood_fitted", fits.log_likelihood, keep=False, **fill)
-    found.average("elbo_fitted", fits.elbo, keep=False, **fill)
-    found.average("ess_fitted", fits.ess, keep=False, **fill)
-    if k < FEWEST:
-        found.missing("pareto_k_fitted", f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", **fill)
-        return
-    found.average("pareto_k_fitted", fits.pareto_k, keep=False, **fill)
-    if strange := int((fits.pareto_k > TRUSTED).sum()):
-        found.warnings.append(
-            f"the fitted log-likelihood of {strange} of {fill['n']} images is not to be trusted: the largest of their "
-            f"{k} importance weights outweigh the rest (Pareto k̂ > 0.7), so that it is likely too low; take a larger "
-            "fitted.k, or bracket it with the measurement 'ais'"
-        )
+    with found.attempt(*KINDS, **fill):
+        _runs.require_fit(subject)
+        fits = _runs.gaussians(subject, images, k, steps, samples).fits
+        found.average("log_likelihood_fitted", fits.log_likelihood, keep=False, **fill)
+        found.average("elbo_fitted", fits.elbo, keep=False, **fill)
+        found.average("ess_fitted", fits.ess, keep=False, **fill)
+        if k < FEWEST:
+            raise Unavailable(f"{k} samples have no tail to fit: k of at least {FEWEST} is needed")
+        found.average("pareto_k_fitted", fits.pareto_k, keep=False, **fill)
+        if strange := int((fits.pareto_k > TRUSTED).sum()):
+            found.warnings.append(
+                f"the fitted log-likelihood of {strange} of {fill['n']} images is not to be trusted: the largest of "
+                f"their {k} importance weights outweigh the rest (Pareto k̂ > 0.7), so that it is likely too low; take "
+                "a larger fitted.k, or bracket it with the measurement 'ais'"
+            )

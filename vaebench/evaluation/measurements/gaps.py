@@ -62,31 +62,31 @@ def measure(
     some = subject.some(images)
     names = f"L_{k} from q(z|x), the fitted Gaussian and the fitted flow, and annealed importance sampling"
     fill: dict[str, Any] = {"n": len(some), "estimators": names}
-    if reason := _runs.unfit(subject):
-        for name in KINDS:
-            found.missing(name, reason, **fill)
-        return
-    gaussian, start, _ = _runs.gaussians(subject, images, k, steps, samples)
-    flow = _runs.flows(subject, images, k, steps, samples)
-    up = _runs.chains(subject, images, settings)
-    estimates = {
-        "gaussian": _estimate(gaussian.log_likelihood, gaussian.ess, k),
-        "flow": _estimate(flow.log_likelihood, flow.ess, k),
-        "ais": _estimate(up.lower, up.ess, chains),
-    }
-    encoder: Tensor | None = None
-    if subject.no_density is None:
-        drawn = estimate(subject.model, subject.raw[some], k, subject.seed)
-        estimates["encoder"] = _estimate(drawn.log_likelihood, drawn.ess, k)
-        encoder = _bound(drawn) if start is None else start.elbo  # the same noise as for the fits, where it can be
-    best = highest(estimates)
-    _add_gaps(found, estimates[best].values, encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill)
-    found.tables["gaps"] = {
-        "best": best,
-        "log_likelihood": {name: float(each.values.mean()) for name, each in estimates.items()},
-        "elbo": {"gaussian": float(gaussian.elbo.mean()), "flow": float(flow.elbo.mean())}
-        | ({} if encoder is None else {"encoder": float(encoder.mean())}),
-    }
+    with found.attempt(*KINDS, **fill):
+        _runs.require_fit(subject)
+        gaussian, start, _ = _runs.gaussians(subject, images, k, steps, samples)
+        flow = _runs.flows(subject, images, k, steps, samples)
+        up = _runs.chains(subject, images, settings)
+        estimates = {
+            "gaussian": _estimate(gaussian.log_likelihood, gaussian.ess, k),
+            "flow": _estimate(flow.log_likelihood, flow.ess, k),
+            "ais": _estimate(up.lower, up.ess, chains),
+        }
+        encoder: Tensor | None = None
+        if subject.no_density is None:
+            drawn = estimate(subject.model, subject.raw[some], k, subject.seed)
+            estimates["encoder"] = _estimate(drawn.log_likelihood, drawn.ess, k)
+            encoder = _bound(drawn) if start is None else start.elbo  # the same noise as for the fits, where it can be
+        best = highest(estimates)
+        _add_gaps(
+            found, estimates[best].values, encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill
+        )
+        found.tables["gaps"] = {
+            "best": best,
+            "log_likelihood": {name: float(each.values.mean()) for name, each in estimates.items()},
+            "elbo": {"gaussian": float(gaussian.elbo.mean()), "flow": float(flow.elbo.mean())}
+            | ({} if encoder is None else {"encoder": float(encoder.mean())}),
+        }
 
 
 class Estimate(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators import geometry
 from vaebench.evaluation.estimators.reconstruction import code
 from vaebench.evaluation.metrics import Findings, Kind
@@ -57,16 +58,13 @@ def measure(subject: Subject, found: Findings, images: int = 100, pairs: int = 1
     some = subject.some(images)
     z, which = code(subject.model, subject.x[some[:1]], subject.seed)
     units = z[0].numel()
-    try:
+    fill: dict[str, Any] = {"n": len(some), "live": "unknown", "units": units, "points": steps + 1}
+    with found.attempt(*KINDS, code=which, **fill):
         if not z.is_floating_point():
-            raise NotImplementedError(f"codes of type {z.dtype} have no neighbourhood")
+            raise Unavailable(f"codes of type {z.dtype} have no neighbourhood")
         decode = geometry.decoder(subject.model, z.shape[1:])
         _add_jacobian(subject, found, decode, some, units, which)
         _add_paths(subject, found, decode, pairs, steps, which)
-    except NotImplementedError as error:
-        for name in KINDS:
-            if name not in found.metrics:
-                found.missing(name, str(error), code=which, n=len(some), live="unknown", units=units, points=steps + 1)
 
 
 def _flat_codes(subject: Subject, indices: Tensor) -> Tensor:
@@ -84,43 +82,44 @@ def _add_jacobian(
     at = subject.sharded("geometry-jacobian", compute, n=len(some), size=size)
     metric = at["metric"]
     fill: dict[str, Any] = {"code": which, "n": len(some), "units": units, "live": "unknown"}
-    strange = ~torch.isfinite(metric).flatten(1).all(1)
-    if strange.any():
-        first_strange = int(some[strange.nonzero()[0]])
-        for name in OF_JACOBIAN:
-            found.missing(name, f"the Jacobian is not finite at the code of image {first_strange}", **fill)
-        return
-    columns = metric.diagonal(dim1=1, dim2=2).sqrt().mean(0)
-    found.units["jacobian_norm"] = columns.tolist()
-    spectrum = geometry.singular_values(metric)[:, : subject.spec.dimensions]
-    found.tables["jacobian_spectrum"] = {
-        "singular_values": spectrum.mean(0).tolist(),
-        "sd": spectrum.std(0, correction=0).tolist(),
-        "definition": f"singular values, largest first, mean and sd over the images, of {AT.format(**fill)}",
-    }
-    found.average("jacobian_norm", geometry.frobenius(metric), keep=False, **fill)
-    found.average("jacobian_rank", geometry.participation(metric), keep=False, **fill)
-    live, reason = _live(subject, columns)
-    if reason:
-        for name in OF_LIVE:
-            found.missing(name, reason, **fill)
-        return
-    fill["live"] = len(live)
+    with found.attempt(*OF_JACOBIAN, **fill):
+        strange = ~torch.isfinite(metric).flatten(1).all(1)
+        if strange.any():
+            first_strange = int(some[strange.nonzero()[0]])
+            raise Unavailable(f"the Jacobian is not finite at the code of image {first_strange}")
+        columns = metric.diagonal(dim1=1, dim2=2).sqrt().mean(0)
+        found.units["jacobian_norm"] = columns.tolist()
+        spectrum = geometry.singular_values(metric)[:, : subject.spec.dimensions]
+        found.tables["jacobian_spectrum"] = {
+            "singular_values": spectrum.mean(0).tolist(),
+            "sd": spectrum.std(0, correction=0).tolist(),
+            "definition": f"singular values, largest first, mean and sd over the images, of {AT.format(**fill)}",
+        }
+        found.average("jacobian_norm", geometry.frobenius(metric), keep=False, **fill)
+        found.average("jacobian_rank", geometry.participation(metric), keep=False, **fill)
+        _add_live(found, metric, at["sparsity"], _live(subject, columns), fill)
+
+
+def _add_live(found: Findings, metric: Tensor, sparsity: Tensor, live: Tensor, fill: dict[str, Any]) -> None:
+    """Figures of the columns of the units `live`; metric (n, units, units), sparsity (n, units)."""
+    fill = {**fill, "live": len(live)}
     of_live = metric[:, live][:, :, live]
     values = geometry.singular_values(of_live)
     found.average("jacobian_condition", (values[:, 0] / values[:, -1]).log10(), keep=False, **fill)
     found.average("column_cosine", geometry.cosines(of_live), keep=False, **fill)
     found.average("ima_contrast", geometry.contrast(of_live), keep=False, **fill)
-    found.average("column_sparsity", at["sparsity"][:, live].mean(1), keep=False, **fill)
+    found.average("column_sparsity", sparsity[:, live].mean(1), keep=False, **fill)
 
 
-def _live(subject: Subject, columns: Tensor) -> tuple[Tensor, str | None]:
-    """Indices of the units that carry something, and why they cannot be compared, if so."""
-    none, mean = torch.arange(0), subject.latents.mean
+def _live(subject: Subject, columns: Tensor) -> Tensor:
+    """Indices of the units that carry something; raises `Unavailable` where there are no two to compare."""
+    mean = subject.latents.mean
     if mean is None or len(mean) < 2:
-        return none, subject.latents.why.get("mean", "one image has no variance")
+        raise Unavailable(subject.latents.why.get("mean", "one image has no variance"))
     live = ((mean.var(0) > ACTIVE) & (columns > 0)).nonzero().flatten()
-    return live, None if len(live) > 1 else "fewer than two units are active and read by the decoder"
+    if len(live) < 2:
+        raise Unavailable("fewer than two units are active and read by the decoder")
+    return live
 
 
 def _add_paths(subject: Subject, found: Findings, decode: geometry.Decoder, pairs: int, steps: int, which: str) -> None:
@@ -128,9 +127,7 @@ def _add_paths(subject: Subject, found: Findings, decode: geometry.Decoder, pair
     count = len(ends) // 2
     fill: dict[str, Any] = {"code": which, "points": steps + 1, "n": count}
     if count == 0:
-        for name in OF_PATHS:
-            found.missing(name, "one image makes no pair", **fill)
-        return
+        raise Unavailable("one image makes no pair")
     starts, stops = ends[:count], ends[count : 2 * count]  # far apart in a split that is sorted by class
 
     def compute(first: int, last: int) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.estimators.aggregate import scores
 from vaebench.evaluation.estimators.latents import BATCH
 from vaebench.evaluation.estimators.likelihood import codes, sample
@@ -79,41 +79,32 @@ def measure(
         "permutations": permutations,
         "directions": directions,
     }
-    if m < 4:
-        for name in KINDS:
-            found.missing(name, f"{m} images are too few: 4 are needed", **fill)
-        return
-    own = own[torch.randperm(m)]  # splits are often sorted by class
-    try:
-        drawn = sample(subject.model.prior(), 2 * m)
-        z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
+    with found.attempt(*KINDS, **fill):
+        if m < 4:
+            raise Unavailable(f"{m} images are too few: 4 are needed")
+        own = own[torch.randperm(m)]  # splits are often sorted by class
+        with absence("the prior cannot be sampled"):
+            drawn = sample(subject.model.prior(), 2 * m)
+            z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
         if not (torch.isfinite(z).all() and torch.isfinite(drawn).all()):
-            raise NotImplementedError("a code or a sample of the prior is not finite")
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error) or "the prior cannot be sampled", **fill)
-        return
-    _add_holes(subject, found, z, drawn[:m], own, fill)
-    a, b, c = (part.flatten(1).double() for part in (z, drawn[:m], drawn[m:]))
-    _add_distances(found, a, b, c, permutations, directions, fill)
+            raise Unavailable("a code or a sample of the prior is not finite")
+        _add_holes(subject, found, z, drawn[:m], own, fill)
+        a, b, c = (part.flatten(1).double() for part in (z, drawn[:m], drawn[m:]))
+        _add_distances(found, a, b, c, permutations, directions, fill)
 
 
 def _add_holes(subject: Subject, found: Findings, z: Tensor, drawn: Tensor, own: Tensor, fill: dict) -> None:
-    try:
+    with found.attempt("holes", **fill), absence("the posterior has no density"):
         posteriors = [subject.model.posterior(x) for x in subject.x.split(BATCH)]
         reference = scores(posteriors, z, own, each=False).others
         subject.advance(0.45)
         share, se = share_below(scores(posteriors, drawn, each=False).joint, reference, LEVEL)
         subject.advance(0.9)
         found.single("holes", share, fill["m"], se, **fill)
-    except NotImplementedError as error:
-        found.missing("holes", str(error) or "the posterior has no density", **fill)
-    try:
+    with found.attempt("strays", **fill), absence("the prior has no density"):
         prior = subject.model.prior()
         share, se = share_below(prior.log_prob(z), prior.log_prob(drawn), LEVEL)
         found.single("strays", share, fill["m"], se, **fill)
-    except NotImplementedError as error:
-        found.missing("strays", str(error) or "the prior has no density", **fill)
 
 
 def _add_distances(found: Findings, a: Tensor, b: Tensor, c: Tensor, permutations: int, count: int, fill: dict) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,23 +58,20 @@ def measure(
         cells: of k-means, on training images.
     """
     known, real = subject.train(train), subject.x[subject.some(test)]
-    fill = {"samples": samples, "test": len(real), "train": len(known), "cells": cells}
-    try:
-        made = draws(subject.model, prior_codes(subject.model, samples))
-    except NotImplementedError as error:
-        for end, space in SPACES.items():
-            _miss(found, KINDS, end, str(error), space=space, **fill)
-        return
-    sets = [made, real, known]
-    close = _judge(found, "", [t.flatten(1) for t in sets], subject.seed, space=SPACES[""], **fill)
-    half = COLUMNS * PAIRS // 2
-    order = torch.cat([close.distance.argsort(stable=True)[:half], torch.arange(min(half, samples))])
-    found.pictures["nearest_train"] = reconstruction_grid(made[order], known[close.image[order]])
-    try:
-        extractor = mnist28(subject.spec.shape, subject.device)
-    except NotImplementedError as error:
-        _miss(found, KINDS, "_mnist28", str(error), space=SPACES["_mnist28"], **fill)
-    else:
+    fill: dict[str, Any] = {"samples": samples, "test": len(real), "train": len(known), "cells": cells}
+
+    @cache
+    def drawn() -> Tensor:
+        return draws(subject.model, prior_codes(subject.model, samples))
+
+    with found.attempt(*KINDS, space=SPACES[""], **fill):
+        sets = drawn(), real, known
+        close = _judge(found, "", [t.flatten(1) for t in sets], subject.seed, space=SPACES[""], **fill)
+        half = COLUMNS * PAIRS // 2
+        order = torch.cat([close.distance.argsort(stable=True)[:half], torch.arange(min(half, samples))])
+        found.pictures["nearest_train"] = reconstruction_grid(drawn()[order], known[close.image[order]])
+    with found.attempt(*KINDS, end="_mnist28", space=SPACES["_mnist28"], **fill):
+        sets, extractor = (drawn(), real, known), mnist28(subject.spec.shape, subject.device)
         space = f"features of {extractor.label}"
         _judge(found, "_mnist28", [extractor(t) for t in sets], subject.seed, space=space, **fill)
 
@@ -83,12 +80,9 @@ def _judge(found: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any
     """The figures of samples, test and training vectors, (n, d) each, and the samples' nearest training images."""
     made, real, known = sets
     close, usual = nearest(made, known), nearest(real, known)
-    try:
+    with found.attempt("copying_c_t", "copying_p", end=end, **fill):
         cells, others = partition(known, fill["cells"], seed, made, real)
         found_out = copying(close.distance, usual.distance, cells, others)
-    except NotImplementedError as error:
-        _miss(found, ("copying_c_t", "copying_p"), end, str(error), **fill)
-    else:
         found.single(f"copying_c_t{end}", found_out.c_t, len(real), None, "copying_c_t", **fill)
         found.single(f"copying_p{end}", found_out.p, len(real), None, "copying_p", **fill)
         if found_out.c_t < ALARM:
@@ -100,8 +94,3 @@ def _judge(found: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any
     ratio = close.distance.median() / usual.distance.median()
     found.single(f"nearest_train_ratio{end}", float(ratio), len(real), None, "nearest_train_ratio", **fill)
     return close
-
-
-def _miss(found: Findings, names: Iterable[str], end: str, reason: str, **fill: Any) -> None:
-    for name in names:
-        found.missing(f"{name}{end}", reason, name, **fill)

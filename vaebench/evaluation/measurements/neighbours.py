@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import finite_mean
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
@@ -32,30 +35,30 @@ def measure(subject: Subject, found: Findings, images: int = 10_000) -> None:
     """
     some = subject.some(images)
     n = len(some)
-    try:
+
+    @cache
+    def pairs() -> tuple[Tensor, Tensor, Tensor]:
+        """Codes, the nearest neighbour of each image, and another one."""
         codes = finite_mean(subject.latents)[some]
         if n < 2:
-            raise NotImplementedError("one image has no neighbour")
-    except NotImplementedError as error:
-        for name in KINDS:
-            for norm, p in NORMS.items():
-                found.missing(f"{name}_{norm}", str(error), name, p=p, n=n)
-        return
-    nearest = neighbours(subject.raw[some])
-    order = torch.randperm(n)
-    other = torch.empty_like(order)
-    other[order] = order.roll(1)  # one cycle through all: none meets itself
+            raise Unavailable("one image has no neighbour")
+        nearest, order = neighbours(subject.raw[some]), torch.randperm(n)
+        other = torch.empty_like(order)
+        other[order] = order.roll(1)  # one cycle through all: none meets itself
+        return codes, nearest, other
+
     for norm, p in NORMS.items():
-        near, far = ((codes - codes[pair]).norm(p=p, dim=1) for pair in (nearest, other))
-        for name, values in (("neighbour_distance", near), ("random_distance", far)):
-            se = float(values.std()) / n**0.5
-            found.single(f"{name}_{norm}", float(values.mean()), n, se, kind=name, p=p, n=n)
-        if far.mean() == 0:
-            found.missing(f"neighbour_ratio_{norm}", "all codes are the same", "neighbour_ratio", p=p)
-            continue
-        ratio = float(near.mean() / far.mean())
-        se = float((near - ratio * far).std()) / n**0.5 / float(far.mean())  # by the delta method
-        found.single(f"neighbour_ratio_{norm}", ratio, n, se, kind="neighbour_ratio", p=p)
+        with found.attempt(*KINDS, end=f"_{norm}", p=p, n=n):
+            codes, *others = pairs()
+            near, far = ((codes - codes[pair]).norm(p=p, dim=1) for pair in others)
+            for name, values in (("neighbour_distance", near), ("random_distance", far)):
+                se = float(values.std()) / n**0.5
+                found.single(f"{name}_{norm}", float(values.mean()), n, se, kind=name, p=p, n=n)
+            if far.mean() == 0:
+                raise Unavailable("all codes are the same")
+            ratio = float(near.mean() / far.mean())
+            se = float((near - ratio * far).std()) / n**0.5 / float(far.mean())  # by the delta method
+            found.single(f"neighbour_ratio_{norm}", ratio, n, se, kind="neighbour_ratio", p=p)
 
 
 def neighbours(x: Tensor) -> Tensor:

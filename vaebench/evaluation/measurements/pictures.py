@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.drawing.charts import aggregate_plane, rate_distortion_plane, unit_bars
 from vaebench.evaluation.drawing.pictures import interpolation_grid, traversal_grid
 from vaebench.evaluation.estimators.likelihood import codes, sampled_distortion
@@ -53,9 +54,10 @@ def measure(
     for drawn, (name, (wanted, draw)) in enumerate(pictures.items(), 1):
         if wanted:
             try:
-                found.pictures[name] = draw()
-            except NotImplementedError as error:
-                left_out[name] = str(error) or "the model cannot give it"
+                with absence("the model cannot give it"):
+                    found.pictures[name] = draw()
+            except Unavailable as error:
+                left_out[name] = str(error)
         subject.advance(drawn / len(pictures))
     found.tables["pictures_left_out"] = left_out
 
@@ -64,13 +66,13 @@ def _interpolations(subject: Subject) -> Picture:
     ends = subject.some(2 * PAIRS).to(subject.device)
     half = len(ends) // 2
     if half == 0:
-        raise NotImplementedError("one image makes no pair")
+        raise Unavailable("one image makes no pair")
     return interpolation_grid(subject.model, subject.x[ends[:half]], subject.x[ends[half : 2 * half]], subject.seed)
 
 
 def _traversals(subject: Subject, some: Tensor) -> Picture:
     if len(some) < 2:
-        raise NotImplementedError("one image has no variance")
+        raise Unavailable("one image has no variance")
     z = codes(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
     kl = _kl(subject, z.shape[1])
     order = list(range(z.shape[1])) if kl is None else kl.argsort(descending=True, stable=True).tolist()
@@ -83,13 +85,13 @@ def _traversals(subject: Subject, some: Tensor) -> Picture:
 
 def _unit_kl(subject: Subject) -> Picture:
     if subject.latents.kl is None:
-        raise NotImplementedError(subject.latents.why["kl"])
+        raise Unavailable(subject.latents.why["kl"])
     return unit_bars(subject.latents.kl.mean(0))
 
 
 def _rate_distortion(subject: Subject, some: Tensor) -> Picture:
     if subject.latents.rate is None:
-        raise NotImplementedError(subject.latents.why["rate"])
+        raise Unavailable(subject.latents.why["rate"])
     rate = subject.latents.rate[some.cpu()].mean()
     distortion = sampled_distortion(subject.model, subject.x[some], SAMPLES, subject.seed).mean()
     return rate_distortion_plane(float(rate), float(distortion))
@@ -97,7 +99,7 @@ def _rate_distortion(subject: Subject, some: Tensor) -> Picture:
 
 def _aggregate_posterior(subject: Subject, some: Tensor) -> Picture:
     if len(some) < 2:
-        raise NotImplementedError("one image has no variance")
+        raise Unavailable("one image has no variance")
     z = codes(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
     prior = subject.model.prior().sample(torch.Size((len(some),))).flatten(1)
     labels = subject.labels("test")

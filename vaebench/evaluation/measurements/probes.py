@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
@@ -42,30 +43,26 @@ def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) 
         train: training images that the classifiers learn from, evenly spaced over the split.
         k: neighbours.
     """
-    try:
+    with found.attempt(*KINDS, k=k, learnt=f"learnt from {train} training images"):
         truth = _labels(subject, train, k)
         judged = finite_mean(subject.latents)
         images = subject.train(train)
         learnt = finite_mean(read_latents(subject.model, images))
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error), k=k, learnt=f"learnt from {train} training images")
-        return
-    sides = {
-        "codes": (learnt.numpy(), judged.numpy()),
-        "pixels": tuple(x.flatten(1).double().cpu().numpy() for x in (images, subject.raw)),
-    }
-    table: dict[str, dict[str, Any]] = {}
-    for at, (side, (x, test)) in enumerate(sides.items()):
-        for name, classifier in _classifiers(k).items():
-            right = torch.from_numpy(classifier.fit(x, truth[0]).predict(test) == truth[1]).double()
-            se = float(right.std()) / len(right) ** 0.5 if len(right) > 1 else None
-            table.setdefault(name, {})[side] = {"accuracy": float(right.mean()), "se": se}
-            if side == "codes":
-                found.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
-        subject.advance((at + 1) / len(sides))
-    found.tables["probes"] = table
-    _add_majority(found, *truth, k=k, learnt=f"learnt from {len(truth[0])} training images")
+        sides = {
+            "codes": (learnt.numpy(), judged.numpy()),
+            "pixels": tuple(x.flatten(1).double().cpu().numpy() for x in (images, subject.raw)),
+        }
+        table: dict[str, dict[str, Any]] = {}
+        for at, (side, (x, test)) in enumerate(sides.items()):
+            for name, classifier in _classifiers(k).items():
+                right = torch.from_numpy(classifier.fit(x, truth[0]).predict(test) == truth[1]).double()
+                se = float(right.std()) / len(right) ** 0.5 if len(right) > 1 else None
+                table.setdefault(name, {})[side] = {"accuracy": float(right.mean()), "se": se}
+                if side == "codes":
+                    found.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
+            subject.advance((at + 1) / len(sides))
+        found.tables["probes"] = table
+        _add_majority(found, *truth, k=k, learnt=f"learnt from {len(truth[0])} training images")
 
 
 def _add_majority(found: Findings, train: NDArray[np.int64], test: NDArray[np.int64], **fill: Any) -> None:
@@ -81,14 +78,14 @@ def _add_majority(found: Findings, train: NDArray[np.int64], test: NDArray[np.in
 
 
 def _labels(subject: Subject, train: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels of training and of test images; NotImplementedError says why they cannot be learnt."""
+    """Labels of training and of test images; Unavailable says why they cannot be learnt."""
     learnt, judged = subject.labels("train", train), subject.labels("test")
     if learnt is None or judged is None:
-        raise NotImplementedError("the data has no labels")
+        raise Unavailable("the data has no labels")
     if len(learnt.unique()) < 2:
-        raise NotImplementedError("the training images have a single label")
+        raise Unavailable("the training images have a single label")
     if len(learnt) < k:
-        raise NotImplementedError(f"{len(learnt)} training images are fewer than {k} neighbours")
+        raise Unavailable(f"{len(learnt)} training images are fewer than {k} neighbours")
     return learnt.cpu().numpy(), judged.cpu().numpy()
 
 

@@ -49,24 +49,22 @@ def measure(
     settings = Settings(chains, temperatures, leapfrog).checked()
     n = len(subject.some(images))
     fill: dict[str, Any] = {"chains": chains, "temperatures": temperatures, "n": n}
-    if reason := _runs.reason(subject):
-        for name in KINDS:
-            found.missing(name, reason, **fill)
-        return
-    curve = _runs.chains(subject, images, settings)
-    found.average("rate_annealed", curve.rate[:, -1], keep=False, **fill)
-    found.average("distortion_annealed", curve.distortion[:, -1], keep=False, **fill)
-    rows = zip(curve_betas(temperatures), curve.rate.T, curve.distortion.T, strict=True)
-    found.tables["rate_distortion"] = [
-        {
-            "beta": beta,
-            "rate": float(rate.mean()),
-            "rate_se": _se(rate),
-            "distortion": float(distortion.mean()),
-            "distortion_se": _se(distortion),
-        }
-        for beta, rate, distortion in rows
-    ]
+    with found.attempt(*KINDS, **fill):
+        _runs.require_chains(subject)
+        curve = _runs.chains(subject, images, settings)
+        found.average("rate_annealed", curve.rate[:, -1], keep=False, **fill)
+        found.average("distortion_annealed", curve.distortion[:, -1], keep=False, **fill)
+        rows = zip(curve_betas(temperatures), curve.rate.T, curve.distortion.T, strict=True)
+        found.tables["rate_distortion"] = [
+            {
+                "beta": beta,
+                "rate": float(rate.mean()),
+                "rate_se": _se(rate),
+                "distortion": float(distortion.mean()),
+                "distortion_se": _se(distortion),
+            }
+            for beta, rate, distortion in rows
+        ]
 
 
 def _se(values: Tensor) -> float | None:

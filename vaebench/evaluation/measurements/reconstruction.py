@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
 from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
 from vaebench.evaluation.estimators.lpips import lpips, read_lpips
 from vaebench.evaluation.estimators.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
@@ -42,30 +38,19 @@ def measure(subject: Subject, found: Findings) -> None:
         subject: the model and its images.
         found: is filled.
     """
-    try:
+    with found.attempt(*KINDS, code="the posterior mean", weights="none read"):
         made = reconstruct(subject.model, subject.x, subject.seed)
-    except NotImplementedError as error:
-        for name in KINDS:
-            found.missing(name, str(error), code="the posterior mean", weights="none read")
-        return
-    x, y, code = subject.x, made.images, made.code
-    found.average("mse", mse(x, y), code=code)
-    found.average("psnr", psnr(x, y))
-    _try(found, "ssim", lambda: ssim(x, y), code)
-    _try(found, "ms_ssim", lambda: ms_ssim(x, y), code)
-    _try(found, "ms_ssim_3", lambda: ms_ssim(x, y, 3), code)
-    try:
-        network, sha256 = read_lpips(subject.spec.shape, subject.device)
-    except NotImplementedError as error:
-        found.missing("lpips", str(error), code=code, weights="none read")
-    else:
-        found.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
-    shown = subject.some(COLUMNS * PAIRS)
-    found.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])
-
-
-def _try(found: Findings, name: str, compute: Callable[[], Tensor], code: str) -> None:
-    try:
-        found.average(name, compute(), code=code)
-    except NotImplementedError as error:
-        found.missing(name, str(error), code=code)
+        x, y, code = subject.x, made.images, made.code
+        found.average("mse", mse(x, y), code=code)
+        found.average("psnr", psnr(x, y))
+        with found.attempt("ssim", code=code):
+            found.average("ssim", ssim(x, y), code=code)
+        with found.attempt("ms_ssim", code=code):
+            found.average("ms_ssim", ms_ssim(x, y), code=code)
+        with found.attempt("ms_ssim_3", code=code):
+            found.average("ms_ssim_3", ms_ssim(x, y, 3), code=code)
+        with found.attempt("lpips", code=code, weights="none read"):
+            network, sha256 = read_lpips(subject.spec.shape, subject.device)
+            found.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
+        shown = subject.some(COLUMNS * PAIRS)
+        found.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])

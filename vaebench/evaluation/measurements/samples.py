@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.drawing.pictures import class_grid, sample_grid
 from vaebench.evaluation.metrics import Findings, Kind
@@ -22,7 +23,7 @@ def measure(subject: Subject, found: Findings) -> None:
         subject: the model and its images.
         found: is filled.
     """
-    with suppress(NotImplementedError):
+    with suppress(Unavailable), absence():
         if isinstance(subject.model, Conditioned):
             found.pictures["samples"] = class_grid(subject.model)
         else:

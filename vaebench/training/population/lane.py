@@ -16,7 +16,7 @@ from vaebench.core.compiled import Compiled
 from vaebench.core.divergence import EVERY
 from vaebench.core.means import Means
 from vaebench.data._batches import Batch, Batches, TrainingBatches
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError, require_kernels
 from vaebench.training.population.adam import Adam, clip
 from vaebench.training.population.member import Member
 from vaebench.training.population.noise import Given, Request, drawn, requested
@@ -280,10 +280,11 @@ def require_population(member: Member, training: TrainingBatches) -> None:
     x, y = next(training.side_by_side([(member.order, 0)]))
     try:
         trial = Lane([member.twin(), member.twin()])
-        trial.step(x[:, :4], None if y is None else y[:, :4])
+        with require_kernels():
+            trial.step(x[:, :4], None if y is None else y[:, :4])
     except UserError:
         raise
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, StopIteration) as error:
+    except (RuntimeError, Unavailable, TypeError, ValueError, StopIteration) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise UserError(
             f"{type(member.model).__name__} cannot train as part of a population ({reason}); train it by itself, with "

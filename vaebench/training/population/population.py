@@ -14,6 +14,7 @@ import torch
 
 from vaebench.core.compiled import Compiled
 from vaebench.data._batches import Batch, Batches, TrainingBatches
+from vaebench.errors import require_kernels
 from vaebench.training.experiment import Experiment, Keeper
 from vaebench.training.population.lane import Lane, Logs, require_population
 from vaebench.training.population.member import Member
@@ -97,10 +98,14 @@ class Population:
         """Takes a member out; it can still be exported."""
         self.members.remove(member)
 
+    @require_kernels()
     def epoch(self) -> list[Member]:
         """Trains every member that is not done for one epoch and validates it; returns these members.
 
         Every 20 seconds all of them are saved.
+
+        Raises:
+            UserError: torch lacks an operation of a member's for its precision or on its device.
         """
         learning = [member for member in self.members if not member.done]
         self._arrange(learning)
