@@ -39,6 +39,8 @@ CONFIG: dict[str, Any] = {
         },
     },
     "data": {"class_path": "vaebench.data.digits.Digits", "init_args": {"measure": "binary"}},
+    "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.9}},
+    "lr_scheduler": {"class_path": "vaebench.optimizers.StepwiseDecay", "init_args": {"base": 2}},
     "trainer": {
         "max_epochs": 1,
         "callbacks": [
@@ -55,6 +57,9 @@ SLOTS = {
     "nested net": ("model", "init_args", "likelihood", "init_args", "net"),
     "a word": ("model", "init_args", "latent"),
     "keywords": ("model", "init_args", "likelihood", "dict_kwargs"),
+    "optimizer": ("optimizer",),
+    "a setting of the optimizer": ("optimizer", "init_args", "momentum"),
+    "scheduler": ("lr_scheduler",),
     "data": ("data",),
     "a setting of the data": ("data", "init_args", "measure"),
     "a callback": ("trainer", "callbacks", 0),

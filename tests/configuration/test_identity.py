@@ -62,7 +62,7 @@ def test_the_index_lacks_no_class_of_a_kind(kind: str) -> None:
     """Every public class that python finds below the folder of a kind, and that derives from its bases."""
     folder, bases = parts.KINDS[kind].folder, parts.KINDS[kind].bases
     known = {part.path for part in parts.index() if part.kind == kind}
-    assert known
+    assert known or parts.of_kind(kind)
     place = parts.PACKAGE / folder
     for file in sorted(place.rglob("*.py")) or [place.with_suffix(".py")]:
         name = ".".join(["vaebench", *file.relative_to(parts.PACKAGE).with_suffix("").parts]).removesuffix(".__init__")

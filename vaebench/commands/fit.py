@@ -20,11 +20,15 @@ the best by the held-out objective (--model.keep best).
 
   --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
   --logger LOGGER       wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv: where the run is logged
+  --optimizer NAME      in place of Adam, as in --optimizer AdamW --optimizer.weight_decay 0.01; --optimizer_GROUP for
+                        one parameter group; the learning rate is --model.lr
+  --lr_scheduler NAME   as in --lr_scheduler CosineAnnealingLR --lr_scheduler.T_max 100 (epochs)
   --help-all            every setting of the trainer, and what else LightningCLI takes
   --model.help NAME     every setting of a family, as in: vaebench fit --model.help beta_vae
   --data.help NAME      every setting of a data set
 
-`vaebench parts` lists what --model.posterior, --model.prior, --model.likelihood, their .net and --model.schedule take.
+`vaebench parts` lists what --model.posterior, --model.prior, --model.likelihood, their .net, --model.schedule,
+--optimizer and --lr_scheduler take.
 """
 
 

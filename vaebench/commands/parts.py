@@ -7,11 +7,11 @@ import argparse
 from vaebench.configuration.parts import of_kind
 from vaebench.errors import unknown
 
-HELP = "list the parts of models: posteriors, priors, likelihoods, networks, schedules"
+HELP = "list the parts of models: posteriors, priors, likelihoods, networks, schedules, optimisers"
 EXAMPLE = """\
 vaebench parts prior
 vaebench fit --data digits --model vae --model.prior vamp"""
-KINDS = ("posterior", "prior", "likelihood", "pixels", "network", "schedule")
+KINDS = ("posterior", "prior", "likelihood", "pixels", "network", "schedule", "optimizer", "lr_scheduler")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,17 +22,33 @@ import yaml
 from vaebench.configuration.discovery import KINDS as FILES
 from vaebench.configuration.discovery import names
 from vaebench.configuration.mistakes import mistake, shown
-from vaebench.configuration.parts import KINDS, arguments, index, located, misplaced, of_kind, plain
+from vaebench.configuration.parts import (
+    KINDS,
+    OURS,
+    arguments,
+    at,
+    index,
+    kind_of,
+    learning_key,
+    located,
+    misplaced,
+    of_kind,
+    plain,
+    torchs,
+)
 from vaebench.errors import UserError, out_of_memory, unknown
 
 if TYPE_CHECKING:
     pass
 
-SECTIONS = ["config", "data", "model", "seed_everything", "trainer"]
+SECTIONS = ["config", "data", "model", "seed_everything", "trainer", "optimizer", "lr_scheduler"]
 # A setting of a part that has no class yet: the part's key and the setting's.
 CLASSLESS = r"\"([\w.]+)\":(?:(?!Parser key).)*must include a class_path.*?NestedArg\(key='(\w+)"
 # What a constructor raises where its arguments do not fit; all else is a defect of the code, with its traceback.
 TRAINER = "lightning.Trainer"
+BASES = ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler")
+# A class that lacks a setting which it has no default of.
+NEEDED = r"given class_path '(?:\w+\.)*(\w+)':\s+(?:the )?following arguments are required: ([^\n]+)"
 # A class path or name that is no class, or none of the kind that is asked for.
 UNRESOLVED = (
     r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: ([\w.]*)"
@@ -141,7 +157,7 @@ def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") 
 def _kind(option: str) -> str:
     """What a name stands for after `--model.prior`, also with `.help` or `.class_path`; '' where it is no part's."""
     keys = [key for key in option.lstrip("-").split(".") if key not in ("help", "class_path")]
-    return arguments().get(keys[-1], "") if keys else ""
+    return kind_of(keys[-1]) if keys else ""
 
 
 def _located(value: str, kind: str) -> str:
@@ -164,27 +180,43 @@ def _explanation(message: str) -> UserError:
         owners = re.findall(r"class_path=?\s?'([^']+)'", message[found.end() :].partition("Given value")[0])
         outer = re.findall(r"class_path '([^']+)'", message[: found.start()])
         owner = (owners[:1] or outer[-1:] or [""])[0]
+        if owner in BASES:
+            key = mistake(message)
+            return _classless(key.key if key else "optimizer", found[1])
+        if found[1] == "lr" and owner.startswith("torch.optim."):
+            return UserError(
+                f"'lr' is no setting of {owner.rpartition('.')[2]} here: expected model.lr, and model.lr_<group> for a "
+                "parameter group of its own; set that"
+            )
         known = _parameters(owner) if owner else SECTIONS
         return unknown("key", found[1], known, f"It was given to {owner}." if owner else "")
     if found := re.search(r"(?:File does not exist: |Path is not a file: |Unexpected config: )'?(.*?)'?$", message):
         return _unknown_file(found[1])
+    if found := re.search(NEEDED, message):
+        return UserError(f"{found[1]} needs {found[2]}: expected a value of it; give it below the class's own key")
     if found := re.search(r"following arguments are required: (.+)", message):
         return UserError(
             f"nothing says which {found[1]} to use: expected --config FILE or --{found[1].split(',')[0]} NAME; "
             "`vaebench families` and `vaebench datasets` list the names"
         )
     if found := re.search(CLASSLESS, message, re.S):
-        return UserError(
-            f"'{found[1]}' has no class yet to which '{found[2]}' could be given: expected the class first, as in "
-            f"--model.{found[1]} CLASS; name it before its settings"
-        )
+        return _classless(f"model.{found[1]}", found[2])
     wrong = mistake(message)
     if (found := re.search(UNRESOLVED, message)) and not (wrong and wrong.key.startswith("trainer")):
         return _unknown_class(next(filter(None, found.groups()), ""), message)
+    if wrong and (kind := learning_key(wrong.key)) and "Multiple subclasses" in message:  # torch's and Lightning's
+        return _unknown_part(kind, wrong.value)
     if wrong:
         return UserError(str(wrong))
     reason = shown(re.sub(r'"<unicode string>", ', "", message.removeprefix("Problems parsing config:")))
     return UserError(f"the settings cannot be read ({reason}): expected YAML; mend what --config or a setting holds")
+
+
+def _classless(key: str, setting: str) -> UserError:
+    return UserError(
+        f"'{key.removeprefix('model.')}' has no class yet to which '{setting}' could be given: expected the class "
+        f"first, as in --{key} CLASS; name it before its settings"
+    )
 
 
 def _unknown_file(name: str) -> UserError:
@@ -207,9 +239,10 @@ def _parameters(path: str) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for parent in cls.__mro__ if inspect.isclass(cls) else ():
         own = vars(parent).get("__init__")
-        if own and parent.__module__.startswith(("vaebench", "lightning")):
+        if own and parent.__module__.startswith(("vaebench", "lightning", "torch.optim")):
             found = {**found, **{k: v for k, v in inspect.signature(own).parameters.items() if k not in found}}
-    return {name: found[name] for name in found if name not in ("self", "parts", "data", "kwargs", "args")}
+    ours = OURS if at(path) in torchs() else frozenset()
+    return {name: found[name] for name in found if name not in {"self", "parts", "data", "kwargs", "args", *ours}}
 
 
 def _unknown_class(name: str, message: str) -> UserError:

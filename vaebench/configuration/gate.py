@@ -32,7 +32,7 @@ LIBRARY = frozenset(
     | {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
     | {f"torch.nn.{name}" for name in ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus",
                                        "Tanh")}
-    | {f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "RMSprop")}
+    | {part.path for part in parts.torchs()}
 )  # fmt: skip
 """Other classes that configurations may name: none of them writes, calls or imports what it is given."""
 
@@ -129,17 +129,14 @@ def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
 
 
 def vetted_run(config: Any, source: object) -> dict[str, Any]:
-    """The configuration of a run, {"model", "data", "trainer"} and what trained it, that may be built; see `vetted`.
+    """The configuration of a run, {"model", "data", "trainer"}, optimisers and what trained it, that may be built.
 
     Raises:
         UserError: as `vetted`, or the trainer has a setting that is not in `TRAINER`.
     """
-    if not isinstance(config, Mapping) or not {"model", "data"} <= config.keys() <= {
-        "model",
-        "data",
-        "trainer",
-        "engine",
-    }:
+    known = {"model", "data", "trainer", "engine"}
+    learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
+    if not isinstance(config, Mapping) or not {"model", "data"} <= config.keys() <= known | set(learning):
         raise _refused(source, "", config, "a run's configuration (model, data and trainer)")
     walk, found = _Walk(source), {}
     found["model"] = vetted(config["model"], source, "family")
@@ -153,6 +150,8 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
         if key == "callbacks" and isinstance(value, str):
             raise _refused(source, "trainer.callbacks", value, "callbacks as {class_path: …}")
     found["trainer"] = walk.value(trainer, "trainer", None, 0)
+    for key in learning:
+        found[key] = vetted(config[key], source)
     if "engine" in config:
         found["engine"] = walk.value(config["engine"], "engine", None, 0)
     return found

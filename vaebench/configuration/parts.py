@@ -57,7 +57,42 @@ KINDS = {
         ("Network", "CodeNetwork", "Net"),
     ),
     "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
+    "optimizer": Kind("optimizers", ("Optimizer",)),
+    "lr_scheduler": Kind("optimizers", ("LRScheduler",), suffixes=("lr",)),
 }
+
+PAPER = "https://arxiv.org/abs/"
+TORCH = {
+    "optimizer": ("torch.optim", {
+        "Adadelta": f"Steps as long as the last ones, by the ratio of mean squares; Zeiler 2012\n{PAPER}1212.5701",
+        "Adagrad": "Steps over the root of all squared gradients' sum; Duchi et al. 2011\n"
+                   "https://jmlr.org/papers/v12/duchi11a.html",
+        "Adam": f"The default: mean gradients over the root of mean squares; Kingma & Ba 2015\n{PAPER}1412.6980",
+        "AdamW": f"Adam whose weight decay is no part of the gradient; Loshchilov & Hutter 2019\n{PAPER}1711.05101",
+        "Adamax": f"Adam by the largest of the decayed gradients; Kingma & Ba 2015, section 7.1\n{PAPER}1412.6980",
+        "NAdam": "Adam with Nesterov's momentum; Dozat 2016\nhttps://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ",
+        "RAdam": f"Adam that warms up by the variance of its own steps; Liu et al. 2020\n{PAPER}1908.03265",
+        "RMSprop": f"Gradients over the root of their mean squares; as in Graves 2013\n{PAPER}1308.0850",
+        "SGD": "The gradient itself, with momentum or without; Sutskever et al. 2013\n"
+               "https://proceedings.mlr.press/v28/sutskever13.html",
+    }),
+    "lr_scheduler": ("torch.optim.lr_scheduler", {
+        "ConstantLR": "A factor for some epochs, and 1 after them.",
+        "CosineAnnealingLR": f"Half a cosine to eta_min in T_max epochs; Loshchilov & Hutter 2017\n{PAPER}1608.03983",
+        "CosineAnnealingWarmRestarts": f"Half a cosine again and again; Loshchilov & Hutter 2017\n{PAPER}1608.03983",
+        "ExponentialLR": "The factor gamma at every epoch.",
+        "LinearLR": "A line from one factor to another: a warm-up.",
+        "MultiStepLR": "The factor gamma at each of some epochs.",
+        "PolynomialLR": "A power of the part of training that is left.",
+        "StepLR": "The factor gamma at every so many epochs.",
+    }),
+}  # fmt: skip
+"""Classes of torch's that a run takes: their module, and of each what it is. Not others: they would need more than a
+gradient, or than the number of an epoch, or set the learning rate themselves."""
+OURS = frozenset({
+    "params", "lr", "maximize", "foreach", "fused", "capturable", "differentiable", "optimizer", "last_epoch",
+})  # fmt: skip
+"""Arguments of theirs that the suite gives itself."""
 
 
 class Part(NamedTuple):
@@ -115,9 +150,20 @@ def index(package: Path = PACKAGE) -> tuple[Part, ...]:
     return tuple(sorted(found, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
 
 
+@cache
+def torchs() -> tuple[Part, ...]:
+    """The classes of torch's that a run takes."""
+    return tuple(
+        Part(kind, name, f"{module}.{name}", doc, (), True)
+        for kind, (module, known) in TORCH.items()
+        for name, doc in known.items()
+    )
+
+
 def of_kind(kind: str) -> dict[str, Part]:
     """The classes of a kind that a configuration may choose, by name."""
-    return {part.name: part for part in index() if part.kind == kind and part.choosable}
+    found = {part.name: part for part in (*index(), *torchs()) if part.kind == kind and part.choosable}
+    return dict(sorted(found.items(), key=lambda item: item[1].listed.lower()))
 
 
 def find(kind: str, name: str) -> Part | None:
@@ -148,6 +194,8 @@ def at(path: str, package: Path = PACKAGE) -> Part | None:
     (None, None)
     """
     first, *folders, name = path.split(".") if "." in path else ("", "")
+    if first == "torch":
+        return next((part for part in torchs() if path in (part.path, _defined(part))), None)
     if first != "vaebench":
         return None
     named = [part for part in index(package) if part.name == name]
@@ -159,6 +207,12 @@ def at(path: str, package: Path = PACKAGE) -> Part | None:
         if _is_module(package, folders):
             found = [part for part in found if part.kind not in ("family", "data set")]
     return found[0] if len(found) == 1 else None
+
+
+def _defined(part: Part) -> str:
+    """Where torch defines an optimiser, 'torch.optim.adamw.AdamW'."""
+    module, _, name = part.path.rpartition(".")
+    return f"{module}.{name.lower()}.{name}"
 
 
 def _is_module(package: Path, names: list[str]) -> bool:
@@ -186,7 +240,7 @@ def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
 @cache
 def arguments() -> dict[str, str]:
     """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
-    found = {"model": "family", "data": "data set"}
+    found = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
     for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
         for source in _classes(PACKAGE, folder).values():
             for name, annotation in source.arguments:
@@ -194,6 +248,20 @@ def arguments() -> dict[str, str]:
                 kind = next((kind for kind, about in KINDS.items() if set(word) & set(about.types)), None)
                 found |= {name: kind} if kind else {}
     return found
+
+
+def learning_key(key: str) -> str:
+    """The kind of a section of a run's configuration that says how it learns; '' for any other.
+
+    >>> learning_key("lr_scheduler"), learning_key("optimizer_critic"), learning_key("model")
+    ('lr_scheduler', 'optimizer', '')
+    """
+    return next((kind for kind in TORCH if re.fullmatch(rf"{kind}(_[a-z]\w*)?", key)), "")
+
+
+def kind_of(key: str) -> str:
+    """The kind of part that an argument of that name takes; '' where it takes none."""
+    return arguments().get(key) or learning_key(key)
 
 
 def located(config: Any, kind: str = "") -> Any:
@@ -207,10 +275,7 @@ def located(config: Any, kind: str = "") -> Any:
     'vaebench.priors.vamp.VampPrior'
     """
     if isinstance(config, Mapping):
-        return {
-            key: located(value, kind if key == "class_path" else arguments().get(key, ""))
-            for key, value in config.items()
-        }
+        return {key: located(value, kind if key == "class_path" else kind_of(key)) for key, value in config.items()}
     if isinstance(config, str) and (part := find(kind, config)):
         return part.path
     return config

@@ -168,7 +168,7 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
         )
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        asked = {name: config[name] for name in ("data", "model", "trainer")}
+        asked = {name: value for name, value in config.items() if name != "engine"}
         write_atomically(file, yaml.safe_dump(asked).encode())
         try:
             job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])

@@ -35,7 +35,7 @@ from torch import Tensor
 from vaebench.configuration.discovery import datasets, families
 from vaebench.configuration.explain import SECTIONS, _files, _kind, _located, explained, require_kinds, require_values
 from vaebench.configuration.gate import remember
-from vaebench.configuration.parts import arguments, located, of_kind
+from vaebench.configuration.parts import kind_of, located, of_kind
 from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family, batches
@@ -45,6 +45,7 @@ from vaebench.errors import UserError, require_kernels
 from vaebench.files import write_atomically
 from vaebench.records import run_identity
 from vaebench.training.history import Kept
+from vaebench.training.recipe import add_sections, give_recipe, plain_sections, require_sections, sections
 from vaebench.training.saves import Saves, require_alike, write_tensors
 from vaebench.training.stopping import Stopping
 from vaebench.training.trainer import (
@@ -194,7 +195,7 @@ class Help(DefaultHelpFormatter):
     """Help that shows the names of parts in the place of all classes that python knows of."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text, kind = super()._get_help_string(action), arguments().get(action.dest.rpartition(".")[2])
+        text, kind = super()._get_help_string(action), kind_of(action.dest.rpartition(".")[2])
         if not kind or ", known subclasses: " not in text:
             return text
         names = ", ".join(part.listed for part in of_kind(kind).values())
@@ -229,6 +230,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.engine: dict[str, Any] = {}
+        self._sections = sections(args, _files(args))
         families(), datasets()  # imported, so that short class names resolve
         with quiet():
             self._parse(args)
@@ -269,6 +271,7 @@ class Experiment(LightningCLI):
         parser.link_arguments(
             "data", "model.init_args.data", compute_fn=lambda module: module.spec, apply_on="instantiate"
         )
+        add_sections(parser, self._sections)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -276,6 +279,7 @@ class Experiment(LightningCLI):
         if not is_seed(seed := self.config.seed_everything):
             shown = str(seed).lower() if isinstance(seed, bool) else seed
             raise UserError(f"'seed_everything' cannot be {shown}: expected {EXPECTED}; mend that value")
+        require_sections(self.config, self._sections)
         settings = self.config.model.init_args
         if "keep" in settings and settings.keep is None:
             settings.keep = "best" if any(map(_stops_early, listed(self.config.trainer.callbacks))) else "last"
@@ -291,6 +295,7 @@ class Experiment(LightningCLI):
         seed_everything(self.seed, workers=True, verbose=False)
         with quiet(), explained():
             self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
+        give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
         self.stopping()  # refused before anything is trained
         return self.config_init.model, self.config_init.data
 
@@ -304,7 +309,7 @@ class Experiment(LightningCLI):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The configuration as plain values: model and data in full, the trainer where it differs from Lightning's."""
+        """The configuration as plain values: model, data and given optimisers in full, the trainer where it differs."""
         return {**self._plain, **self.engine}
 
     @property
@@ -320,7 +325,7 @@ class Experiment(LightningCLI):
     def _plain(self) -> dict[str, Any]:
         full = self._full
         trainer = {k: v for k, v in full["trainer"].items() if v != DEFAULTS.get(k) and k not in COSMETIC}
-        return {"model": full["model"], "data": full["data"], "trainer": trainer}
+        return {"model": full["model"], "data": full["data"], "trainer": trainer, **plain_sections(full)}
 
     def budget(self, data: ImageData, world: int = 1) -> Budget:
         """How long the run trains, on so many processes.

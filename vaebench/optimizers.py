@@ -1,0 +1,48 @@
+"""What the suite adds to torch's optimisers and schedulers of the learning rate."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vaebench.ranges import require_ranges
+
+
+@final
+class StepwiseDecay(LRScheduler):
+    r"""The stepwise decay of the IWAE's authors: lr · 10^(−i/7) for 3^i epochs, i = 0, …, 7, which are 3,280 in all.
+
+    .. math:: \eta_i = \eta \cdot 10^{-i / (S - 1)} \;\text{ for } B^i \text{ epochs}, \qquad i = 0, \dots, S - 1
+
+    The last learning rate, a tenth of the first one, holds for whatever comes after it.
+
+    Reference:
+        Burda et al. 2016, Importance weighted autoencoders, section 5, https://arxiv.org/abs/1509.00519.
+
+    Args:
+        optimizer: whose learning rate it changes.
+        stages: S, different learning rates; at least 1.
+        base: B, how many times as long as the one before every stage is; at least 1.
+        last_epoch: −1, as torch has it for a scheduler that begins.
+
+    Raises:
+        UserError: a number lies outside its range.
+    """
+
+    ALSO = ("burda",)
+
+    def __init__(self, optimizer: Optimizer, stages: int = 8, base: int = 3, last_epoch: int = -1) -> None:
+        require_ranges(StepwiseDecay, {"stages": stages, "base": base}, "lr_scheduler.")
+        self.stages, self.base = stages, base
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of every parameter group in the present epoch."""
+        stage, end = 0, 1
+        while stage < self.stages - 1 and self.last_epoch >= end:
+            stage += 1
+            end += self.base**stage
+        return [float(lr) * 10 ** (-stage / max(self.stages - 1, 1)) for lr in self.base_lrs]
