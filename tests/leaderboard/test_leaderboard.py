@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -138,14 +139,15 @@ def test_without_any_log_likelihood_a_board_ranks_by_the_elbo_and_says_so(tmp_pa
 
 @pytest.mark.parametrize(("metric", "best"), [("log_likelihood", 1), ("nll", 1), ("bits_per_dim", 1), ("mse", 0)])
 def test_a_board_ranks_by_the_metric_asked_for_in_its_direction(tmp_path, rng, metric, best):
-    for index, error in enumerate((0.1, 0.2)):
+    for index, seed in itertools.product((0, 1), range(3)):
+        error = 0.1 * (1 + index)
         arrays = {**fake_arrays(rng, mean=5.0 * index), "mse": rng.gamma(100, error / 100, IMAGES)}
-        body = fake_body(arrays, variant=f"v{index}")
+        body = fake_body(arrays, variant=f"v{index}", seed=seed)
         body["metrics"]["mse"]["higher_is_better"] = False
-        write_record(tmp_path / str(index), body, arrays, {})
+        write_record(tmp_path / f"{index}-{seed}", body, arrays, {})
     (board,) = boards(read_records(tmp_path), metric)
     assert [(row.variant, row.rank) for row in board.rows] == [(f"v{best}", (1, 1)), (f"v{1 - best}", (2, 2))]
-    first, second = (row.records[0].value(metric) for row in board.rows)
+    first, second = (np.mean([record.value(metric) for record in row.records]) for row in board.rows)
     assert board.rows[1].gap.difference == pytest.approx(second - first, rel=1e-5)
     text = leaderboard(tmp_path, metric=metric)
     assert ("higher is better" if metric == "log_likelihood" else "lower is better") in text
@@ -226,12 +228,63 @@ def test_the_interval_of_a_mean_says_what_noise_it_covers(tmp_path):
     assert sheet.columns[place].page
 
 
-def test_one_seed_has_no_error_over_seeds_and_a_footnote(tmp_path):
-    write_board(tmp_path, {"vae": 0.0}, seeds=1)
-    text = markdown(boards(read_records(tmp_path)))
-    assert row(text, "vae")[0] == "1 [1]"
-    assert row(text, "vae")[4] == "–"
-    assert "[1] one seed" in text
+def test_rows_of_one_seed_are_provisional_up_to_the_scatter_at_which_their_order_would_turn(tmp_path):
+    write_board(tmp_path, {"vae": 0.0, "twin": 0.0, "best": 2.0}, seeds=1)
+    (board,) = boards(read_records(tmp_path))
+    assert [(row.variant, row.rank, row.provisional) for row in board.rows[:1]] == [("best", None, True)]
+    assert not any(row.beaten_by for row in board.rows)
+    second, third = (row.gap for row in board.rows[1:])
+    text = markdown([board])
+    assert [row(text, name)[0] for name in ("best", "vae", "twin")] == ["provisional [1]"] * 3
+    assert "[1] no rank: with one seed nothing says how far its trainings scatter" in text
+    assert "noise over trainings: unknown, as no variant has several seeds; all are provisional" in text
+    turns = [row(text, one.variant)[6] for one in board.rows]
+    assert turns == [f"{second.turns:.2f}", f"{second.turns:.2f}", f"{third.turns:.2f}"]
+    assert row(text, "best")[4] == "–"
+    close = markdown(boards(read_records(tmp_path), "bits_per_dim"))
+    assert "holds up to a seed sd of" in close
+
+
+def test_two_rows_of_one_seed_that_differ_by_less_than_images_vary_say_that_they_tie(tmp_path):
+    write_board(tmp_path, {"vae": 0.0, "twin": 0.0}, seeds=1)
+    (board,) = boards(read_records(tmp_path))
+    assert board.rows[1].gap.tie
+    assert [row(markdown([board]), name)[6] for name in ("vae", "twin")] == ["a tie", "a tie"]
+
+
+def test_one_seed_ranks_by_the_noise_of_variants_with_several_and_by_that_of_other_boards(tmp_path):
+    several = {"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0}
+    write_board(tmp_path / "several", several)
+    write_board(tmp_path / "one", {"far": 30.0}, seeds=1)
+    (board,) = boards(read_records(tmp_path))
+    assert (board.rows[0].variant, board.rows[0].rank, board.borrowed) == ("far", (1, 1), ())
+    assert "noise over trainings: from the seeds of 4 variants" in markdown([board])
+    assert "one seed: how far its trainings scatter is taken from other variants" in markdown([board])
+    write_board(tmp_path / "other", {"far": 30.0, "near": 0.0}, seeds=1, protocol={**PROTOCOL, "k": 50})
+    other = boards(read_records(tmp_path))[-1]
+    assert [row.rank for row in other.rows] == [(1, 1), (2, 2)]
+    assert sorted(other.borrowed) == ["a", "b", "c", "d"]
+    assert "noise over trainings: from other boards of these data: seeds of" in markdown([other])
+
+
+def test_too_few_seeds_leave_rows_of_one_seed_provisional_and_rank_the_others(tmp_path):
+    write_board(tmp_path / "several", {"good": 5.0, "poor": 0.0})
+    write_board(tmp_path / "one", {"alone": 9.0}, seeds=1)
+    (board,) = boards(read_records(tmp_path))
+    assert {row.variant: row.rank for row in board.rows} == {"alone": None, "good": (1, 1), "poor": (2, 2)}
+    assert "from the seeds of 2 variants, too few for those of one seed, which are provisional" in markdown([board])
+
+
+def test_a_board_of_two_seeds_says_where_they_cannot_decide(tmp_path):
+    rng = np.random.default_rng(1)
+    for index, deviation in enumerate(np.exp(rng.normal(0, 2.5, 14))):
+        for seed in (0, 1):
+            arrays = fake_arrays(rng)
+            arrays["log_likelihood"] += rng.normal(0, deviation)
+            write_record(tmp_path / f"{index}-{seed}", fake_body(arrays, variant=f"v{index}", seed=seed), arrays, {})
+    (board,) = boards(read_records(tmp_path))
+    assert {row.rank for row in board.rows} == {None}
+    assert "noise over trainings: two seeds cannot decide" in markdown([board])
 
 
 def test_verdicts_that_differ_between_seeds_are_counted(tmp_path, rng):

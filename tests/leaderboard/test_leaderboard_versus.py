@@ -51,7 +51,8 @@ def test_a_comparison_is_that_of_the_figures_of_every_image(tmp_path):
     records = write_board(tmp_path, {"vae": 0.0, "iwae": 2.0, "other": 5.0})
     found = one(versus("iwae", "vae", tmp_path))
     first, second = scores(records, "iwae"), scores(records, "vae")
-    assert found.result == compare(first, second)
+    columns = [[row.variant for row in found.board.rows].index(name) for name in ("iwae", "vae")]
+    assert found.result == compare(first, second, found.board.noise.of(*columns))
     assert (found.first.seeds, found.second.seeds, found.verdict) == ([0, 1, 2], [0, 1, 2], "better")
     assert found.differences == pytest.approx(first.mean(0, dtype=float) - second.mean(0, dtype=float))
     assert found.median[0] == pytest.approx(np.median(found.differences))
@@ -87,9 +88,10 @@ def test_the_break_even_is_the_spread_over_seeds_that_makes_it_a_tie(tmp_path):
     exact(tmp_path, "good", -10.0)
     exact(tmp_path, "poor", -10.5)
     found = one(versus("good", "poor", tmp_path))
-    error = math.sqrt(found.result.over_images**2 + 2 * found.break_even**2)
+    error = math.sqrt(found.result.over_images**2 + 2 * found.result.turns**2)
     assert stats.norm.ppf(0.975) * error == pytest.approx(0.5, rel=1e-4)
-    assert f"spread by more than {found.break_even:.2f} nats (sd), it is a tie" in " ".join(sentences(found))
+    scatter = f"trainings with other seeds scatter by more than {found.result.turns:.2f} nats (sd)"
+    assert next(sentences(found)).endswith(f", provisionally: unless {scatter}.")
 
 
 def test_they_are_compared_on_every_board_that_both_are_on(tmp_path):
@@ -113,8 +115,9 @@ def test_a_difference_is_said_with_its_interval_noise_and_probabilities(tmp_path
         f"{found.result.over_seeds:.2f} nats over seeds."
     )
     assert f"vae is better with probability {found.fresh_image.value:.2f} (" in text[2]
+    text = [sentence for sentence in text if not sentence.startswith("Image ")]
     assert text[3] == f"A fresh training of vae is better with probability {found.fresh_training.value:.2f}."
-    assert text[4] == "The board, which pays for comparing all of its 3 pairs (Holm), tells the two apart."
+    assert text[4] == "The board, which pays for comparing all of its 3 pairs, tells the two apart."
 
 
 def test_a_difference_inside_the_noise_is_a_tie_and_says_what_it_leaves_open(tmp_path):
@@ -130,14 +133,31 @@ def test_one_seed_is_said_to_speak_of_itself_alone(tmp_path):
     exact(tmp_path, "good", -10.0)
     exact(tmp_path, "poor", -12.0)
     text = " ".join(sentences(one(versus("good", "poor", tmp_path))))
-    assert "over seeds it is unknown, for each has one: the verdict is on these two trainings" in text
-    assert "Whether a fresh training would turn out better is unknown: good and poor have one seed each." in text
+    assert "over seeds it is unknown, for good and poor have one seed: the verdict is on these trainings" in text
+    assert "Whether a fresh training would turn out better is unknown: good and poor have one seed." in text
     write_board(tmp_path / "more", {"seeded": 0.0})
     text = " ".join(sentences(one(versus("good", "poor", tmp_path))))
-    assert re.search(r"Trainings of the 1 variant of this board with several seeds spread by 0\.\d+ nats\.", text)
+    assert re.search(r"1 variant of this board with several seeds spread by 0\.\d+ nats, too few to judge\.", text)
     text = " ".join(sentences(one(versus("good", "seeded", tmp_path))))
-    assert "where good has one seed and the other's spread stands for it." in text
+    assert "over seeds it is unknown, for good has one seed:" in text
     assert "is unknown: good has one seed." in text
+    write_board(tmp_path / "many", {"a": 0.0, "b": 0.0, "c": 0.0})
+    text = " ".join(sentences(one(versus("good", "seeded", tmp_path))))
+    assert "over seeds (good has one seed: how far trainings scatter is taken from variants with several)." in text
+    assert "A fresh training of good is better with probability" in text
+
+
+def test_one_image_that_carries_a_comparison_is_named_with_a_robust_figure(tmp_path):
+    arrays = fake_arrays(np.random.default_rng(0))
+    write_record(tmp_path / "plain", fake_body(arrays, variant="plain"), arrays, {})
+    moved = arrays["log_likelihood"] + np.random.default_rng(1).normal(1, 0.1, IMAGES)
+    moved[7] += 50
+    arrays = {**arrays, "log_likelihood": moved}
+    write_record(tmp_path / "spiked", fake_body(arrays, variant="spiked"), arrays, {})
+    found = one(versus("spiked", "plain", tmp_path))
+    trimmed = stats.trim_mean(found.differences, 0.1)
+    expected = "Image 7 alone carries 98 % of the variance over images; without the tenth of images that differ most "
+    assert expected + f"on either side the mean differs by {trimmed:+.2f} nats." in " ".join(sentences(found))
 
 
 def test_copies_tie_on_every_image(tmp_path):
@@ -145,7 +165,7 @@ def test_copies_tie_on_every_image(tmp_path):
     for name in ("one", "copy"):
         write_record(tmp_path / name, fake_body(arrays, variant=name), arrays, {})
     found = one(versus("one", "copy", tmp_path))
-    assert (found.verdict, found.fresh_image.value, found.break_even) == ("tie", 0.5, None)
+    assert (found.verdict, found.fresh_image.value, found.result.turns) == ("tie", 0.5, None)
     assert next(sentences(found)) == "A tie: they have the same score on every image."
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from vaebench.configuration.parts import canonical_config
 from vaebench.errors import unknown
 from vaebench.judging.scores import Scores
+from vaebench.leaderboard.moderation import LEAST_FREEDOM, Evidence, Trainings, evidence, trainings
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
 from vaebench.records import RunRecord, canonical, seedless, setting_identity
@@ -30,9 +31,10 @@ class Row:
         variant: its name, with the settings that tell it from others of the same name.
         records: its runs, by seed.
         estimates: of the metrics that at least one run has.
-        rank: first and last rank it may hold; None where it cannot be ranked.
-        gap: its score less the best one's, not corrected; None for the best itself and where it is not ranked.
-        beaten_by: names of the variants that are better beyond the noise, by Holm over all pairs of the board.
+        rank: first and last rank it may hold among the ranked; None where it cannot be ranked.
+        provisional: it has a score and no rank, because nothing measured says how far its trainings scatter.
+        gap: its score less the best one's, not corrected; None for the best itself and where it has no score.
+        beaten_by: names of the variants that are better beyond the noise, all pairs of the board at once.
         claimed: its runs came on cards and were not verified: it has no rank, and no part in those of others.
         failures: its runs, of other seeds, that ended without a record.
     """
@@ -41,6 +43,7 @@ class Row:
     records: tuple[RunRecord, ...]
     estimates: dict[str, Estimate]
     rank: tuple[int, int] | None = None
+    provisional: bool = False
     gap: Comparison | None = None
     beaten_by: frozenset[str] = frozenset()
     claimed: bool = False
@@ -61,7 +64,10 @@ class Board:
         wanted: the metric it was to be ranked by.
         score: the one it is ranked by: the ELBO where a log-likelihood was wanted and no variant has one.
         sign: 1 where a higher score is better, −1 where a lower one is.
-        rows: ranked ones first, from the best to the worst; then those that cannot be ranked; then claims.
+        rows: those with the score first, from the best to the worst; then those without it; then claims.
+        noise: over trainings, of the rows with the score, one column each.
+        borrowed: variants of other boards of the same data whose seeds say how far trainings scatter, where the seeds
+            of this board are too few.
         judged: what people said of the runs; see `vaebench.judging.scores`.
     """
 
@@ -72,6 +78,8 @@ class Board:
     score: str
     sign: int
     rows: tuple[Row, ...]
+    noise: Trainings
+    borrowed: tuple[str, ...] = ()
     judged: Scores = field(default_factory=dict)
 
 
@@ -98,7 +106,8 @@ def boards(records: Iterable[RunRecord], metric: str = LOG_LIKELIHOOD, failures:
     if metric not in signs:
         raise unknown("metric", metric, signs, "These can be ranked by: " + ", ".join(sorted(signs)) + ".")
     failures = list(failures)
-    found = [_with_failures(_with_claims(group, metric, signs), failures) for _, group in sorted(groups.items())]
+    sheets = [_sheet(group, metric, signs) for _, group in sorted(groups.items())]
+    found = [_with_failures(_with_claims(sheet, _borrowed(sheet, sheets)), failures) for sheet in sheets]
     return sorted(found, key=lambda b: (b.data["name"], b.data["measure"], b.surrogate, -b.protocol["k"]))
 
 
@@ -122,16 +131,60 @@ def _signs(record: RunRecord, known: Collection[str]) -> dict[str, int]:
     return {name: sign for name, sign in directed.items() if _from(name) in arrays}
 
 
-def _with_claims(records: list[RunRecord], metric: str, signs: dict[str, int]) -> Board:
+@dataclass(frozen=True)
+class _Sheet:
+    """The runs of a board before they are ranked.
+
+    variants, claims: runs by variant: those that were measured or verified here, and those that are only claimed.
+    scored: the score's figures of those that have it, (seeds, n). evidence: of the same, on how far trainings scatter.
+    """
+
+    common: dict[str, Any]
+    wanted: str
+    score: str
+    sign: int
+    variants: dict[str, tuple[RunRecord, ...]]
+    claims: dict[str, tuple[RunRecord, ...]]
+    scored: dict[str, np.ndarray]
+    evidence: Evidence
+
+
+def _sheet(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> _Sheet:
+    claims = _variants([record for record in records if claimed(record)])
+    variants = _variants([record for record in records if not claimed(record)])
+    for score in (wanted, ELBO) if wanted == LOG_LIKELIHOOD else (wanted,):
+        found = {name: figures(runs, score) for name, runs in (variants or claims).items()}
+        scored = {name: values for name, values in found.items() if values is not None}
+        if scored:
+            break
+    if not variants:
+        scored = {}
+    known = evidence(list(scored.values()))
+    return _Sheet(common(records[0]), wanted, score, signs[score], variants, claims, scored, known)
+
+
+def _borrowed(sheet: _Sheet, sheets: Sequence[_Sheet]) -> tuple[tuple[str, ...], Evidence | None]:
+    """The variants with several seeds on other boards of the same data, and what these say; none where not needed."""
+    if sheet.evidence.freedom.sum() >= LEAST_FREEDOM:
+        return (), None
+    names, found = [], []
+    for other in sheets:
+        same = all(other.common[key] == sheet.common[key] for key in ("data", "surrogate"))
+        if other is not sheet and same and other.score == sheet.score:
+            several = np.flatnonzero(other.evidence.freedom > 0)
+            names += [list(other.scored)[index] for index in several]
+            found.append(Evidence(*(part[several] for part in other.evidence)))
+    return tuple(dict.fromkeys(names)), sum(found[1:], found[0]) if names else None
+
+
+def _with_claims(sheet: _Sheet, borrowed: tuple[tuple[str, ...], Evidence | None]) -> Board:
     """The board of the runs that were measured or verified here, and below them those that are only claimed."""
-    claims = [record for record in records if claimed(record)]
-    own = [record for record in records if not claimed(record)]
-    board = _board(own or claims, metric, signs)
+    board = _board(sheet, *borrowed)
     rows = [
         Row(f"{name} (claimed)", runs, _estimates(runs, board.score), claimed=True)
-        for name, runs in sorted(_variants(claims).items())
+        for name, runs in sorted(sheet.claims.items())
     ]
-    return replace(board, rows=(*(board.rows if own else ()), *rows))
+    return replace(board, rows=(*board.rows, *rows))
 
 
 def _with_failures(board: Board, failures: Iterable[Failure]) -> Board:
@@ -152,22 +205,32 @@ def _with_failures(board: Board, failures: Iterable[Failure]) -> Board:
     return replace(board, rows=tuple(rows))
 
 
-def _board(records: list[RunRecord], wanted: str, signs: dict[str, int]) -> Board:
-    variants = _variants(records)
-    for score in (wanted, ELBO) if wanted == LOG_LIKELIHOOD else (wanted,):
-        found = {name: figures(runs, score) for name, runs in variants.items()}
-        scored = {name: values for name, values in found.items() if values is not None}
-        if scored:
-            break
-    sign = signs[score]
-    order = sorted(scored, key=lambda name: (-sign * scored[name].mean(), name))
-    rows, told = [], better([sign * scored[name] for name in order]) if order else np.zeros((0, 0), dtype=bool)
-    for place, (name, rank) in enumerate(zip(order, ranks(told), strict=True)):
-        gap = compare(scored[name], scored[order[0]]) if place else None
-        beaten_by = frozenset(order[i] for i in np.flatnonzero(told[:, place]))
-        rows.append(Row(name, variants[name], _estimates(variants[name], score), rank, gap, beaten_by))
-    rows += [Row(name, runs, _estimates(runs, score)) for name, runs in sorted(variants.items()) if name not in scored]
-    return Board(**common(records[0]), wanted=wanted, score=score, sign=sign, rows=tuple(rows))
+def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) -> Board:
+    scored, score, names = sheet.scored, sheet.score, list(sheet.scored)
+    noise = trainings(sheet.evidence, others)
+    order = sorted(names, key=lambda name: (-sheet.sign * scored[name].mean(), name))
+    noise = noise.of(*(names.index(name) for name in order))
+    ranked = [i for i in range(len(order)) if noise.known[i] and not noise.two_cannot_decide]
+    told = better([sheet.sign * scored[order[i]] for i in ranked], noise.of(*ranked)) if ranked else np.zeros((0, 0))
+    found = dict(zip((order[i] for i in ranked), zip(ranks(told), told.T, strict=True), strict=True))
+    rows = []
+    for place, name in enumerate(order):
+        gap = compare(scored[name], scored[order[0]], noise.of(place, 0)) if place else None
+        rank, beaten = found.get(name, (None, ()))
+        beaten_by = frozenset(order[ranked[i]] for i in np.flatnonzero(beaten))
+        estimates = _estimates(sheet.variants[name], score)
+        rows.append(Row(name, sheet.variants[name], estimates, rank, rank is None, gap, beaten_by))
+    rows += [Row(n, runs, _estimates(runs, score)) for n, runs in sorted(sheet.variants.items()) if n not in scored]
+    told_by = borrowed if noise.known.any() else ()
+    return Board(
+        **sheet.common,
+        wanted=sheet.wanted,
+        score=score,
+        sign=sheet.sign,
+        rows=tuple(rows),
+        noise=noise,
+        borrowed=told_by,
+    )
 
 
 def _variants(records: list[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:

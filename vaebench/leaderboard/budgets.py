@@ -49,6 +49,7 @@ class Place:
         on_front: no other is at most as dear and better, or cheaper and as good, by the means over seeds.
         best: the best by the mean over seeds among all that cost no more; None where it has no cost.
         tie: whether the difference from `best` is inside the noise.
+        provisional: whether nothing says so, because one of the two is provisional.
     """
 
     row: Row
@@ -57,6 +58,7 @@ class Place:
     on_front: bool = False
     best: Row | None = None
     tie: bool = False
+    provisional: bool = False
 
 
 def places(board: Board, budget: str) -> list[Place]:
@@ -71,7 +73,7 @@ def places(board: Board, budget: str) -> list[Place]:
     """
     if budget not in BUDGETS:
         raise unknown("budget", budget, [*BUDGETS, TRIALS])
-    ranked = [row for row in board.rows if row.rank]
+    ranked = [row for row in board.rows if row.rank or row.provisional]
     usual = Counter(machine for row in ranked for machine in _machines(row)).most_common(1)
     costs = [_cost(row, budget, usual[0][0] if usual else "") for row in ranked]
     known = [(row, cost) for row, cost in zip(ranked, costs, strict=True) if not isinstance(cost, str)]
@@ -81,7 +83,9 @@ def places(board: Board, budget: str) -> list[Place]:
     found = []
     for (row, cost), yes, index in zip(known, on_front, within(prices, scores), strict=True):
         best = known[index][0]
-        found.append(Place(row, cost, "", bool(yes), best, best.variant not in row.beaten_by))
+        provisional = row is not best and (row.provisional or best.provisional)
+        tie = not provisional and best.variant not in row.beaten_by
+        found.append(Place(row, cost, "", bool(yes), best, tie, provisional))
     return found + [Place(row, None, why) for row, why in zip(ranked, costs, strict=True) if isinstance(why, str)]
 
 
@@ -127,7 +131,7 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
     sweeps: dict[tuple[str, str], list[Row]] = {}
     why: dict[str, str] = {}
     for row in board.rows:
-        if not row.rank:
+        if not (row.rank or row.provisional):
             why[row.variant] = "unavailable: it is not ranked"
         elif any("trial" not in record.cost for record in row.records):
             why[row.variant] = "unavailable: its record does not say after how many trials its settings were chosen"
@@ -188,7 +192,7 @@ def budget_markdown(boards: Iterable[Board], budget: str) -> str:
 LEGEND = (
     "The cheapest come first. Front: no other variant is cheaper and at least as good, or as cheap and better, by the "
     "means over seeds; tie: not on the front, but inside the noise of the best within its budget, the best of all that "
-    "cost no more."
+    "cost no more; provisional: nothing measured says how far trainings of one of the two scatter."
 )
 TRIALS_LEGEND = (
     "Expected score of the trial that the held-out bound chooses among k trials of the sweep, taken at random (Dodge "
@@ -231,14 +235,17 @@ def _places(board: Board, budget: str) -> Table | str:
 
 
 def _front(place: Place) -> str:
-    return "–" if place.cost is None else "yes" if place.on_front else "tie" if place.tie else "no"
+    if place.cost is None:
+        return "–"
+    return "yes" if place.on_front else "tie" if place.tie else "provisionally no" if place.provisional else "no"
 
 
 def _best(place: Place) -> str:
     if place.best is None:
         return "–"
     itself = place.best.variant == place.row.variant
-    return "itself" if itself else f"{place.best.variant}{' (a tie)' if place.tie else ''}"
+    doubt = " (a tie)" if place.tie else " (provisional)" if place.provisional else ""
+    return "itself" if itself else place.best.variant + doubt
 
 
 def _trials(board: Board) -> Table | str:

@@ -61,6 +61,43 @@ class Noise(NamedTuple):
         return high
 
 
+class Drawn(NamedTuple):
+    """The noise of a difference whose variance over seeds is known by draws from its posterior (`moderation.py`).
+
+    The error is normal for each drawn variance, or Student's where the images' variance, known with n − 1 degrees of
+    freedom, is most of it; the draws mix these. A p-value is then as often small as it says, on the average over boards
+    whose noise follows the model.
+
+    images: its squared standard error over images. freedom: n − 1. seeds: that over seeds, (draws,), ascending.
+    """
+
+    images: float
+    freedom: int
+    seeds: np.ndarray
+
+    def below(self, error: float) -> float:
+        """Probability that the true value lies less than `error` above the estimate; in (0, 1)."""
+        variance = self.images + self.seeds
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom = self.freedom * np.where(self.images > 0, (variance / self.images) ** 2, np.inf)
+            units = error / np.sqrt(variance) if error else np.zeros_like(variance)
+        return float(stdtr(np.minimum(freedom, 1e9), units).mean())
+
+    def p(self, difference: float) -> float:
+        """Two-sided p-value of the hypothesis that the true difference is 0; in [0, 1]."""
+        return 2 * self.below(-abs(difference))
+
+    def half_width(self, level: float = LEVEL) -> float:
+        """Half the width of the interval that holds all values with p ≥ 1 − level."""
+        low, high = 0.0, float(np.sqrt(self.images + self.seeds.max()))
+        while high and self.p(high) > 1 - level:
+            low, high = high, 2 * high
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.p(middle) > 1 - level else (low, middle)
+        return high
+
+
 class Seeds(NamedTuple):
     """What seeds add to the squared standard error of a mean; arrays of any one shape.
 
@@ -85,15 +122,19 @@ def seeds(figures: np.ndarray) -> Seeds:
     Reference:
         Searle, Casella and McCulloch, Variance Components, chapter 4, https://doi.org/10.1002/9780470316856.
     """
-    *shape, number, n = figures.shape
+    *shape, number, _ = figures.shape
     if number == 1:
         return Seeds(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, 1.0))
-    means = figures.mean(-1, dtype=np.float64)
-    raw = means.var(-1, ddof=1) / number
-    rest = figures - means[..., None]
+    raw = figures.mean(-1, dtype=np.float64).var(-1, ddof=1) / number
+    return Seeds(raw, np.maximum(raw - chance(figures) / number, 0), np.full(shape, float(number)))
+
+
+def chance(figures: np.ndarray) -> np.ndarray:
+    """What noise that changes with image and seed adds to the variance of seeds' means; of (..., seeds ≥ 2, n)."""
+    number, n = figures.shape[-2:]
+    rest = figures - figures.mean(-1, dtype=np.float64, keepdims=True)
     rest -= rest.mean(-2, keepdims=True)
-    chance = (rest**2).sum((-1, -2)) / ((number - 1) * (n - 1)) / (n * number)
-    return Seeds(raw, np.maximum(raw - chance, 0), np.full(shape, float(number)))
+    return np.asarray((rest**2).sum((-1, -2)) / ((number - 1) * (n - 1)) / n)
 
 
 def of_mean(figures: np.ndarray) -> Noise:

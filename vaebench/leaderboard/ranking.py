@@ -1,69 +1,98 @@
-"""Ranks with ties among many variants: every pair is compared, and Holm's procedure pays for looking at them all."""
+"""Ranks with ties among many variants: every pair is compared, and one threshold pays for looking at them all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
-from vaebench.leaderboard.noise import LEVEL, Seeds, of_difference, seeds
+from vaebench.leaderboard.moderation import Trainings
+from vaebench.leaderboard.noise import LEVEL
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    r"""Adjusted p-values: rejecting where one is below α makes any false rejection at all at most α probable.
+def told_apart(
+    means: np.ndarray, images: np.ndarray, n: int, variances: np.ndarray, level: float = LEVEL, seed: int = 0
+) -> np.ndarray:
+    r"""Which of m variants differ beyond the noise, all pairs at once: booleans (m, m).
 
-    .. math:: \tilde p_{(i)} = \max_{j \le i} \min\{1, (m - j + 1)\, p_{(j)}\}, \qquad p_{(1)} \le \dots \le p_{(m)}
+    Errors of all means are drawn together, and pairs are told apart whose difference is larger than what equal variants
+    would show anywhere on the board in 5 %:
+
+    .. math:: |\hat\mu_i - \hat\mu_j| > c\, w_{ij}, \qquad
+        P\Bigl(\max_{ij} \frac{|e_i - e_j|}{w_{ij}} > c\Bigr) = 0.05, \qquad w_{ij}^2 = z^2 V_{ij} + a_i^2 + a_j^2
+
+    V is the variance of the paired difference over images; z and a are what normal noise and the seeds' part of an
+    error exceed in 5 % / m, so that variants of which little is known do not widen what others must show. Then the
+    maximum is taken again over the pairs that are left, until no more part (step-down).
 
     Args:
-        p: p-values (..., m), of tests that may depend on each other in any way.
+        means: (m,). images: covariance (m, m) of their errors over n images; what all share does not matter.
+        variances: draws (draws, m) of the variance of each mean over seeds.
+        level: 1 less the probability of any false verdict. seed: of the draws.
 
     Reference:
-        Holm 1979, https://www.jstor.org/stable/4615733.
-
-    >>> holm(np.array([0.01, 0.04, 0.03]))
-    array([0.03, 0.06, 0.06])
+        Romano and Wolf 2005, https://doi.org/10.1198/016214504000000539, for step-down maxima.
     """
-    order, m = np.argsort(p, -1), p.shape[-1]
-    stepped = np.take_along_axis(p, order, -1) * (m - np.arange(m))
-    adjusted = np.empty_like(stepped)
-    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(stepped, -1), 1), -1)
-    return adjusted
+    draws, m = variances.shape
+    first, second = np.triu_indices(m, 1)
+    rng, alpha = np.random.default_rng(seed), 1 - level
+    values, vectors = np.linalg.eigh(images)
+    errors = rng.normal(size=(draws, m)) * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    errors *= np.sqrt((n - 1) / rng.chisquare(n - 1, (draws, 1)))
+    errors += rng.normal(size=(draws, m)) * np.sqrt(variances)
+    own = np.diagonal(images)
+    pairs = np.maximum(own[first] + own[second] - 2 * images[first, second], 0)
+    tails = _exceeded(variances, alpha / m) ** 2
+    widths = np.sqrt(ndtri(1 - alpha / m / 2) ** 2 * pairs + tails[first] + tails[second])
+    widths = np.maximum(widths, np.finfo(float).tiny)
+    seen = np.abs(means[first] - means[second]) / widths
+    drawn = np.abs(errors[:, first] - errors[:, second]) / widths
+    told, left = np.zeros((m, m), dtype=bool), np.arange(len(first))
+    while len(left):
+        new = seen[left] > np.quantile(drawn[:, left].max(1), level)
+        if not new.any():
+            break
+        told[first[left[new]], second[left[new]]] = True
+        left = left[~new]
+    return told | told.T
 
 
-def pairwise(figures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of all pairs and their p-values, each (..., m, m), from one product of matrices.
+def _exceeded(variances: np.ndarray, probability: float) -> np.ndarray:
+    """What the absolute value of normal noise of drawn variances (draws, m) exceeds with a probability, (m,)."""
+    deviations = np.sqrt(variances) + np.finfo(float).tiny
+    low, high = np.zeros(variances.shape[1]), np.sqrt(np.median(variances, 0)) + np.finfo(float).tiny
+
+    def often(value: np.ndarray) -> np.ndarray:
+        return np.asarray(2 * ndtr(-value / deviations).mean(0) > probability)
+
+    while (more := often(high)).any():
+        low, high = np.where(more, high, low), np.where(more, 2 * high, high)
+    for _ in range(8):  # to a 256th: only the balance between pairs depends on it
+        middle = (low + high) / 2
+        more = often(middle)
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return high
+
+
+def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL) -> np.ndarray:
+    """Which variant scores higher than which beyond the noise: booleans (m, m).
+
+    With a probability of at least `level` (95 %), no pair of equal variants is told apart, as far as the noise over
+    trainings follows the model of `moderation.py`.
 
     Args:
-        figures: (..., seeds, n) for each of m variants; the numbers of seeds may differ.
-    """
-    means = np.stack([one.mean(-2, dtype=np.float64) for one in figures], -2)  # (..., m, n)
-    n, overall = means.shape[-1], means.mean(-1)
-    rest = means - means.mean(-2, keepdims=True)  # what all share cancels in differences, and would cost digits here
-    rest -= rest.mean(-1, keepdims=True)
-    products = rest @ np.swapaxes(rest, -1, -2) / (n - 1)
-    own = np.diagonal(products, 0, -2, -1)
-    images = np.maximum(own[..., :, None] + own[..., None, :] - 2 * products, 0) / n
-    parts = Seeds(*(np.stack(part, -1) for part in zip(*map(seeds, figures), strict=True)))
-    row, column = (Seeds(*(np.expand_dims(part, axis) for part in parts)) for axis in (-1, -2))
-    difference = overall[..., :, None] - overall[..., None, :]
-    return difference, of_difference(images, n, row, column).p(difference)
-
-
-def better(figures: Sequence[np.ndarray], level: float = LEVEL) -> np.ndarray:
-    """Which variant scores higher than which beyond the noise, by Holm over all pairs: booleans (..., m, m).
-
-    With a probability of at least `level` (95 %), no pair of equal variants is told apart.
-
-    Args:
-        figures: as `pairwise` takes them.
+        figures: (seeds, n) for each of m variants; the numbers of seeds may differ.
+        noise: of their trainings; known for all.
         level: 1 less the probability of any false verdict.
     """
-    difference, p = pairwise(figures)
-    rows, columns = np.triu_indices(len(figures), 1)
-    told = np.zeros(p.shape, dtype=bool)
-    if len(rows):
-        told[..., rows, columns] = holm(p[..., rows, columns]) < 1 - level
-    return (told | np.swapaxes(told, -1, -2)) & (difference > 0)
+    means = np.stack([one.mean(0, dtype=np.float64) for one in figures])  # (m, n)
+    overall, n = means.mean(-1), means.shape[-1]
+    rest = means - means.mean(0)  # what all share cancels in differences, and would cost digits here
+    rest -= rest.mean(-1, keepdims=True)
+    number = np.array([len(one) for one in figures])
+    told = told_apart(overall, rest @ rest.T / (n - 1) / n, n, noise.variances / number, level)
+    return told & (overall[:, None] > overall)
 
 
 def ranks(better: np.ndarray) -> list[tuple[int, int]]:
@@ -71,9 +100,11 @@ def ranks(better: np.ndarray) -> list[tuple[int, int]]:
 
     All the intervals hold at once with the level of `better`.
 
+    >>> from vaebench.leaderboard.moderation import evidence, trainings
     >>> rng = np.random.default_rng(0)
     >>> image = rng.normal(size=1000)
-    >>> ranks(better([image + rng.normal(mean, 0.1, (3, 1000)) for mean in (5.0, 3.0, 3.0)]))
+    >>> figures = [image + rng.normal(mean, 0.1, (3, 1000)) for mean in (5.0, 3.0, 3.0)]
+    >>> ranks(better(figures, trainings(evidence(figures))))
     [(1, 1), (2, 3), (2, 3)]
     """
     return [(1 + int(better[:, i].sum()), len(better) - int(better[i].sum())) for i in range(len(better))]

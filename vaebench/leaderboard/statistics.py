@@ -1,20 +1,23 @@
 """What a mean is worth: intervals over seeds and test images, paired differences, probabilities of improvement.
 
 All runs of a board see the same images, so differences are taken image by image. Where the noise comes from stands in
-`noise.py`; why the intervals are as they are, in docs/comparison.md.
+`noise.py` and `moderation.py`; why the intervals are as they are, in docs/comparison.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from vaebench.leaderboard.noise import Noise, Seeds, of_difference, seeds
+from vaebench.leaderboard.moderation import Trainings, evidence, trainings
+from vaebench.leaderboard.noise import Drawn, Noise, Seeds, of_difference, seeds
 
+NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
+STEPS = 400
 Covers = Literal["seeds and images", "seeds", "images"]
 
 
@@ -69,17 +72,23 @@ class Comparison:
         difference: mean of the first less mean of the second.
         interval: 95 % interval of the difference.
         p: two-sided p-value of no difference; below 0.05 where the interval does not hold 0.
-        seeds_counted: whether the interval covers the noise over seeds. Where one variant has one seed, that of the
-            other stands for both; where both have one, it is unknown, and the interval covers test images alone.
-        over_images, over_seeds: standard errors of the difference; the second is None where it is unknown.
+        over_images, over_seeds: standard errors of the difference (over seeds, the median of its posterior); the second
+            is None where nothing measured says how far trainings scatter. The interval covers images alone then.
+        turns: where that is so: the standard deviation over trainings, equal in both, beyond which the interval would
+            hold 0; None where it does so already.
     """
 
     difference: float
     interval: tuple[float, float]
     p: float
-    seeds_counted: bool
     over_images: float
     over_seeds: float | None
+    turns: float | None = None
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the verdict is on these trainings alone."""
+        return self.over_seeds is None
 
     @property
     def tie(self) -> bool:
@@ -87,7 +96,7 @@ class Comparison:
         return self.interval[0] <= 0 <= self.interval[1]
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> Comparison:
+def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None) -> Comparison:
     """Compares two variants on the same test images.
 
     Not corrected for looking at many pairs: `ranking.py` does that. Seeds are not paired, equal numbers or not: it
@@ -97,20 +106,34 @@ def compare(first: np.ndarray, second: np.ndarray) -> Comparison:
     Args:
         first: one figure for each seed and image, (seeds, n), n ≥ 2.
         second: the same for the other variant, (seeds', n), images in the same order.
+        noise: over trainings of the two, two columns, as their board knows it; None: from these figures alone.
     """
-    difference, noise = compared(first, second)
-    counted = max(len(first), len(second)) > 1
-    half, mean = float(noise.half_width()), float(difference)
-    over_seeds = math.sqrt(float(noise.seeds)) if counted else None
-    interval = (mean - half, mean + half)
-    return Comparison(mean, interval, float(noise.p(difference)), counted, math.sqrt(float(noise.images)), over_seeds)
+    paired, noise = _paired(first, second), _noise(first, second, noise)
+    difference, known = float(paired.mean()), bool(noise.known.all())
+    drawn = _drawn(paired, noise.variances / (len(first), len(second)) if known else np.zeros((1, 2)))
+    half = drawn.half_width()
+    interval = (difference - half, difference + half)
+    found = Comparison(difference, interval, drawn.p(difference), math.sqrt(drawn.images), None)
+    if known:
+        return replace(found, over_seeds=float(np.sqrt(np.median(drawn.seeds))))
+    spare = (difference / NORMAL) ** 2 - drawn.images
+    return replace(found, turns=math.sqrt(spare / (1 / len(first) + 1 / len(second)))) if not found.tie else found
 
 
-def compared(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, Noise]:
-    """Differences of means (...) and their noise, of figures (..., seeds, n) and (..., seeds', n)."""
-    paired = first.mean(-2, dtype=np.float64) - second.mean(-2, dtype=np.float64)  # (..., n)
-    n = paired.shape[-1]
-    return paired.mean(-1), of_difference(paired.var(-1, ddof=1) / n, n, seeds(first), seeds(second))
+def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray(first.mean(0, dtype=np.float64) - second.mean(0, dtype=np.float64))
+
+
+def _noise(first: np.ndarray, second: np.ndarray, noise: Trainings | None) -> Trainings:
+    return trainings(evidence([first, second])) if noise is None else noise
+
+
+def _drawn(paired: np.ndarray, variances: np.ndarray) -> Drawn:
+    """The noise of paired differences (n,), with draws (draws, 2) of the variances of both means over seeds."""
+    seeds = np.sort(variances.sum(1))
+    if len(seeds) > STEPS:  # means of as many equal parts of the draws do as well, and take a tenth of the time
+        seeds = np.array([part.mean() for part in np.array_split(seeds, STEPS)])
+    return Drawn(float(paired.var(ddof=1)) / len(paired), len(paired) - 1, seeds)
 
 
 @dataclass(frozen=True)
@@ -138,8 +161,27 @@ def on_a_fresh_image(first: np.ndarray, second: np.ndarray) -> Probability:
         improvement over tasks and runs, https://arxiv.org/abs/2108.13264; here images take the place of tasks.
     """
     value, noise = wins(first, second)
-    half = float(noise.half_width())
-    return Probability(float(value), (max(0.0, float(value) - half), min(1.0, float(value) + half)))
+    return Probability(
+        float(value), wilson(float(value), float(noise.error), float(noise.half_width()), first.shape[-1])
+    )
+
+
+def wilson(value: float, error: float, half_width: float, n: int) -> tuple[float, float]:
+    r"""Wilson's interval of a probability, which has a width also where all n images agree, and stays in [0, 1].
+
+    .. math:: \frac{p + z^2 / 2m \pm z \sqrt{p (1 - p) / m + z^2 / 4m^2}}{1 + z^2 / m}, \qquad
+        m = \frac{p (1 - p)}{\mathrm{error}^2}
+
+    m is the number of independent images that would give the standard error, n where that is 0; z the half width of the
+    plain interval in standard errors.
+
+    Reference:
+        Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    spread = value * (1 - value)
+    m, z = (spread / error**2, half_width / error) if error > 0 and spread > 0 else (float(n), NORMAL)
+    centre, half = value + z**2 / (2 * m), z * math.sqrt(spread / m + (z / (2 * m)) ** 2)
+    return max(0.0, (centre - half) / (1 + z**2 / m)), min(1.0, (centre + half) / (1 + z**2 / m))
 
 
 def wins(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, Noise]:
@@ -151,22 +193,34 @@ def wins(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, Noise]:
     return images.mean(-1), of_difference(images.var(-1, ddof=1) / n, n, *parts)
 
 
-def after_fresh_trainings(first: np.ndarray, second: np.ndarray) -> Probability | None:
+def after_fresh_trainings(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None) -> Probability | None:
     """How probably a fresh training of the first beats one of the second in the mean over all images.
 
     The predictive probability: the difference of two fresh trainings has the estimated difference as its centre, and as
-    its variance the estimate's and that of one training of each. None where one variant has a single seed.
+    its variance the estimate's and that of one training of each. None where nothing measured says how far they scatter.
 
     Args:
-        first, second: as `compare` takes them.
+        first, second, noise: as `compare` takes them.
     """
-    if min(len(first), len(second)) < 2:
-        return None
-    return Probability(float(1 - predictive(first, second)))
+    noise = _noise(first, second, noise)
+    return Probability(1 - predictive(first, second, noise)) if noise.known.all() else None
 
 
-def predictive(first: np.ndarray, second: np.ndarray, value: float | np.ndarray = 0.0) -> np.ndarray:
-    """Probability (...) that the difference of two fresh trainings is below `value`; figures (..., seeds ≥ 2, n)."""
-    difference, noise = compared(first, second)
-    fresh = sum(part.net * part.number for part in map(seeds, (first, second)))
-    return noise._replace(seeds=noise.seeds + fresh).below(value - difference)
+def predictive(first: np.ndarray, second: np.ndarray, noise: Trainings, value: float = 0.0) -> float:
+    """Probability that the difference of two fresh trainings is below `value`; arguments as `compare` takes them."""
+    paired = _paired(first, second)
+    fresh = noise.variances * (1 + 1 / np.array([len(first), len(second)]))
+    return _drawn(paired, fresh).below(value - float(paired.mean()))
+
+
+def carried(first: np.ndarray, second: np.ndarray) -> tuple[int, float, float]:
+    """The image that carries most of the variance of the paired differences, its share, and their trimmed mean.
+
+    The mean of an interval is not robust: where one image carries more than a tenth of the variance, the mean without
+    the tenth of images that differ most on either side says whether the others agree.
+    """
+    paired = _paired(first, second)
+    squares = (paired - paired.mean()) ** 2
+    most, ordered, cut = int(squares.argmax()), np.sort(paired), len(paired) // 10
+    share = float(squares[most] / squares.sum()) if squares.any() else 0.0
+    return most, share, float(ordered[cut : len(ordered) - cut].mean())

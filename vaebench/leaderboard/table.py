@@ -25,8 +25,11 @@ NAMES = {  # heading, unit, decimals
 }
 LEGEND = (
     "± seeds and ± images are standard errors: over trainings with other seeds, and over test images. "
-    "A shared rank such as 1–2 is a tie: the difference on the same images is inside the noise. All pairs of a board "
-    "are compared, and Holm's correction keeps the chance of telling any two equal variants apart at 5 % in all. "
+    "A shared rank such as 1–2 is a tie: the difference on the same images is inside the noise of images and seeds. "
+    "All pairs of a board are compared at once, with a chance of 5 % that any two equal variants are told apart. "
+    "Provisional rows have no rank, for nothing measured says how far their trainings scatter. That they are below the "
+    "best (of the best: above the next) holds for these trainings, and for others up to the standard deviation over "
+    "seeds that is given; a tie does not hold even for these. "
     "Nats are per image; log-likelihood and ELBO are better the higher they are."
 )
 NONE = "–"
@@ -79,9 +82,23 @@ def facts(board: Board) -> dict[str, str]:
         "measure": f"{board.data['measure']}{', surrogate likelihoods' if board.surrogate else ''}",
         "samples an image": f"K = {number(board.protocol['k'])}",
         "ranked by": _ranked_by(board),
+        "noise over trainings": _noise(board),
         "protocol": ", ".join(f"{name} {words(value)}" for name, value in sorted(protocol.items())),
         "data": ", ".join(f"{split} {str(value)[:8]}" for split, value in sorted(hashes)),
     }
+
+
+def _noise(board: Board) -> str:
+    """Where it comes from that of rows with one seed, or why nothing is known of it."""
+    several = sum(len(row.seeds) > 1 and board.score in row.estimates and not row.claimed for row in board.rows)
+    if board.noise.two_cannot_decide:
+        return "two seeds cannot decide: it plainly differs between the variants, so that none has a rank"
+    if board.borrowed:
+        return f"from other boards of these data: seeds of {', '.join(board.borrowed)}"
+    if not several:
+        return "unknown, as no variant has several seeds; all are provisional"
+    known = f"from the seeds of {several} variant{'s' if several > 1 else ''}"
+    return known if board.noise.known.all() else f"{known}, too few for those of one seed, which are provisional"
 
 
 def words(value: Any) -> str:
@@ -128,6 +145,7 @@ def table(board: Board) -> Table:
     """The cells of a board; its score comes first, with both standard errors."""
     others = [metric for metric in METRICS if metric != board.score]
     early = any((chosen := r.measured) and not chosen.last for row in board.rows for r in row.records)
+    provisional = any(row.gap.provisional for row in board.rows if row.gap is not None)
     people = judged_columns(board.judged, [r.digest for row in board.rows for r in row.records])
     columns = [
         Column("rank", "rank"),
@@ -136,6 +154,7 @@ def table(board: Board) -> Table:
         *(_metric_column(board.score), Column("over_seeds", "± seeds"), Column("over_images", "± images")),
         Column("interval", "95 % interval", named(board.score)[1], page=True),
         Column("gap", "difference from best", "95 % interval", page=True),
+        *([Column("turns", "holds up to a seed sd of", named(board.score)[1])] if provisional else []),
         *(_metric_column(metric) for metric in others),
         Column("front", "rate–distortion front", words=True, page=True),
         *(Column(name, *COLUMNS[name][:2]) for name in people),
@@ -158,6 +177,7 @@ def table(board: Board) -> Table:
                 _error(score.over_images if score else None, decimals),
                 _interval(score, decimals),
                 _gap(row, decimals),
+                *([_turns(board, row, decimals)] if provisional else []),
                 *(_metric(row, metric, notes) for metric in others),
                 _yes(row.variant in front),
                 *(_judged(board, row, name, notes) for name in people),
@@ -186,18 +206,24 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
         return Cell("claimed", None, (_note(notes, claim),))
     if not row.records:
         return Cell(NONE, None, (_note(notes, _lost(row)),))
+    if row.provisional:
+        lost = (_note(notes, f"the runs that survived: {_lost(row)}"),) if row.failures else ()
+        return Cell("provisional", board.rows.index(row), (_note(notes, _why_provisional(board)), *lost))
     if row.rank is None:
         return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading} of every image"),))
     first, last = row.rank
     text = str(first) if first == last else f"{first}–{last}"
-    alone = (
-        "one seed: its noise over trainings is unknown; that of the variant compared with stands for both, and none is "
-        "counted where both have one seed"
-    )
+    alone = "one seed: how far its trainings scatter is taken from other variants, and allowed to be far more"
     notes_of = [] if len(row.seeds) > 1 else [_note(notes, alone)]
     if row.failures:
         notes_of.append(_note(notes, f"ranked by the runs that survived: {_lost(row)}"))
     return Cell(text, board.rows.index(row), tuple(notes_of))
+
+
+def _why_provisional(board: Board) -> str:
+    if board.noise.two_cannot_decide:
+        return "no rank: noise over trainings plainly differs between the variants, and two seeds cannot say how much"
+    return "no rank: with one seed nothing says how far its trainings scatter; train it with more seeds"
 
 
 def _lost(row: Row) -> str:
@@ -266,9 +292,17 @@ def _interval(score: Estimate | None, decimals: int) -> Cell:
 
 def _gap(row: Row, decimals: int) -> Cell:
     if row.gap is None:
-        return Cell(NONE, 0.0 if row.rank else None)
+        return Cell(NONE, 0.0 if row.rank or row.provisional else None)
     low, high = (number(end, decimals) for end in row.gap.interval)
     return Cell(f"{number(row.gap.difference, decimals)} ({low} to {high})", row.gap.difference)
+
+
+def _turns(board: Board, row: Row, decimals: int) -> Cell:
+    """Up to which sd over trainings its difference from the best, or the best one's from the next, would hold."""
+    gap = board.rows[1].gap if row is board.rows[0] and len(board.rows) > 1 else row.gap
+    if gap is None or not gap.provisional:
+        return Cell(NONE, None)
+    return Cell("a tie" if gap.turns is None else error(gap.turns, decimals), gap.turns or 0.0)
 
 
 def _yes(value: bool) -> Cell:

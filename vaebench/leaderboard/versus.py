@@ -13,10 +13,12 @@ import numpy as np
 from vaebench.errors import UserError, unknown
 from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, Row, boards, common, figures
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
+from vaebench.leaderboard.moderation import Trainings
 from vaebench.leaderboard.statistics import (
     Comparison,
     Probability,
     after_fresh_trainings,
+    carried,
     compare,
     on_a_fresh_image,
 )
@@ -25,7 +27,6 @@ from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
 
 EXTREMES = 5
-NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class Versus:
         result: difference, interval and noise.
         median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
         fresh_image: how probably the first is better on a fresh test image.
-        fresh_training: how probably a fresh training of the first is better in the mean; None with one seed.
-        told_apart: whether the board's ranks tell them apart, by Holm over all its pairs; None where one has no rank
-            there, as single runs and claims have not.
-        break_even: with one seed each: the sd over trainings beyond which the difference would be a tie.
+        fresh_training: how probably a fresh training of the first is better in the mean; None where nothing
+            measured says how far trainings scatter.
+        told_apart: whether the board's ranks tell them apart, all its pairs at once; None where one has no rank
+            there, as single runs, claims and provisional rows have not.
+        carried: the image that carries most of the variance of the differences, its share, and their trimmed mean.
         most: images that differ most: indices into the test images, those best for the first, then for the second.
     """
 
@@ -74,7 +76,7 @@ class Versus:
     fresh_image: Probability
     fresh_training: Probability | None
     told_apart: bool | None
-    break_even: float | None
+    carried: tuple[int, float, float]
     most: tuple[list[int], list[int]]
 
     @property
@@ -152,7 +154,8 @@ def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
     first, second = (_side(board, *side) for side in chosen)
     if first.records == second.records:
         raise UserError(f"'{first.name}' cannot be compared with itself: expected two variants or runs; name another")
-    result = compare(first.figures, second.figures)
+    over_trainings = _noise(board, first.row, second.row)
+    result = compare(first.figures, second.figures, over_trainings)
     median, noise = bootstrap(median_difference, first.figures, second.figures)
     half = float(noise.half_width())
     signed = [board.sign * side.figures for side in (first, second)]
@@ -166,9 +169,9 @@ def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
         result,
         (median, (median - half, median + half)),
         on_a_fresh_image(*signed),
-        after_fresh_trainings(*signed),
+        after_fresh_trainings(signed[0], signed[1], over_trainings),
         rivals if whole else None,
-        None if result.seeds_counted else _break_even(result),
+        carried(first.figures, second.figures),
         (order[:EXTREMES].tolist(), order[::-1][:EXTREMES].tolist()),
     )
 
@@ -186,10 +189,10 @@ def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
     return Side(name, row, records, scores)
 
 
-def _break_even(result: Comparison) -> float | None:
-    """The sd over trainings, equal in both, that would widen the interval of two single runs to 0; None for a tie."""
-    spare = (result.difference / NORMAL) ** 2 - result.over_images**2
-    return math.sqrt(spare / 2) if spare > 0 and not result.tie else None
+def _noise(board: Board, *rows: Row) -> Trainings | None:
+    """Over trainings of two rows, as their board knows it; None where a claim has no part in that."""
+    columns = [i for row in rows for i, other in enumerate(board.rows) if other is row and not row.claimed]
+    return board.noise.of(*columns) if len(columns) == 2 else None
 
 
 # What keeps two apart ---------------------------------------------------------------------------------------------

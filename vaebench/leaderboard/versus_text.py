@@ -13,6 +13,8 @@ from vaebench.leaderboard.statistics import Probability
 from vaebench.leaderboard.table import error, lost_seeds, named, number, title
 from vaebench.leaderboard.versus import Side, Versus, spreads
 
+CARRIED = 0.1  # of the variance over images, by one image, from which on a robust figure stands beside the mean
+
 
 def plain(found: Sequence[Versus]) -> str:
     """Every comparison in words, one board after another."""
@@ -48,10 +50,12 @@ def sentences(one: Versus) -> Iterator[str]:
         f"On a fresh test image, {one.first.name} is better with probability {_probability(one.fresh_image)}; the "
         f"median image differs by {signed(one, one.median[0])} {_unit(one)} ({_interval(one, one.median[1])})."
     )
+    if one.carried[1] > CARRIED:
+        yield _carried(one)
     yield _fresh_training(one)
     if one.told_apart is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
         apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
-        yield f"The board, which pays for comparing all of its {number(pairs)} pairs (Holm), {apart}."
+        yield f"The board, which pays for comparing all of its {number(pairs)} pairs, {apart}."
     for side in (one.first, one.second):
         if side.row.failures:
             yield f"{side.name} is judged by the runs that survived: {lost_seeds(side.row)}."
@@ -71,35 +75,47 @@ def _verdict(one: Versus) -> str:
         )
     ends = (low, high) if difference > 0 else (-high, -low)
     by = f"{amount(one, abs(difference))} (95 % interval {_interval(one, ends)})"
+    if one.result.turns is not None:
+        scatter = f"trainings with other seeds scatter by more than {amount(one, one.result.turns)} (sd)"
+        return f"{one.first.name} is {one.verdict} than {one.second.name} by {by}, provisionally: unless {scatter}."
     return f"{one.first.name} is {one.verdict} than {one.second.name} by {by}."
 
 
 def _noise(one: Versus) -> str:
-    over_images = f"{amount(one, one.result.over_images)} over test images"
+    over_images, alone = f"{amount(one, one.result.over_images)} over test images", _alone(one)
     if one.result.over_seeds is not None:
-        alone = [side.name for side in (one.first, one.second) if len(side.seeds) == 1]
-        borrowed = f", where {alone[0]} has one seed and the other's spread stands for it" if alone else ""
-        return f"Standard error: {over_images}, {amount(one, one.result.over_seeds)} over seeds{borrowed}."
+        whose = f" ({alone} one seed: how far trainings scatter is taken from variants with several)" if alone else ""
+        return f"Standard error: {over_images}, {amount(one, one.result.over_seeds)} over seeds{whose}."
     unknown = (
-        f"Standard error: {over_images}; over seeds it is unknown, for each has one: the verdict is on these two "
-        "trainings, and says nothing of others."
+        f"Standard error: {over_images}; over seeds it is unknown, for {alone} one seed: the verdict is on "
+        "these trainings, and says nothing of others."
     )
-    if one.break_even is not None:
-        unknown += (
-            f" If trainings with other seeds spread by more than {amount(one, one.break_even)} (sd), it is a tie."
-        )
     if known := spreads(one.board.rows, one.board.score):
         spread = " to ".join(dict.fromkeys(amount(one, end) for end in (known[0], known[-1])))
         variants = f"{len(known)} variant{'s' if len(known) > 1 else ''}"
-        unknown += f" Trainings of the {variants} of this board with several seeds spread by {spread}."
+        unknown += (
+            f" Trainings of the {variants} of this board with several seeds spread by {spread}, too few to judge."
+        )
     return unknown
+
+
+def _alone(one: Versus) -> str:
+    """Who has one seed, with its verb; nothing where both have several."""
+    alone = [side.name for side in (one.first, one.second) if len(side.seeds) == 1]
+    return f"{' and '.join(alone)} {'have' if len(alone) > 1 else 'has'}" if alone else ""
+
+
+def _carried(one: Versus) -> str:
+    image, share, trimmed = one.carried
+    return (
+        f"Image {image} alone carries {share:.0%} of the variance over images; without the tenth of images that differ "
+        f"most on either side the mean differs by {signed(one, trimmed)} {_unit(one)}."
+    ).replace("%", " %")
 
 
 def _fresh_training(one: Versus) -> str:
     if one.fresh_training is None:
-        alone = [side.name for side in (one.first, one.second) if len(side.seeds) == 1]
-        has = "have one seed each" if len(alone) > 1 else "has one seed"
-        return f"Whether a fresh training would turn out better is unknown: {' and '.join(alone)} {has}."
+        return f"Whether a fresh training would turn out better is unknown: {_alone(one)} one seed."
     return f"A fresh training of {one.first.name} is better with probability {_probability(one.fresh_training)}."
 
 

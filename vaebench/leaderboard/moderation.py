@@ -1,0 +1,153 @@
+r"""Seed noise of a board: every variant's variance over trainings, learned from all variants together.
+
+Three seeds say little of how far trainings of one variant scatter; three seeds of twenty variants say much. So the
+variances of a board are taken to come from one distribution, which is learned with them:
+
+.. math:: \frac{(S_v - 1)\, s_v^2}{\sigma_v^2 + c_v} \sim \chi^2_{S_v - 1}, \qquad
+    \log \sigma_v^2 \sim (1 - \epsilon)\, N(\mu, \omega^2) + \epsilon\, N(\mu, 2.5^2)
+
+s² is the variance of S seeds' means, c what images and chance add to it. ω = 0 pools all variances; a large ω leaves
+each to its own seeds. μ is flat and ω has few values; neither is estimated and then taken for granted, both are drawn
+from their posterior, because that a few variances look alike is weak evidence that they are. The wide part of the
+mixture allows for outliers. ε is 0.05 for variants with several seeds, and 0.75 for those with one, of which nothing
+measured says that they are like the others. docs/comparison.md has the errors and the power that come out of it.
+
+Reference:
+    Smyth 2004, https://doi.org/10.2202/1544-6115.1027, moderates variances by a prior that the data set; Phipson et al.
+    2016, https://doi.org/10.1214/16-AOAS920, make it robust; Lu and Stephens 2016,
+    https://doi.org/10.1093/bioinformatics/btw483, use mixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+from vaebench.leaderboard.noise import chance
+
+OUTLIERS, OUTLIERS_OF_ONE_SEED, WIDE = 0.05, 0.75, 2.5
+SPREADS = np.array([0.0, 0.35, 0.7, 1.0, 1.4, 2.0, 2.8])  # ω, of log variances
+PRIOR = np.array([2.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0]) / 8.5  # of ω
+STANDARD = np.linspace(-4.5, 4.5, 61)  # nodes of (log σ² − μ) / ω
+CENTRES = np.linspace(-4.5, 4.5, 37)
+CENTRES = CENTRES * (1 + 0.15 * np.abs(CENTRES))  # nodes of μ, in its errors
+LEAST_FREEDOM = 8  # of a board's seeds in all, for a variant of one seed to take the board's noise
+DRAWS = 4000
+DIFFERS, PLAINLY = 1.0, 0.6  # with this probability, ω is at least 1: one variant's sd is often twice another's
+
+
+class Evidence(NamedTuple):
+    """What seeds say of the noise over trainings, one entry a variant.
+
+    variance: of the seeds' means over all images; anything with one seed. freedom: seeds − 1. chance: what noise that
+    changes with image and seed adds to the variance.
+    """
+
+    variance: np.ndarray
+    freedom: np.ndarray
+    chance: np.ndarray
+
+    def __add__(self, other: Evidence) -> Evidence:  # type: ignore[override]
+        return Evidence(*map(np.concatenate, zip(self, other, strict=True)))
+
+
+class Trainings(NamedTuple):
+    """Draws from the posterior of the noise over trainings, one column a variant.
+
+    variances: of one training's mean, (draws, m). known: whether anything measured says so, (m,): variants with several
+    seeds, and all where the seeds have LEAST_FREEDOM degrees of freedom together. two_cannot_decide: no variant has
+    more than two seeds, and their noise plainly differs between variants: errors would be too frequent.
+    """
+
+    variances: np.ndarray
+    known: np.ndarray
+    two_cannot_decide: bool = False
+
+    def of(self, *columns: int) -> Trainings:
+        """Those of some variants."""
+        return self._replace(variances=self.variances[:, columns], known=self.known[list(columns)])
+
+
+def evidence(figures: Sequence[np.ndarray]) -> Evidence:
+    """Of variants' figures, (seeds, n) each, n ≥ 2."""
+    several = [len(one) > 1 for one in figures]
+    pairs = list(zip(figures, several, strict=True))
+    variances = [one.mean(-1, dtype=np.float64).var(ddof=1) if many else 0.0 for one, many in pairs]
+    chances = [float(chance(one)) if many else 0.0 for one, many in pairs]
+    return Evidence(np.array(variances), np.array([len(one) - 1.0 for one in figures]), np.array(chances))
+
+
+def trainings(of: Evidence, others: Evidence | None = None, draws: int = DRAWS, seed: int = 0) -> Trainings:
+    """The posterior of the noise over trainings of a board's variants.
+
+    Args:
+        of: the variants.
+        others: variants of other boards, whose noise is taken to come from the same distribution.
+        draws: how many. seed: of the draws.
+    """
+    both = of if others is None else of + others
+    several = Evidence(*(part[both.freedom > 0] for part in both))
+    known = (of.freedom > 0) | (several.freedom.sum() >= LEAST_FREEDOM)
+    if not several.variance.any():
+        return Trainings(np.zeros((draws, len(known))), known)
+    floor = 1e-6 * several.variance.max()
+    several = several._replace(variance=np.maximum(several.variance, floor))
+    centres, spreads, prior = _hyperparameters(several)
+    scales = np.stack([spreads, np.full_like(spreads, WIDE)], 1)[:, :, None]
+    logs = (centres[:, None, None] + scales * STANDARD).reshape(len(centres), -1)  # (h, nodes) of log σ²
+    variances, ordinary = np.exp(logs), _nodes(OUTLIERS)
+    likelihoods = [_likelihood(s2, f, variances + c) for s2, f, c in zip(*several, strict=True)]
+    weights = prior + sum(np.log(one @ ordinary) + top for one, top in likelihoods)
+    weights = np.exp(weights - weights.max())
+    weights /= weights.sum()
+    rng = np.random.default_rng(seed)
+    chosen = np.searchsorted(np.cumsum(weights)[:-1], (rng.permutation(draws) + 0.5) / draws)
+    drawn = np.empty((draws, len(known)))
+    for index, (s2, f, c) in enumerate(zip(*of, strict=True)):
+        alone = np.broadcast_to(_nodes(OUTLIERS_OF_ONE_SEED), variances.shape)
+        density = _likelihood(max(s2, floor), f, variances + c)[0] * ordinary if f > 0 else alone
+        shares = np.cumsum(density, 1)
+        shares = (shares / shares[:, -1:] + np.arange(len(shares))[:, None]).ravel()  # one ascending row of all
+        places = np.searchsorted(shares, rng.random(draws) + chosen) - chosen * logs.shape[1]
+        places = np.minimum(places, logs.shape[1] - 1)
+        inside = (rng.random(draws) - 0.5) * (STANDARD[1] - STANDARD[0])
+        drawn[:, index] = logs[chosen, places] + inside * scales[chosen, places // len(STANDARD), 0]
+    differs = weights[spreads >= DIFFERS].sum() > PLAINLY
+    return Trainings(np.exp(drawn), known, bool(differs and several.freedom.max() == 1))
+
+
+def _hyperparameters(known: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes of μ and ω, and the logarithms of their prior weights, (h,) each; μ's nodes lie where its posterior does.
+
+    The prior is flat in log(exp(μ) + c), the scale of what is seen: one that is flat in μ would take seeds whose means
+    vary as little as chance for proof that there is no noise.
+    """
+    unbiased = np.log(known.variance) - digamma(known.freedom / 2) + np.log(known.freedom / 2)
+    pooled = np.log(np.average(known.variance, weights=known.freedom)), np.sqrt(2 / known.freedom.sum())
+    nodes = []
+    for spread in SPREADS:
+        precision = 1 / (polygamma(1, known.freedom / 2) + spread**2)
+        apart = np.average(unbiased, weights=precision), 1 / np.sqrt(precision.sum())
+        centre, error = apart if spread else pooled
+        nodes.append(centre + 1.3 * error * CENTRES)
+    least = np.average(known.chance, weights=known.freedom)
+    seen = [np.log(np.exp(one) + least) for one in nodes]
+    weights = [np.log(prior * np.gradient(one) + 1e-300) for prior, one in zip(PRIOR, seen, strict=True)]
+    return np.concatenate(nodes), np.repeat(SPREADS, len(CENTRES)), np.concatenate(weights)
+
+
+def _nodes(outliers: float) -> np.ndarray:
+    """The mixture's weights at the nodes of log σ²: those of its narrow part, then those of its wide one."""
+    normal = np.exp(-(STANDARD**2) / 2) / np.exp(-(STANDARD**2) / 2).sum()
+    return np.concatenate([(1 - outliers) * normal, outliers * normal])
+
+
+def _likelihood(s2: float, freedom: float, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of s², over its highest value in each row, and the logarithm of that, for variances (h, nodes)."""
+    ratio = s2 / variances
+    logs = 0.5 * freedom * (np.log(ratio) + 1 - ratio)
+    top = logs.max(1)
+    return np.exp(logs - top[:, None]), top
