@@ -16,6 +16,7 @@ import vaebench.priors
 from vaebench.configuration.discovery import families
 from vaebench.core import DataSpec, Family
 from vaebench.posteriors import DiagonalGaussian
+from vaebench.traits import EUCLIDEAN, LatentTraits
 
 FAMILIES = sorted(families())
 MEANS = torch.linspace(0.05, 0.95, 16).reshape(1, 4, 4)
@@ -136,10 +137,10 @@ def beside(part: type) -> dict[str, Any]:
     a space needs both on it, the sphere in three dimensions."""
     other = {"posteriors": {"prior": PRIORS["chains.TopDown"]}, "priors": {"posterior": POSTERIORS["chains.TopDown"]}}
     _, kind, *module = part.__module__.split(".")
-    if space := getattr(part, "space", None):
+    if (space := LatentTraits.of(part).space) != EUCLIDEAN:
         both = {"posterior": POSTERIORS, "prior": PRIORS}
         same = {
-            side: next(c for c in parts.values() if getattr(c, "space", None) == space) for side, parts in both.items()
+            side: next(c for c in parts.values() if LatentTraits.of(c).space == space) for side, parts in both.items()
         }
         own = {"latent": 3} if module == ["spherical"] else {}
         return own | {side: tiny(cls) for side, cls in same.items() if side != kind.removesuffix("s")}

@@ -21,6 +21,7 @@ from vaebench.core import Family
 from vaebench.distributions.flow import Flow
 from vaebench.errors import UserError
 from vaebench.posteriors.flows import Autoregressive
+from vaebench.traits import LatentTraits
 
 
 def _dense(parts: dict[str, type]) -> list[str]:
@@ -99,14 +100,14 @@ def require_density(q: Distribution, space: str = "") -> None:
 @every_posterior
 def test_a_posterior_integrates_to_one_and_samples_what_it_scores(name: str) -> None:
     with torch.no_grad():
-        require_density(shaken(with_posterior(name)).posterior(bits(1)), getattr(POSTERIORS[name], "space", ""))
+        require_density(shaken(with_posterior(name)).posterior(bits(1)), LatentTraits.of(POSTERIORS[name]).space)
 
 
 @every_prior
 def test_a_prior_integrates_to_one_and_samples_what_it_scores(name: str) -> None:
     with torch.no_grad():
         model = shaken(with_prior(name)).eval()  # in training a normaliser may be estimated from fewer points
-        require_density(model.prior(), getattr(PRIORS[name], "space", ""))
+        require_density(model.prior(), LatentTraits.of(PRIORS[name]).space)
 
 
 @every_posterior

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.commands._tables import metrics_table
     from vaebench.running.recording import record_checkpoint
 
-    request = {key: getattr(arguments, key) for key in ("k", "seed", "limit", "precision", "compile")}
+    request = {key: vars(arguments)[key] for key in ("k", "seed", "limit", "precision", "compile")}
     request["name"] = arguments.protocol
     where = {"device": arguments.device, "processes": arguments.processes}
     record, directory = record_checkpoint(arguments.checkpoint, arguments.results, request, **where)

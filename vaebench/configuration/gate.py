@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench.configuration import parts
 from vaebench.configuration.former import current
@@ -275,9 +275,8 @@ def _within_trusted(path: str) -> Any:
     for known in _said:
         if _dotted(f"x.{known}") and (module == known or module.startswith(f"{known}.")):
             found = _member(module, name)
-            home = str(getattr(found, "__module__", ""))
             if (inspect.isclass(found) or inspect.isfunction(found)) and (
-                home == known or home.startswith(f"{known}.")
+                found.__module__ == known or found.__module__.startswith(f"{known}.")
             ):
                 return found
     return None
@@ -347,4 +346,4 @@ def _kind(hint: Any) -> type | None:
 
 
 def _literal(origin: Any) -> bool:
-    return getattr(origin, "_name", None) == "Literal"
+    return origin is Literal

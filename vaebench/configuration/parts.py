@@ -40,10 +40,18 @@ KINDS = {
     "family": Kind("families", ("Family",), suffixes=("vae",)),
     "data set": Kind("data", ("ImageData",)),
     "posterior": Kind(
-        "posteriors", ("LazyDistribution",), ("data", "latent", "maps"), ("posterior", "flow"), ("Conditional",)
+        "posteriors",
+        ("Posterior", "LazyDistribution"),
+        ("data", "latent", "maps"),
+        ("posterior", "flow"),
+        ("Conditional",),
     ),
     "prior": Kind(
-        "priors", ("LazyDistribution",), ("latent", "units", "data", "posterior"), ("prior", "flow"), ("PriorFactory",)
+        "priors",
+        ("Prior", "LazyDistribution"),
+        ("latent", "units", "data", "posterior"),
+        ("prior", "flow"),
+        ("PriorFactory",),
     ),
     "likelihood": Kind(
         "likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",), ("Likelihood",)
@@ -298,6 +306,11 @@ def misplaced(config: Any) -> tuple[str, Part] | None:
 # Reading the source -----------------------------------------------------------------------------------------------
 
 
+def _word(node: ast.expr) -> str:
+    """The last word of a name in the source, 'Network' of `networks.Network`; '' of what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 class _Source(NamedTuple):
     """A class in the source: its definition and the module's dotted name."""
 
@@ -306,7 +319,7 @@ class _Source(NamedTuple):
 
     @property
     def bases(self) -> list[str]:
-        return [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in self.node.bases]
+        return [_word(base) for base in self.node.bases]
 
     @property
     def methods(self) -> dict[str, ast.FunctionDef]:
@@ -367,7 +380,7 @@ def _complete(lineage: Iterable[str], above: Iterable[_Source]) -> bool:
     written: set[str] = set()
     for source in above:
         for name, method in source.methods.items():
-            abstract = any(getattr(mark, "id", "") == "abstractmethod" for mark in method.decorator_list)
+            abstract = any(_word(mark) == "abstractmethod" for mark in method.decorator_list)
             (wanted if abstract else written).add(name)
     return wanted <= written
 
@@ -385,6 +398,6 @@ def _built_alike(above: Iterable[_Source], given: tuple[str, ...]) -> bool:
 def _also(node: ast.ClassDef) -> tuple[str, ...]:
     """The value of a class's `ALSO`, a tuple of texts."""
     for item in node.body:
-        if isinstance(item, ast.Assign) and any(getattr(target, "id", "") == "ALSO" for target in item.targets):
+        if isinstance(item, ast.Assign) and any(_word(target) == "ALSO" for target in item.targets):
             return tuple(ast.literal_eval(item.value))
     return ()

@@ -1,8 +1,7 @@
 """Which parts an objective takes: refusals, in one sentence each, when a model is built.
 
-Parts say what they are by attributes, all of which may be missing: a posterior that is `deterministic`, `discrete`, not
-`reparameterised`, `dependent` or never `alone`, a posterior's or prior's `space`, a prior that `encodes`, a
-likelihood that is `averaged`. Objectives say what they take by the class attributes of `vaebench.core.Family`.
+Parts say what they are by their traits (`vaebench.traits`), objectives what they take by the class attributes of
+`vaebench.core.Family`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vaebench.errors import UserError
-from vaebench.priors import EUCLIDEAN
+from vaebench.posteriors.chains import Correcting
+from vaebench.traits import EUCLIDEAN, LatentTraits, LikelihoodTraits, PosteriorTraits, PriorTraits
 
 if TYPE_CHECKING:
     from vaebench.core import Family
@@ -27,18 +27,18 @@ def require_posterior(family: type[Any], posterior: nn.Module) -> None:
             need an objective that is `STRATIFIED`.
     """
     _require_kind(family, "posterior", posterior, family.POSTERIOR)
-    name, part = family.__name__, type(posterior).__name__
-    if family.DENSITY and getattr(posterior, "deterministic", False):
+    name, part, traits = family.__name__, type(posterior).__name__, PosteriorTraits.of(posterior)
+    if family.DENSITY and traits.deterministic:
         raise UserError(
             f"{name} needs the density of q(z|x), and {part} is deterministic; set model.posterior to "
             "vaebench.posteriors.DiagonalGaussian"
         )
-    if family.INDEPENDENT and getattr(posterior, "dependent", False):
+    if family.INDEPENDENT and traits.dependent:
         raise UserError(
             f"{name} has the right gradient where the samples of an image are independent, and {part} draws them "
             "together, one from each stratum; choose the family iwae or stl, or posterior.components 1"
         )
-    if not (family.STRATIFIED or getattr(posterior, "reparameterised", True)):
+    if not (family.STRATIFIED or traits.reparameterised):
         raise UserError(
             f"{name} has no gradient for the weights that {part} learns; set posterior.weights to equal, or choose "
             "the family stratified_vae"
@@ -54,13 +54,12 @@ def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> 
     """
     _require_kind(family, "prior", prior, family.PRIOR)
     name, part = family.__name__, type(posterior).__name__
-    if getattr(posterior, "alone", False):
+    if isinstance(posterior, Correcting) and not posterior.paired:
         raise UserError(
             f"{name} has the posterior {part}, which descends beside a prior of as many levels, and "
-            f"{type(prior).__name__} is none; set model.prior to "
-            f"{getattr(posterior, 'beside', 'vaebench.priors.chains.TopDown')}"
+            f"{type(prior).__name__} is none; set model.prior to {posterior.beside}"
         )
-    spaces = [getattr(side, "space", EUCLIDEAN) for side in (posterior, prior)]
+    spaces = [LatentTraits.of(side).space for side in (posterior, prior)]
     if spaces[0] != spaces[1]:
         raise UserError(
             f"{part} lives on {spaces[0]} and {type(prior).__name__} on {spaces[1]}, so that their densities "
@@ -74,7 +73,7 @@ def require_weights(family: type[Any], likelihood: nn.Module) -> None:
     Raises:
         UserError: it is `averaged`.
     """
-    if getattr(likelihood, "averaged", False):
+    if LikelihoodTraits.of(likelihood).averaged:
         raise UserError(
             f"{family.__name__} weighs samples of z by p(x|z), for which the score that {type(likelihood).__name__} "
             "learns by stands only in the mean; set model.k to 1 where there is one, or choose a family that averages "
@@ -88,8 +87,8 @@ def require_apart(family: type[Any], prior: nn.Module) -> None:
     Raises:
         UserError: the prior, or a part of it, `encodes` images.
     """
-    for part in prior.modules():
-        if getattr(part, "encodes", False):
+    for part in PriorTraits.within(prior):
+        if part.encodes:
             raise UserError(
                 f"{family.__name__} encodes an image with its label, and {type(part).__name__} stands at codes of "
                 "images alone; set model.prior_of_class to true or choose another prior"
@@ -98,14 +97,13 @@ def require_apart(family: type[Any], prior: nn.Module) -> None:
 
 def not_euclidean(part: object) -> str:
     """The space on which a part, or a part of it, lives; '' where that is all real numbers."""
-    inside = part.modules() if isinstance(part, nn.Module) else [part]
-    spaces = [getattr(module, "space", EUCLIDEAN) for module in inside]
+    spaces = [traits.space for traits in LatentTraits.within(part)]
     return next((space for space in spaces if space != EUCLIDEAN), "")
 
 
 def _require_kind(family: type[Any], side: str, part: nn.Module, wanted: type[Any] | None) -> None:
     who, what = family.__name__, type(part).__name__
-    if wanted is None and getattr(part, "discrete", False):
+    if wanted is None and LatentTraits.of(part).discrete:
         raise UserError(
             f"{who} needs gradients through samples of z, and {what} gives codes, which have none; choose a family of "
             f"codes such as CategoricalVAE or VQVAE, or another {side}"

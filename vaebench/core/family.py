@@ -39,6 +39,7 @@ from vaebench.posteriors.chains import Descending
 from vaebench.priors import PriorFactory, StandardNormal
 from vaebench.ranges import POSITIVE, Range, require_ranges
 from vaebench.schedules import Schedule
+from vaebench.traits import PosteriorTraits
 
 __all__ = ["Conditional", "DataSpec", "Family", "Shape"]  # fmt: skip
 
@@ -113,7 +114,7 @@ class Family(Learner, ABC):
         require_kind(type(self).__name__, data, self.KINDS)
         self.posterior = posterior(data.shape, (latent,))
         require_posterior(type(self), self.posterior)
-        shape: Shape = getattr(self.posterior, "event", (latent,))  # a unit may take several values of z, as codes do
+        shape = PosteriorTraits.of(self.posterior).event or (latent,)
         self.prior = prior(shape, data, self.posterior)
         require_prior(type(self), self.posterior, self.prior)
         self.likelihood = generative(self.prior, likelihood or natural(data), shape, data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -199,6 +200,33 @@ def uniform(shape: torch.Size, like: Tensor) -> Tensor:
     return u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
 
 
+@runtime_checkable
+class Factorised(Protocol):
+    """A distribution over z whose units, each of several values of z, are independent."""
+
+    @property
+    def factors(self) -> Distribution:
+        """The distributions of the units, of batch shape (*batch, units)."""
+
+
+@runtime_checkable
+class Owned(Protocol):
+    """A distribution over z whose units take several values of z."""
+
+    @property
+    def owners(self) -> Tensor:
+        """The unit that each value of z belongs to, (n,)."""
+
+
+@runtime_checkable
+class Centred(Protocol):
+    """A distribution that lies around a point of its space, which need not be its mean."""
+
+    @property
+    def centre(self) -> Tensor:
+        """The point, (*batch, *event)."""
+
+
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
     """KL(q‖p) in nats, of q's batch shape: the closed form where torch knows one, else the estimate from samples of q.
 
@@ -232,7 +260,7 @@ def divergence_units(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         Unavailable: one of them does not factorise, or torch knows no closed form.
     """
-    if hasattr(q, "factors") and hasattr(p, "factors"):  # codes, each of which takes several values of z
+    if isinstance(q, Factorised) and isinstance(p, Factorised):  # codes, each of which takes several values of z
         return closed_form(q.factors, p.factors)
     return closed_form(units("posterior", q), units("prior", p)).flatten(len(q.batch_shape))
 

@@ -37,9 +37,9 @@ class Conditioned:
         return self._posterior(x)
 
 
-def declared(model: LatentModel, name: str) -> object:
-    """A part as it is declared, whose attributes say what it is: of a conditional model, the family's own."""
-    return getattr(model.family if isinstance(model, Conditioned) else model, name)
+def declared(model: LatentModel) -> LatentModel:
+    """The model whose parts have traits: of a conditional one, the family itself."""
+    return model.family if isinstance(model, Conditioned) else model
 
 
 def at(model: LatentModel, index: slice | Tensor) -> LatentModel:
@@ -124,7 +124,8 @@ def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
 
 def modules(model: LatentModel) -> list[nn.Module]:
     """The modules that a model consists of: itself or its parts, or the family that is conditioned."""
-    parts = (model, *(getattr(model, name, None) for name in ("family", "posterior", "prior", "likelihood")))
+    inside = declared(model)
+    parts = (inside, *(getattr(inside, name, None) for name in ("posterior", "prior", "likelihood")))  # one may lack
     return [part for part in parts if isinstance(part, nn.Module)]
 
 

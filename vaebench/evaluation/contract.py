@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, TransformedDistribution
 
 from vaebench.core import LatentModel
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import declared
 from vaebench.measures import CONTINUOUS, DataSpec
+from vaebench.traits import LikelihoodTraits
 
 IMAGES, SAMPLES = 3, 2  # unequal, so that axes cannot be mistaken for one another
 SLACK = 1e-2  # nats, and as much of a hundred: by which rounding may move a score
@@ -94,7 +95,7 @@ def _check_images(model: LatentModel, z: Tensor, x: Tensor, spec: DataSpec | Non
             f"{what} gives an image log p(x|z) = {float(log_x.max()):.4g}, where a probability, at most 0, is "
             "expected; look for a density, or for a loss returned with its sign"
         )
-    if getattr(declared(model, "likelihood"), "bound", ""):
+    if LikelihoodTraits.of(declared(model).likelihood).bound:
         return  # it draws noise to score
     _check_same(log_x, model.likelihood(z).log_prob(x), "likelihood(z) differs from call to call", STILL)
     one = model.likelihood(z[1:, 1:2]).log_prob(x[1:2])
@@ -232,6 +233,6 @@ def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None)
 
 
 def _innermost(d: Distribution) -> Distribution:
-    while isinstance(inner := getattr(d, "base_dist", None), Distribution):
-        d = inner
+    while isinstance(d, Independent | TransformedDistribution):
+        d = d.base_dist
     return d

@@ -161,11 +161,11 @@ class Findings:
     def pack(self) -> Arrays:
         """All of it as arrays, for a `Store`; numbers of tables and units that are not finite become None."""
         metrics = {name: asdict(metric) for name, metric in self.metrics.items()}
-        rest = {name: getattr(self, name) for name in ("units", "tables", "warnings")}
+        rest = {"units": self.units, "tables": self.tables, "warnings": self.warnings}
         body = json.dumps(_finite({"metrics": metrics, **rest}), allow_nan=False)
         arrays: dict[str, NDArray[Any]] = {"body": np.array(body)}
-        for kind in ("per_image", "pictures"):
-            arrays |= {f"{kind}/{name}": values for name, values in getattr(self, kind).items()}
+        for kind, columns in (("per_image", self.per_image), ("pictures", self.pictures)):
+            arrays |= {f"{kind}/{name}": values for name, values in columns.items()}
         return arrays
 
     @classmethod
@@ -177,7 +177,7 @@ class Findings:
         for path, values in arrays.items():
             kind, _, name = path.partition("/")
             if name:
-                getattr(found, kind)[name] = values
+                (found.per_image if kind == "per_image" else found.pictures)[name] = values
         return found
 
 

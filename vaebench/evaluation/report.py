@@ -144,8 +144,11 @@ def _merge(report: Report, found: Findings) -> None:
         report.collapse.clear()
         report.collapse.update(verdict)
     report.warnings.extend(found.warnings)
-    for kind in ("metrics", "per_image", "units", "tables", "pictures"):
-        getattr(report, kind).update(getattr(found, kind))
+    report.metrics.update(found.metrics)
+    report.per_image.update(found.per_image)
+    report.units.update(found.units)
+    report.tables.update(found.tables)
+    report.pictures.update(found.pictures)
 
 
 def _fingerprint(subject: Subject, plan: Protocol) -> str:

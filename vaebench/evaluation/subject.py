@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,12 +31,28 @@ Progress = Callable[[float], None]
 class Images(Protocol):
     """What is asked of a data module: its images by split, and their shape and measure.
 
-    Where it also has `labels(split)`, (n,) or None, and `factors(split)`, (n, factors), they are used.
+    One that is `Labelled` or `Generated` too has more figures.
     """
 
     @property
     def spec(self) -> DataSpec: ...
     def images(self, split: str) -> Tensor: ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A data module whose images have labels."""
+
+    def labels(self, split: str) -> Tensor | None:
+        """Labels of a split, (n,), or None where it has none."""
+
+
+@runtime_checkable
+class Generated(Protocol):
+    """A data module whose images are made from factors of variation."""
+
+    def factors(self, split: str) -> Tensor | None:
+        """Factors of a split, (n, factors), or None where it has none."""
 
 
 class Subject:
@@ -107,11 +123,13 @@ class Subject:
         Raises:
             Unavailable: they are no classes, one whole number an image.
         """
-        return _whole("labels", self._known("labels", split, count), 1)
+        known = self.data.labels(split) if isinstance(self.data, Labelled) else None
+        return _whole("labels", self._part(known, split, count), 1)
 
     def factors(self, split: str, count: int | None = None) -> Tensor | None:
         """Factors of variation, (m, factors), as `labels`; None where the data has none."""
-        return _whole("factors", self._known("factors", split, count), 2)
+        known = self.data.factors(split) if isinstance(self.data, Generated) else None
+        return _whole("factors", self._part(known, split, count), 2)
 
     def _required_labels(self, model: LatentModel) -> Tensor:
         try:
@@ -124,8 +142,8 @@ class Subject:
             )
         return labels.to(self.device)
 
-    def _known(self, what: str, split: str, count: int | None) -> Tensor | None:
-        known = getattr(self.data, what, lambda _: None)(split)
+    def _part(self, known: Tensor | None, split: str, count: int | None) -> Tensor | None:
+        """What is known of a split's images, of those of them that are taken."""
         if known is None or split == "test":
             return known if known is None else known[: self.limit]
         return known if count is None else known[spread(len(known), count)]

@@ -10,6 +10,7 @@ from vaebench.core import DataSpec, Draw, Family, Step
 from vaebench.errors import UserError
 from vaebench.posteriors.hamiltonian import Hamiltonian
 from vaebench.ranges import AMOUNT, INSIDE, POSITIVE
+from vaebench.traits import EUCLIDEAN, PosteriorTraits
 
 
 @final
@@ -52,7 +53,7 @@ class HamiltonianVAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, **parts)
-        if space := getattr(self.posterior, "space", ""):
+        if (space := PosteriorTraits.of(self.posterior).space) != EUCLIDEAN:
             raise UserError(
                 f"HamiltonianVAE moves latents through Euclidean space, and {type(self.posterior).__name__} lives on "
                 f"{space}; set model.posterior to vaebench.posteriors.DiagonalGaussian"

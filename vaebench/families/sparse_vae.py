@@ -60,7 +60,7 @@ class SparseVAE(Family):
         **parts: Any,
     ) -> None:
         super().__init__(data, likelihood=likelihood or partial(natural(data), net=SparseMLP), **parts)
-        if not hasattr(self.likelihood.net, "mask"):
+        if not isinstance(self.likelihood.net, SparseMLP):
             raise UserError("SparseVAE decodes through a mask; set likelihood.net to vaebench.networks.SparseMLP")
         if data.size is None:
             raise UserError("SparseVAE needs the number of training images; give data.size")

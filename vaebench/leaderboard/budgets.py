@@ -92,12 +92,13 @@ def places(board: Board, budget: str) -> list[Place]:
 def _cost(row: Row, budget: str, usual: str) -> float | str:
     """A row's cost, or why it has none that can be compared."""
     part, key = BUDGETS[budget].part, BUDGETS[budget].key
-    values = [getattr(record, part).get(key) for record in row.records]
-    if None in values:
+    values = [(record.times if part == "times" else record.cost).get(key) for record in row.records]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return f"unavailable: not every record has {part}.{key}"
     if budget == "seconds" and (others := sorted(_machines(row) - {usual})):
         return f"unavailable: measured on {', '.join(others)}, the other variants on {usual}"
-    return float(np.mean(values))
+    return float(np.mean(known))
 
 
 def _machines(row: Row) -> set[str]:

@@ -182,8 +182,8 @@ def table(board: Board) -> Table:
                 _yes(row.variant in front),
                 *(_judged(board, row, name, notes) for name in people),
                 _collapse(row),
-                _mean(row, "cost", "parameters", 0),
-                _mean(row, "times", "train_seconds", 1),
+                _mean([record.cost.get("parameters") for record in row.records], 0),
+                _mean([record.times.get("train_seconds") for record in row.records], 1),
                 *([_measured(row, notes)] if early else []),
             ]
         )
@@ -319,8 +319,7 @@ def _collapse(row: Row) -> Cell:
     return Cell(text, text)
 
 
-def _mean(row: Row, part: str, key: str, decimals: int) -> Cell:
-    values = [getattr(record, part).get(key) for record in row.records]
+def _mean(values: list[float | None], decimals: int) -> Cell:
     known = [value for value in values if value is not None]
     mean = sum(known) / len(known) if known else None
     return Cell(number(mean, decimals), mean)
@@ -331,7 +330,7 @@ def _measured(row: Row, notes: dict[str, int]) -> Cell:
     chosen = [found for record in row.records if (found := record.measured)]
     if not chosen or all(one.last for one in chosen):
         return Cell("last" if chosen else NONE, 1.0 if chosen else None)
-    ends = [sorted({n for one in chosen if (n := getattr(one, key)) is not None}) for key in ("step", "of")]
+    ends = [sorted({one.step for one in chosen}), sorted({one.of for one in chosen if one.of is not None})]
     steps, of = ("–".join(number(n) for n in dict.fromkeys((some[0], some[-1]))) for some in ends)
     by = dict.fromkeys(r.selection.partition(" step ")[0].removesuffix(" at").rstrip(",") for r in row.records)
     note = _note(notes, f"not the last weights but those of the {' or '.join(by)}")

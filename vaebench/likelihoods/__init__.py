@@ -7,9 +7,9 @@ p(x|z) has the training mean before the first step. Without that a run may never
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import prod
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,37 +21,21 @@ from vaebench.distributions import pixelwise as pixels
 from vaebench.errors import UserError
 from vaebench.functional.ssim import WINDOW, most_scales
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
-from vaebench.networks import MLP, Network
+from vaebench.networks import MLP, Biased, Network
 from vaebench.networks.unregistered import Shared
+from vaebench.traits import LikelihoodTraits, PriorTraits
 
 Scale = Literal["fixed", "learned", "pixel", "decoder"]
 
 
-class Likelihood(LazyDistribution):
-    """z (*batch, *latent) -> p(x|z) over images of data.shape.
+class Likelihood(LikelihoodTraits, LazyDistribution):
+    """z (*batch, *latent) -> p(x|z) over images of data.shape, with what it declares of itself."""
 
-    Attributes:
-        support: kinds of measure that this is normalised for.
-        started: whether the output bias was set from the training mean.
-        facts: what a record keeps of it beside the configuration, such as the floor of a scale.
-        bound: how `log_prob` falls short of log p(x|z), for the definitions of figures; '' where it does not.
-        averaged: whether `log_prob`, while gradients are recorded, stands for log p(x|z) in its mean alone, so that
-            no sample may be weighed by it.
-        width: values that scoring holds for each of an image, about: evaluation takes fewer samples at once.
-    """
-
-    support: ClassVar[frozenset[str]]
-    started: bool = False
-    facts: Mapping[str, Any] = {}
-    bound: str = ""
-    averaged: bool = False
-    width: int = 1
-
-    def start(self, net: Network, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:
+    def start(self, net: nn.Module, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:
         """Sets the first output biases of `net` to inverse(mean), in place; nothing when mean is None."""
         if mean is None:
             return
-        if not hasattr(net, "output_bias"):
+        if not isinstance(net, Biased):
             raise UserError(
                 f"{type(net).__name__} has no 'output_bias' to start at the data's mean; give it one, or set "
                 "likelihood.start_at_mean to false"
@@ -255,17 +239,17 @@ class StructuralSimilarity(Likelihood):
         return pixels.Similarity(torch.sigmoid(self.net(c)), self.weight, self.scales)
 
 
-class Through(Shared):
-    """What a likelihood sees of a latent, as a hook: the prior says it, where the latent has levels."""
+class Through(Shared[PriorTraits]):
+    """What the likelihood sees of z, as its prior shows it: a hook before its call."""
 
     def __call__(self, likelihood: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (cast(Any, self.module).see(*inputs),)
+        return (self.module.see(*inputs),)
 
 
 def generative(
     prior: nn.Module, factory: Callable[[Shape, DataSpec], Likelihood], latent: Shape, data: DataSpec
 ) -> Likelihood:
-    """The likelihood beside a prior: of the whole latent, or of what a prior with `seen` and `see` shows of it.
+    """The likelihood beside a prior: of the whole latent, or of what the prior shows of it (`PriorTraits.see`).
 
     Args:
         prior: -> p(z).
@@ -273,10 +257,11 @@ def generative(
         latent: shape of a latent.
         data: shape, measure and mean of the images.
     """
-    if not hasattr(prior, "see"):
+    shown = PriorTraits.of(prior)
+    if shown.seen is None:
         return factory(latent, data)
-    likelihood = factory(cast(Shape, prior.seen), data)
-    likelihood.register_forward_pre_hook(Through(prior))
+    likelihood = factory(shown.seen, data)
+    likelihood.register_forward_pre_hook(Through(shown))
     return likelihood
 
 
@@ -291,7 +276,7 @@ def is_surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
     Raises:
         UserError: it is not, and that is not allowed.
     """
-    support: frozenset[str] = getattr(likelihood, "support", frozenset())
+    support = LikelihoodTraits.of(likelihood).support
     if data.kind in support:
         return False
     if allowed:

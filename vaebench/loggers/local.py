@@ -42,6 +42,7 @@ class Files:
 
         group, version = about.group.replace("/", "-"), f"{about.name}-{about.id[:8]}"
         make: Any = partial(TensorBoardLogger, default_hp_metric=False) if kind == "tensorboard" else CSVLogger
+        self.draws = kind == "tensorboard"
         self.logger = make(save_dir=folder / kind, name=group, version=version)
         shutil.rmtree(self.logger.log_dir, ignore_errors=True)
         self.logger.log_hyperparams(about.config)
@@ -59,7 +60,7 @@ class Files:
     def record(self, record: RunRecord) -> None:
         """All figures as the last point, and the pictures where the logger takes them."""
         self.point(self._step, {k: v for k, v in figures(record).items() if isinstance(v, int | float)})
-        if hasattr(self.logger.experiment, "add_image"):
+        if self.draws:
             from PIL import Image
 
             for name, path in record.pictures().items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from math import prod
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "identity": lambda x: x,
 }
+
+
+@runtime_checkable
+class Biased(Protocol):
+    """A network with a last bias, by which a likelihood can start at the data's mean."""
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """The bias added last, of shape (prod(outputs),)."""
 
 
 class Network(nn.Module):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Generic, TypeVar
+
+Held = TypeVar("Held")
 
 
-class Shared:
+class Shared(Generic[Held]):
     """A module that belongs to another one: held, but not registered, so that its parameters stand once.
 
+    >>> from torch import nn
     >>> encoder, prior = nn.Linear(2, 2), nn.Module()
     >>> prior.posterior = Shared(encoder)
     >>> len(list(prior.parameters())), prior.posterior.module is encoder
     (0, True)
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: Held) -> None:
         self.module = module
 
     def __repr__(self) -> str:

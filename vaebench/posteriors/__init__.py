@@ -16,9 +16,14 @@ from vaebench.distributions import Delta as PointMass
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.traits import PosteriorTraits
 
 
-class DiagonalGaussian(LazyDistribution):
+class Posterior(PosteriorTraits, LazyDistribution):
+    """x (b, *data) -> q(z|x), with what it declares of itself."""
+
+
+class DiagonalGaussian(Posterior):
     """q(z|x) = N(μ(x), diag σ(x)²), with μ and log σ the two halves of one network's output.
 
     Kingma & Welling 2014, appendix C.2 (https://arxiv.org/abs/1312.6114).
@@ -38,7 +43,7 @@ class DiagonalGaussian(LazyDistribution):
         return DiagonalNormal(loc, log_scale.exp())
 
 
-class Delta(LazyDistribution):
+class Delta(Posterior):
     """q(z|x) with all mass on μ(x), a network's output: a deterministic encoder, for objectives that need no density.
 
     Args:

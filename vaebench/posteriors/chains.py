@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import cast, final
+from typing import ClassVar, Protocol, cast, final, runtime_checkable
 
 from torch import Tensor, nn
 from torch.distributions import Independent
@@ -20,6 +20,7 @@ from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
 from vaebench.networks.unregistered import Shared
+from vaebench.posteriors import Posterior
 
 Net = Callable[[Shape, Shape], Network]
 
@@ -44,8 +45,16 @@ def level_sizes(latent: Shape, upper: Sequence[int] | None) -> tuple[int, ...]:
     return total - sum(above), *above
 
 
+@runtime_checkable
+class Topped(Protocol):
+    """A posterior of levels that gives its highest one in closed form."""
+
+    def top(self, x: Tensor) -> Independent:
+        """q(z_L|x) for images x (b, *data), without its prior, which may be made of it."""
+
+
 @final
-class BottomUp(LazyDistribution):
+class BottomUp(Posterior):
     r"""q(z|x) = q(z_1|x) \prod_i q(z_{i+1}|z_i), each level a diagonal Gaussian given the one below.
 
     Burda et al. 2016 (https://arxiv.org/abs/1509.00519), section 5 and appendix C.
@@ -77,15 +86,10 @@ class BottomUp(LazyDistribution):
         return Chain(walk, self.levels, "up", x.shape[:1])
 
 
-class Descending(LazyDistribution):
-    """A posterior that is drawn from the top down beside its prior.
+class Descending(Posterior):
+    """A posterior that is drawn from the top down beside its prior."""
 
-    Attributes:
-        levels: units of every level.
-    """
-
-    levels: tuple[int, ...]
-    _prior: Shared | None = None
+    _prior: Shared[LazyDistribution] | None = None
 
     def meet(self, prior: LazyDistribution) -> None:
         """Hands it the prior, which calls this when it is built."""
@@ -98,7 +102,7 @@ class Descending(LazyDistribution):
 
     def prior(self) -> Chain:
         """The prior beside which it descends."""
-        return cast(Chain, cast(Shared, self._prior).module())
+        return cast(Chain, cast(Shared[LazyDistribution], self._prior).module())
 
     @abstractmethod
     def pairs(self, x: Tensor) -> Pairs:
@@ -110,12 +114,13 @@ class Descending(LazyDistribution):
 
 
 class Correcting(Descending):
-    """A posterior that corrects what its prior expects of each level, and is nothing without it."""
+    """A posterior that corrects what its prior expects of each level, and is nothing without it.
 
-    @property
-    def alone(self) -> bool:
-        """Whether it still has no prior to correct."""
-        return not self.paired
+    Attributes:
+        beside: class path of a prior that it goes with.
+    """
+
+    beside: ClassVar[str] = "vaebench.priors.chains.TopDown"
 
     def forward(self, c: Tensor | None = None) -> Chain:
         x = cast(Tensor, c)

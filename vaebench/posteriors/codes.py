@@ -9,7 +9,6 @@ from math import prod
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.codes import Categorical, Joint, Point
@@ -29,21 +28,20 @@ from vaebench.functional.quantisation import (
 )
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 Net = Callable[[Shape, Shape], Network]
 
 
-class Codes(LazyDistribution):
+class Codes(Posterior):
     """q(z|x) over z that are made of codes; see `vaebench.distributions.codes`.
 
     Attributes:
         places: n.
-        event: shape of z.
     """
 
     discrete = True
     places: int
-    event: Shape
 
     @property
     @abstractmethod
@@ -155,7 +153,7 @@ class ResidualQuantised(Codes):
         super().__init__()
         for name, value, least in (("codes", codes, 2), ("width", width, 1), ("levels", levels, 1)):
             _require(self, name, value, least)
-        self.places, self.levels, self.event = prod(latent), levels, (prod(latent) * levels * width,)
+        self.places, self.event = prod(latent), (prod(latent) * levels * width,)
         self.net = net(data, (self.places, width))
         self.register_buffer("shares", torch.full((levels, codes), 1 / codes))
         self.register_buffer("sums", torch.randn(levels, codes, width) / codes)
@@ -234,7 +232,7 @@ class FiniteScalar(Codes):
     def __init__(self, data: Shape, latent: Shape, net: Net = MLP, levels: Sequence[int] = (8, 6, 5)) -> None:
         super().__init__()
         _require(self, "levels", min(levels, default=0), 2)
-        self.places, self.levels, self.event = prod(latent), tuple(levels), (prod(latent) * len(levels),)
+        self.places, self.steps, self.event = prod(latent), tuple(levels), (prod(latent) * len(levels),)
         self.net = net(data, (self.places, len(levels)))
         self.register_buffer("grid", grid(levels))
 
@@ -243,7 +241,7 @@ class FiniteScalar(Codes):
         return self.grid
 
     def forward(self, c: Tensor | None = None) -> Point:
-        return Point(rounded(self.net(c), self.levels).flatten(-2), self.book, self.places)
+        return Point(rounded(self.net(c), self.steps).flatten(-2), self.book, self.places)
 
 
 class LookupFree(Codes):
@@ -287,7 +285,7 @@ class LookupFree(Codes):
         return self.read(c)[0]
 
 
-def _require(who: LazyDistribution, name: str, value: int, least: int) -> None:
+def _require(who: Posterior, name: str, value: int, least: int) -> None:
     if value < least:
         raise UserError(
             f"{type(who).__name__} has {name} {value}: expected {least} or more; set model.posterior.{name} so"

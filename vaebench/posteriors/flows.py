@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Transform
 from zuko.flows.autoregressive import MaskedAutoregressiveTransform
-from zuko.lazy import LazyDistribution
 from zuko.transforms import MonotonicRQSTransform
 
 from vaebench.distributions import DiagonalNormal
@@ -23,9 +22,10 @@ from vaebench.distributions.flow import Flow, Planar, Radial, Sylvester, affine
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 
-class Amortised(LazyDistribution, ABC):
+class Amortised(Posterior, ABC):
     """q(z|x): N(μ(x), diag σ(x)²) through transformations whose parameters one network gives, with μ and log σ.
 
     Args:
@@ -140,7 +140,7 @@ class SylvesterFlow(Amortised):
         return Sylvester(*parameters)
 
 
-class Autoregressive(LazyDistribution, ABC):
+class Autoregressive(Posterior, ABC):
     """q(z|x): noise through masked autoregressive networks, which see the image as a context that the encoder gives.
 
     Args:

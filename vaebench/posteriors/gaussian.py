@@ -9,15 +9,15 @@ from typing import final
 
 import torch
 from torch import Tensor
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions.gaussian import FullNormal, triangle
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 
 @final
-class FullGaussian(LazyDistribution):
+class FullGaussian(Posterior):
     r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L = diag(σ(x)) (I + A(x)/√n), A strictly lower triangular.
 
     The network's outputs are μ, log σ and A, n + n (n + 1)/2 of them, which for many latents is most of its cost. The

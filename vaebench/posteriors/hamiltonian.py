@@ -14,10 +14,11 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions.hamiltonian import Moved, Phase, tempered_leapfrogs, tempering
 from vaebench.errors import UserError
 from vaebench.networks.unregistered import Shared
+from vaebench.posteriors import Posterior
 
 
 @final
-class Hamiltonian(LazyDistribution):
+class Hamiltonian(Posterior):
     r"""q(z|x): samples of the encoder, moved by K leapfrog steps under the potential −log p(x, z), which cool.
 
     The step sizes ε_j and the first inverse temperature β_0 learn with the rest. A sample is scored together with its
@@ -34,9 +35,6 @@ class Hamiltonian(LazyDistribution):
         pace: ε at the start, of every unit.
         limit: the largest ε that can be learned.
         beta: β_0 in (0, 1) at the start.
-
-    Attributes:
-        auxiliary: what the rate counts beside z, for its definition; '' without steps.
 
     Raises:
         UserError: K is negative, or one of the others lies outside its range.

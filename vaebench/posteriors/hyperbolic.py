@@ -8,17 +8,17 @@ from typing import final
 
 import torch
 from torch import Tensor
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.flow import Flow
 from vaebench.distributions.hyperbolic import FARTHEST, Exponential, Translation
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 
 @final
-class WrappedNormal(LazyDistribution):
+class WrappedNormal(Posterior):
     r"""z = μ(x) ⊕ exp_0(v), v ~ N(0, diag σ(x)²): a Gaussian of the tangent space laid onto the ball around μ(x).
 
     It is exp_μ of v transported to μ. The network gives log σ and the tangent vector whose exponential is μ; it goes

@@ -9,16 +9,16 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions.mixture import GaussianMixture
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 
 @final
-class MixtureOfGaussians(LazyDistribution):
+class MixtureOfGaussians(Posterior):
     r"""q(z|x) = Σ_c π_c(x) N(z; μ_c(x), diag σ_c(x)²), sampled by strata.
 
     With equal weights, 1/C, the component of a sample does not depend on the network, and gradients through the samples
@@ -56,17 +56,8 @@ class MixtureOfGaussians(LazyDistribution):
                 f"MixtureOfGaussians has {components} components: expected at least 1; raise posterior.components"
             )
         self.shape, self.learned = (components, prod(latent)), weights == "learned"
+        self.reparameterised, self.dependent = not self.learned, components > 1
         self.net = net(data, (2 * prod(self.shape) + (components if self.learned else 0),))
-
-    @property
-    def reparameterised(self) -> bool:
-        """Whether the gradient through its samples is all of the gradient."""
-        return not self.learned
-
-    @property
-    def dependent(self) -> bool:
-        """Whether the samples of an image depend on one another."""
-        return self.shape[0] > 1
 
     def forward(self, c: Tensor | None = None) -> GaussianMixture:
         out = self.net(c)

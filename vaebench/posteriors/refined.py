@@ -12,10 +12,11 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal, divergence
 from vaebench.networks.unregistered import Shared
+from vaebench.posteriors import Posterior
 
 
 @final
-class Refined(LazyDistribution):
+class Refined(Posterior):
     r"""q(z|x) = N(μ_K, diag σ_K²), reached from the encoder's (μ_0, σ_0) by K steps up the image's ELBO.
 
     .. math:: \lambda_{k+1} = \lambda_k + \alpha\,\nabla_\lambda \text{ELBO}(\lambda_k; x), \qquad

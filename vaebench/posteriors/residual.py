@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast, final
+from collections.abc import Generator
+from typing import Protocol, cast, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,16 @@ from vaebench.measures import Shape
 from vaebench.networks.residual import BottomUp, Cell, batched, plan
 from vaebench.networks.unregistered import Shared
 from vaebench.posteriors.chains import Correcting
+
+Descent = Generator[tuple[Independent, Tensor], Tensor, Tensor]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A prior with a state that every level adds to."""
+
+    def descend(self) -> Descent:
+        """Yields (p_i, h_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
 
 
 @final
@@ -65,12 +76,12 @@ class ResidualEncoder(Correcting):
 
     def meet(self, prior: LazyDistribution) -> None:
         """Hands it the prior, which calls this when it is built; only a `ResidualDecoder` has states to read."""
-        if hasattr(prior, "descend"):
+        if isinstance(prior, Stateful):
             self._prior = Shared(prior)
 
     def pairs(self, x: Tensor) -> Pairs:
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
-        features, descent = self.up(x), cast(Any, self._prior).module.descend()
+        features, descent = self.up(x), cast(Stateful, cast(Shared[LazyDistribution], self._prior).module).descend()
         p, h = next(descent)
         for level in range(len(self.levels) - 1, -1, -1):
             z = yield self._corrected(p, h, features[self.layout.levels[level]], level), p

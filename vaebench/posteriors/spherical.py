@@ -8,16 +8,16 @@ from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import spherical
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.posteriors import Posterior
 
 
 @final
-class VonMisesFisher(LazyDistribution):
+class VonMisesFisher(Posterior):
     r"""q(z|x) = C_n(κ(x)) exp(κ(x) μ(x)ᵀz) on the sphere S^{n−1}, with ‖μ‖ = 1 and κ = 1 + softplus(·).
 
     It goes with a prior on the sphere, such as `priors.spherical.SphericalUniform`. κ is at most 1,000.

@@ -16,14 +16,18 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks.unregistered import Shared
+from vaebench.traits import PriorTraits
 
-__all__ = ["PriorFactory", "Shared", "StandardNormal"]
+__all__ = ["Prior", "PriorFactory", "Shared", "StandardNormal"]
 
-EUCLIDEAN = "Euclidean space"  # where a part lives that does not name its `space`
 PriorFactory = Callable[[Shape, DataSpec, LazyDistribution], LazyDistribution]
 
 
-class StandardNormal(LazyDistribution):
+class Prior(PriorTraits, LazyDistribution):
+    """-> p(z), with what it declares of itself, and what it shows the likelihood of z."""
+
+
+class StandardNormal(Prior):
     """p(z) = N(0, I).
 
     Args:

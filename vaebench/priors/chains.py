@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast, final
+from typing import cast, final
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -14,11 +14,14 @@ from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks import MLP, Network
 from vaebench.networks.unregistered import Shared
-from vaebench.priors import PriorFactory, StandardNormal
+from vaebench.posteriors import Posterior
+from vaebench.posteriors.chains import Descending, Topped
+from vaebench.priors import Prior, PriorFactory, StandardNormal
+from vaebench.traits import LatentTraits, PosteriorTraits
 
 
 @final
-class TopDown(LazyDistribution):
+class TopDown(Prior):
     r"""p(z) = p(z_L) \prod_i p(z_i|z_{i+1}): a prior over the highest level, and a diagonal Gaussian for each below.
 
     Reference:
@@ -44,12 +47,12 @@ class TopDown(LazyDistribution):
         whole: bool = False,
     ) -> None:
         super().__init__()
-        self.levels: tuple[int, ...] = getattr(posterior, "levels", latent)
+        self.levels = PosteriorTraits.of(posterior).levels or latent
         self.top = top((self.levels[-1],), data, _Top(posterior))
         above = zip(self.levels[1:], self.levels[:-1], strict=True)
         self.nets = nn.ModuleList(net((a,), (2 * b,)) for a, b in above)
-        self.seen: Shape = latent if whole else (self.levels[0],)
-        if hasattr(posterior, "meet"):
+        self.seen = latent if whole else (self.levels[0],)
+        if isinstance(posterior, Descending):
             posterior.meet(self)
 
     def forward(self, c: Tensor | None = None) -> Chain:
@@ -62,10 +65,10 @@ class TopDown(LazyDistribution):
 
     def see(self, z: Tensor) -> Tensor:
         """What the likelihood sees of z (*, n_1 + … + n_L): its first units, (*, *seen)."""
-        return z[..., : self.seen[0]]
+        return z[..., : cast(Shape, self.seen)[0]]
 
 
-class _Top(LazyDistribution):
+class _Top(Posterior):
     """q(z_L|x) of a posterior of levels, for a prior that is made of posteriors.
 
     Args:
@@ -78,12 +81,12 @@ class _Top(LazyDistribution):
 
     def forward(self, c: Tensor | None = None) -> Distribution:
         posterior = self.posterior.module
-        if not hasattr(posterior, "top"):
+        if not isinstance(posterior, Topped):
             raise UserError(
                 f"the prior over the highest level is made of q(z_L|x), which {type(posterior).__name__} does not "
                 "give in closed form; set model.posterior to vaebench.posteriors.chains.TopDown"
             )
-        return cast(Any, posterior).top(c)
+        return posterior.top(cast(Tensor, c))
 
 
 def require_levels(who: str, *parts: nn.Module) -> None:
@@ -97,7 +100,7 @@ def require_levels(who: str, *parts: nn.Module) -> None:
         UserError: one of them has one.
     """
     for part in parts:
-        if len(getattr(part, "levels", ())) < 2:
+        if len(LatentTraits.of(part).levels) < 2:
             raise UserError(
                 f"{who} needs a posterior and a prior of several levels, and {type(part).__name__} has one; choose "
                 "vaebench.posteriors.chains.BottomUp, TopDown or Ladder, and vaebench.priors.chains.TopDown"

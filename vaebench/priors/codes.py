@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,10 @@ from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks.codes import Causal, CodeNetwork
 from vaebench.posteriors.codes import Codes, NormalAndOneHots
-from vaebench.priors import Shared
+from vaebench.priors import Prior, Shared
 
 
-class CodePrior(LazyDistribution):
+class CodePrior(Prior):
     """p(z) over the codes of a posterior.
 
     Args:
@@ -40,17 +39,17 @@ class CodePrior(LazyDistribution):
                 "model.posterior to one of vaebench.posteriors.codes"
             )
         self._posterior = Shared(posterior)
-        self.levels, self.size, width = posterior.book.shape
-        self.places, self.count = posterior.places, posterior.places * self.levels
-        self.seen: Shape = (self.places * width,)
+        self.depth, self.size, width = posterior.book.shape
+        self.places, self.count = posterior.places, posterior.places * self.depth
+        self.seen = (self.places * width,)
 
     @property
     def book(self) -> Tensor:
-        return cast(Codes, self._posterior.module).book
+        return self._posterior.module.book
 
     def see(self, z: Tensor) -> Tensor:
         """What the likelihood sees of z (*, n l d): at each place the sum over the levels, (*, n d)."""
-        return z.unflatten(-1, (self.places, self.levels, -1)).sum(-2).flatten(-2)
+        return z.unflatten(-1, (self.places, self.depth, -1)).sum(-2).flatten(-2)
 
 
 class FactorisedCodes(CodePrior):
@@ -115,7 +114,7 @@ class AutoregressiveCodes(CodePrior):
         return Sequential(self.net, self.book, self.places)
 
 
-class NormalAndUniformCodes(LazyDistribution):
+class NormalAndUniformCodes(Prior):
     """p(z) = N(0, I) for the units and k^−m for the codes of `posteriors.codes.NormalAndOneHots`.
 
     Dupont 2018 (https://arxiv.org/abs/1804.00104).

@@ -14,13 +14,13 @@ from vaebench.distributions.gaussian import FullNormal
 from vaebench.distributions.mixture import GaussianMixture
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
-from vaebench.priors import Shared
+from vaebench.priors import Prior, Shared
 
 STEPS = 2**16  # pixels that differ by less than one part of these are equal
 
 
 @final
-class ExemplarPrior(LazyDistribution):
+class ExemplarPrior(Prior):
     r"""p(z) = (1/M) Σ_m N(z; μ(u_m), σ² I): one component around the posterior's mean of each of M training images u_m.
 
     The images stay as they are; the encoder that gives μ and the one variance σ² learn. An image that is itself an

@@ -15,10 +15,10 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions.flow import Flow
 from vaebench.measures import DataSpec, Shape
 from vaebench.posteriors.flows import autoregressive, check_steps, splines
-from vaebench.priors import StandardNormal
+from vaebench.priors import Prior, StandardNormal
 
 
-class _FlowPrior(LazyDistribution):
+class _FlowPrior(Prior):
     """ε = f_T(… f_1(z)) ~ N(0, I).
 
     Args:

@@ -11,11 +11,11 @@ from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.flow import Flow
 from vaebench.distributions.hyperbolic import Exponential
 from vaebench.measures import DataSpec, Shape
-from vaebench.priors import StandardNormal
+from vaebench.priors import Prior, StandardNormal
 
 
 @final
-class WrappedNormal(LazyDistribution):
+class WrappedNormal(Prior):
     """z = exp_0(v), v ~ N(0, I): the standard normal laid onto the ball around its centre.
 
     Points of the ball are float64 (`distributions.hyperbolic`); the likelihood sees them in its own precision.
@@ -33,7 +33,7 @@ class WrappedNormal(LazyDistribution):
     def __init__(self, latent: Shape, data: DataSpec | None = None, posterior: LazyDistribution | None = None) -> None:
         super().__init__()
         self.tangent = StandardNormal(latent)
-        self.seen: Shape = latent
+        self.seen = latent
 
     def forward(self, c: Tensor | None = None) -> Flow:
         return Flow(DiagonalNormal(self.tangent.loc.double(), self.tangent.scale.double()), [Exponential()])

@@ -7,14 +7,14 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent
-from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
 from vaebench.measures import Shape
+from vaebench.priors import Prior
 
 
 @final
-class NormalOfClass(LazyDistribution):
+class NormalOfClass(Prior):
     """p(z|y) = N(μ_y, diag σ_y²), which starts at N(0, I) for every class.
 
     Args:

@@ -12,10 +12,11 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions.mixture import GaussianMixture
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
+from vaebench.priors import Prior
 
 
 @final
-class MixtureOfGaussians(LazyDistribution):
+class MixtureOfGaussians(Prior):
     r"""p(z) = Σ_c π_c N(z; μ_c, diag σ_c²), all of it learned with the model.
 
     It starts with equal weights, unit variances and means drawn from N(0, I).

@@ -16,13 +16,13 @@ from vaebench.distributions.resampled import AcceptReject
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks import MLP, Network
-from vaebench.priors import StandardNormal
+from vaebench.priors import Prior, StandardNormal
 
 NETS, POINTS = 8, 2048  # independent Sobol sequences, and points of each, that estimate Z in evaluation
 
 
 @final
-class Resampled(LazyDistribution):
+class Resampled(Prior):
     r"""LARS: N(0, I) through a rejection sampler of T tries whose acceptance probability a(z) is learned.
 
     .. math:: p(z) = \pi(z) \Big[ \frac{a(z)}{Z} \big(1 - (1 - Z)^{T-1}\big) + (1 - Z)^{T-1} \Big], \qquad
@@ -43,9 +43,6 @@ class Resampled(LazyDistribution):
         tries: T ≥ 2; a sample takes as many passes of the network.
         samples: points that estimate Z in a training step, best a power of two.
         net: builds the network from a latent to the logit of a.
-
-    Attributes:
-        estimate: what definitions of figures say of it.
 
     Raises:
         UserError: there are fewer than two tries, or no samples.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, cast, final
+from typing import cast, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
@@ -16,12 +14,12 @@ from vaebench.distributions.chains import Chain, Walk
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks.residual import Cell, SpectralConv, batched
-
-Descent = Generator[tuple[Independent, Tensor], Tensor, Tensor]
+from vaebench.posteriors.residual import Descent, ResidualEncoder
+from vaebench.priors import Prior
 
 
 @final
-class ResidualDecoder(LazyDistribution):
+class ResidualDecoder(Prior):
     r"""p(z_i|z_{i+1} … z_L) = N(μ(h_i), diag σ(h_i)²), with a state h that each level adds to on its way down.
 
     .. math:: h_L = h_0, \qquad h_{i-1} = f_i(h_i + r(h_i) + W_i z_i), \text{ upsampled where the scale changes}
@@ -41,22 +39,21 @@ class ResidualDecoder(LazyDistribution):
 
     def __init__(self, units: Shape, data: DataSpec, posterior: LazyDistribution) -> None:
         super().__init__()
-        if not hasattr(posterior, "layout"):
+        if not isinstance(posterior, ResidualEncoder):
             raise UserError(
                 f"ResidualDecoder has the scales of a ResidualEncoder, and {type(posterior).__name__} has none; choose "
                 "the family top_down_vae"
             )
-        encoder = cast(Any, posterior)
-        self.layout, self.levels, self.maps = encoder.layout, encoder.levels, encoder.maps
-        channels, limit = encoder.channels, encoder.spectral
-        self.seen: Shape = (channels, *self.layout.sizes[0])
+        self.layout, self.levels, self.maps = posterior.layout, posterior.levels, posterior.maps
+        channels, limit = posterior.channels, posterior.spectral
+        self.seen = (channels, *self.layout.sizes[0])
         self.start = nn.ParameterList(torch.randn(channels, h, w) / 10 for h, w in self.layout.sizes)
         self.heads = nn.ModuleList(Cell(channels, limit, 2 * self.maps + channels) for _ in self.levels)
         self.reads = nn.ModuleList(SpectralConv(self.maps, channels, 1, limit) for _ in self.levels)
         self.cells = nn.ModuleList(
-            nn.Sequential(*(Cell(channels, limit) for _ in range(encoder.count))) for _ in self.levels
+            nn.Sequential(*(Cell(channels, limit) for _ in range(posterior.count))) for _ in self.levels
         )
-        encoder.meet(self)
+        posterior.meet(self)
 
     def descend(self) -> Descent:
         """Yields (p_i, h_i) given the levels above, the highest first, and is sent z_i; returns the final state."""

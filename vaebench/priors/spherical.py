@@ -10,10 +10,11 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import spherical
 from vaebench.measures import DataSpec, Shape
+from vaebench.priors import Prior
 
 
 @final
-class SphericalUniform(LazyDistribution):
+class SphericalUniform(Prior):
     """p(z) = 1/|S^{n−1}| on the unit sphere.
 
     Reference:

@@ -13,11 +13,12 @@ from zuko.lazy import LazyDistribution
 from vaebench.distributions.mixture import EqualMixture, GaussianMixture
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
-from vaebench.priors import EUCLIDEAN, Shared
+from vaebench.priors import Prior, Shared
+from vaebench.traits import PosteriorTraits
 
 
 @final
-class VampPrior(LazyDistribution):
+class VampPrior(Prior):
     r"""p(z) = (1/K) Σ_k q(z|u_k): a mixture of the model's own posteriors at K learned pseudo-inputs u_k.
 
     Its gradient reaches the encoder too. The pseudo-inputs are kept in [0, 1], as images are. Its samples are those of
@@ -53,7 +54,7 @@ class VampPrior(LazyDistribution):
         if components < 1:
             raise UserError(f"VampPrior has {components} components: expected at least 1; raise prior.components")
         self.posterior = Shared(posterior)
-        self.space = getattr(posterior, "space", EUCLIDEAN)
+        self.space = PosteriorTraits.of(posterior).space
         mean = torch.full(data.shape, 0.5) if data.mean is None else data.mean
         inputs = mean + noise * torch.randn(components, *data.shape)
         if start == "data" and data.examples is not None:  # a model that is loaded has none, and needs none

@@ -59,6 +59,7 @@ from vaebench.training.trainer import (
     with_epochs,
 )
 from vaebench.training.trainer import callbacks as named_callbacks
+from vaebench.traits import LikelihoodTraits
 
 Progress = Callable[[float, Mapping[str, float]], None]
 
@@ -440,7 +441,7 @@ class Experiment(LightningCLI):
             "started": started,
             "train_seconds": round(kept.seconds, 3),
             "images_per_second": round(kept.images / max(kept.seconds, 1e-9), 1),
-            "started_at_mean": bool(getattr(model.likelihood, "started", False)),
+            "started_at_mean": LikelihoodTraits.of(model.likelihood).started,
         }
         settings = dict(model.hparams)
         write_tensors(work / "model.ckpt", {"state_dict": weights, "hyper_parameters": settings, "vaebench": info})

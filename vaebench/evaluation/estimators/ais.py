@@ -56,8 +56,8 @@ class Settings(NamedTuple):
 
     def checked(self) -> Settings:
         """Itself, where all settings can be used."""
-        for name in ("chains", "temperatures", "leapfrog"):
-            check_count(name, getattr(self, name))
+        for name, value in (("chains", self.chains), ("temperatures", self.temperatures), ("leapfrog", self.leapfrog)):
+            check_count(name, value)
         if self.start not in ("prior", "posterior"):
             raise unknown("start", str(self.start), ["prior", "posterior"])
         return self

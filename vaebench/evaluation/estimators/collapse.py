@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
+from vaebench.distributions import Owned
 from vaebench.evaluation.conditions import at, spread, start_noise
 from vaebench.evaluation.estimators.latents import Latents
 from vaebench.evaluation.estimators.levels import beneath, level_of_units, tally
@@ -96,7 +97,7 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
         falls = (intact[level] - score(mixed, level)).double().flatten()
         return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
 
-    owners = getattr(q, "owners", torch.arange(flat.shape[-1])).to(x.device)
+    owners = (q.owners if isinstance(q, Owned) else torch.arange(flat.shape[-1])).to(x.device)
     level_of = dict(zip(owners.tolist(), levels, strict=True))
     each = torch.tensor(
         [drop(torch.where(owners == j, shuffled, flat), level_of[j]) for j in owners.unique().tolist()],

@@ -15,6 +15,7 @@ from vaebench.core.compatibility import not_euclidean
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import declared, start_noise
 from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.traits import LikelihoodTraits
 
 BLOCK = 16  # transitions whose noise is drawn from one state of an image's noise; part of the definition of a seed
 TARGET = 0.65  # acceptance probability at which HMC moves farthest for its cost (Neal 2011, section 5.4.4.3)
@@ -89,11 +90,11 @@ def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> Non
     support: Any = None
     with suppress(Unavailable), absence("the prior does not declare its support"):
         support = prior.support
-    while hasattr(support, "base_constraint"):  # of independent units, of a mixture
+    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
-    if space := not_euclidean(declared(model, "prior")):
+    if space := not_euclidean(declared(model).prior):
         raise Unavailable(f"the prior lives on {space}, and Hamiltonian Monte Carlo moves through all real numbers")
-    if getattr(declared(model, "likelihood"), "averaged", False):
+    if LikelihoodTraits.of(declared(model).likelihood).averaged:
         raise Unavailable(
             "with gradients, what stands for log p(x|z) does so only in the mean, and chains would keep lucky draws"
         )

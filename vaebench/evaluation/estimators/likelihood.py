@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,12 +33,28 @@ from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.estimators.scoring import Precision, Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k, tail_length
 from vaebench.measures import DataSpec
+from vaebench.traits import LikelihoodTraits
 
 BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
 NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
+
+
+@runtime_checkable
+class Specified(Protocol):
+    """A model that says which images it is for."""
+
+    data: DataSpec
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A model that draws and scores samples by itself, in one pass."""
+
+    def draw(self, x: Tensor, k: int = 1) -> Draw:
+        """k samples of the posterior of each image of x (b, *data), scored."""
 
 
 class Estimates(NamedTuple):
@@ -102,8 +118,7 @@ def log_likelihood(
             torch lacks for the precision or on the device.
         Unavailable: the posterior or the prior has no density.
     """
-    data = getattr(model, "data", None)
-    spec = data if isinstance(data, DataSpec) else None
+    spec = model.data if isinstance(model, Specified) and isinstance(model.data, DataSpec) else None
     check_images(x, spec)
     if is_conditional(model):
         if labels is None or len(labels) != len(x):
@@ -152,6 +167,7 @@ def estimate(
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
     found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
+    made = found._asdict()
     tails = torch.empty(min(tail_length(k) + 1, k), len(x), dtype=torch.float64)
     for first in range(0, len(x), images):
         group = x[first : first + images]
@@ -164,7 +180,7 @@ def estimate(
             draws = _draws(part, group, keys, _blocks(k), score, rows)
         folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
         for name, figures in folded.items():
-            getattr(found, name)[first : first + images] = figures
+            made[name][first : first + images] = figures
     found.pareto_k.copy_(pareto_k(tails, k))
     return found
 
@@ -235,12 +251,12 @@ def _draws(
 
 def _held(model: LatentModel, x: Tensor) -> int:
     """Values that scoring an image of x (n, *data) holds, about."""
-    return x[0].numel() * getattr(declared(model, "likelihood"), "width", 1)
+    return x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
 
 
 def _scores_by_noise(model: LatentModel) -> bool:
     """Whether the likelihood draws noise to score an image, as one does that has a bound in the place of log p(x|z)."""
-    return bool(getattr(declared(model, "likelihood"), "bound", ""))
+    return bool(LikelihoodTraits.of(declared(model).likelihood).bound)
 
 
 def _halved(size: int, limit: int) -> int:
@@ -253,7 +269,7 @@ def _halved(size: int, limit: int) -> int:
 def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
     if isinstance(model, Family) and not model.draws_whole:
         return None
-    return getattr(model, "draw", None)
+    return model.draw if isinstance(model, Drawing) else None
 
 
 def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:

@@ -62,6 +62,11 @@ class Posteriors(NamedTuple):
     below: Tensor | None = None
     couplings: tuple[Coupling, ...] = ()
 
+    @property
+    def diagonal(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """origin, unit, shift and log_scale: all of a diagonal Gaussian."""
+        return self.origin, self.unit, self.shift, self.log_scale
+
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """ε (b, k, d) -> z (b, k, d) and log q(z|x), nats, (b, k).
 

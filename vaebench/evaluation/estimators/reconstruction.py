@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
+from vaebench.distributions import Centred
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.likelihood import codes
@@ -47,7 +48,7 @@ def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
     """The code that stands for each image, (b, *latent), and which: the posterior's mean, or its centre where no sample
     lies at a mean, or one sample where it has neither."""
     q = model.posterior(x)
-    if hasattr(q, "centre"):
+    if isinstance(q, Centred):
         return q.centre, "the posterior's centre"
     with suppress(Unavailable), absence("the posterior has no mean in closed form"):
         return q.mean, "the posterior mean"

@@ -102,7 +102,7 @@ def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -
         return {
             **{f"before.{name}": column for name, column in _named(before).items()},
             **{f"after.{name}": column for name, column in _named(after).items()},
-            **{f"q.{name}": getattr(q, name) for name in DIAGONAL},
+            **{f"q.{name}": column for name, column in zip(DIAGONAL, q.diagonal, strict=True)},
             "same": torch.full((len(x),), same),
         }
 
@@ -119,7 +119,7 @@ def flows(subject: Subject, images: int, k: int, steps: int, samples: int) -> Fi
 
     def compute(first: int, last: int) -> Columns:
         x, keys = _shard(subject, some[first:last])
-        origin, unit, shift, log_scale = (getattr(around, name)[first:last].to(x) for name in DIAGONAL)
+        origin, unit, shift, log_scale = (column[first:last].to(x) for column in around.diagonal)
         start = Posteriors(origin, unit, shift, log_scale).as_flow()
         q = fit(subject.model, x, start, keys, steps, samples, lr=0.01)
         return _named(_figures(subject, x, q, keys, k, some[first:last].tolist()))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaebench.distributions.codes import Point
 from vaebench.evaluation.conditions import at, declared, noise_keys
@@ -15,6 +15,7 @@ from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
+from vaebench.traits import LikelihoodTraits, PosteriorTraits, PriorTraits
 
 BF16_CHECKED = 100  # images on which bf16 is compared with f32
 SAMPLES = 16  # of the distortion, where the posterior or the prior has no density
@@ -114,11 +115,12 @@ def _keep_facts(subject: Subject, found: Findings) -> None:
 
     A warning where its figures are bounds, and one where log p(z) is an estimate.
     """
-    likelihood = declared(subject.model, "likelihood")
-    if facts := getattr(likelihood, "facts", None):
-        found.tables["likelihood"] = {"name": type(likelihood).__name__, **facts}
-    if bound := getattr(likelihood, "bound", ""):
-        found.warnings.append(f"in place of log p(x|z): {bound}")
+    likelihood = declared(subject.model).likelihood
+    traits = LikelihoodTraits.of(likelihood)
+    if traits.facts:
+        found.tables["likelihood"] = {"name": type(likelihood).__name__, **traits.facts}
+    if traits.bound:
+        found.warnings.append(f"in place of log p(x|z): {traits.bound}")
     found.warnings.extend(part.doubt() for part in _doubtful(subject))
 
 
@@ -126,15 +128,14 @@ def _fill(subject: Subject, k: int) -> dict[str, Any]:
     return {"k": k, "pixels": subject.spec.dimensions, "bound": _whole(subject)}
 
 
-def _doubtful(subject: Subject) -> list[Any]:
-    """The modules of the prior whose density is an estimate."""
-    prior = declared(subject.model, "prior")
-    return [part for part in prior.modules() if hasattr(part, "doubt")] if isinstance(prior, nn.Module) else []
+def _doubtful(subject: Subject) -> list[PriorTraits]:
+    """The prior and the priors in it whose density is an estimate."""
+    return [traits for traits in PriorTraits.within(declared(subject.model).prior) if traits.estimate]
 
 
 def _short(subject: Subject) -> str:
     """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
-    bound = getattr(declared(subject.model, "likelihood"), "bound", "")
+    bound = LikelihoodTraits.of(declared(subject.model).likelihood).bound
     return f"; {bound}" if bound else ""
 
 
@@ -208,7 +209,7 @@ def _add_bound(
     found.average("distortion", distortion, samples=samples, bound=_short(subject))
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
-        rate, how = sampled, f"mean of {samples} samples{getattr(subject.model.posterior, 'auxiliary', '')}"
+        rate, how = sampled, f"mean of {samples} samples{PosteriorTraits.of(subject.model.posterior).auxiliary}"
     if rate is None:
         for name in ("rate", "elbo"):
             found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form", bound=bound)

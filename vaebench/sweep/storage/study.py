@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from vaebench.errors import UserError
 from vaebench.sweep.spec.spec import Sweep
@@ -72,7 +72,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         return storage
     except (SQLAlchemyError, ImportError) as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
         raise AwayError(
             f"the storage does not answer ({reason}): expected a database that accepts connections; start it, mend "
             "--storage, or install vaebench[postgres]"

@@ -13,6 +13,7 @@ from vaebench import evaluation
 from vaebench.api import load
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
+from vaebench.evaluation.subject import Generated
 from vaebench.records import read_record
 from vaebench.running.processes import place_for
 from vaebench.sweep.spec.spec import BOUND, Sweep
@@ -41,8 +42,7 @@ class HeldOut:
 
     def factors(self, split: str) -> Tensor | None:
         """Factors of variation, (n, factors), or None where there are none."""
-        known = getattr(self.data, "factors", None)
-        return None if known is None else known(_kept(split))
+        return self.data.factors(_kept(split)) if isinstance(self.data, Generated) else None
 
 
 def _kept(split: str) -> str:
