@@ -20,6 +20,7 @@ from vaebench.leaderboard.versus_page import drawings, versus_page
 from vaebench.leaderboard.versus_text import plain, sentences
 from vaebench.records import write_record
 from vaebench.records.claims import IMPORTED, note
+from vaebench.records.find import find_record
 
 PROTOCOL = fake_body(fake_arrays(np.random.default_rng(0)))["protocol"]
 
@@ -184,6 +185,16 @@ def test_a_run_is_named_by_id_first_digits_or_folder_inside_or_outside_the_resul
     shutil.rmtree(run.path)
     found = one(versus(str(outside), "vae", tmp_path / "results"))
     assert found.first.figures == pytest.approx(np.load(outside / "per_image.npz")["log_likelihood"][None])
+
+
+def test_every_command_takes_the_same_names_for_a_record(tmp_path):
+    """Defect: `verify` took a record.json and five digits of an id, `compare` neither, but folders below results."""
+    results = tmp_path / "results"
+    write_board(results, {"vae": 0.0})
+    run = write_fake(results / "own" / "iwae-s0", np.random.default_rng(0), variant="iwae")
+    for name in (run.id, run.id[:5], "iwae-s0", str(run.path), str(run.path / "record.json"), "own/iwae-s0"):
+        assert find_record(name, results).id == run.id, name
+        assert one(versus(name, "vae", results)).first.name == "iwae", name
 
 
 def test_a_name_that_fits_several_runs_is_refused_with_all_of_them(tmp_path):

@@ -25,6 +25,7 @@ from vaebench.leaderboard.statistics import (
 from vaebench.leaderboard.table import named, words
 from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
+from vaebench.records.find import folder, means
 
 EXTREMES = 5
 
@@ -96,8 +97,8 @@ def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKEL
     """Compares two of the records below a directory on every board that both are on.
 
     Args:
-        first, second: a variant's name as the leaderboard shows it, the id of a record or its first digits, or the
-            folder of a run, inside `results` or elsewhere.
+        first, second: a variant's name as the leaderboard shows it, or a record as `find_record` takes it, inside
+            `results` or elsewhere.
         results: the directory.
         metric: what to compare by; see `boards`.
 
@@ -107,8 +108,8 @@ def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKEL
     records = list(read_records(results))
     known = {record.path.resolve() for record in records if record.path}
     for name in (first, second):
-        if (Path(name) / RECORD).is_file() and Path(name).resolve() not in known:
-            records += read_records(name)
+        if (folder(name) / RECORD).is_file() and folder(name).resolve() not in known:
+            records += read_records(folder(name))
     found = boards(records, metric, read_failures(Path(results))[0])
     sides = [_sides(name, found, Path(results)) for name in (first, second)]
     shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
@@ -129,7 +130,7 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
         for index, board in enumerate(found)
         for row in board.rows
         for record in row.records
-        if _is(record, name, results)
+        if means(name, record, results)
     ]
     if len(named_so := sorted({record.id for _, _, record in runs})) > 1:
         raise UserError(f"'{name}' may mean any of the runs {', '.join(named_so)}; give the id of one, or its folder")
@@ -139,15 +140,6 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
     folders = {record.path.name for board in found for row in board.rows for record in row.records if record.path}
     remedy = "Give a variant as the leaderboard names it, the id of a record, or the folder of a run."
     raise unknown("variant", name, sorted(names) + sorted(folders - names), remedy)
-
-
-def _is(record: RunRecord, name: str, results: Path) -> bool:
-    """Whether a name is the record's id (or at least 6 of its first digits), or its folder."""
-    if len(name) >= 6 and record.id.startswith(name):
-        return True
-    path = record.path
-    places = (Path(name).resolve(), (results / name).resolve())
-    return path is not None and (path.name == name or path.resolve() in places)
 
 
 def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:

@@ -8,25 +8,44 @@ from vaebench.errors import UserError, unknown
 from vaebench.records.record import RECORD, RunRecord, read_records
 
 
+def folder(name: str) -> Path:
+    """The folder that a name stands for where it is one, or the record.json in one."""
+    path = Path(name)
+    return path.parent if path.name == RECORD else path
+
+
+def means(name: str, record: RunRecord, results: Path) -> bool:
+    """Whether a name stands for a record: the start of its id, its folder's name, its folder, or its record.json.
+
+    Args:
+        name: as the user gives it.
+        record: any.
+        results: the folder of all records, from which a folder may be named too.
+    """
+    if name and record.id.startswith(name):
+        return True
+    places = (folder(name).resolve(), (results / folder(name)).resolve())
+    return record.path is not None and (record.path.name == name or record.path.resolve() in places)
+
+
 def find_record(name: str, results: Path) -> RunRecord:
     """The record that `name` means.
 
     Args:
-        name: a record's folder, its record.json, or the folder's name or the beginning of an id below `results`.
+        name: see `means`.
         results: the folder of all records; read only where `name` is no file or folder.
 
     Raises:
         UserError: no record or several of that name, or one that is damaged or of a schema that is not known.
     """
-    path = Path(name)
-    directory = path.parent if path.name == RECORD else path
+    directory = folder(name)
     if directory.is_dir():
         records = read_records(directory)
         found = [record for record in records if len(records) == 1 or record.path == directory]
         damaged = records.damaged
     else:
         records = read_records(results)
-        found = [record for record in records if record.id.startswith(name) or Path(record.path or "").name == name]
+        found = [record for record in records if means(name, record, results)]
         damaged = tuple(damage for damage in records.damaged if damage.path.name == name)
     if len(found) == 1:
         return found[0]
