@@ -17,15 +17,16 @@ from helpers import SPEC, bits, small
 from oracles import Data, OneLatent
 
 import vaebench as vb
+from vaebench.configuration.discovery import protocols
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation.estimators import likelihood
 from vaebench.evaluation.measurements import likelihood as measured
-from vaebench.evaluation.protocol import measurement, measurements, names, read_protocol
+from vaebench.evaluation.protocol import measurement, measurements, read_protocol
 from vaebench.evaluation.store import Store
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", protocols())
 def test_every_shipped_protocol_is_complete(name: str) -> None:
     plan = read_protocol(name)
     assert plan.name == name
@@ -192,7 +193,7 @@ def test_the_page_on_evaluation_names_every_measurement_and_its_example_is_a_pro
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example)
     assert read_protocol(tmp_path / "mine.yaml").config["k"] == 1000
-    everywhere = [set(read_protocol(name).measurements) for name in names()]
+    everywhere = [set(read_protocol(name).measurements) for name in protocols()]
     assert set.intersection(*everywhere) == {"likelihood", "units", "collapse", "reconstruction", "samples"}
     assert set(read_protocol("full").measurements) == set(measurements())
 

@@ -21,8 +21,8 @@ from lightning import Trainer
 
 from vaebench.cli import main
 from vaebench.evaluation.protocol import recorded_protocol
-from vaebench.records import RECORD, RunRecord, canonical, identity, read_records, stable
-from vaebench.reproduction.comparison import altered, compare_records, leaves
+from vaebench.records import RECORD, RunRecord, canonical, identity, leaves, read_records, stable
+from vaebench.reproduction.comparison import altered, compare_records
 from vaebench.reproduction.tolerance import (
     DIFFERENT,
     EQUAL,

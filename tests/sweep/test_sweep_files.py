@@ -15,7 +15,8 @@ from vaebench.data.binarized_mnist import BinarizedMNIST
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec
 from vaebench.sweep.check import check, check_figures
-from vaebench.sweep.spec.spec import COMBINE, KEYS, PRUNERS, SAMPLERS, STOPS, Constraint, Sweep, read_sweep
+from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
+from vaebench.sweep.spec.spec import COMBINE, KEYS, STOPS, Constraint, Sweep, read_sweep
 from vaebench.training.experiment import experiment
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +167,7 @@ def test_the_page_on_scaling_lists_every_key_sampler_pruner_and_rule() -> None:
     page = (ROOT / "docs" / "scaling.md").read_text()
     table = page[page.index("## The sweep file") : page.index("## One machine")]
     assert set(KEYS) <= set(re.findall(r"`(\w+)`", table))
-    settings = {name for known in (SAMPLERS, PRUNERS) for name, own in known.items() for name in (name, *own)}
+    settings = {name for known in (SAMPLERS, PRUNERS) for name, own in known.items() for name in (name, *own.settings)}
     for name in {*settings, *STOPS, *COMBINE, "float", "int", "choice", "when", "log", "step"}:
         assert re.search(rf"\b{name}\b", table), name
 

@@ -27,7 +27,8 @@ from postgres import Server
 
 from vaebench.errors import UserError
 from vaebench.sweep import driver
-from vaebench.sweep.spec.spec import PRUNERS, SAMPLERS, Sweep, read_sweep
+from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
+from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage import queue as turns
 from vaebench.sweep.storage.queue import (
     RETRIES,

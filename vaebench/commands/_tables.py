@@ -6,19 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+
+from vaebench.terminal import wide
 
 if TYPE_CHECKING:
     from vaebench.configuration.parts import Part
     from vaebench.records import RunRecord
-
-
-def _console() -> Console:
-    """The terminal; wide enough for whole lines where the output goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
 
 
 def metrics_table(record: RunRecord) -> None:
@@ -30,7 +25,7 @@ def metrics_table(record: RunRecord) -> None:
             continue
         error = "" if metric["se"] is None else f"{metric['se']:.4g}"
         table.add_row(name, f"{metric['value']:.4f}", error, metric["unit"], escape(metric["definition"]))
-    console = _console()
+    console = wide()
     console.print(table)
     console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False, markup=False)
     for warning in record.warnings:
@@ -51,4 +46,4 @@ def parts_table(parts: Iterable[Part], title: str | None = None) -> None:
         address = re.search(r"https?://[^\s),;]+", part.doc)
         names = [part.listed, *([", ".join(part.short)] if title else [])]
         table.add_row(*names, escape(part.doc.partition("\n")[0]), address[0].rstrip(".") if address else "")
-    _console().print(table)
+    wide().print(table)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vaebench.commands._parser import trust_option
+from vaebench.configuration.discovery import protocols
 
 HELP = "evaluate a checkpoint on its test split and write a record"
 EXAMPLE = "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol quick"
@@ -14,7 +15,7 @@ EXAMPLE = "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol q
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="the model.ckpt of a finished run")
     parser.add_argument("--protocol", default="likelihood",
-                     help="what to measure: quick, likelihood, disentanglement, codes, full, or a YAML file (default: "
+                     help=f"what to measure: {', '.join(protocols())}, or a YAML file (default: "
                      "likelihood)")  # fmt: skip
     parser.add_argument("--k", type=int, help="importance samples an image (default: the protocol's)")
     parser.add_argument("--seed", type=int, help="of the evaluation's noise (default: the protocol's, 0)")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vaebench.commands._parser import logger_option
 from vaebench.errors import UserError, unknown
+from vaebench.sweep.spec.engine import engines
 
 HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
 EXAMPLE = """\
@@ -23,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, help="number of workers (default: one a GPU, else one a core)")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that was started")
-    parser.add_argument("--engine", help="local, population, ray or slurm, in place of the file's")
+    parser.add_argument("--engine", help=f"one of {', '.join(engines())}, in place of the file's")
     logger_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="check the file and show what the engine would start")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")

@@ -31,7 +31,7 @@ def find(kind: str, name: str) -> type[Any]:
         UserError: there is no such module, or it does not hold exactly one class of its kind.
     """
     if name not in names(kind) and (part := parts.find(kind, name)):
-        name = part.path.split(".")[-2]
+        name = parts.name_of(part.path)
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
     folder, parent = KINDS[kind][0], base(kind)
@@ -42,6 +42,11 @@ def find(kind: str, name: str) -> type[Any]:
             "expected; move the others into files of their own"
         )
     return found[0]
+
+
+def protocols() -> list[str]:
+    """Names of the protocols that vaebench ships, sorted."""
+    return sorted(path.stem for path in (parts.PACKAGE / "evaluation" / "protocols").glob("*.yaml"))
 
 
 def base(kind: str) -> type[Any]:

@@ -137,13 +137,23 @@ class Part(NamedTuple):
     @property
     def listed(self) -> str:
         """The name that lists show: of the file for a family or a data set, of the class for all others."""
-        return self.path.split(".")[-2] if self.kind in ("family", "data set") else self.name
+        return name_of(self.path) if self.kind in ("family", "data set") else self.name
 
     @property
     def short(self) -> tuple[str, ...]:
         """Other names by which a configuration finds it, beside the class's in any case."""
         plainly = sorted(self.names - {plain(name) for name in (self.name, self.listed, *self.also)})
         return (*self.also, *(name for name in plainly if find(self.kind, name) == self))
+
+
+def name_of(cls: type | str) -> str:
+    """The name of a family or a data set, that of its file, by its class or class path.
+
+    >>> name_of("vaebench.families.beta_vae.BetaVAE")
+    'beta_vae'
+    """
+    path = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__name__}"
+    return path.split(".")[-2]
 
 
 def plain(name: str) -> str:

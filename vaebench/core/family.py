@@ -29,6 +29,7 @@ from zuko.lazy import LazyDistribution as Conditional
 from vaebench.core.compatibility import require_posterior, require_prior, require_weights
 from vaebench.core.contract import Draw, LatentModel, Step, Terms, draw, fixed_noise
 from vaebench.core.learner import Learner
+from vaebench.curves import BOUND, LOG_X, OBJECTIVE
 from vaebench.distributions import divergence, require_units
 from vaebench.distributions.chains import Pass
 from vaebench.errors import Unavailable, absence
@@ -250,9 +251,9 @@ class Family(Learner, ABC):
         """
         model = self.given(y)
         with suppress(Unavailable), absence("the posterior or the prior has no density"):
-            return {"val/elbo": (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
+            return {BOUND: (self.draw(x) if model is self else draw(model, x)).log_w.mean()}
         z = model.posterior(x).rsample(torch.Size((1,)))
-        return {"val/log_x": model.likelihood(z).log_prob(x).mean()}
+        return {LOG_X: model.likelihood(z).log_prob(x).mean()}
 
     def objective(self, x: Tensor, y: Tensor | None, t: Tensor) -> Tensor:
         """What training maximises at step t, 0-dim: the negative loss of the first group that learns then.
@@ -285,4 +286,4 @@ class _HeldOut(nn.Module):
         with fixed_noise(seed, x.device):
             found = self.family.bound(x, y)
         with fixed_noise(seed, x.device):
-            return found | {"val/objective": self.family.objective(x, y, t)}
+            return found | {OBJECTIVE: self.family.objective(x, y, t)}

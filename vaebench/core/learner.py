@@ -15,6 +15,7 @@ from vaebench.core.contract import Step, batches
 from vaebench.core.divergence import Watch
 from vaebench.core.means import Means
 from vaebench.core.rules import Recipe, Rules
+from vaebench.curves import TRAIN
 
 
 class Learner(LightningModule, ABC):
@@ -120,7 +121,7 @@ class Learner(LightningModule, ABC):
             self.means.add(step.logs, len(x))
             self.steps += 1
         if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
-            self.log_dict({f"train/{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
+            self.log_dict({f"{TRAIN}{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps"] = self.steps

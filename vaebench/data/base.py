@@ -14,6 +14,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.configuration.parts import name_of
 from vaebench.data._batches import Batches, Blocks, TrainingBatches
 from vaebench.data._checks import as_labels, as_levels, checked
 from vaebench.data._measure import Measure
@@ -70,7 +71,7 @@ class ImageData(LightningDataModule, ABC):
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
         super().__init__()
-        self.name: str = type(self).__module__.rpartition(".")[2]
+        self.name: str = name_of(type(self))
         if measure not in self.measures:
             raise UserError(
                 f"{self.name} cannot have the measure '{measure}': expected {' or '.join(self.measures)}; set "

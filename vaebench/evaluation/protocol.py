@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from vaebench.configuration.discovery import protocols
 from vaebench.configuration.source import Source
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.conditions import check_count
@@ -53,11 +54,6 @@ class Protocol:
         k = self.measurements.get("likelihood", {}).get("k", 0)
         return {"version": VERSION, "name": self.name, "seed": self.seed, "limit": self.limit, "k": k,
                 "measurements": self.measurements}  # fmt: skip
-
-
-def names() -> list[str]:
-    """Names of the protocols that vaebench ships."""
-    return sorted(path.stem for path in (HERE / "protocols").glob("*.yaml"))
 
 
 def measurements() -> list[str]:
@@ -142,7 +138,7 @@ def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else HERE / "protocols" / f"{name}.yaml"
     if not path.is_file():
-        raise unknown("protocol", str(name), names(), "Give one of these names, or a YAML file.")
+        raise unknown("protocol", str(name), protocols(), "Give one of these names, or a YAML file.")
     body = Source(path, "protocol").content
     if not isinstance(body, dict) or not isinstance(body.get("measurements"), dict):
         raise UserError(f"'{path}' has no measurements: expected 'measurements:' with names such as 'likelihood: {{}}'")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
@@ -14,9 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, require_kernels
@@ -27,6 +22,7 @@ from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Arrays, Store
 from vaebench.evaluation.subject import Images, Subject
+from vaebench.terminal import progress_bar
 
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
 
@@ -90,7 +86,7 @@ def evaluate(
     plan = protocol if isinstance(protocol, Protocol) else read_protocol(protocol, **changes)
     if isinstance(protocol, Protocol) and changes:
         raise TypeError("a Protocol is given whole: change it before")
-    with _bar(progress) as (describe, advance):
+    with progress_bar(enabled=progress) as (describe, advance):
         subject = Subject(model, datamodule, plan.seed, plan.limit, advance=advance)
         if work is not None:
             subject.store = Store(work / _fingerprint(subject, plan))
@@ -174,13 +170,3 @@ def _fingerprint(subject: Subject, plan: Protocol) -> str:
             log_x = subject.model.likelihood(sample(subject.model.posterior(x), 1)).log_prob(x)
         digest.update(f"{float(start.double().sum()):.6g} {float(log_x):.6g}".encode())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _bar(enabled: bool) -> Iterator[tuple[Any, Any]]:
-    """A bar, as two functions: one names the measurement at work, one takes the fraction of it that is done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield (lambda name: bar.reset(task, description=name), lambda done: bar.update(task, completed=done))

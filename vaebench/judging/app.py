@@ -14,7 +14,6 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -28,6 +27,7 @@ from vaebench.judging.guard import BODY, SAFE, refusal
 from vaebench.judging.images import Images
 from vaebench.judging.plan import ANSWERS, CHOICE, RATING, REAL, Question, questions
 from vaebench.judging.store import Judgements
+from vaebench.templates import templates
 
 HERE = Path(__file__).parent
 STATIC = {"judge.css": "text/css", "judge.js": "text/javascript"}
@@ -95,8 +95,7 @@ class Pages:
 
     def __init__(self, file: Judgements, images: Images, token: str) -> None:
         self.file, self.images, self.token, self.study = file, images, token, file.study()
-        self._templates = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-                                      trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+        self._templates = templates(HERE)
 
     def show(self, template: str, status: int = HTTPStatus.OK, **values: object) -> Response:
         return HTMLResponse(self._templates.get_template(template).render(**values), status)

@@ -15,7 +15,7 @@ from vaebench.judging.scores import Scores
 from vaebench.leaderboard.moderation import LEAST_FREEDOM, Evidence, Trainings, evidence, trainings
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare, estimate
-from vaebench.records import RunRecord, canonical, seedless, setting_identity
+from vaebench.records import RunRecord, canonical, leaves, seedless, setting_identity
 from vaebench.records.claims import claimed
 from vaebench.records.failures import Failure
 
@@ -250,23 +250,15 @@ def _names(variant: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
     """A name for each setting of one variant: its own, or with up to three of the values in which they differ."""
     if len(configs) == 1:
         return dict.fromkeys(configs, variant)
-    flat = {setting: dict(_leaves(canonical_config(seedless(config)))) for setting, config in configs.items()}
+    flat = {setting: dict(leaves(canonical_config(seedless(config)))) for setting, config in configs.items()}
     keys = sorted(set().union(*flat.values()))
-    told = [key for key in keys if len({canonical(leaves.get(key)) for leaves in flat.values()}) > 1][:3]
+    told = [key for key in keys if len({canonical(values.get(key)) for values in flat.values()}) > 1][:3]
     names = {
-        setting: ", ".join(f"{key.rpartition('.')[2]} = {leaves.get(key)}" for key in told)
-        for setting, leaves in flat.items()
+        setting: ", ".join(f"{key.rpartition('.')[2]} = {values.get(key)}" for key in told)
+        for setting, values in flat.items()
     }
     unique = len(set(names.values())) == len(names)
     return {setting: f"{variant} ({name if unique else setting[:6]})" for setting, name in names.items()}
-
-
-def _leaves(config: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    if not isinstance(config, dict):
-        yield path, config
-    else:
-        for key, value in config.items():
-            yield from _leaves(value, f"{path}.{key}")
 
 
 def _by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaebench.curves import BOUND
 from vaebench.errors import unknown
 from vaebench.leaderboard.boards import Board, Row
 from vaebench.leaderboard.pareto import front, within
 from vaebench.leaderboard.table import Cell, Column, Table, markdown_table, named, number, title
 from vaebench.records import RunRecord
-
-BOUND = "val/elbo"
 
 
 class Budget(NamedTuple):

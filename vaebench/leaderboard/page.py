@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
+from vaebench.curves import BOUND
 from vaebench.leaderboard.boards import Board, Row
 from vaebench.leaderboard.budgets import BUDGETS, TRIALS, TRIALS_LEGEND, budget_table
 from vaebench.leaderboard.budgets import LEGEND as BUDGET_LEGEND
@@ -19,9 +19,9 @@ from vaebench.leaderboard.pareto import plane, rate_distortion_front
 from vaebench.leaderboard.published import Figure, published
 from vaebench.leaderboard.table import LEGEND, facts, named, number, table, title
 from vaebench.records import Records, RunRecord
+from vaebench.templates import templates
 
 HERE = Path(__file__).parent
-BOUND = "val/elbo"
 COLOURS = 8  # of page.css and plots.js
 SHOWN, COLUMNS = 40, 10  # test images on a picture of reconstructions, and in a row of it
 
@@ -33,9 +33,7 @@ def page(boards: Sequence[Board], records: Records) -> str:
         boards: from `boards(records)`.
         records: their source, which knows what was damaged.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates(HERE)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # the order of keys is that of the page
     return environment.get_template("page.html").render(
         boards=[_board(index, board) for index, board in enumerate(boards)],

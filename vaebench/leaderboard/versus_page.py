@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vaebench.leaderboard.boards import Row
 from vaebench.leaderboard.noise import of_mean
@@ -16,6 +15,7 @@ from vaebench.leaderboard.pareto import plane, rate_distortion_front
 from vaebench.leaderboard.table import named, title
 from vaebench.leaderboard.versus import Side, Versus
 from vaebench.leaderboard.versus_text import plain, sentences
+from vaebench.templates import templates
 
 COLOURS = ("#3b7dd8", "#d9822b")
 OTHERS = "#8a8a8a"
@@ -39,9 +39,7 @@ def versus_page(found: Sequence[Versus]) -> str:
     """The page of a comparison as text; the same records give the same page."""
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
+    environment = templates(Path(__file__).parent)
     comparisons: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for index, one in enumerate(found):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vaebench.configuration.parts import name_of
 from vaebench.records import RunRecord, identity, setting_identity
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _about(
     variant: str,
     record: str,
 ) -> About:
-    family = config["model"]["class_path"].split(".")[-2]
+    family = name_of(config["model"]["class_path"])
     place = benchmark or data[0]
     row = variant or family
     settings = flat(config)

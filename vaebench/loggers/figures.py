@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from vaebench.curves import BOUND, LOG_X
 from vaebench.records import RunRecord
 
 
@@ -24,7 +25,7 @@ def figures(record: RunRecord) -> dict[str, Any]:
             found[f"test/{name}"] = metric["value"]
             if metric.get("se") is not None:
                 found[f"test/{name}_se"] = metric["se"]
-    for curve in ("val/elbo", "val/log_x"):
+    for curve in (BOUND, LOG_X):
         if (value := record.held_out(curve)) is not None:
             found[f"held_out/{curve[4:]}"] = value
     found["collapse/verdict"] = str(record.collapse.get("verdict", "unknown"))

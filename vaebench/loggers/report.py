@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vaebench.curves import BOUND
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.table import markdown, title
 from vaebench.loggers.about import flat
@@ -118,7 +119,7 @@ def _charts(board: Board, records: Sequence[RunRecord]) -> list[Any]:
         for metric in dict.fromkeys(metrics)
         if any(record.value(metric) is not None for record in records)
     ]
-    panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=["val/elbo"], groupby=wr.Config("setting")))
+    panels.append(wr.LinePlot(title="held-out bound, nats", x="step", y=[BOUND], groupby=wr.Config("setting")))
     if pictures := sorted({f"pictures/{name}" for record in records for name in record.pictures()}):
         panels.append(wr.MediaBrowser(title="pictures", media_keys=pictures, num_columns=4))
     for index, panel in enumerate(panels):

@@ -190,6 +190,19 @@ def seedless(config: Any) -> Any:
     return config
 
 
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their dotted names.
+
+    >>> dict(leaves({"model": {"beta": 2, "net": {}}, "seed": 0}))
+    {'model.beta': 2, 'model.net': {}, 'seed': 0}
+    """
+    if not isinstance(value, Mapping) or not value:
+        yield path, value
+    else:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else str(key))
+
+
 def stable(record: RunRecord) -> dict[str, Any]:
     """The record without times and the digest over them: what two runs of the same seed have in common."""
     return {name: value for name, value in asdict(record).items() if name not in ("times", "digest", "path")}

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaebench.configuration.former import current_run
 from vaebench.configuration.parts import canonical_config
-from vaebench.records import RunRecord, canonical, identity, run_identity
+from vaebench.records import RunRecord, canonical, identity, leaves, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
 CODE = ("commit", "dirty", "source", "vaebench")
@@ -118,19 +118,6 @@ def _between(group: str, recorded: Any, found: Any) -> Iterator[Difference]:
     for name in sorted({*a, *b}):
         if canonical(a.get(name)) != canonical(b.get(name)):
             yield Difference(group, name, a.get(name), b.get(name))
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their dotted names.
-
-    >>> dict(leaves({"model": {"beta": 2, "net": {}}, "seed": 0}))
-    {'model.beta': 2, 'model.net': {}, 'seed': 0}
-    """
-    if not isinstance(value, Mapping) or not value:
-        yield path, value
-    else:
-        for key, inner in value.items():
-            yield from leaves(inner, f"{path}.{key}" if path else str(key))
 
 
 def _whole(name: str, recorded: Any, found: Any) -> Difference:

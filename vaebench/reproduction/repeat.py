@@ -19,9 +19,8 @@ from vaebench.configuration.gate import vetted_run
 from vaebench.errors import UserError
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.files import alone_in, write_atomically
-from vaebench.records import CHECKPOINT, RECORD, RunRecord, identity
+from vaebench.records import CHECKPOINT, RECORD, RunRecord, identity, leaves
 from vaebench.records.find import find_record
-from vaebench.reproduction.comparison import leaves
 from vaebench.running.processes import place_for
 from vaebench.running.recording import environment, record_run, state_hash
 from vaebench.training.experiment import experiment

@@ -16,6 +16,7 @@ from vaebench.records.claims import VERIFIED, claimed, imported, note
 from vaebench.reproduction.comparison import Comparison, altered, compare_records
 from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
 from vaebench.running.recording import environment
+from vaebench.terminal import wide
 
 STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
 
@@ -55,8 +56,7 @@ def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callab
 
 def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) -> None:
     """Prints every metric with its class, what else differs, and the classes in words."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
+    console = wide()
     table = Table("metric", "recorded", "now", "difference", "verdict", title=f"{record.variant}, seed {record.seed}")
     for finding in comparison.findings:
         gap = None if finding.recorded is None or finding.found is None else finding.found - finding.recorded

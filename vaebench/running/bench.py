@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from vaebench.configuration.parts import name_of
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument
 from vaebench.errors import Diverged, UserError, unknown
@@ -146,7 +147,7 @@ def bench(
         identity = record_id(job.identity(data), judge)
         name = f"{run.variant}-s{run.seed}-{identity[:8]}"
         about = of_training(job, data, "bench", identity, benchmark.name, run.variant)
-        family = type(model).__module__.rpartition(".")[2]
+        family = name_of(type(model))
         what = (identity, family, run.variant, benchmark.name, run.seed, job.plain, describe(data), model.surrogate)
         return Place(
             results / benchmark.name / name,

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vaebench import evaluation
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
+from vaebench.configuration.parts import name_of
 from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
@@ -84,7 +85,7 @@ def record_run(
     model.to(place_for(device))
     with helpers(processes, checkpoint, plan, work, device):
         report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
-    family = type(model).__module__.rpartition(".")[2]
+    family = name_of(type(model))
     body = {
         "id": record_id(_run(info), plan),
         "family": family,
@@ -147,7 +148,7 @@ def record_checkpoint(
     """
     info = _account(checkpoint)
     identity = record_id(_run(info), evaluation.read_protocol(**request))
-    family, name = info["config"]["model"]["class_path"].split(".")[-2], info["data"]["name"]
+    family, name = name_of(info["config"]["model"]["class_path"]), info["data"]["name"]
     if not is_plain(name):
         raise UserError(
             f"'{checkpoint}' was trained on {name!r}: expected the name of a data set; give the model.ckpt of a "

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vaebench import evaluation
+from vaebench.configuration.parts import name_of
+from vaebench.curves import BOUND, VAL
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.protocol import measurement
-from vaebench.sweep.spec.spec import BOUND, Sweep
-from vaebench.sweep.workers.held_out import CURVES, VERDICTS
+from vaebench.sweep.spec.spec import Sweep
+from vaebench.sweep.workers.held_out import COLLAPSE, CURVES, VERDICTS
 
 if TYPE_CHECKING:
     from vaebench.training.experiment import Experiment
@@ -34,7 +36,7 @@ def check(sweep: Sweep) -> Experiment:
             data = data or job.build()[1]
             model = job.plain["model"]
             with explained():
-                build(model["class_path"].split(".")[-2], data, **model["init_args"])
+                build(name_of(model["class_path"]), data, **model["init_args"])
         except UserError as error:
             place = _blamed(sweep, point, str(error)) or ("space", key)
             raise sweep.source.error(str(error), *place) from None
@@ -58,10 +60,10 @@ def check_figures(sweep: Sweep) -> None:
         made = evaluation.read_protocol(**sweep.protocol).measurements
     except UserError as error:
         raise source.error(str(error), "protocol") from None
-    yielded = [f"val/{name}" for kind in made for name in measurement(kind).KINDS]
-    known = list(dict.fromkeys([*CURVES, *(["val/collapse"] if "collapse" in made else []), *yielded]))
+    yielded = [f"{VAL}{name}" for kind in made for name in measurement(kind).KINDS]
+    known = list(dict.fromkeys([*CURVES, *([COLLAPSE] if "collapse" in made else []), *yielded]))
     for name in sweep.objectives:
-        if name not in known or name == "val/collapse":
+        if name not in known or name == COLLAPSE:
             remedy = "" if name in known else "Objectives are figures of the validation images."
             place = next(key for key in (name, name[4:]) if key in (source.at("objectives") or {}))
             raise source.error(str(unknown("objective", name, known, remedy)), "objectives", place)
@@ -74,7 +76,7 @@ def check_figures(sweep: Sweep) -> None:
     for index, constraint in enumerate(sweep.constraints):
         if constraint.figure not in known:
             raise source.error(str(unknown("figure", constraint.figure, known)), "constraints", index)
-        verdict = constraint.figure == "val/collapse"
+        verdict = constraint.figure == COLLAPSE
         if verdict != isinstance(constraint.limit, str) or (verdict and constraint.limit not in VERDICTS):
             expected = f"one of {', '.join(VERDICTS)} with == or !=" if verdict else "a number"
             raise source.error(f"'{constraint}' can never hold: expected {expected}", "constraints", index)

@@ -40,6 +40,7 @@ from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family, batches
 from vaebench.core.divergence import Watch, require_finite
+from vaebench.curves import TRAIN, VAL
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError, require_kernels
 from vaebench.files import write_atomically
@@ -146,7 +147,7 @@ class Keeper(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
         self.kept.seconds, self._last = self.kept.seconds + now - self._last, now
-        self._measured(trainer, cast(Family, pl_module), "train/")
+        self._measured(trainer, cast(Family, pl_module), TRAIN)
         if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
             self._saved = now
             trainer.save_checkpoint(self.path)
@@ -155,16 +156,16 @@ class Keeper(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._measured(trainer, cast(Family, pl_module), "val/")
+            self._measured(trainer, cast(Family, pl_module), VAL)
 
     def _measured(self, trainer: Trainer, model: Family, kind: str) -> None:
         """Notes the metrics of one kind, 'train/' or 'val/', that were measured just now, and stops early by them."""
-        if kind == "train/":
+        if kind == TRAIN:
             means = model.means.take(lambda total: cast(Tensor, trainer.strategy.reduce(total, reduce_op="sum")))
-            metrics = {f"train/{name}": float(value) for name, value in means.items()}
+            metrics = {f"{TRAIN}{name}": float(value) for name, value in means.items()}
             self.kept.note(model.steps, metrics)
         else:
-            metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+            metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(VAL)}
             self.kept.validated(model, metrics)
         stop = self.stopping.stops(model, metrics, kind)
         trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(stop, all=False)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vaebench.core import Family
+from vaebench.curves import OBJECTIVE
 from vaebench.records.selection import Selection
 
 
@@ -48,7 +49,7 @@ class Kept:
         if model.keep != "best" or model.steps < model.settled():
             return
         self.began = model.steps if self.began is None else self.began
-        if math.isfinite(value := metrics["val/objective"]) and value > self.best["value"]:
+        if math.isfinite(value := metrics[OBJECTIVE]) and value > self.best["value"]:
             self.best = {"value": value, "steps": model.steps, "weights": weights(model)}
 
     def latest(self) -> dict[str, float]:

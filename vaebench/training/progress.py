@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from vaebench.curves import BOUND
+from vaebench.terminal import progress_bar
 
 
 @contextmanager
@@ -14,19 +16,10 @@ def training_bar(
     title: str, enabled: bool = True, console: Console | None = None
 ) -> Iterator[Callable[[float, Mapping[str, float]], None]]:
     """A bar for one training, as the function that `Experiment.run` calls with the fraction done and the metrics."""
-    console = console or Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[bound]}"),
-    )
-    with Progress(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True) as progress:
-        task = progress.add_task(title, total=1.0, bound="")
+    with progress_bar(title, enabled, console) as bar:
 
         def update(fraction: float, metrics: Mapping[str, float]) -> None:
-            bound = metrics.get("val/elbo")
-            progress.update(task, completed=fraction, bound="" if bound is None else f"held-out bound {bound:.2f} nats")
+            bound = metrics.get(BOUND)
+            bar.advance(fraction, "" if bound is None else f"held-out bound {bound:.2f} nats")
 
         yield update

@@ -9,9 +9,10 @@ from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 
 from vaebench.core import Family
+from vaebench.curves import BOUND, LOG_X, OBJECTIVE
 from vaebench.errors import UserError, unknown
 
-HIGHER = ("val/elbo", "val/log_x", "val/objective")  # better the higher
+HIGHER = (BOUND, LOG_X, OBJECTIVE)  # better the higher
 
 
 class Stopping:

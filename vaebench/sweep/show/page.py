@@ -8,17 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from optuna import Study, importance, visualization
 from optuna.trial import FrozenTrial, TrialState
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
+from vaebench.curves import VAL
 from vaebench.files import write_atomically
 from vaebench.sweep.show.terminal import figures, settings, state
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import over, tally
+from vaebench.templates import templates
 
 CONTOURS = 3  # the most important settings, two by two
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ def write_report(sweep: Sweep, study: Study, results: Path) -> Path:
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = {trial.number for trial in study.best_trials} if done else set()
     end, counts = over(sweep, study, trials), tally(trials)
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    environment = templates(HERE)
     page = environment.get_template("report.html").render(
         sweep=sweep,
         version=__version__,
@@ -53,7 +54,7 @@ def _row(sweep: Sweep, trial: FrozenTrial, best: bool) -> dict[str, Any]:
 
 def _charts(sweep: Sweep, study: Study) -> Iterator[dict[str, str]]:
     """Title, explanation and HTML of every chart; of one that cannot be drawn, why."""
-    names = [name.removeprefix("val/") for name in sweep.objectives]
+    names = [name.removeprefix(VAL) for name in sweep.objectives]
     if len(names) > 1:
         yield _chart(
             "Pareto front",

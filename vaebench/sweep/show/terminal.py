@@ -12,8 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from vaebench.curves import BOUND
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import tally
+from vaebench.terminal import wide
 
 ROWS = 12  # of the live table
 STATES = {"COMPLETE": "done", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed",
@@ -57,9 +59,7 @@ class Board:
 
 def overview(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial], console: Console | None = None) -> None:
     """Prints every trial and the summary."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=200)
+    console = wide(console)
     console.print(_table(sweep, trials))
     console.print(_summary(sweep, study, trials), highlight=False)
 
@@ -83,7 +83,7 @@ def figures(sweep: Sweep, trial: FrozenTrial) -> str:
     _, bound = trial.user_attrs.get("progress", (0, None))
     if trial.intermediate_values:
         bound = trial.intermediate_values[max(trial.intermediate_values)]
-    return "" if bound is None else f"val/elbo={_short(bound)}"
+    return "" if bound is None else f"{BOUND}={_short(bound)}"
 
 
 def state(trial: FrozenTrial) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument, config_file
+from vaebench.curves import BOUND, VAL
 from vaebench.errors import unknown
 from vaebench.records import identity
+from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
 from vaebench.sweep.spec.space import Space, read_space
 
 if TYPE_CHECKING:
@@ -23,17 +25,8 @@ if TYPE_CHECKING:
 
 KEYS = ("sweep", "configs", "overrides", "space", "sampler", "pruner", "objectives", "constraints", "seeds", "combine",
         "stop", "protocol", "engine", "heartbeat")  # fmt: skip
-SAMPLERS: dict[str, tuple[str, ...]] = {
-    "tpe": ("startup",), "gp": ("startup",), "cma-es": ("startup",), "random": (), "grid": (),
-    "nsga-ii": ("population",),
-}  # fmt: skip
-PRUNERS: dict[str, tuple[str, ...]] = {
-    "none": (), "asha": ("min_epochs", "factor"), "hyperband": ("min_epochs", "max_epochs", "factor"),
-    "median": ("min_epochs", "startup"),
-}  # fmt: skip
 STOPS = ("trials", "hours", "stalled")
 COMBINE = ("mean", "median")
-BOUND = "val/elbo"  # what training logs, pruning compares and trials are judged by
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 
 
@@ -53,7 +46,7 @@ class Constraint:
 
     def __str__(self) -> str:
         limit = f"{self.limit:g}" if isinstance(self.limit, float) else self.limit
-        return f"{self.figure.removeprefix('val/')} {self.relation} {limit}"
+        return f"{self.figure.removeprefix(VAL)} {self.relation} {limit}"
 
 
 @dataclass(frozen=True)
@@ -176,7 +169,11 @@ def _engine(source: Source) -> dict[str, Any]:
 
 
 def _named(
-    source: Source, key: str, default: str, known: Mapping[str, tuple[str, ...]], common: tuple[str, ...] = ()
+    source: Source,
+    key: str,
+    default: str,
+    known: Mapping[str, Sampler] | Mapping[str, Pruner],
+    common: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """`key: NAME` or `key: {name: NAME, SETTING: VALUE, …}` as the latter; settings are whole numbers above 0."""
     content = source.at(key)
@@ -186,7 +183,7 @@ def _named(
     if name not in known:
         raise source.error(str(unknown(key, name, known)), key, "name")
     if isinstance(source.at(key), dict):
-        source.table(("name", *known[name], *common), key)
+        source.table(("name", *known[name].settings, *common), key)
     for setting, value in content.items():
         if setting != "name" and (not isinstance(value, int) or isinstance(value, bool) or value < (setting != "seed")):
             raise source.error(f"'{setting}' is {value!r}: expected a whole number above 0; mend it", key, setting)
@@ -201,7 +198,7 @@ def figure(source: Source, name: Any, *place: str | int) -> str:
     """The full name of a figure, 'val/…': there are none but those of the validation images."""
     if isinstance(name, str) and name.startswith("test/"):
         raise source.error(f"'{name}' reads the test images, which select nothing; use val/{name[5:]}", *place)
-    return str(name) if str(name).startswith("val/") else f"val/{name}"
+    return str(name) if str(name).startswith(VAL) else f"{VAL}{name}"
 
 
 def _objectives(source: Source) -> dict[str, str]:

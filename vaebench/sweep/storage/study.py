@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,9 @@ from optuna import Study
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from vaebench.curves import VAL
 from vaebench.errors import UserError
+from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def create(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
     if "fingerprint" not in study.user_attrs:
         study.set_user_attr("fingerprint", sweep.fingerprint)
         study.set_user_attr("figures", list(sweep.objectives))
-        study.set_metric_names([name.removeprefix("val/") for name in sweep.objectives])
+        study.set_metric_names([name.removeprefix(VAL) for name in sweep.objectives])
     _same(sweep, study)
     study.set_user_attr("launched", sum(t.state.is_finished() for t in trials))  # failures before do not count again
     if sweep.sampler["name"] == "grid":
@@ -150,41 +151,15 @@ def sampler(sweep: Sweep, turn: int) -> BaseSampler:
         turn: number of trials taken before this one.
     """
     import numpy as np
-    from optuna import samplers
 
     settings = sweep.sampler
     seed = int(np.random.SeedSequence((settings.get("seed", 0), turn)).generate_state(1)[0])
-    startup = settings.get("startup", 10)
-    makers: dict[str, Callable[[], BaseSampler]] = {
-        "tpe": lambda: samplers.TPESampler(
-            seed=seed, n_startup_trials=startup, multivariate=True, group=sweep.space.conditional, constant_liar=True
-        ),
-        "gp": lambda: samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False),
-        "cma-es": lambda: samplers.CmaEsSampler(
-            seed=seed, n_startup_trials=settings.get("startup", 1), warn_independent_sampling=False
-        ),
-        "random": lambda: samplers.RandomSampler(seed=seed),
-        "grid": lambda: samplers.RandomSampler(seed=seed),  # the points are queued
-        "nsga-ii": lambda: samplers.NSGAIISampler(seed=seed, population_size=settings.get("population", 20)),
-    }
-    return makers[settings["name"]]()
+    return SAMPLERS[settings["name"]].make(settings, seed, sweep.space.conditional)
 
 
 def pruner(sweep: Sweep) -> BasePruner:
     """The sweep's pruner, which counts epochs."""
-    from optuna import pruners
-
-    from vaebench.sweep.storage.pruning import Median
-
-    settings = sweep.pruner
-    first, factor = settings.get("min_epochs", 1), settings.get("factor", 3)
-    makers: dict[str, Callable[[], BasePruner]] = {
-        "none": pruners.NopPruner,
-        "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor),
-        "hyperband": lambda: pruners.HyperbandPruner(first, settings.get("max_epochs", "auto"), factor),
-        "median": lambda: Median(settings.get("startup", 5), n_warmup_steps=first),
-    }
-    return makers[settings["name"]]()
+    return PRUNERS[sweep.pruner["name"]].make(sweep.pruner)
 
 
 ADDRESS = "VAEBENCH_STORAGE"  # in the environment: an address may hold a password

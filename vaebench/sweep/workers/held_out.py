@@ -11,14 +11,16 @@ from torch import Tensor
 
 from vaebench import evaluation
 from vaebench.api import load
+from vaebench.curves import BOUND, LOG_X, VAL
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation.subject import Generated
 from vaebench.records import read_record
 from vaebench.running.processes import place_for
-from vaebench.sweep.spec.spec import BOUND, Sweep
+from vaebench.sweep.spec.spec import Sweep
 
-CURVES = (BOUND, "val/log_x")
+CURVES = (BOUND, LOG_X)
+COLLAPSE = "val/collapse"  # the verdict, which has no number
 VERDICTS = ("none", "partial", "full", "unknown")  # of `collapse`
 
 
@@ -67,8 +69,8 @@ def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
     model = load(directory / "model.ckpt").to(place_for(None))
     report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
     for name, metric in report.metrics.items():
-        found.setdefault(f"val/{name}", metric.value if metric.value is not None else metric.unavailable)
-    return found | {"val/collapse": report.collapse["verdict"]}
+        found.setdefault(f"{VAL}{name}", metric.value if metric.value is not None else metric.unavailable)
+    return found | {COLLAPSE: report.collapse["verdict"]}
 
 
 def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
@@ -77,7 +79,7 @@ def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
     Raises:
         UserError: some seed does not have the figure.
     """
-    if name == "val/collapse":
+    if name == COLLAPSE:
         return max(values, key=VERDICTS.index)
     for value in values:
         if not isinstance(value, int | float):

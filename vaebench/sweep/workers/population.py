@@ -22,10 +22,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from vaebench.curves import BOUND
 from vaebench.errors import UserError
 from vaebench.loggers import Log, Logbook
 from vaebench.sweep.spec.space import Point
-from vaebench.sweep.spec.spec import BOUND, Sweep
+from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import Company, Heart, Outcome, most_together, patiently, take, tell
 from vaebench.sweep.workers.reporting import Report
 from vaebench.sweep.workers.trial import Trainings, trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning import Callback, LightningModule, Trainer
 from optuna import Trial
 
-from vaebench.sweep.spec.spec import BOUND
+from vaebench.curves import BOUND
 from vaebench.sweep.storage.queue import patiently
 
 

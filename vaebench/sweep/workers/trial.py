@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from optuna import Trial, TrialPruned
 
 from vaebench.api import data_module, read_checkpoint
+from vaebench.configuration.parts import name_of
+from vaebench.curves import BOUND
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
@@ -24,7 +26,7 @@ from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import canonical
 from vaebench.running.recording import record_id, record_run
 from vaebench.sweep.spec.space import Point
-from vaebench.sweep.spec.spec import BOUND, Sweep
+from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import Heart, Outcome, first
 from vaebench.sweep.workers.distributed import train_distributed
 from vaebench.sweep.workers.held_out import combined, held_out
@@ -137,7 +139,7 @@ class Trainings:
         job.engine = self.engine
         data = _data(canonical(job.plain["data"]))
         number = record_id(job.identity(data), read_protocol(**self.sweep.protocol))
-        family = job.plain["model"]["class_path"].split(".")[-2]
+        family = name_of(job.plain["model"]["class_path"])
         return job, data, self.results / f"{family}-s{seed}-{number}"
 
     def _scratch(self, trial: Trial, seed: int) -> Path:

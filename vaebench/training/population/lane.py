@@ -15,6 +15,7 @@ from vaebench.core import Family
 from vaebench.core.compiled import Compiled
 from vaebench.core.divergence import EVERY
 from vaebench.core.means import Means
+from vaebench.curves import TRAIN
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import Unavailable, UserError, require_kernels
 from vaebench.training.population.adam import Adam, clip
@@ -234,7 +235,7 @@ class Lane:
         self._look()
         for member in self.members:
             member.model.steps += self.length
-        return {f"train/{name}": value for name, value in means.take().items()}
+        return {f"{TRAIN}{name}": value for name, value in means.take().items()}
 
     def _look(self) -> None:
         """Says to the members which of their losses since the last look were not finite."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vaebench.core import Family
 from vaebench.core.divergence import Watch
+from vaebench.curves import BOUND, LOG_X, TRAIN, VAL
 from vaebench.errors import Diverged
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import Kept
@@ -100,7 +101,7 @@ class Member:
     def bound(self) -> float:
         """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
         latest = self.kept.latest()
-        return latest.get("val/elbo", latest.get("val/log_x", -math.inf))
+        return latest.get(BOUND, latest.get(LOG_X, -math.inf))
 
     def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
         """Notes an epoch, and stops early where the run's callbacks say so.
@@ -115,7 +116,7 @@ class Member:
         self.kept.seconds, self.kept.images = self.kept.seconds + seconds, self.kept.images + images
         self.kept.validated(self.model, held_out)
         self.kept.note(self.model.steps, trained)
-        for kind, metrics in (("val/", held_out), ("train/", trained)):
+        for kind, metrics in ((VAL, held_out), (TRAIN, trained)):
             self.stopped |= self.stopping.stops(self.model, metrics, kind)
 
     def see(self, step: int, group: str, wrong: bool) -> None:
