@@ -100,7 +100,7 @@ def test_the_settings_of_a_family_or_data_set_are_listed_by_its_name(capsys: pyt
 
 def test_a_reference_is_printed_whole_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = Console(width=60, file=StringIO())
-    monkeypatch.setattr(tables, "_console", lambda: narrow)
+    monkeypatch.setattr(tables, "wide", lambda: narrow)
     assert main(["families"]) == 0
     rows = [line.split("│") for line in narrow.file.getvalue().splitlines() if "│" in line]
     assert "https://openreview.net/forum?id=Sy2fzU9gl" in "".join(row[3].strip() for row in rows)
