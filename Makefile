@@ -13,7 +13,7 @@ demo: .venv/ready
 runs: .venv/ready
 	@grep -v '^#' results/queue.txt | while read -r command; do \
 		echo "== vaebench $$command"; \
-		OMP_NUM_THREADS=1 nice -n 19 $(BIN)/vaebench $$command --results results || exit; \
+		OMP_NUM_THREADS=1 nice -n 19 $(BIN)/vaebench $$command --results results < /dev/null || exit; \
 	done
 
 test: .venv/ready chromium
