@@ -16,7 +16,6 @@ from oracles import Channels, Data, LinearGaussian, OneLatent, Parts, without
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
-from vaebench.evaluation import report as harness
 from vaebench.evaluation.metrics import Findings, Kind
 
 ALONE = dict.fromkeys(("units", "collapse", "reconstruction", "samples"))
@@ -268,7 +267,7 @@ def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Mon
     for terminal, progress in ((True, True), (False, True), (True, False)):
         page = io.StringIO()
         console = Console(file=page, force_terminal=terminal)
-        monkeypatch.setattr(harness, "Console", lambda console=console, **_: console)
+        monkeypatch.setattr("vaebench.terminal.Console", lambda console=console, **_: console)
         _report(small("vae"), bits(2), progress=progress)
         assert ("likelihood" in page.getvalue()) == (terminal and progress)
 

@@ -234,9 +234,9 @@ def test_a_claim_ranks_after_verify_and_not_after_a_verify_that_failed(
         assert main(["export", str(source), f"--out={tmp_path}/card"]) == 0
         return Path(_import(tmp_path, results).path or "")
 
-    def ranks(results: str) -> list[object]:
+    def claimed(results: str) -> list[bool]:
         (board,) = boards(read_records(tmp_path / results))
-        return [row.rank for row in board.rows]
+        return [row.claimed for row in board.rows]
 
     def verify(place: Path) -> int:
         return main(["verify", str(place), f"--checkpoint={checkpoint}", "--device=cpu", f"--out={tmp_path}/out"])
@@ -246,10 +246,10 @@ def test_a_claim_ranks_after_verify_and_not_after_a_verify_that_failed(
     )
     assert verify(boasted) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "different: elbo"
-    assert ranks("boasted") == [None]
+    assert claimed("boasted") == [True]
     place = taken(dict, "results")
-    assert ranks("results") == [None]
+    assert claimed("results") == [True]
     assert verify(place) == 0
-    assert ranks("results") == [(1, 1)]
+    assert claimed("results") == [False]
     assert (verified(read_records(place)[0]) or {})["class"] == "equal"
     assert "was verified here" in leaderboard(tmp_path / "results")

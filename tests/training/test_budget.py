@@ -258,7 +258,8 @@ def test_max_steps_alone_is_not_cut_at_a_hundred_epochs() -> None:
 
 
 def test_early_stopping_waits_for_min_steps(tmp_path: Path) -> None:
-    stop = "callbacks=EarlyStopping callbacks.monitor=val/elbo callbacks.mode=min callbacks.patience=1"
+    stop = "callbacks=EarlyStopping callbacks.monitor=val/elbo callbacks.mode=max callbacks.patience=1"
+    stop += " callbacks.min_delta=1e6"  # nats: no validation is an improvement
     for engine in ("solo", "population"):
         job = small("vae", f"{stop} max_epochs=9 min_steps=40 limit_train_batches=6")
         if engine == "solo":
