@@ -96,6 +96,8 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as members:
             if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
                 raise ValueError("torch packs nothing: what is packed may unpack to more than there is room for")
+            if members.testzip() is not None:
+                raise ValueError("torch reads damaged numbers without a word")
         content = torch.load(path, weights_only=True, map_location="cpu")
         arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
         model = {"class_path": content["hyper_parameters"]["_class_path"], "init_args": arguments}

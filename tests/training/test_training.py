@@ -140,3 +140,13 @@ def test_loading_a_model_leaves_the_callers_random_state(tmp_path: Path) -> None
     vb.load(checkpoint)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+
+
+def test_a_flipped_byte_in_a_checkpoint_is_damage_and_no_other_weights(tmp_path: Path) -> None:
+    """torch loads it without a word: the figures would be those of weights that nobody trained."""
+    path = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    raw, weight = bytearray(path.read_bytes()), next(vb.load(path).parameters()).detach().numpy().tobytes()
+    raw[raw.index(weight) + 2] ^= 0x40
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="or it is damaged"):
+        vb.load(path)
