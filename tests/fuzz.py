@@ -76,7 +76,7 @@ class Outcome(NamedTuple):
             return "success"
         sentence = self.err.strip()
         sound = (
-            self.code in (2, 3)
+            (self.code in (2, 3) or (self.code == 1 and sentence.startswith("vaebench: different: ")))  # of verify
             and sentence.startswith("vaebench: ")
             and "\n" not in sentence
             and len(sentence) < LONGEST

@@ -135,6 +135,9 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
+LONGEST = 80  # characters of what was given that a sentence repeats
+
+
 def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> UserError:
     """An error for a name that does not exist, with the nearest ones that do.
 
@@ -142,6 +145,7 @@ def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> 
     unknown family 'beta_vea'; did you mean beta_vae?
     """
     name, names = str(name), [str(one) for one in known]
+    name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
     lower = {known.lower(): known for known in names}
     near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(names)[:12]
     listed = " or ".join(filter(None, [", ".join(near[:-1]), near[-1] if near else ""]))

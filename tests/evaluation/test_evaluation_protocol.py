@@ -212,3 +212,9 @@ def test_the_page_s_curve_over_beta_is_drawn_from_the_records(monkeypatch: pytes
     best = max(betas, key=lambda record: record.value("elbo"))
     assert best.variant == "beta_1", "the plain bound is best where it was trained for"
     assert names["picture"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("measurements", [-1, ["ais"], "ais"])
+def test_measurements_that_are_no_table_are_refused_in_a_sentence(measurements: Any) -> None:
+    with pytest.raises(UserError, match="where a table of measurements and their settings is expected"):
+        read_protocol("quick", measurements=measurements)

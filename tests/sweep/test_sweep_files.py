@@ -12,7 +12,7 @@ from helpers import Source as Data
 import vaebench as vb
 from vaebench.cli import main
 from vaebench.data.binarized_mnist import BinarizedMNIST
-from vaebench.errors import UserError
+from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
 from vaebench.sweep.check import check, check_figures
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
@@ -251,3 +251,14 @@ def test_every_shipped_sweep_is_valid_at_every_corner(path: Path) -> None:
         plain = experiment(sweep.arguments(point, 0)).plain
         assert plain["data"]["class_path"].endswith(BinarizedMNIST.__name__)
         vb.build(plain["model"]["class_path"].split(".")[-2], Data(spec), **plain["model"]["init_args"])
+
+
+def test_a_condition_on_a_list_inside_a_list_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = _file(tmp_path, GOOD.replace("when: {model.schedule: Cyclical}", "when: {model.schedule: [[Cyclical]]}"))
+    assert path.read_text() != GOOD
+    with pytest.raises(UserError, match=r"unknown choice of 'model\.schedule'"):
+        read_sweep(path)
+
+
+def test_a_name_without_end_is_repeated_in_part() -> None:
+    assert len(str(unknown("data set", "[" * 5000, ["digits"]))) < 200

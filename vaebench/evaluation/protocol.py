@@ -93,6 +93,11 @@ def read_protocol(
     """
     body = _read(name)
     chosen = {key: _table(name, key, value) for key, value in body["measurements"].items()}
+    if measurements is not None and not isinstance(measurements, Mapping):
+        raise UserError(
+            f"measurements are {measurements!r}, where a table of measurements and their settings is expected; give "
+            "one such as {ais: {chains: 8}}"
+        )
     for key, changes in (measurements or {}).items():
         if changes is None:
             chosen.pop(key, None)

@@ -255,7 +255,7 @@ def _conditions(source: Source, key: str, before: Mapping[str, Parameter]) -> di
             raise source.error(str(reason), *place, other)
         labels = tuple(wanted) if isinstance(wanted, list) else (wanted,)
         for label in labels:
-            if label not in choices[other]:
+            if not isinstance(label, str | int | float | None) or label not in choices[other]:
                 raise source.error(str(unknown(f"choice of '{other}'", str(label), map(str, choices[other]))), *place)
         found[other] = labels
     return found
