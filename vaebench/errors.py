@@ -135,7 +135,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
-LONGEST = 80  # characters of what was given that a sentence repeats
+LONGEST = 300  # characters of what was given that a sentence repeats: a path fits
 
 
 def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> UserError:

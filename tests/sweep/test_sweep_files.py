@@ -261,4 +261,4 @@ def test_a_condition_on_a_list_inside_a_list_is_refused_in_a_sentence(tmp_path: 
 
 
 def test_a_name_without_end_is_repeated_in_part() -> None:
-    assert len(str(unknown("data set", "[" * 5000, ["digits"]))) < 200
+    assert len(str(unknown("data set", "[" * 5000, ["digits"]))) < 400
