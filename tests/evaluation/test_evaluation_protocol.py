@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from oracles import Data, OneLatent
 import vaebench as vb
 from vaebench.configuration.discovery import protocols
 from vaebench.core import DataSpec
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.estimators import likelihood
 from vaebench.evaluation.measurements import likelihood as measured
 from vaebench.evaluation.protocol import measurement, measurements, read_protocol
-from vaebench.evaluation.store import Store
+from vaebench.evaluation.store import Pieces, Store
+from vaebench.evaluation.subject import Subject
 
 
 @pytest.mark.parametrize("name", protocols())
@@ -175,15 +177,46 @@ def test_several_processes_share_the_work_and_a_dead_one_is_no_loss(tmp_path: Pa
 
 
 def _work(folder: Path, log: Path, stop_at: str | None) -> None:
-    def compute(index: int) -> dict[str, np.ndarray]:
-        with (log / str(index)).open("a") as file:
+    pieces = Pieces(Store(folder), [f"piece-{i}" for i in range(20)])
+    for name in pieces:
+        index = name.removeprefix("piece-")
+        with (log / index).open("a") as file:
             file.write(f"{os.getpid()}\n")
-        if str(index) == stop_at:
+        if index == stop_at:
             time.sleep(600)
-        return {"square": np.array(index**2)}
+        pieces[name] = {"square": np.array(int(index) ** 2)}
+    assert [int(piece["square"]) for piece in pieces.finished()] == [i**2 for i in range(20)]
 
-    pieces = dict(Store(folder).pieces([f"piece-{i}" for i in range(20)], compute))
-    assert {index: int(piece["square"]) for index, piece in pieces.items()} == {i: i**2 for i in range(20)}
+
+def test_processes_that_evaluate_one_model_share_the_shards_of_a_measurement(tmp_path: Path) -> None:
+    first, second = (
+        Subject(small("vae"), Data(_data(20).images("test"), SPEC), store=Store(tmp_path)) for _ in range(2)
+    )
+    measured = [iter(Pieces(subject.store, ["likelihood"])) for subject in (first, second)]
+    assert next(measured[0]) == "likelihood"
+    with second.store.claim("likelihood", wait=False) as mine:
+        assert not mine, "what is not in shards is made by one"
+    shards = [first.shards("part", size=5)]
+    assert next(measured[1]) == "likelihood", "this waited until the other had finished"
+    shards.append(second.shards("part", size=5))
+    loops = [iter(one) for one in shards]
+    for start in range(0, 20, 5):  # in turn
+        shard = next(loops[start // 5 % 2])
+        assert shard == slice(start, start + 5)
+        shards[start // 5 % 2].add(shard, {"row": torch.arange(20)[shard]})
+    for loop, one in zip(loops, shards, strict=True):
+        assert list(loop) == []
+        assert one.figures()["row"].tolist() == list(range(20))
+
+
+def test_a_shard_that_cannot_be_computed_is_claimed_no_longer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for _ in range(2):  # two measurements that read the same shards: the second waited for the first
+        with suppress(Unavailable):
+            for _ in Pieces(store, ["shard"]):
+                raise Unavailable("no density")
+        with store.claim("shard", wait=False) as mine:
+            assert mine
 
 
 def test_the_page_on_evaluation_names_every_measurement_and_its_example_is_a_protocol(tmp_path: Path) -> None:

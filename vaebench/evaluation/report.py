@@ -20,7 +20,7 @@ from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
-from vaebench.evaluation.store import Arrays, Store
+from vaebench.evaluation.store import Pieces, Store
 from vaebench.evaluation.subject import Images, Subject
 from vaebench.terminal import progress_bar
 
@@ -99,27 +99,24 @@ def evaluate(
         with quiet(model, subject.device), require_kernels():
             if "likelihood" in plan.measurements and not isinstance(model, Family):
                 check_model(model, subject.x, subject.spec)
-            for name, settings in plan.measurements.items():
+            pieces = Pieces(subject.store, plan.measurements)
+            for name in pieces:
                 describe(name)
-                _merge(report, _measured(subject, name, settings))
+                module, settings = measurement(name), plan.measurements[name]
+                start_noise(name.encode(), subject.seed % 2**63, subject.device)
+                found = Findings(module.KINDS, name)
+                with found.attempt(*module.KINDS, **_open(module, settings)):
+                    _require_labelled(subject, name, module)
+                    module.measure(subject, found, **settings)
+                pieces[name] = found.pack()
+    for arrays in pieces.finished():
+        _merge(report, Findings.unpack(arrays))
     return report
 
 
-def _measured(subject: Subject, name: str, settings: dict[str, Any]) -> Findings:
-    """The findings of one measurement, made now or finished before."""
-
-    def make(_: int) -> Arrays:
-        module = measurement(name)
-        start_noise(name.encode(), subject.seed % 2**63, subject.device)
-        found = Findings(module.KINDS, name)
-        with found.attempt(*module.KINDS, **_open(module, settings)):
-            if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
-                raise Unavailable(f"the measurement '{name}' does not tell a conditional model labels")
-            module.measure(subject, found, **settings)
-        return found.pack()
-
-    ((_, arrays),) = subject.store.pieces([name], make)
-    return Findings.unpack(arrays)
+def _require_labelled(subject: Subject, name: str, module: ModuleType) -> None:
+    if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
+        raise Unavailable(f"the measurement '{name}' does not tell a conditional model labels")
 
 
 class _Open:

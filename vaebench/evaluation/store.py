@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Store:
-    """Pieces by name. Several processes may share a folder: each piece is claimed by one of them.
+    """A folder of arrays by name, which several processes may share: each piece is claimed by one of them.
 
     A claim is a lock on a file, which the system lifts when its owner dies, so that nothing waits for the dead.
 
@@ -29,58 +28,85 @@ class Store:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
+        self._claims: list[IO[str]] = []
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def pieces(self, names: Sequence[str], compute: Callable[[int], Arrays]) -> Iterator[tuple[int, Arrays]]:
-        """Every piece with its index, in any order: those that are there, then what others leave, then what they had.
+    def read(self, name: str) -> Arrays | None:
+        """The arrays of a finished piece; None where it is not finished."""
+        if self.folder is None or not (path := self.folder / f"{name}.npz").is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
 
-        Args:
-            names: of the pieces; file names without an ending.
-            compute: makes the piece of an index.
-        """
-        left = []
-        for index, name in enumerate(names):
-            piece = self._get(name, partial(compute, index), wait=False)
-            if piece is None:
-                left.append(index)
-            else:
-                yield index, piece
-        for index in left:
-            piece = self._get(names[index], partial(compute, index), wait=True)
-            assert piece is not None
-            yield index, piece
-
-    def _get(self, name: str, compute: Callable[[], Arrays], wait: bool) -> Arrays | None:
-        """A piece; None where another process is at it, and we do not wait."""
-        if self.folder is None:
-            return compute()
-        path = self.folder / f"{name}.npz"
-        if path.is_file():
-            return _read(path)
-        with _claim(self.folder / f"{name}.lock", wait) as mine:
-            if path.is_file():
-                return _read(path)
-            if not mine:
-                return None
-            arrays = compute()
+    def write(self, name: str, arrays: Arrays) -> None:
+        """Keeps the arrays of a piece."""
+        if self.folder is not None:
             buffer = io.BytesIO()
             np.savez(buffer, **arrays)  # type: ignore[arg-type]
-            write_atomically(path, buffer.getvalue())
-            return arrays
+            write_atomically(self.folder / f"{name}.npz", buffer.getvalue())
 
-
-def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-@contextmanager
-def _claim(path: Path, wait: bool) -> Iterator[bool]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
+    @contextmanager
+    def claim(self, name: str, wait: bool) -> Iterator[bool]:
+        """A block with the claim on a piece, or with False where another process has it and we do not wait."""
+        if self.folder is None:
             yield True
+            return
+        with (self.folder / f"{name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                self._claims.append(file)
+                try:
+                    yield True
+                finally:
+                    self._claims.remove(file)
+
+    def share(self) -> None:
+        """Gives up all claims: from here on the work is divided into pieces that any process may claim."""
+        for file in self._claims:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class Pieces:
+    """Named pieces of an evaluation; a loop over them meets those that this process is to compute.
+
+        pieces = Pieces(store, ["one", "two"])
+        for name in pieces:
+            pieces[name] = arrays
+
+    First come those that nobody has finished or claimed, then, as claims end, those that another process has left
+    unfinished. A piece is claimed until the next is taken.
+
+    Args:
+        store: where finished pieces are kept.
+        names: of the pieces; file names without an ending.
+    """
+
+    def __init__(self, store: Store, names: Iterable[str]) -> None:
+        self._store, self._finished = store, dict[str, Arrays | None].fromkeys(names)
+
+    def __iter__(self) -> Iterator[str]:
+        for wait in (False, True):
+            for name in self._finished:
+                if name in self:
+                    continue
+                with self._store.claim(name, wait) as mine:
+                    if mine and name not in self:
+                        yield name
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a piece is finished, here or by another process."""
+        if self._finished[name] is None:
+            self._finished[name] = self._store.read(name)
+        return self._finished[name] is not None
+
+    def __setitem__(self, name: str, arrays: Arrays) -> None:
+        self._store.write(name, arrays)
+        self._finished[name] = arrays
+
+    def finished(self) -> list[Arrays]:
+        """The arrays of all pieces that are finished, in the order of their names."""
+        return [arrays for name in self._finished if name in self and (arrays := self._finished[name]) is not None]

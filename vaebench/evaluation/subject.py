@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol, cast, runtime_checkable
 
@@ -22,7 +22,7 @@ from vaebench.evaluation.conditions import (
 )
 from vaebench.evaluation.estimators.latents import Latents, read_latents
 from vaebench.evaluation.estimators.likelihood import no_density
-from vaebench.evaluation.store import Arrays, Store
+from vaebench.evaluation.store import Pieces, Store
 from vaebench.measures import DataSpec
 
 Progress = Callable[[float], None]
@@ -148,34 +148,56 @@ class Subject:
             return known if known is None else known[: self.limit]
         return known if count is None else known[spread(len(known), count)]
 
-    def sharded(
-        self, name: str, compute: Callable[[int, int], dict[str, Tensor]], n: int | None = None, size: int = 250
-    ) -> dict[str, Tensor]:
-        """Figures of many images, a shard at a time: interrupted, it goes on there; several processes share the work.
+    def shards(self, name: str, n: int | None = None, size: int = 250) -> Shards:
+        """The shards of many images, for a loop that computes their figures.
 
         Args:
             name: of the figures; a file name.
-            compute: from the first image and one past the last to tensors, each with the shard's images in front.
-                What it gives for an image must not depend on the shard.
             n: number of images; default: all test images.
             size: images a shard.
-
-        Returns:
-            The tensors of all images, on the CPU.
         """
-        n = len(self.raw) if n is None else n
-        starts = range(0, n, size)
+        self.store.share()
+        return Shards(self.store, name, len(self.raw) if n is None else n, size, self.advance)
 
-        def piece(index: int) -> Arrays:
-            first = starts[index]
-            found = compute(first, min(first + size, n))
-            return {key: values.detach().cpu().numpy() for key, values in found.items()}
 
-        parts: dict[int, Arrays] = {}
-        for index, part in self.store.pieces([f"{name}-{first:06}" for first in starts], piece):
-            parts[index] = part
-            self.advance(len(parts) / len(starts))
-        return {key: torch.from_numpy(np.concatenate([parts[i][key] for i in range(len(starts))])) for key in parts[0]}
+class Shards:
+    """Figures of n images, a shard at a time; a loop over it meets the shards that are left to compute.
+
+    Interrupted, the loop goes on where it stopped, and several processes share it: what an image gets must not depend
+    on its shard.
+
+        shards = subject.shards("likelihood-part", size=50)
+        for shard in shards:
+            shards.add(shard, {"log_likelihood": log_likelihood(model, subject.raw[shard])})
+        figures = shards.figures()
+
+    Args:
+        store: where finished shards are kept.
+        name: of the figures.
+        n: number of images.
+        size: images a shard.
+        advance: called with the fraction of the shards that is done.
+    """
+
+    def __init__(self, store: Store, name: str, n: int, size: int, advance: Progress) -> None:
+        self._slices = {f"{name}-{first:06}": slice(first, min(first + size, n)) for first in range(0, n, size)}
+        self._pieces, self._advance = Pieces(store, self._slices), advance
+        self._name = name
+
+    def __iter__(self) -> Iterator[slice]:
+        for name in self._pieces:
+            yield self._slices[name]
+            self._advance(len(self._pieces.finished()) / len(self._slices))
+
+    def add(self, shard: slice, figures: Mapping[str, Tensor]) -> None:
+        """Keeps the figures of a shard, each with the shard's images in front."""
+        arrays = {key: values.detach().cpu().numpy() for key, values in figures.items()}
+        self._pieces[f"{self._name}-{shard.start:06}"] = arrays
+
+    def figures(self) -> dict[str, Tensor]:
+        """The figures of all images, on the CPU, when the loop has ended."""
+        parts = self._pieces.finished()
+        return {key: torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in parts[0]}
 
 
 def _whole(what: str, values: Tensor | None, axes: int) -> Tensor | None:

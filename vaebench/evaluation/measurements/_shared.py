@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,14 +16,12 @@ from vaebench.evaluation.estimators.fitted import encoded, fit, log_weights
 from vaebench.evaluation.estimators.hmc import Start
 from vaebench.evaluation.estimators.local import Posteriors
 from vaebench.evaluation.estimators.weights import effective_size, largest, pareto_k
-from vaebench.evaluation.subject import Subject
+from vaebench.evaluation.subject import Shards, Subject
 
 SHARD = 25  # images
 DIAGONAL = ("origin", "unit", "shift", "log_scale")  # what a diagonal Gaussian consists of
 
-Columns = dict[str, Tensor]
-
-_MADE: WeakKeyDictionary[Subject, dict[str, Columns]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[Subject, dict[str, Shards]] = WeakKeyDictionary()
 
 
 class Fits(NamedTuple):
@@ -64,49 +61,45 @@ def require_chains(subject: Subject, start: Start = "prior") -> None:
 
 def require_fit(subject: Subject) -> None:
     """Requires a model to whose images posteriors can be fitted; raises `Unavailable` for another."""
-    encoded(subject.model, *_shard(subject, torch.tensor([0])))
+    encoded(subject.model, *_images(subject, torch.tensor([0])))
     require_chains(subject)
 
 
 def chains(subject: Subject, images: int, settings: Settings) -> Chains:
     """Chains up of some of the test images."""
     some = subject.some(images)
-
-    def compute(first: int, last: int) -> Columns:
-        x = subject.raw[some[first:last]]
-        return _named(annealed(subject.model, x, settings, subject.seed, names=some[first:last].tolist()))
-
-    return Chains(**_once(subject, _name("ais", images, *settings), compute, len(some)))
+    shards = _shards(subject, len(some), "ais", images, *settings)
+    for shard in shards:
+        names = some[shard]
+        up = annealed(subject.model, subject.raw[names], settings, subject.seed, names=names.tolist())
+        shards.add(shard, up._asdict())
+    return Chains(**shards.figures())
 
 
 def brackets(subject: Subject, images: int, settings: Settings) -> Chains:
     """Chains up and down of images that the model itself makes up."""
-
-    def compute(first: int, last: int) -> Columns:
-        z, x = simulate(subject.model, first, last, subject.seed, subject.device)
-        return _named(annealed(subject.model, x, settings, subject.seed, z, list(range(first, last))))
-
-    return Chains(**_once(subject, _name("ais-simulated", images, *settings), compute, images))
+    shards = _shards(subject, images, "ais-simulated", images, *settings)
+    for shard in shards:
+        names = range(shard.start, shard.stop)
+        z, x = simulate(subject.model, shard.start, shard.stop, subject.seed, subject.device)
+        shards.add(shard, annealed(subject.model, x, settings, subject.seed, z, names)._asdict())
+    return Chains(**shards.figures())
 
 
 def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -> Gaussians:
     """The best diagonal Gaussian for each of some of the test images."""
     some = subject.some(images)
-
-    def compute(first: int, last: int) -> Columns:
-        x, keys = _shard(subject, some[first:last])
+    shards = _shards(subject, len(some), "fitted", images, k, steps, samples)
+    for shard in shards:
+        x, keys = _images(subject, some[shard])
         start, same = encoded(subject.model, x, keys)
         q = fit(subject.model, x, start, keys, steps, samples)
-        before = _figures(subject, x, start, keys, k, some[first:last].tolist())
-        after = _figures(subject, x, q, keys, k, some[first:last].tolist())
-        return {
-            **{f"before.{name}": column for name, column in _named(before).items()},
-            **{f"after.{name}": column for name, column in _named(after).items()},
-            **{f"q.{name}": column for name, column in zip(DIAGONAL, q.diagonal, strict=True)},
-            "same": torch.full((len(x),), same),
-        }
-
-    made = _once(subject, _name("fitted", images, k, steps, samples), compute, len(some))
+        sides = {"before": start, "after": q}
+        fits = {side: _fits(subject, x, q, keys, k, some[shard]) for side, q in sides.items()}
+        columns = {f"{side}.{name}": column for side, of in fits.items() for name, column in of._asdict().items()}
+        columns |= {f"q.{name}": column for name, column in zip(DIAGONAL, q.diagonal, strict=True)}
+        shards.add(shard, columns | {"same": torch.full((len(x),), same)})
+    made = shards.figures()
     before, after = (Fits(*(made[f"{side}.{name}"] for name in Fits._fields)) for side in ("before", "after"))
     posteriors = Posteriors(**{name: made[f"q.{name}"] for name in DIAGONAL})  # type: ignore[arg-type]
     return Gaussians(after, before if bool(made["same"].all()) else None, posteriors)
@@ -116,39 +109,30 @@ def flows(subject: Subject, images: int, k: int, steps: int, samples: int) -> Fi
     """The best flow around the best Gaussian, of the same images."""
     some = subject.some(images)
     around = gaussians(subject, images, k, steps, samples).posteriors
-
-    def compute(first: int, last: int) -> Columns:
-        x, keys = _shard(subject, some[first:last])
-        origin, unit, shift, log_scale = (column[first:last].to(x) for column in around.diagonal)
-        start = Posteriors(origin, unit, shift, log_scale).as_flow()
-        q = fit(subject.model, x, start, keys, steps, samples, lr=0.01)
-        return _named(_figures(subject, x, q, keys, k, some[first:last].tolist()))
-
-    return Fits(**_once(subject, _name("fitted-flow", images, k, steps, samples), compute, len(some)))
+    shards = _shards(subject, len(some), "fitted-flow", images, k, steps, samples)
+    for shard in shards:
+        x, keys = _images(subject, some[shard])
+        origin, unit, shift, log_scale = (column[shard].to(x) for column in around.diagonal)
+        q = fit(subject.model, x, Posteriors(origin, unit, shift, log_scale).as_flow(), keys, steps, samples, lr=0.01)
+        shards.add(shard, _fits(subject, x, q, keys, k, some[shard])._asdict())
+    return Fits(**shards.figures())
 
 
-def _shard(subject: Subject, indices: Tensor) -> tuple[Tensor, list[bytes]]:
+def _images(subject: Subject, indices: Tensor) -> tuple[Tensor, list[bytes]]:
     x = subject.raw[indices]
     return x.to(subject.device, subject.dtype), noise_keys(x, subject.seed)
 
 
-def _figures(subject: Subject, x: Tensor, q: Posteriors, keys: list[bytes], k: int, names: list[int]) -> Fits:
-    log_w = log_weights(subject.model, x, q, keys, k, names)
+def _fits(subject: Subject, x: Tensor, q: Posteriors, keys: list[bytes], k: int, indices: Tensor) -> Fits:
+    log_w = log_weights(subject.model, x, q, keys, k, indices.tolist())
     bound = torch.logsumexp(log_w, 0) - math.log(k)
     return Fits(log_w.mean(0), bound, effective_size(log_w), pareto_k(largest(log_w), len(log_w)))
 
 
-def _named(columns: Any) -> Columns:
-    return dict(columns._asdict())
-
-
-def _name(what: str, *settings: object) -> str:
-    """Settings are part of it: two measurements may ask for different ones."""
-    return "-".join([what, *map(str, settings)])
-
-
-def _once(subject: Subject, name: str, compute: Callable[[int, int], Columns], n: int) -> Columns:
+def _shards(subject: Subject, n: int, *name: object) -> Shards:
+    """The shards of a run, finished ones where a measurement has made it; the settings are part of the name."""
+    text = "-".join(map(str, name))
     made = _MADE.setdefault(subject, {})
-    if name not in made:
-        made[name] = subject.sharded(name, compute, n, SHARD)
-    return made[name]
+    if text not in made:
+        made[text] = subject.shards(text, n, SHARD)
+    return made[text]

@@ -60,13 +60,12 @@ def measure(subject: Subject, found: Findings, images: int = 1000, split: str = 
     fill: dict[str, Any] = {"n": n, "m": m, "split": split, "limit": math.log(n)}
     posteriors = [subject.model.posterior(some) for some in x.split(BATCH)]
     z = codes(subject.model, x[own.to(x.device)], 1, subject.seed)[0]
-
-    def compute(first: int, last: int) -> dict[str, Tensor]:
-        return scores(posteriors, z[first:last], own[first:last])._asdict()
-
     with found.attempt(*KINDS, how=CLOSED, **fill):
         with absence("the posterior has no density"):
-            sampled = Scores(**subject.sharded(f"aggregate-{split}", compute, n=m))
+            shards = subject.shards(f"aggregate-{split}", m)
+            for shard in shards:
+                shards.add(shard, scores(posteriors, z[shard], own[shard])._asdict())
+            sampled = Scores(**shards.figures())
         for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
             if (strange := ~torch.isfinite(values)).any():
                 raise Unavailable(f"{what} is not finite for image {int(own[strange][0])}")

@@ -74,13 +74,11 @@ def _flat_codes(subject: Subject, indices: Tensor) -> Tensor:
 def _add_jacobian(
     subject: Subject, found: Findings, decode: geometry.Decoder, some: Tensor, units: int, which: str
 ) -> None:
-    def compute(first: int, last: int) -> dict[str, Tensor]:
-        jacobian = geometry.jacobian(decode, _flat_codes(subject, some[first:last]))
-        return {"metric": geometry.metric(jacobian), "sparsity": geometry.sparsity(jacobian)}
-
-    size = max(1, VALUES // (subject.spec.dimensions * units))
-    at = subject.sharded("geometry-jacobian", compute, n=len(some), size=size)
-    metric = at["metric"]
+    shards = subject.shards("geometry-jacobian", len(some), max(1, VALUES // (subject.spec.dimensions * units)))
+    for shard in shards:
+        jacobian = geometry.jacobian(decode, _flat_codes(subject, some[shard]))
+        shards.add(shard, {"metric": geometry.metric(jacobian), "sparsity": geometry.sparsity(jacobian)})
+    metric, sparsity = (shards.figures()[name] for name in ("metric", "sparsity"))
     fill: dict[str, Any] = {"code": which, "n": len(some), "units": units, "live": "unknown"}
     with found.attempt(*OF_JACOBIAN, **fill):
         strange = ~torch.isfinite(metric).flatten(1).all(1)
@@ -97,7 +95,7 @@ def _add_jacobian(
         }
         found.average("jacobian_norm", geometry.frobenius(metric), keep=False, **fill)
         found.average("jacobian_rank", geometry.participation(metric), keep=False, **fill)
-        _add_live(found, metric, at["sparsity"], _live(subject, columns), fill)
+        _add_live(found, metric, sparsity, _live(subject, columns), fill)
 
 
 def _add_live(found: Findings, metric: Tensor, sparsity: Tensor, live: Tensor, fill: dict[str, Any]) -> None:
@@ -129,13 +127,11 @@ def _add_paths(subject: Subject, found: Findings, decode: geometry.Decoder, pair
     if count == 0:
         raise Unavailable("one image makes no pair")
     starts, stops = ends[:count], ends[count : 2 * count]  # far apart in a split that is sorted by class
-
-    def compute(first: int, last: int) -> dict[str, Tensor]:
-        a, b = (_flat_codes(subject, side[first:last]) for side in (starts, stops))
-        return geometry.path(decode, a, b, steps)._asdict()
-
-    size = max(1, VALUES // (subject.spec.dimensions * (steps + 1)))
-    paths = geometry.Path(**subject.sharded("geometry-paths", compute, n=count, size=size))
+    shards = subject.shards("geometry-paths", count, max(1, VALUES // (subject.spec.dimensions * (steps + 1))))
+    for shard in shards:
+        a, b = (_flat_codes(subject, side[shard]) for side in (starts, stops))
+        shards.add(shard, geometry.path(decode, a, b, steps)._asdict())
+    paths = geometry.Path(**shards.figures())
     still = bool((paths.length == 0).any())
     for name, values in zip(OF_PATHS, (paths.length / paths.chord, paths.turning), strict=True):
         if still:

@@ -95,14 +95,11 @@ def measure(
             "k = 1"
         )
     score = scorer(subject.model, precision, compile)
-
-    def compute(first: int, last: int) -> dict[str, Tensor]:
-        x = subject.raw[first:last]
-        model = at(subject.model, slice(first, last))
-        return estimate(model, x, k, subject.seed, score=score, start=first)._asdict()
-
-    size = max(50, min(5000, SHARD // k))
-    estimates = Estimates(**subject.sharded("likelihood-part", compute, size=size))
+    shards = subject.shards("likelihood-part", size=max(50, min(5000, SHARD // k)))
+    for shard in shards:
+        model, x = at(subject.model, shard), subject.raw[shard]
+        shards.add(shard, estimate(model, x, k, subject.seed, score=score, start=shard.start)._asdict())
+    estimates = Estimates(**shards.figures())
     _add_likelihood(subject, found, estimates, k, corrections)
     _add_trust(found, estimates, k)
     _add_bound(subject, found, estimates.distortion, estimates.rate, k)
