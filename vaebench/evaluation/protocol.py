@@ -163,8 +163,12 @@ def _table(protocol: str | Path, measurement: str, settings: Any) -> dict[str, A
 
 
 def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a measurement: the given ones, and the defaults of its function."""
-    parameters = list(inspect.signature(measurement(name).measure).parameters.values())[2:]
+    """All settings of a measurement: the given ones, and the defaults of its function.
+
+    Those that it has of late, `LATER`, only where they differ from their defaults: ids of records stay as they are.
+    """
+    module = measurement(name)
+    parameters = list(inspect.signature(module.measure).parameters.values())[2:]
     known = {p.name: p.default for p in parameters}
     for key, value in given.items():
         if key not in known:
@@ -174,4 +178,5 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             check_count(f"{name}.{key}", value)
         if check_type is bool and not isinstance(value, bool):
             raise UserError(f"{name}.{key} is {value!r}, where true or false is expected; give it one of them")
-    return {**known, **given}
+    late = getattr(module, "LATER", ())
+    return {key: value for key, value in {**known, **given}.items() if key not in late or value != known[key]}

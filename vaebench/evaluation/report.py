@@ -71,7 +71,7 @@ def evaluate(
     Args:
         model: anything with the three parts (`vaebench.core.LatentModel`).
         datamodule: anything with `images(split)`, (n, *data), and `spec`.
-        protocol: what to measure and how: a name ('quick', 'likelihood', 'disentanglement', 'full'), a YAML file, or
+        protocol: what to measure and how: a name ('quick', 'likelihood', 'refined', 'full', …), a YAML file, or
             a `Protocol`.
         work: folder that keeps finished pieces: an interrupted evaluation goes on there, and several processes with
             the same folder share the work. None keeps nothing.

@@ -299,7 +299,7 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     for draw in draws:
         log_q, log_p, log_x = (part.double() for part in draw[1:])
         log_w.append(log_x + log_p - log_q)
-        _check_weights(log_w[-1], first)
+        check_weights(log_w[-1], first)
         distortion = distortion.to(log_x) - log_x.sum(0)
         rate = rate.to(log_x) + (log_q - log_p).sum(0)
     weights = torch.cat(log_w)
@@ -311,7 +311,8 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     return found, largest(weights)
 
 
-def _check_weights(log_w: Tensor, first: int) -> None:
+def check_weights(log_w: Tensor, first: int) -> None:
+    """Raises a UserError that names the first image with a weight, (K, b), that is not finite, counted from `first`."""
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         index = first + int(wrong.nonzero()[0])

@@ -87,3 +87,11 @@ def jackknife(log_w: Tensor) -> tuple[Tensor, Tensor]:
     left = torch.log1p(-share).scatter(0, top, (others - total)[None])  # L_{−i} less a constant
     corrected = total - math.log(samples) + (samples - 1) * (math.log1p(-1 / samples) - left.mean(0))
     return corrected, (left - left.mean(0)).square().sum(0)
+
+
+def mean_error(variance: Tensor, keys: list[bytes]) -> float:
+    """Standard error of the mean of n estimates of variances (n,); those of equal keys share their noise and error."""
+    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    together = torch.zeros(len(place), dtype=variance.dtype)
+    together.index_add_(0, torch.tensor([place[key] for key in keys]), variance.sqrt())
+    return float(together.square().sum().sqrt()) / len(keys)

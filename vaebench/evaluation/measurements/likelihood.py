@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vaebench.distributions.codes import Point
 from vaebench.evaluation.conditions import at, declared, noise_keys
 from vaebench.evaluation.estimators.likelihood import Estimates, estimate, sampled_distortion
+from vaebench.evaluation.estimators.refined import Effort, Refined
 from vaebench.evaluation.estimators.scoring import Precision, scorer
-from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
+from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
+from vaebench.evaluation.measurements import _refined
+from vaebench.evaluation.measurements._refined import Proposal
 from vaebench.evaluation.metrics import Findings, Kind
 from vaebench.evaluation.subject import Subject
 from vaebench.traits import LikelihoodTraits, PosteriorTraits, PriorTraits
@@ -22,6 +25,7 @@ SAMPLES = 16  # of the distortion, where the posterior or the prior has no densi
 SHARD = 2**20  # samples
 
 LABELLED = True  # conditional models are told the labels
+LATER = ("proposal", "rounds")  # settings that a record does not name where they have their defaults
 KINDS = {
     "log_likelihood": Kind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -70,6 +74,8 @@ def measure(
     precision: Precision = "f32",
     compile: bool = False,
     corrections: bool = False,
+    proposal: Proposal = "encoder",
+    rounds: int = Effort().rounds,
 ) -> None:
     """Log-likelihood, bound, rate and distortion of every test image.
 
@@ -81,10 +87,24 @@ def measure(
             some of the images and reported.
         compile: compile the likelihood; see `vaebench.log_likelihood`.
         corrections: give the bias-corrected estimates too.
+        proposal: where the importance samples come from: 'encoder' takes q(z|x), 'refined' a Gaussian made for each
+            image by p alone, with the encoder's estimate beside it, or in its place where there is no such Gaussian.
+        rounds: of the natural gradient, in which a refined proposal is fitted.
     """
     _keep_facts(subject, found)
+    refined = None
+    if _refined.wanted(subject, found, proposal):
+        refined = _refined.estimates(subject, k, rounds, precision, compile)
+        _add_likelihood(subject, _refined.named(found), refined, k, corrections)
+        _add_trust(_refined.named(found), refined, k)
+        _refined.add(found, refined, k)
+        if precision == "bf16":
+            _add_bf16_error(subject, found, refined, lambda some: _refined.exact(subject, some, k, rounds))
     if reason := subject.no_density:
-        _miss_likelihood(subject, found, reason, k)
+        if refined is None:
+            _miss_likelihood(subject, found, reason, k)
+        else:
+            _refined.miss_encoder(found, reason, k)
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
         _add_bound(subject, found, distortion, None, SAMPLES, reason)
         return
@@ -100,11 +120,18 @@ def measure(
         model, x = at(subject.model, shard), subject.raw[shard]
         shards.add(shard, estimate(model, x, k, subject.seed, score=score, start=shard.start)._asdict())
     estimates = Estimates(**shards.figures())
-    _add_likelihood(subject, found, estimates, k, corrections)
-    _add_trust(found, estimates, k)
+    if refined is None:
+        _add_likelihood(subject, found, estimates, k, corrections)
+        _add_trust(found, estimates, k)
+    else:
+        _refined.add_encoder(found, refined, estimates, k)
     _add_bound(subject, found, estimates.distortion, estimates.rate, k)
-    if precision == "bf16":
-        _add_bf16_error(subject, found, estimates, k)
+    if precision == "bf16" and refined is None:
+
+        def exact(some: Tensor) -> Tensor:
+            return estimate(at(subject.model, some), subject.raw[some], k, subject.seed).log_likelihood
+
+        _add_bf16_error(subject, found, estimates, exact)
 
 
 def _keep_facts(subject: Subject, found: Findings) -> None:
@@ -146,7 +173,9 @@ def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> 
         found.missing(name, reason, **_fill(subject, k))
 
 
-def _add_likelihood(subject: Subject, found: Findings, estimates: Estimates, k: int, corrections: bool) -> None:
+def _add_likelihood(
+    subject: Subject, found: Findings, estimates: Estimates | Refined, k: int, corrections: bool
+) -> None:
     n, bound, fill = len(estimates.ess), estimates.log_likelihood, _fill(subject, k)
     found.average("log_likelihood", bound, **fill)
     found.average("nll", -bound, keep=False, **fill)
@@ -158,22 +187,14 @@ def _add_likelihood(subject: Subject, found: Findings, estimates: Estimates, k: 
         for name in ("log_likelihood_mc_se", *(["log_likelihood_jackknife", "log_likelihood_delta"] * corrections)):
             found.missing(name, "one sample has no spread", k=k)
         return
-    found.single("log_likelihood_mc_se", _mean_error(estimates.variance, noise_keys(subject.raw, 0)), n, k=k)
+    found.single("log_likelihood_mc_se", mean_error(estimates.variance, noise_keys(subject.raw, 0)), n, k=k)
     if corrections:
         excess = (1 / estimates.ess - 1 / k).clamp(min=0) * k / (k - 1)  # the variance of w over its squared mean, / K
         found.average("log_likelihood_jackknife", estimates.corrected, k=k)
         found.average("log_likelihood_delta", bound + excess / 2, k=k)
 
 
-def _mean_error(variance: Tensor, keys: list[bytes]) -> float:
-    """Standard error of the mean of n estimates of variances (n,); those of equal keys share their noise and error."""
-    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    together = torch.zeros(len(place), dtype=variance.dtype)
-    together.index_add_(0, torch.tensor([place[key] for key in keys]), variance.sqrt())
-    return float(together.square().sum().sqrt()) / len(keys)
-
-
-def _add_trust(found: Findings, estimates: Estimates, k: int) -> None:
+def _add_trust(found: Findings, estimates: Estimates | Refined, k: int) -> None:
     """Effective sample size and k̂, with a warning where the estimate is not to be trusted."""
     found.average("ess", estimates.ess, k=k)
     n = len(estimates.ess)
@@ -215,9 +236,11 @@ def _add_bound(
         found.average("elbo", -(rate + distortion), bound=bound)
 
 
-def _add_bf16_error(subject: Subject, found: Findings, estimates: Estimates, k: int) -> None:
+def _add_bf16_error(
+    subject: Subject, found: Findings, estimates: Estimates | Refined, exact: Callable[[Tensor], Tensor]
+) -> None:
+    """The error on some of the images, of which `exact` gives the estimates in f32."""
     some = subject.some(BF16_CHECKED)
-    exact = estimate(at(subject.model, some), subject.raw[some], k, subject.seed).log_likelihood
-    error = estimates.log_likelihood[some] - exact
+    error = estimates.log_likelihood[some] - exact(some)
     found.average("bf16_error", error, keep=False, n=len(some))
     found.single("bf16_error_largest", float(error.abs().max()), len(some), n=len(some))

@@ -1,0 +1,82 @@
+"""A prior's own map from noise: z = T(ε), where ε is N(0, I) for Gaussians, flows and the levels of a hierarchy.
+
+A posterior of ε is closer to a Gaussian than that of z wherever the prior is not, and ∫ p(ε) p(x|T(ε)) dε is p(x) all
+the same. What has no map keeps z itself for ε, with its own density.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from zuko.distributions import NormalizingFlow
+
+from vaebench.distributions.chains import Chain, advance
+
+
+class Mapped(NamedTuple):
+    """What a prior makes of noise.
+
+    Attributes:
+        z: T(ε), (*batch, *latent).
+        log_p: log-density of ε, nats, (*batch).
+        standard: whether that is N(0, I) throughout.
+    """
+
+    z: Tensor
+    log_p: Tensor
+    standard: bool
+
+
+def push(p: Distribution, noise: Tensor) -> Mapped:
+    """The latents that a prior makes of ε (*batch, *latent), and the density of ε."""
+    event = len(p.event_shape)
+    match p:
+        case Independent(base_dist=Normal() as base) if p.reinterpreted_batch_ndims == event:
+            return Mapped(base.loc + base.scale * noise, _standard(noise, event), True)
+        case MultivariateNormal():
+            return Mapped(p.loc + (p.scale_tril @ noise[..., None])[..., 0], _standard(noise, event), True)
+        case NormalizingFlow():
+            inner = push(p.base, noise)
+            return inner._replace(z=p.transform.inv(inner.z))
+        case Chain():
+            parts, made = noise.split(p.sizes, -1), dict[int, Mapped]()
+
+            def take(level_p: Distribution, level: int) -> Tensor:
+                made[level] = push(level_p, parts[level])
+                return made[level].z
+
+            z = torch.cat(advance(p.walk(), take, len(p.sizes), p.order), -1)
+            log_p = torch.stack([level.log_p for level in made.values()]).sum(0)
+            return Mapped(z, log_p, all(level.standard for level in made.values()))
+    return Mapped(noise, p.log_prob(noise), False)
+
+
+def pull(p: Distribution, z: Tensor) -> Tensor:
+    """The ε of which a prior makes z (*batch, *latent), like z."""
+    match p:
+        case Independent(base_dist=Normal() as base) if p.reinterpreted_batch_ndims == len(p.event_shape):
+            return (z - base.loc) / base.scale
+        case MultivariateNormal():
+            return torch.linalg.solve_triangular(p.scale_tril, (z - p.loc)[..., None], upper=False)[..., 0]
+        case NormalizingFlow():
+            return pull(p.base, p.transform(z))
+        case Chain():
+            given, noise = z.split(p.sizes, -1), dict[int, Tensor]()
+
+            def take(level_p: Distribution, level: int) -> Tensor:
+                noise[level] = pull(level_p, given[level])
+                return given[level]
+
+            advance(p.walk(), take, len(p.sizes), p.order)
+            return torch.cat([noise[level] for level in range(len(p.sizes))], -1)
+    return z
+
+
+def _standard(noise: Tensor, event: int) -> Tensor:
+    """log N(ε; 0, I), nats, the sum over the last `event` dimensions."""
+    flat = noise.flatten(-event)
+    return -(flat.square().sum(-1) + math.log(2 * math.pi) * flat.shape[-1]) / 2

@@ -1,0 +1,151 @@
+"""What the measurement `likelihood` adds where the importance samples come from a proposal made for each image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from vaebench.errors import Unavailable, unknown
+from vaebench.evaluation.conditions import at
+from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
+from vaebench.evaluation.estimators.likelihood import Estimates
+from vaebench.evaluation.estimators.refined import Effort, Refined, estimate
+from vaebench.evaluation.estimators.scoring import Precision, scorer
+from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
+from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.subject import Subject
+
+Proposal = Literal["encoder", "refined"]
+
+SHARD = 100  # images
+HOW = "samples of a Gaussian refined for each image, K = {k}"
+
+KINDS = {
+    "log_likelihood": Kind(
+        "nats", True, f"importance-weighted estimate L_K of log p(x) by {HOW}; mean over the images{{bound}}", version=2
+    ),
+    "nll": Kind("nats", False, f"−log_likelihood, by {HOW}{{bound}}", version=2),
+    "bits_per_dim": Kind(
+        "bits/dim", False, f"nll / (D ln 2), D = {{pixels}} values an image, by {HOW}{{bound}}", version=2
+    ),
+    "log_likelihood_mc_se": Kind(
+        "nats",
+        False,
+        "standard error that the K = {k} samples of refined proposals leave in log_likelihood, apart from the choice "
+        "of images; by the jackknife over samples; not to be trusted for images whose pareto_k exceeds 0.7",
+        version=3,
+    ),
+    "log_likelihood_jackknife": Kind(
+        "nats",
+        True,
+        f"L_K with its bias of order 1/K removed by the jackknife (Nowozin 2018), by {HOW}; no bound",
+        version=2,
+    ),
+    "log_likelihood_delta": Kind(
+        "nats",
+        True,
+        f"L_K with its bias of order 1/K removed by the delta method, L_K + (K/ess − 1) / 2(K − 1), by {HOW}; no bound",
+        version=2,
+    ),
+    "log_likelihood_change": Kind(
+        "nats",
+        False,
+        f"by how much log_likelihood rises from K/10 to K samples, L_K less the mean of L_{{{{K/10}}}} over the "
+        f"tenths of the samples, by {HOW}; where it is not small, neither is what K leaves of the bias",
+    ),
+    "ess": Kind("samples", True, f"effective sample size (Σw)²/Σw² of an image's importance weights, {HOW}", version=2),
+    "pareto_k": Kind(
+        "",
+        False,
+        f"shape k̂ of the tail of an image's importance weights (Vehtari et al. 2024), {HOW}; beyond 0.7 its "
+        "log-likelihood is not to be trusted",
+        version=2,
+    ),
+    "untrusted_images": Kind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
+    "untrusted_share": Kind("", False, f"share of the images whose pareto_k exceeds 0.7, {HOW}"),
+    "encoder_log_likelihood": Kind(
+        "nats", True, "importance-weighted estimate L_K of log p(x) by K = {k} samples of q(z|x); mean over the images"
+    ),
+    "encoder_price": Kind(
+        "nats",
+        False,
+        "log_likelihood by a proposal refined for each image less encoder_log_likelihood, K = {k} samples of either: "
+        "what the estimate would lose by trusting the encoder",
+    ),
+}
+
+
+def named(found: Findings) -> Findings:
+    """The same findings, to be filled by figures of refined proposals."""
+    return replace(found, kinds={**found.kinds, **KINDS})
+
+
+def wanted(subject: Subject, found: Findings, proposal: Proposal) -> bool:
+    """Whether to refine: where that is asked for and can be had. The table 'proposal' says which, or why not.
+
+    Raises:
+        UserError: there is no such proposal.
+    """
+    if proposal not in ("encoder", "refined"):
+        raise unknown("proposal", str(proposal), ["encoder", "refined"])
+    if proposal == "encoder":
+        return False
+    x = subject.x[:1]
+    try:
+        with differentiable():
+            require_gaussian(at(subject.model, slice(0, 1)), x.clone())
+    except Unavailable as error:
+        found.tables["proposal"] = {"asked": "refined", "used": "encoder", "reason": str(error)}
+        found.warnings.append(
+            f"no proposal is refined for each image: {error}; log_likelihood is the encoder's bound, which measures "
+            "the encoder too, and does not rank beside refined ones"
+        )
+        return False
+    found.tables["proposal"] = {"asked": "refined", "used": "refined"}
+    return True
+
+
+def estimates(subject: Subject, k: int, rounds: int, precision: Precision, compile: bool) -> Refined:
+    """Of all test images."""
+    score, effort = scorer(subject.model, precision, compile), Effort(rounds=rounds)
+    shards = subject.shards("refined-part", size=SHARD)
+    for shard in shards:
+        with differentiable():
+            model = at(subject.model, shard)
+        found = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
+        shards.add(shard, found._asdict())
+    return Refined(**shards.figures())
+
+
+def exact(subject: Subject, some: Tensor, k: int, rounds: int) -> Tensor:
+    """log p(x) of some of the images in f32."""
+    with differentiable():
+        model = at(subject.model, some)
+    return estimate(model, subject.raw[some], k, subject.seed, Effort(rounds=rounds)).log_likelihood
+
+
+def add(found: Findings, refined: Refined, k: int) -> None:
+    """The rise from K/10 to K, and the share of images that are not to be trusted."""
+    there = named(found)
+    there.average("log_likelihood_change", refined.change, k=k)
+    n = len(refined.pareto_k)
+    if k < FEWEST:
+        there.missing("untrusted_share", f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
+        return
+    share = float((refined.pareto_k > TRUSTED).double().mean())
+    there.single("untrusted_share", share, n, (share * (1 - share) / n) ** 0.5, k=k)
+
+
+def add_encoder(found: Findings, refined: Refined, encoder: Estimates, k: int) -> None:
+    """The encoder's own estimate, and what it lacks."""
+    there = named(found)
+    there.average("encoder_log_likelihood", encoder.log_likelihood, k=k)
+    there.average("encoder_price", refined.log_likelihood - encoder.log_likelihood, k=k)
+
+
+def miss_encoder(found: Findings, reason: str, k: int) -> None:
+    """No estimate of the encoder's."""
+    for name in ("encoder_log_likelihood", "encoder_price"):
+        named(found).missing(name, reason, k=k)
