@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,31 @@ def test_validation_is_the_end_of_the_training_file(tmp_path, monkeypatch):
     splits = cls().raw()
     assert np.array_equal(splits["val"].images[:, 0], layouts.noise(130, 28, 28)[-30:])
     assert np.array_equal(splits["val"].labels, layouts.noise(130, top=10)[-30:])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_fewer_images_may_be_held_out(name, tmp_path, monkeypatch):
+    """Papers that validate on nothing train on the images that are held out by default."""
+    cls = layouts.write_tiny(tmp_path, monkeypatch, name)
+    assert {split: len(cls(held_out=7).raw()[split].images) for split in ("train", "val")} == {"train": 123, "val": 7}
+    with pytest.raises(UserError, match="held_out is 0: expected at least 1"):
+        cls(held_out=0)
+
+
+def test_fashion_mnist_is_found_where_debian_installs_it(tmp_path, monkeypatch):
+    """Its own folder goes first; of a damaged file of the package no download is promised."""
+    cls = layouts.write_tiny(tmp_path, monkeypatch, "fashion_mnist")
+    assert {Path(file.installed).parent for file in cls.files} == {Path("/usr/share/datasets/fashion-mnist")}
+    own, package = cache.folder("fashion_mnist"), tmp_path / "package"
+    expected = cls().raw()["train"].images
+    own.rename(package)
+    files = tuple(replace(file, installed=str(package / f"{file.name}.gz")) for file in cls.files)
+    monkeypatch.setattr(cls, "files", files)
+    assert cls().raw()["train"].images.equal(expected)
+    assert not own.exists(), "nothing is copied"
+    (package / f"{files[0].name}.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="is no intact gzip file; install its package again, or put an intact copy at"):
+        cls().raw()
 
 
 def test_rows_sorted_by_class_are_shuffled(tmp_path, monkeypatch):

@@ -17,9 +17,18 @@ from vaebench.errors import UserError
 SIDE = 28
 
 
-def files(address: str, checksums: Mapping[str, str]) -> tuple[File, ...]:
-    """The four files, published as .gz under `address`; checksums are of the uncompressed files, by name."""
-    return tuple(File(name, f"{address}{name}.gz", checksum) for name, checksum in checksums.items())
+def files(address: str, checksums: Mapping[str, str], installed: str | None = None) -> tuple[File, ...]:
+    """The four files.
+
+    Args:
+        address: under which they are published as .gz.
+        checksums: of the uncompressed files, by name.
+        installed: the folder where a package of the system puts them as .gz; None where none does.
+    """
+    return tuple(
+        File(name, f"{address}{name}.gz", checksum, f"{installed}/{name}.gz" if installed else None)
+        for name, checksum in checksums.items()
+    )
 
 
 def splits(dataset: str, four: tuple[File, ...], validation: int) -> dict[str, Split]:

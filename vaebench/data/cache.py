@@ -33,11 +33,13 @@ class File:
         url: where it is published, compressed or not; None where it cannot be downloaded on its own.
         checksum: of the uncompressed bytes, as 'algorithm:hex', where 'git' is the id of a git blob; None where the
             reader of the content checks it.
+        installed: where a package of the system puts it, compressed where that ends in '.gz'; None where none does.
     """
 
     name: str
     url: str | None
     checksum: str | None = None
+    installed: str | None = None
 
 
 def folder(dataset: str) -> Path:
@@ -47,7 +49,7 @@ def folder(dataset: str) -> Path:
 
 
 def obtain(dataset: str, file: File, parse: Callable[[bytes], T]) -> T:
-    """Reads, parses and checks one file; downloads it first where neither it nor its '.gz' is there.
+    """Reads, parses and checks one file; downloads it first where neither it nor its '.gz' is there or installed.
 
     A file that is there is used as it is and never changed. A download takes its place only after it was parsed and
     checked, so that a broken one never stays.
@@ -61,14 +63,16 @@ def obtain(dataset: str, file: File, parse: Callable[[bytes], T]) -> T:
         UserError: the file is damaged, or it is missing and cannot be downloaded or stored.
     """
     place = folder(dataset)
-    path, packed = place / file.name, place / f"{file.name}.gz"
-    if not path.is_file():
-        if not packed.is_file():
-            return _download(place, file, parse)
-        path = packed
+    name, packed = place / file.name, place / f"{file.name}.gz"
+    installed = [Path(file.installed)] if file.installed else []
+    path = next((path for path in (name, packed, *installed) if path.is_file()), None)
+    if path is None:
+        return _download(place, file, parse)
     try:
-        return _read(path, file, parse, compressed=path == packed)
+        return _read(path, file, parse, compressed=path != name and path.suffix == ".gz")
     except DamagedError as damage:
+        if path in installed:
+            raise UserError(f"{path} {damage}; install its package again, or put an intact copy at {name}") from damage
         again = f"delete it to have it downloaded again from {file.url}, or " if file.url else ""
         raise UserError(f"{path} {damage}; {again}put an intact copy in its place") from damage
     except OSError as error:

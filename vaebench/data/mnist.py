@@ -8,6 +8,7 @@ from typing import ClassVar, final
 from vaebench.data import _mnist
 from vaebench.data.base import ImageData, Split
 from vaebench.data.cache import File
+from vaebench.ranges import require_ranges
 
 
 @final
@@ -23,6 +24,7 @@ class MNIST(ImageData):
     Args:
         measure: 'binary', 'discrete256' or 'continuous'.
         batch_size: images a batch and process.
+        held_out: images of the validation split; None takes 10,000. Papers without one train on almost all by a few.
     """
 
     levels = 256
@@ -38,8 +40,10 @@ class MNIST(ImageData):
         },
     )
 
-    def __init__(self, measure: str = "binary", batch_size: int = 128) -> None:
+    def __init__(self, measure: str = "binary", batch_size: int = 128, held_out: int | None = None) -> None:
         super().__init__(measure, batch_size)
+        require_ranges(type(self), {"held_out": held_out}, "data.")
+        self.held_out = self.validation if held_out is None else held_out
 
     def raw(self) -> Mapping[str, Split]:
-        return _mnist.splits(self.name, self.files, self.validation)
+        return _mnist.splits(self.name, self.files, self.held_out)
