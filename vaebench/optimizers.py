@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
+import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vaebench.ranges import require_ranges
+
+
+@final
+class AdamNormGrad(Adam):
+    r"""Adam of gradients that have length 1, tensor by tensor: how VampPriors and exemplar VAEs were trained.
+
+    .. math:: g \leftarrow g / (\|g\|_2 + 10^{-7})
+
+    so that the learning rate alone says how far a step goes, whatever the loss's scale, also while it changes.
+
+    Reference:
+        Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, in their code (jmtomczak/vae_vampprior).
+
+    Args:
+        params: as of torch's Adam. lr, betas, eps, weight_decay: the same.
+    """
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One step; the gradients are left at length 1."""
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.div_(torch.linalg.vector_norm(p.grad) + 1e-7)
+        return super().step(closure)
 
 
 @final

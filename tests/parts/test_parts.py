@@ -20,7 +20,9 @@ from vaebench.likelihoods import Bernoulli as BernoulliLikelihood
 from vaebench.likelihoods import DiscretisedLogistic as LogisticLikelihood
 from vaebench.likelihoods import Gaussian
 from vaebench.networks import MLP, Conv, Linear, ResNet, tanh
+from vaebench.networks.gated import GatedMLP
 from vaebench.networks.grid import ConvGrid
+from vaebench.posteriors import DiagonalGaussian
 from vaebench.schedules import Constant
 from vaebench.schedules import Linear as Warmup
 
@@ -140,7 +142,7 @@ GRID_SHAPES = [((1, 28, 28), (49, 3)), ((98,), (1, 28, 28)), ((3, 27, 21), (42, 
 @pytest.mark.parametrize(
     ("kind", "inputs", "outputs"),
     [
-        *((kind, *shapes) for kind in (MLP, Conv, ResNet) for shapes in SHAPES),
+        *((kind, *shapes) for kind in (MLP, GatedMLP, Conv, ResNet) for shapes in SHAPES),
         *((ConvGrid, *shapes) for shapes in GRID_SHAPES),
     ],
 )
@@ -209,6 +211,44 @@ def test_linear_starts_like_torchs_and_stores_its_transpose() -> None:
     x = torch.randn(4, 5)
     assert ours.weight.shape == (5, 7)
     assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+
+
+def test_layers_have_the_widths_and_the_start_that_are_asked_for() -> None:
+    """Glorot's limit and He's deviation, from the weights themselves; None draws what it always drew."""
+    torch.manual_seed(0)
+    net = MLP((1, 20, 20), (300,), widths=[400, 200], start="glorot")
+    assert [tuple(layer.weight.shape) for layer in net.layers] == [(400, 400), (400, 200), (200, 300)]
+    for layer in net.layers:
+        limit = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.99 * limit < float(layer.weight.detach().abs().max()) <= limit
+        assert not layer.bias.any()
+    for layer in MLP((400,), (300,), widths=[400], start="he").layers:
+        assert float(layer.weight.detach().std()) == pytest.approx(400**-0.5 * 2**0.5, rel=0.02)
+    torch.manual_seed(1)
+    plain = MLP((9,), (4,), width=5, depth=2)
+    torch.manual_seed(1)
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), MLP((9,), (4,), widths=[5, 5]).parameters(), strict=True)
+    )
+
+
+def test_a_gated_layer_is_a_product_of_a_linear_map_and_gates() -> None:
+    net = GatedMLP((3,), (2,), width=4, depth=1).double()
+    x = torch.randn(5, 3, dtype=DOUBLE)
+    (value,), (gate,) = net.values, net.gates
+    hidden = (x @ value.weight + value.bias) / (1 + torch.exp(-(x @ gate.weight + gate.bias)))
+    torch.testing.assert_close(net(x), hidden @ net.last.weight + net.last.bias)
+
+
+def test_a_posterior_s_deviations_are_cut_off_where_that_is_asked_for() -> None:
+    posterior = DiagonalGaussian((1, 4, 4), (3,), least=-3.0, most=1.0)
+    with torch.no_grad():
+        posterior.net.output_bias[3:] = torch.tensor([-9.0, 0.5, 9.0])
+        posterior.net.layers[-1].weight.zero_()
+    scale = posterior(torch.rand(2, 1, 4, 4)).stddev
+    torch.testing.assert_close(scale.log(), torch.tensor([-3.0, 0.5, 1.0]).expand(2, 3))
+    with pytest.raises(UserError, match=r"least 1\.0 and most 1\.0: expected least < most"):
+        DiagonalGaussian((1, 4, 4), (3,), least=1.0, most=1.0)
 
 
 @pytest.mark.parametrize("net", [MLP, Conv, ResNet])

@@ -24,6 +24,16 @@ from vaebench.records import read_records, run_identity
 from vaebench.training.experiment import Keeper, experiment
 from vaebench.training.population import Population
 
+
+class UnitAdam(Adam):
+    """As jmtomczak/vae_vampprior has it, written apart: gradients are scaled before they reach Adam."""
+
+    def step(self, closure: Any = None) -> None:
+        for p in self.param_groups[0]["params"]:
+            p.grad = p.grad / (p.grad.square().sum().sqrt() + 1e-7)
+        super().step(closure)
+
+
 RUNS: dict[str, tuple[list[str], Any, Any]] = {
     "Adam": (["--optimizer=Adam", "--optimizer.eps=1e-4", "--optimizer.betas=[0.5, 0.9]"],
              partial(Adam, eps=1e-4, betas=(0.5, 0.9)), None),
@@ -33,6 +43,7 @@ RUNS: dict[str, tuple[list[str], Any, Any]] = {
                partial(StepLR, step_size=2)),
     "SGD": (["--optimizer=SGD", "--optimizer.momentum=0.9", "--lr_scheduler=LinearLR"], partial(SGD, momentum=0.9),
             LinearLR),
+    "AdamNormGrad": (["--optimizer=AdamNormGrad"], UnitAdam, None),
     "RMSprop": (["--optimizer=RMSprop", "--lr_scheduler=burda"], RMSprop, StepwiseDecay),
 }  # fmt: skip
 

@@ -65,7 +65,7 @@ KINDS = {
         ("Network", "CodeNetwork", "Net"),
     ),
     "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
-    "optimizer": Kind("optimizers", ("Optimizer",)),
+    "optimizer": Kind("optimizers", ("Optimizer", "Adam")),
     "lr_scheduler": Kind("optimizers", ("LRScheduler",), suffixes=("lr",)),
 }
 

@@ -24,25 +24,32 @@ class Figure:
     """One published figure.
 
     Attributes:
+        id: by which benchmarks name it.
         data: name and measure of the data set, as records name them.
+        surrogate: what was measured is no likelihood of such images.
         split: what the source says of its splits and binarization.
         family, variant: the model.
         metric: as boards name it; nats per image or bits per dimension.
         value: with the sign that boards give it: a published NLL of 88.7 is a log-likelihood of −88.7.
         spread: ± as published, with what it covers where the source says so; may be empty.
+        trainings: of which `spread` is the standard deviation, or 3 where the source says that it is over trainings and
+            their number, at least 3, was not looked up; None where there are not several.
         samples: K of the estimate; None where the source does not say.
         architecture: in the words of the source.
         source: where it stands.
         known: "read" in the source itself, or "quoted by others".
     """
 
+    id: str
     data: tuple[str, str]
+    surrogate: bool
     split: str
     family: str
     variant: str
     metric: str
     value: float
     spread: str
+    trainings: int | None
     samples: int | None
     architecture: str
     source: str
@@ -50,9 +57,9 @@ class Figure:
 
 
 def published(board: Board) -> list[Figure]:
-    """The published figures of a board's data and measure; none where its likelihoods are surrogates."""
+    """The published figures of a board's data and measure: likelihoods beside likelihoods, surrogates beside theirs."""
     data = (board.data["name"], board.data["measure"])
-    return [] if board.surrogate else [figure for figure in figures() if figure.data == data]
+    return [figure for figure in figures() if (figure.data, figure.surrogate) == (data, board.surrogate)]
 
 
 @cache
@@ -66,8 +73,10 @@ def _figure(line: Mapping[str, str]) -> Figure:
     metric, sign = AS_MEASURED[line["metric"]]
     return Figure(
         data=(line["data"], line["measure"]),
+        surrogate=line["surrogate"] == "yes",
         metric=metric,
         value=sign * float(line["value"]),
+        trainings=int(line["trainings"]) if line["trainings"] else None,
         samples=int(line["samples"]) if line["samples"] else None,
-        **{key: line[key] for key in ("split", "family", "variant", "spread", "architecture", "source", "known")},
+        **{key: line[key] for key in ("id", "split", "family", "variant", "spread", "architecture", "source", "known")},
     )

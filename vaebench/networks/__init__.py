@@ -27,6 +27,7 @@ def tanh(x: Tensor) -> Tensor:
     return (2 * torch.sigmoid(2 * wide) - 1).to(x.dtype)
 
 
+Start = Literal["glorot", "he"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "softplus", "identity"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": tanh,
@@ -79,6 +80,25 @@ class Linear(nn.Module):
         return torch.addmm(self.bias, x, self.weight)
 
 
+def begin(layer: Linear, start: Start | None) -> Linear:
+    """The layer, its weights drawn anew; None leaves it as it is.
+
+    Args:
+        layer: of (in, out) weights.
+        start: 'glorot', uniform in ±√(6 / (in + out)) with biases at 0 (Glorot & Bengio 2010, for tanh); 'he', normal
+            with variance 2 / in (He et al. 2015, for rectifiers), with biases as they are.
+    """
+    inputs, outputs = layer.weight.shape
+    with torch.no_grad():
+        if start == "glorot":
+            limit = (6 / (inputs + outputs)) ** 0.5
+            nn.init.uniform_(layer.weight, -limit, limit)
+            nn.init.zeros_(layer.bias)
+        elif start == "he":
+            nn.init.normal_(layer.weight, std=(2 / inputs) ** 0.5)
+    return layer
+
+
 class MLP(Network):
     """Fully connected layers; inputs are flattened and outputs reshaped.
 
@@ -88,14 +108,23 @@ class MLP(Network):
         width: units of every hidden layer.
         depth: number of hidden layers; 0 is a linear map.
         activation: after every hidden layer.
+        widths: units of each hidden layer, in the place of width and depth; None takes those.
+        start: how weights are drawn, see `begin`; None as torch's `nn.Linear` does.
     """
 
     def __init__(
-        self, inputs: Shape, outputs: Shape, width: int = 200, depth: int = 2, activation: Activation = "tanh"
+        self,
+        inputs: Shape,
+        outputs: Shape,
+        width: int = 200,
+        depth: int = 2,
+        activation: Activation = "tanh",
+        widths: list[int] | None = None,
+        start: Start | None = None,
     ) -> None:
         super().__init__(inputs, outputs)
-        sizes = [prod(inputs), *[width] * depth, prod(outputs)]
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
+        sizes = [prod(inputs), *([width] * depth if widths is None else widths), prod(outputs)]
+        self.layers = nn.ModuleList(begin(Linear(a, b), start) for a, b in pairwise(sizes))
         self.activation = activation
 
     @property

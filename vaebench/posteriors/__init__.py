@@ -5,8 +5,9 @@ A posterior is built from the shapes of an image and of a latent, `Posterior = C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
+from typing import ClassVar
 
 from torch import Tensor
 from torch.distributions import Independent
@@ -14,8 +15,10 @@ from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import Delta as PointMass
 from vaebench.distributions import DiagonalNormal
+from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
+from vaebench.ranges import ANY, Range, require_ranges
 from vaebench.traits import PosteriorTraits
 
 
@@ -32,14 +35,35 @@ class DiagonalGaussian(Posterior):
         data: shape of an image.
         latent: shape of a latent, (n,).
         net: builds the network from the two shapes.
+        least, most: what log σ is cut off at, without a gradient beyond; None does not cut. VampPriors have −3 and 1.
+
+    Raises:
+        UserError: the least log σ is not below the most.
     """
 
-    def __init__(self, data: Shape, latent: Shape, net: Callable[[Shape, Shape], Network] = MLP) -> None:
+    RANGES: ClassVar[Mapping[str, Range]] = {"least": ANY, "most": ANY}
+
+    def __init__(
+        self,
+        data: Shape,
+        latent: Shape,
+        net: Callable[[Shape, Shape], Network] = MLP,
+        least: float | None = None,
+        most: float | None = None,
+    ) -> None:
         super().__init__()
-        self.net = net(data, (2 * prod(latent),))
+        require_ranges(DiagonalGaussian, {"least": least, "most": most}, "posterior.")
+        if least is not None and most is not None and least >= most:
+            raise UserError(
+                f"DiagonalGaussian cuts log σ off at least {least} and most {most}: expected least < most; raise "
+                "posterior.most"
+            )
+        self.net, self.limits = net(data, (2 * prod(latent),)), (least, most)
 
     def forward(self, c: Tensor | None = None) -> Independent:
         loc, log_scale = self.net(c).chunk(2, -1)
+        if self.limits != (None, None):
+            log_scale = log_scale.clamp(*self.limits)
         return DiagonalNormal(loc, log_scale.exp())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 from torch import Tensor
 from zuko.lazy import LazyDistribution
@@ -12,6 +13,7 @@ from vaebench.distributions.flow import Flow
 from vaebench.distributions.hyperbolic import Exponential
 from vaebench.measures import DataSpec, Shape
 from vaebench.priors import Prior, StandardNormal
+from vaebench.ranges import POSITIVE, Range, require_ranges
 
 
 @final
@@ -26,17 +28,29 @@ class WrappedNormal(Prior):
     Args:
         latent: shape of a latent, (n,).
         data, posterior: not read.
+        scale: standard deviation of v; None is 1. v is half as long as the distance from the centre, so that 1/2 is a
+            unit of distance, and √c/2 the unit of a ball of curvature −c.
     """
+
+    RANGES: ClassVar[Mapping[str, Range]] = {"scale": POSITIVE}
 
     space = "the Poincaré ball"
 
-    def __init__(self, latent: Shape, data: DataSpec | None = None, posterior: LazyDistribution | None = None) -> None:
+    def __init__(
+        self,
+        latent: Shape,
+        data: DataSpec | None = None,
+        posterior: LazyDistribution | None = None,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        self.tangent = StandardNormal(latent)
+        require_ranges(WrappedNormal, {"scale": scale}, "prior.")
+        self.tangent, self.scale = StandardNormal(latent), 1.0 if scale is None else scale
         self.seen = latent
 
     def forward(self, c: Tensor | None = None) -> Flow:
-        return Flow(DiagonalNormal(self.tangent.loc.double(), self.tangent.scale.double()), [Exponential()])
+        scale = self.scale * self.tangent.scale.double()
+        return Flow(DiagonalNormal(self.tangent.loc.double(), scale), [Exponential()])
 
     def see(self, z: Tensor) -> Tensor:
         """z (*, n) in the precision of the model."""

@@ -26,17 +26,24 @@ if TYPE_CHECKING:
 
 Engine = Literal["solo", "population"]
 KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
-RUN_KEYS = {"configs", "overrides"}
+RUN_KEYS = {"configs", "overrides", "claims"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a benchmark: the arguments that `vaebench fit` would be given."""
+    """One training of a benchmark: the arguments that `vaebench fit` would be given.
+
+    Attributes:
+        variant, seed: which.
+        args: the arguments.
+        claims: published figures that it repeats, by their ids in `leaderboard/published.csv`.
+    """
 
     variant: str
     seed: int
     args: list[str]
+    claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,12 @@ def read_benchmark(path: Path) -> Benchmark:
     for variant, run in runs.items():
         if not isinstance(variant, str):
             raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
-        own = _arguments(_table(run or {}, RUN_KEYS, f"{path}: runs.{variant}"), path)
-        plan += [Run(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"])
-                 for seed in seeds]  # fmt: skip
+        run = _table(run or {}, RUN_KEYS, f"{path}: runs.{variant}")
+        own, claims = _arguments(run, path), run.get("claims") or []
+        if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
+            raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
+        plan += [Run(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"],
+                     tuple(claims)) for seed in seeds]  # fmt: skip
     return Benchmark(str(content.get("benchmark", path.stem)), protocol, plan)
 
 
