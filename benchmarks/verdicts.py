@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaebench.leaderboard.boards import boards, figures
+from vaebench.leaderboard.boards import boards
+from vaebench.leaderboard.figures import figures
 from vaebench.leaderboard.moderation import Evidence, evidence, trainings
 from vaebench.leaderboard.noise import Seeds, of_difference
 from vaebench.leaderboard.ranking import better, told_apart

@@ -35,7 +35,8 @@ def rng() -> np.random.Generator:
         {"data": {**DATA, "name": "mnist"}},
         {"data": {**DATA, "measure": "discrete17"}},
         {"protocol": {**PROTOCOL, "k": 5000}},
-        {"protocol": {**PROTOCOL, "version": 2}},
+        {"protocol": {**PROTOCOL, "version": 3}},
+        {"protocol": {**PROTOCOL, "given": "labels"}},
         {"protocol": {**PROTOCOL, "precision": "bfloat16"}},
         {"n": IMAGES - 1},
         {"surrogate": True},
@@ -213,7 +214,7 @@ def test_the_markdown_table_is_rectangular_and_holds_the_figures(tmp_path):
     expected = estimate([r.value("log_likelihood") for r in mine], [r.error("log_likelihood") for r in mine])
     figures = f"{expected.mean:.2f}|{expected.over_seeds:.2f}|{expected.over_images:.2f}".replace("-", "−").split("|")
     assert row(text, "vae")[2:6] == ["3", *figures]
-    assert row(text, "vae")[-4:] == ["14.0", "partial", "52,416", "12.5"]
+    assert row(text, "vae")[-5:] == ["14.0", "partial", "52,416", "182", "12.5"]
 
 
 def test_the_interval_of_a_mean_says_what_noise_it_covers(tmp_path):

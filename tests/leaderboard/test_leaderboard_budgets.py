@@ -99,14 +99,14 @@ def test_a_sweep_is_shown_by_trials_chosen_by_the_held_out_bound_never_by_test_i
         own = {"curves": curves, "cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2"}
         write_fake(tmp_path / str(trial), rng, mean, variant=f"t00{trial}", **own)
     write_fake(tmp_path / "by hand", rng, variant="by hand")
-    (board,) = boards(read_records(tmp_path))
+    (board,) = boards(read_records(tmp_path), trials=True)
     (sweep,), why = tuned(board)
     scores = {r.variant: r.estimates["log_likelihood"].mean for r in board.rows}
     assert (sweep.sweep, sweep.family, sweep.trials, sorted(sweep.expected)) == ("digits", "vae", 3, [1, 2, 3])
     assert sweep.expected[1] == pytest.approx(np.mean([scores[f"t00{i}"] for i in range(3)]))
     assert sweep.expected[3] == pytest.approx(scores["t002"])
     assert list(why) == ["by hand"]
-    text = leaderboard(tmp_path, budget="trials")
+    text = leaderboard(tmp_path, budget="trials", trials=True)
     assert "by hand: unavailable: its record does not say after how many trials" in text
     assert "| digits | vae | 3 |" in text
 

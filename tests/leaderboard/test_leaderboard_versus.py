@@ -56,21 +56,21 @@ def test_a_comparison_is_that_of_the_figures_of_every_image(tmp_path):
     assert found.result == compare(first, second, found.board.noise.of(*columns))
     assert (found.first.seeds, found.second.seeds, found.verdict) == ([0, 1, 2], [0, 1, 2], "better")
     assert found.differences == pytest.approx(first.mean(0, dtype=float) - second.mean(0, dtype=float))
-    assert found.median[0] == pytest.approx(np.median(found.differences))
-    assert found.median[1][0] < found.median[0] < found.median[1][1]
+    assert found.by_image.median[0] == pytest.approx(np.median(found.differences))
+    assert found.by_image.median[1][0] < found.by_image.median[0] < found.by_image.median[1][1]
     assert found.told_apart
     back = one(versus("vae", "iwae", tmp_path))
     assert (back.verdict, back.result.difference) == ("worse", pytest.approx(-found.result.difference))
     assert back.fresh_training.value == pytest.approx(1 - found.fresh_training.value)
-    assert back.fresh_image.value == pytest.approx(1 - found.fresh_image.value)
+    assert back.by_image.fresh.value == pytest.approx(1 - found.by_image.fresh.value)
 
 
 def test_the_images_that_differ_most_are_named_on_both_sides(tmp_path):
     write_board(tmp_path, {"vae": 0.0, "iwae": 0.3})
     found = one(versus("iwae", "vae", tmp_path))
     order = np.argsort(found.differences)
-    assert found.most == (order[::-1][:5].tolist(), order[:5].tolist())
-    best = f"{found.most[0][0]} (+{found.differences[found.most[0][0]]:.2f})"
+    assert found.by_image.most == (order[::-1][:5].tolist(), order[:5].tolist())
+    best = f"{found.by_image.most[0][0]} (+{found.differences[found.by_image.most[0][0]]:.2f})"
     assert f"best for iwae  {best}" in plain([found])
 
 
@@ -79,8 +79,8 @@ def test_where_lower_is_better_the_lower_one_is_better(tmp_path):
     exact(tmp_path, "poor", -20.0)
     found = one(versus("good", "poor", tmp_path, "nll"))
     assert (found.verdict, found.result.difference) == ("better", pytest.approx(-10, abs=1e-5))
-    assert found.fresh_image.value > 0.9
-    assert plain([found]).startswith("digits · binary · K = 1,000\nNLL in nats, lower is better; 60 images")
+    assert found.by_image.fresh.value > 0.9
+    assert plain([found]).startswith("digits · binary · NLL · K = 1,000\nNLL in nats, lower is better; 60 images")
     bits = one(versus("good", "poor", tmp_path, "bits_per_dim"))
     assert "good is better than poor by 0.2254 bits/dim = 10.00 nats (95 % interval" in next(sentences(bits))
 
@@ -99,7 +99,7 @@ def test_they_are_compared_on_every_board_that_both_are_on(tmp_path):
     write_board(tmp_path / "a", {"vae": 0.0, "iwae": 2.0})
     write_board(tmp_path / "b", {"vae": 0.0, "iwae": 2.0}, protocol={**PROTOCOL, "k": 5000})
     write_board(tmp_path / "c", {"vae": 0.0}, protocol={**PROTOCOL, "k": 1})
-    assert [found.board.protocol["k"] for found in versus("vae", "iwae", tmp_path)] == [5000, 1000]
+    assert [found.board.estimator["k"] for found in versus("vae", "iwae", tmp_path)] == [5000, 1000]
 
 
 # What is said -----------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_a_difference_is_said_with_its_interval_noise_and_probabilities(tmp_path
     assert text[1] == f"Standard error: {found.result.over_images:.2f} nats over test images, " + (
         f"{found.result.over_seeds:.2f} nats over seeds."
     )
-    assert f"vae is better with probability {found.fresh_image.value:.2f} (" in text[2]
+    assert f"vae is better with probability {found.by_image.fresh.value:.2f} (" in text[2]
     text = [sentence for sentence in text if not sentence.startswith("Image ")]
     assert text[3] == f"A fresh training of vae is better with probability {found.fresh_training.value:.2f}."
     assert text[4] == "The board, which pays for comparing all of its 3 pairs, tells the two apart."
@@ -166,7 +166,7 @@ def test_copies_tie_on_every_image(tmp_path):
     for name in ("one", "copy"):
         write_record(tmp_path / name, fake_body(arrays, variant=name), arrays, {})
     found = one(versus("one", "copy", tmp_path))
-    assert (found.verdict, found.fresh_image.value, found.result.turns) == ("tie", 0.5, None)
+    assert (found.verdict, found.by_image.fresh.value, found.result.turns) == ("tie", 0.5, None)
     assert next(sentences(found)) == "A tie: they have the same score on every image."
 
 
@@ -231,7 +231,7 @@ def test_what_was_measured_in_another_way_is_refused_with_all_that_differs(tmp_p
     write_fake(tmp_path / "other", rng, variant="other", protocol={**PROTOCOL, "k": 50, "half": True}, surrogate=True)
     expected = (
         r"'one' and 'other' were not measured in the same way and cannot be compared: they differ in "
-        r"protocol\.half \(none against True\), protocol\.k \(1000 against 50\), surrogate \(False against True\); "
+        r"estimator\.half \(none against True\), estimator\.k \(1000 against 50\), surrogate \(False against True\); "
     )
     with pytest.raises(UserError, match=expected):
         versus("one", "other", tmp_path)

@@ -14,7 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help=what)
     parser.add_argument("second", metavar="B", help="another")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
-    parser.add_argument("--metric", default="log_likelihood", help="compare by this metric (default: log_likelihood)")
+    parser.add_argument("--metric", help="compare by this figure of the records, such as mig, elbo or ais "
+                        "(default: what their benchmark names, or else log_likelihood)")  # fmt: skip
     parser.add_argument("--html", type=Path, help="draw the comparison into this file, which needs no network")
 
 

@@ -14,7 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of records")
     parser.add_argument("--html", type=Path, help="write the page to this file")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make or renew the report of this W&B project")
-    parser.add_argument("--metric", default="log_likelihood", help="rank by this metric (default: log_likelihood)")
+    parser.add_argument("--metric", help="rank by this figure of the records, such as mig, elbo, ais or fid_mnist28 "
+                        "(default: what a benchmark names, or else log_likelihood)")  # fmt: skip
+    parser.add_argument("--trials", action="store_true", help="rank trials of sweeps among the other runs")
     parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "trials"],
                         help="print who is best at equal cost, in place of the boards")  # fmt: skip
     parser.add_argument("--judgements", type=Path, help="add columns of what people said: a file of `vaebench judge`")
@@ -24,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`vaebench leaderboard`: prints the tables as Markdown and names the page."""
     from vaebench.leaderboard import LEFT_OUT, presented, ranked
 
-    records, boards = ranked(arguments.results, arguments.metric, arguments.judgements)
+    records, boards = ranked(arguments.results, arguments.metric, arguments.judgements, arguments.trials)
     text = presented(records, boards, arguments.html, arguments.budget)
     print(text)
     if arguments.html:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +49,40 @@ def find(kind: str, name: str) -> type[Any]:
 def protocols() -> list[str]:
     """Names of the protocols that vaebench ships, sorted."""
     return sorted(path.stem for path in (parts.PACKAGE / "evaluation" / "protocols").glob("*.yaml"))
+
+
+@cache
+def figures() -> dict[str, str]:
+    """Names of the figures that evaluation can give, and of the measurement of each, read without importing any.
+
+    A name may have an open end, '{end}', that a measurement fills in: FID is measured in several spaces.
+    """
+    found: dict[str, str] = {}
+    for path in sorted((parts.PACKAGE / "evaluation" / "measurements").glob("[!_]*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+            for key, value in pairs:
+                kind = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Kind"
+                if kind and isinstance(key, ast.Constant):
+                    found[str(key.value)] = path.stem
+    return found
+
+
+def figure_names() -> list[str]:
+    """Names of the figures that evaluation can give, sorted; without what a measurement adds to some."""
+    return sorted({name.replace("{end}", "") for name in figures()})
+
+
+@cache
+def measurement_of(figure: str) -> str | None:
+    """The measurement that gives a figure, by its name in a record: 'active_units_0.1' is one of `units`.
+
+    Returns:
+        None where no measurement has such a figure.
+    """
+    patterns = {re.escape(name).replace(re.escape("{end}"), r"(_\w+)?"): name for name in figures()}
+    fitting = [name for pattern, name in patterns.items() if re.fullmatch(rf"{pattern}(_[\w.]+)?", figure)]
+    return figures()[max(fitting, key=len)] if fitting else None
 
 
 def base(kind: str) -> type[Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vaebench.judging.scores import judged
-from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, boards
+from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import Records, read_records
@@ -20,18 +20,20 @@ LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names
 def leaderboard(
     path: str | Path,
     html: str | Path | None = None,
-    metric: str = LOG_LIKELIHOOD,
+    metric: str | None = None,
     budget: str | None = None,
     judgements: str | Path | None = None,
+    trials: bool = False,
 ) -> str:
     """Ranks the records below a directory.
 
     Args:
         path: the directory.
         html: where to write the page, which needs no other file and no network; None: no page.
-        metric: what to rank by; see `boards`.
+        metric: what to rank by; None: what each benchmark names, or else the log-likelihood; see `boards`.
         budget: parameters, flops, seconds or trials: instead of the boards' tables, who is best at equal cost.
         judgements: a file that `vaebench judge` wrote, whose scores become columns.
+        trials: rank trials of sweeps among the other runs.
 
     Returns:
         Markdown: what was damaged and left out first, then the boards.
@@ -39,7 +41,7 @@ def leaderboard(
     Raises:
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
-    records, found = ranked(path, metric, judgements)
+    records, found = ranked(path, metric, judgements, trials)
     return presented(records, found, html, budget)
 
 
@@ -51,16 +53,18 @@ def presented(records: Records, found: list[Board], html: str | Path | None = No
 
         write_atomically(Path(html), page(found, records).encode())
     lines = [f"{LEFT_OUT}{escaped(str(damage))}\n" for damage in records.damaged]
+    if missing := len(records) - sum(len(board.records) for board in found):
+        lines.append(f"**Left out:** {missing} of {len(records)} runs, on whose boards none has this figure.\n")
     return "\n".join([*lines, markdown(found) if budget is None else budget_markdown(found, budget)])
 
 
 def ranked(
-    path: str | Path, metric: str = LOG_LIKELIHOOD, judgements: str | Path | None = None
+    path: str | Path, metric: str | None = None, judgements: str | Path | None = None, trials: bool = False
 ) -> tuple[Records, list[Board]]:
     """The records below a directory and their boards; arguments and errors are those of `leaderboard`."""
     records, (failures, damaged) = read_records(path), read_failures(Path(path))
     records.damaged += damaged
-    found = boards(records, metric, failures)
+    found = boards(records, metric, failures, trials)
     if judgements is not None:
         people = judged(Path(judgements))
         found = [replace(board, judged=people) for board in found]

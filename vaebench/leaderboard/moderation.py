@@ -72,7 +72,7 @@ class Trainings(NamedTuple):
 
 
 def evidence(figures: Sequence[np.ndarray]) -> Evidence:
-    """Of variants' figures, (seeds, n) each, n ≥ 2."""
+    """Of variants' figures, (seeds, n) each."""
     several = [len(one) > 1 for one in figures]
     pairs = list(zip(figures, several, strict=True))
     variances = [one.mean(-1, dtype=np.float64).var(ddof=1) if many else 0.0 for one, many in pairs]

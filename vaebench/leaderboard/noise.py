@@ -130,18 +130,23 @@ def seeds(figures: np.ndarray) -> Seeds:
 
 
 def chance(figures: np.ndarray) -> np.ndarray:
-    """What noise that changes with image and seed adds to the variance of seeds' means; of (..., seeds ≥ 2, n)."""
+    """What noise that changes with image and seed adds to the variance of seeds' means; of (..., seeds ≥ 2, n).
+
+    With n = 1, a figure of the run, there are no images that it could change with: 0.
+    """
     number, n = figures.shape[-2:]
+    if n == 1:
+        return np.zeros(figures.shape[:-2])
     rest = figures - figures.mean(-1, dtype=np.float64, keepdims=True)
     rest -= rest.mean(-2, keepdims=True)
     return np.asarray((rest**2).sum((-1, -2)) / ((number - 1) * (n - 1)) / n)
 
 
 def of_mean(figures: np.ndarray) -> Noise:
-    """The noise of the mean of figures (..., seeds, n), n ≥ 2; with one seed that of the images alone."""
+    """The noise of the mean of figures (..., seeds, n); with one seed that of the images alone, with n = 1 of seeds."""
     n, part = figures.shape[-1], seeds(figures)
-    images = figures.mean(-2, dtype=np.float64).var(-1, ddof=1) / n
-    return Noise(images, np.nan_to_num(part.net), n - 1 + 0 * images, np.maximum(part.number - 1, 1))
+    images = figures.mean(-2, dtype=np.float64).var(-1, ddof=1) / n if n > 1 else np.zeros(figures.shape[:-2])
+    return Noise(images, np.nan_to_num(part.net), max(n - 1, 1) + 0 * images, np.maximum(part.number - 1, 1))
 
 
 def of_difference(images: np.ndarray, n: int, first: Seeds, second: Seeds) -> Noise:

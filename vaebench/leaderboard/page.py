@@ -129,7 +129,7 @@ def _plots(index: int, board: Board) -> dict[str, Any]:
 
     on_front = rate_distortion_front(board)
     return {
-        "rows": picture_rows(board.protocol["n"]),
+        "rows": picture_rows(board.estimator["n"]),
         "front": sorted((*(plane(row) or ()), row.variant) for row in board.rows if row.variant in on_front),
         "variants": [
             {

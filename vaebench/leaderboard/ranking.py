@@ -82,7 +82,8 @@ def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL
     trainings follows the model of `moderation.py`.
 
     Args:
-        figures: (seeds, n) for each of m variants; the numbers of seeds may differ.
+        figures: (seeds, n) for each of m variants; the numbers of seeds may differ. With n = 1, figures of the runs
+            themselves, the noise is that over trainings alone.
         noise: of their trainings; known for all.
         level: 1 less the probability of any false verdict.
     """
@@ -91,7 +92,8 @@ def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL
     rest = means - means.mean(0)  # what all share cancels in differences, and would cost digits here
     rest -= rest.mean(-1, keepdims=True)
     number = np.array([len(one) for one in figures])
-    told = told_apart(overall, rest @ rest.T / (n - 1) / n, n, noise.variances / number, level)
+    images = rest @ rest.T / (n - 1) / n if n > 1 else np.zeros((len(means), len(means)))
+    told = told_apart(overall, images, max(n, 2), noise.variances / number, level)
     return told & (overall[:, None] > overall)
 
 

@@ -104,7 +104,8 @@ def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = Non
     share.
 
     Args:
-        first: one figure for each seed and image, (seeds, n), n ≥ 2.
+        first: one figure for each seed and image, (seeds, n), n ≥ 2; or one for each seed, (seeds, 1), where there is
+            none of every image: the noise is that over seeds alone then.
         second: the same for the other variant, (seeds', n), images in the same order.
         noise: over trainings of the two, two columns, as their board knows it; None: from these figures alone.
     """
@@ -133,6 +134,8 @@ def _drawn(paired: np.ndarray, variances: np.ndarray) -> Drawn:
     seeds = np.sort(variances.sum(1))
     if len(seeds) > STEPS:  # means of as many equal parts of the draws do as well, and take a tenth of the time
         seeds = np.array([part.mean() for part in np.array_split(seeds, STEPS)])
+    if len(paired) == 1:
+        return Drawn(0.0, 1, seeds)
     return Drawn(float(paired.var(ddof=1)) / len(paired), len(paired) - 1, seeds)
 
 

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.judging.scores import COLUMNS, judged_columns, pooled
-from vaebench.leaderboard.boards import BITS, ELBO, LOG_LIKELIHOOD, METRICS, NLL, Board, Row
+from vaebench.leaderboard.boards import METRICS, Board, Row
+from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD, NLL
+from vaebench.leaderboard.figures import UNTRUSTED
 from vaebench.leaderboard.pareto import rate_distortion_front
 from vaebench.leaderboard.statistics import Estimate
+from vaebench.leaderboard.training import epochs, trained
+from vaebench.records import RunRecord
 from vaebench.records.claims import imported
 
 NAMES = {  # heading, unit, decimals
@@ -22,7 +26,10 @@ NAMES = {  # heading, unit, decimals
     "distortion": ("distortion", "nats", 2),
     BITS: ("bits/dim", "", 3),
     "active_units": ("active units", "", 1),
+    "mig": ("MIG", "", 4),
+    UNTRUSTED: ("images with k̂ > 0.7", "%", 0),
 }
+DECIMALS = {"": 4, "nats": 2, "dB": 2, "units": 1, "codes": 1, "samples": 1, "images": 0}  # of other figures, by unit
 LEGEND = (
     "± seeds and ± images are standard errors: over trainings with other seeds, and over test images. "
     "A shared rank such as 1–2 is a tie: the difference on the same images is inside the noise of images and seeds. "
@@ -33,6 +40,7 @@ LEGEND = (
     "Nats are per image; log-likelihood and ELBO are better the higher they are."
 )
 NONE = "–"
+SCORES_OF_WEIGHTS = (LOG_LIKELIHOOD, NLL, BITS)  # estimated from importance weights
 
 
 @dataclass(frozen=True)
@@ -65,27 +73,48 @@ class Table:
 
 
 def title(board: Board) -> str:
-    """Data set, measure and K in one line."""
-    kind = " · surrogate likelihoods" if board.surrogate else ""
-    return f"{board.data['name']} · {board.data['measure']} · K = {number(board.protocol['k'])}{kind}"
+    """Data set, measure, K or another figure, and in what the trainings differ, in one line."""
+    parts = [board.data["name"], board.data["measure"]]
+    if board.wanted != LOG_LIKELIHOOD:
+        parts.append(shown_name(board)[0])
+    if (k := board.estimator.get("k")) is not None:
+        parts.append(f"K = {number(k)}")
+    if len(board.epochs) > 1:
+        parts.append(f"{', '.join(board.epochs[:-1])} and {board.epochs[-1]} epochs")
+    if board.surrogate:
+        parts.append("surrogate likelihoods")
+    if board.trials:
+        parts.append(f"trials of {', '.join(board.trials)}")
+    return " · ".join(parts)
 
 
 def facts(board: Board) -> dict[str, str]:
     """All that the runs of a board have in common, in words."""
-    shown = ("k", "n", "split")
-    protocol = {name: value for name, value in board.protocol.items() if name not in shown}
-    if "measurements" in protocol:
-        protocol["measurements"] = list(protocol["measurements"])
-    hashes = board.data["hashes"].items()
+    shown = ("k", "n", "split", "protocols", "version")
+    settings = {name: value for name, value in board.estimator.items() if name not in shown}
+    hashes, k = board.data["hashes"].items(), board.estimator.get("k")
     return {
-        "images": f"{number(board.protocol['n'])} of the {board.protocol.get('split', 'test')} split",
+        "images": f"{number(board.estimator['n'])} of the {board.estimator['split']} split",
         "measure": f"{board.data['measure']}{', surrogate likelihoods' if board.surrogate else ''}",
-        "samples an image": f"K = {number(board.protocol['k'])}",
+        **({"samples an image": f"K = {number(k)}"} if k is not None else {}),
         "ranked by": _ranked_by(board),
+        **({"what it measures": told} if (told := _measures(board)) else {}),
         "noise over trainings": _noise(board),
-        "protocol": ", ".join(f"{name} {words(value)}" for name, value in sorted(protocol.items())),
+        "settings": ", ".join(f"{name} {words(value)}" for name, value in sorted(settings.items())) or "none",
         "data": ", ".join(f"{split} {str(value)[:8]}" for split, value in sorted(hashes)),
     }
+
+
+def _measures(board: Board) -> str:
+    """What an estimate of the likelihood from an encoder's samples is, and on how many images it is to be trusted."""
+    if board.score not in SCORES_OF_WEIGHTS:
+        return ""
+    shares = sorted(one.mean for row in board.rows if (one := row.estimates.get(UNTRUSTED)))
+    bound = "L_K with samples of the encoder, a lower bound that measures the encoder too"
+    if not shares:
+        return bound
+    ends = dict.fromkeys(f"{share:.0f}" for share in (shares[0], shares[-1]))
+    return f"{bound}: its weights are not to be trusted (k̂ > 0.7) on {'–'.join(ends)} % of a row's images"
 
 
 def _noise(board: Board) -> str:
@@ -113,13 +142,20 @@ def words(value: Any) -> str:
 
 
 def _ranked_by(board: Board) -> str:
-    better = f"{named(board.score)[0]}, {'higher' if board.sign > 0 else 'lower'} is better"
+    better = f"{shown_name(board)[0]}, {'higher' if board.sign > 0 else 'lower'} is better"
+    if not board.images:
+        better += "; a figure of each run, so that differences are judged over seeds alone"
     return better if board.score == board.wanted else f"{better}; no variant has a {named(board.wanted)[0]}"
 
 
-def named(metric: str) -> tuple[str, str, int]:
-    """Heading, unit and decimals of a metric."""
-    return NAMES.get(metric, (metric.replace("_", " "), "", 4))
+def named(metric: str, unit: str = "") -> tuple[str, str, int]:
+    """Heading, unit and decimals of a metric; `unit` is that of a metric that has no name of its own here."""
+    return NAMES.get(metric, (metric.replace("_", " "), unit, DECIMALS.get(unit, 4)))
+
+
+def shown_name(board: Board) -> tuple[str, str, int]:
+    """Heading, unit and decimals of a board's score."""
+    return named(board.score, board.unit)
 
 
 def number(value: float | None, decimals: int = 0) -> str:
@@ -146,43 +182,55 @@ def table(board: Board) -> Table:
     others = [metric for metric in METRICS if metric != board.score]
     early = any((chosen := r.measured) and not chosen.last for row in board.rows for r in row.records)
     provisional = any(row.gap.provisional for row in board.rows if row.gap is not None)
-    people = judged_columns(board.judged, [r.digest for row in board.rows for r in row.records])
+    people = judged_columns(board.judged, [r.digest for r in board.records])
+    trust = board.score in SCORES_OF_WEIGHTS and any(UNTRUSTED in row.estimates for row in board.rows)
     columns = [
         Column("rank", "rank"),
         Column("variant", "variant", words=True),
         Column("seeds", "seeds"),
-        *(_metric_column(board.score), Column("over_seeds", "± seeds"), Column("over_images", "± images")),
-        Column("interval", "95 % interval", named(board.score)[1], page=True),
+        *(
+            Column(board.score, *shown_name(board)[:2]),
+            Column("over_seeds", "± seeds"),
+            Column("over_images", "± images"),
+        ),
+        Column("interval", "95 % interval", shown_name(board)[1], page=True),
         Column("gap", "difference from best", "95 % interval", page=True),
-        *([Column("turns", "holds up to a seed sd of", named(board.score)[1])] if provisional else []),
+        *([Column("turns", "holds up to a seed sd of", shown_name(board)[1])] if provisional else []),
+        *([_metric_column(UNTRUSTED)] if trust else []),
         *(_metric_column(metric) for metric in others),
         Column("front", "rate–distortion front", words=True, page=True),
         *(Column(name, *COLUMNS[name][:2]) for name in people),
         Column("collapse", "collapse", words=True),
         Column("parameters", "parameters"),
+        Column("epochs", "epochs"),
+        Column("steps", "steps", page=True),
+        Column("shown", "images shown", page=True),
         Column("train", "training", "s"),
         *([Column("measured", "measured at step")] if early else []),
     ]
     notes: dict[str, int] = {}
+    usual = _usual_definition(board)
     cells, front = [], rate_distortion_front(board)
     for row in board.rows:
-        score, decimals = row.estimates.get(board.score), named(board.score)[2]
+        score, decimals = row.estimates.get(board.score), shown_name(board)[2]
         cells.append(
             [
                 _rank(board, row, notes),
                 _variant(row, notes),
                 _seeds(row, notes),
-                _metric(row, board.score, notes),
+                _metric(row, board.score, notes, shown_name(board)[2], usual),
                 _error(score.over_seeds if score else None, decimals),
                 _error(score.over_images if score else None, decimals),
                 _interval(score, decimals),
                 _gap(row, decimals),
                 *([_turns(board, row, decimals)] if provisional else []),
-                *(_metric(row, metric, notes) for metric in others),
+                *([_share(row.estimates.get(UNTRUSTED))] if trust else []),
+                *(_metric(row, metric, notes, named(metric)[2]) for metric in others),
                 _yes(row.variant in front),
                 *(_judged(board, row, name, notes) for name in people),
                 _collapse(row),
                 _mean([record.cost.get("parameters") for record in row.records], 0),
+                *_budget(row),
                 _mean([record.times.get("train_seconds") for record in row.records], 1),
                 *([_measured(row, notes)] if early else []),
             ]
@@ -200,7 +248,7 @@ def _metric_column(metric: str) -> Column:
 
 
 def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
-    heading = named(board.score)[0]
+    heading = shown_name(board)[0]
     if row.claimed:
         claim = "claimed: it came on a card and has no rank until `vaebench verify` or `vaebench reproduce` agrees"
         return Cell("claimed", None, (_note(notes, claim),))
@@ -210,7 +258,8 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
         lost = (_note(notes, f"the runs that survived: {_lost(row)}"),) if row.failures else ()
         return Cell("provisional", board.rows.index(row), (_note(notes, _why_provisional(board)), *lost))
     if row.rank is None:
-        return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading} of every image"),))
+        whole = " of every image" if board.images else ""
+        return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading}{whole}"),))
     first, last = row.rank
     text = str(first) if first == last else f"{first}–{last}"
     alone = "one seed: how far its trainings scatter is taken from other variants, and allowed to be far more"
@@ -252,7 +301,20 @@ def _seeds(row: Row, notes: dict[str, int]) -> Cell:
     return Cell(str(len(seeds)), len(seeds), (_note(notes, repeated),) if len(seeds) < len(row.records) else ())
 
 
-def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
+def _usual_definition(board: Board) -> str:
+    """How most runs define the score, where that is an estimate or a bound; empty for other figures."""
+    if board.score not in (*SCORES_OF_WEIGHTS, ELBO):
+        return ""
+    found = Counter(text for record in board.records if (text := _definition(record, board.score)))
+    return found.most_common(1)[0][0] if found else ""
+
+
+def _definition(record: RunRecord, score: str) -> str:
+    return str(record.metrics[score].get("definition") or "") if record.value(score) is not None else ""
+
+
+def _metric(row: Row, metric: str, notes: dict[str, int], decimals: int, usual: str = "") -> Cell:
+    """The mean of a metric; `usual` is how most of the board define it, and a row that does not says what it has."""
     estimate = row.estimates.get(metric)
     missing = [record for record in row.records if record.value(metric) is None]
     reasons = "; ".join(dict.fromkeys(record.reason(metric) for record in missing))
@@ -260,9 +322,24 @@ def _metric(row: Row, metric: str, notes: dict[str, int]) -> Cell:
         return Cell(NONE, None)
     if estimate is None:
         return Cell("unavailable", None, (_note(notes, f"unavailable: {reasons}"),))
-    text = number(estimate.mean, named(metric)[2])
+    others = {text for record in row.records if (text := _definition(record, metric)) != usual} if usual else set()
     partly = f"of {len(row.records) - len(missing)} in {len(row.records)} runs; unavailable in the others: {reasons}"
-    return Cell(text, estimate.mean, (_note(notes, partly),) if missing else ())
+    told = ([partly] if missing else []) + [f"not as in most rows: {text}" for text in sorted(others - {""})]
+    return Cell(number(estimate.mean, decimals), estimate.mean, tuple(_note(notes, text) for text in told))
+
+
+def _share(estimate: Estimate | None) -> Cell:
+    return Cell(number(estimate.mean), estimate.mean) if estimate else Cell(NONE, None)
+
+
+def _budget(row: Row) -> list[Cell]:
+    """Epochs, steps and images that its runs were trained for, means over them."""
+    found = [one for record in row.records if (one := trained(record))]
+    if not found:
+        return [Cell(NONE, None)] * 3
+    passes = sum(one.epochs for one in found) / len(found)
+    rest = [_mean([one.steps for one in found], 0), _mean([one.images for one in found], 0)]
+    return [Cell(epochs(passes), passes), *rest]
 
 
 def _judged(board: Board, row: Row, name: str, notes: dict[str, int]) -> Cell:
@@ -319,7 +396,7 @@ def _collapse(row: Row) -> Cell:
     return Cell(text, text)
 
 
-def _mean(values: list[float | None], decimals: int) -> Cell:
+def _mean(values: Sequence[float | None], decimals: int) -> Cell:
     known = [value for value in values if value is not None]
     mean = sum(known) / len(known) if known else None
     return Cell(number(mean, decimals), mean)

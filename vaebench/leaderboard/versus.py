@@ -11,8 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebench.errors import UserError, unknown
-from vaebench.leaderboard.boards import LOG_LIKELIHOOD, Board, Row, boards, common, figures
+from vaebench.leaderboard.boards import Board, Row, boards
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
+from vaebench.leaderboard.comparable import LOG_LIKELIHOOD, comparable
+from vaebench.leaderboard.figures import figures
 from vaebench.leaderboard.moderation import Trainings
 from vaebench.leaderboard.statistics import (
     Comparison,
@@ -22,7 +24,7 @@ from vaebench.leaderboard.statistics import (
     compare,
     on_a_fresh_image,
 )
-from vaebench.leaderboard.table import named, words
+from vaebench.leaderboard.table import shown_name, words
 from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
 from vaebench.records.find import folder, means
@@ -38,7 +40,7 @@ class Side:
         name: of the variant, or of the run.
         row: the variant's row on the board.
         records: its runs, by seed.
-        figures: its score of every image, (seeds, n).
+        figures: its score of every image, (seeds, n); or of every run, (seeds, 1), where there is none of an image.
     """
 
     name: str
@@ -52,6 +54,23 @@ class Side:
 
 
 @dataclass(frozen=True)
+class ByImage:
+    """What the single images say.
+
+    Attributes:
+        median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
+        fresh: how probably the first is better on a fresh test image.
+        carried: the image that carries most of the variance of the differences, its share, and their trimmed mean.
+        most: images that differ most: indices into the test images, those best for the first, then for the second.
+    """
+
+    median: tuple[float, tuple[float, float]]
+    fresh: Probability
+    carried: tuple[int, float, float]
+    most: tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
 class Versus:
     """What the records of one board say of two sides; differences are first less second, in the score's unit.
 
@@ -59,26 +78,20 @@ class Versus:
         board: where they meet.
         first, second: the sides.
         result: difference, interval and noise.
-        median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
-        fresh_image: how probably the first is better on a fresh test image.
+        by_image: what single images say; None where the score is one of a run.
         fresh_training: how probably a fresh training of the first is better in the mean; None where nothing
             measured says how far trainings scatter.
         told_apart: whether the board's ranks tell them apart, all its pairs at once; None where one has no rank
             there, as single runs, claims and provisional rows have not.
-        carried: the image that carries most of the variance of the differences, its share, and their trimmed mean.
-        most: images that differ most: indices into the test images, those best for the first, then for the second.
     """
 
     board: Board
     first: Side
     second: Side
     result: Comparison
-    median: tuple[float, tuple[float, float]]
-    fresh_image: Probability
+    by_image: ByImage | None
     fresh_training: Probability | None
     told_apart: bool | None
-    carried: tuple[int, float, float]
-    most: tuple[list[int], list[int]]
 
     @property
     def differences(self) -> np.ndarray:
@@ -93,14 +106,14 @@ class Versus:
         return "better" if self.result.difference * self.board.sign > 0 else "worse"
 
 
-def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKELIHOOD) -> list[Versus]:
+def versus(first: str, second: str, results: str | Path, metric: str | None = None) -> list[Versus]:
     """Compares two of the records below a directory on every board that both are on.
 
     Args:
         first, second: a variant's name as the leaderboard shows it, or a record as `find_record` takes it, inside
             `results` or elsewhere.
         results: the directory.
-        metric: what to compare by; see `boards`.
+        metric: what to compare by; see `boards`. Trials of sweeps meet other runs where one of them is named.
 
     Raises:
         UserError: a name is unknown, both are the same, they share no board, or one lacks the metric.
@@ -110,11 +123,16 @@ def versus(first: str, second: str, results: str | Path, metric: str = LOG_LIKEL
     for name in (first, second):
         if (folder(name) / RECORD).is_file() and folder(name).resolve() not in known:
             records += read_records(folder(name))
-    found = boards(records, metric, read_failures(Path(results))[0])
-    sides = [_sides(name, found, Path(results)) for name in (first, second)]
-    shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
-    if not shared:
-        raise _apart((first, second), [[records[0] for _, records in side.values()] for side in sides])
+    failures = read_failures(Path(results))[0]
+    for trials in (False, True):
+        found = boards(records, metric, failures, trials)
+        sides = [_sides(name, found, Path(results)) for name in (first, second)]
+        shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
+        if shared:
+            break
+    else:
+        runs = [[records[0] for _, records in side.values()] for side in sides]
+        raise _apart((first, second), runs, metric or LOG_LIKELIHOOD)
     return [_versus(found[index], *(side[index] for side in sides)) for index in shared]
 
 
@@ -148,10 +166,7 @@ def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
         raise UserError(f"'{first.name}' cannot be compared with itself: expected two variants or runs; name another")
     over_trainings = _noise(board, first.row, second.row)
     result = compare(first.figures, second.figures, over_trainings)
-    median, noise = bootstrap(median_difference, first.figures, second.figures)
-    half = float(noise.half_width())
     signed = [board.sign * side.figures for side in (first, second)]
-    order = np.argsort(-(signed[0].mean(0, dtype=np.float64) - signed[1].mean(0, dtype=np.float64)), kind="stable")
     whole = all(side.records == side.row.records and side.row.rank for side in (first, second))
     rivals = first.row.variant in second.row.beaten_by or second.row.variant in first.row.beaten_by
     return Versus(
@@ -159,23 +174,33 @@ def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
         first,
         second,
         result,
-        (median, (median - half, median + half)),
-        on_a_fresh_image(*signed),
+        _by_image(board, first, second) if board.images else None,
         after_fresh_trainings(signed[0], signed[1], over_trainings),
         rivals if whole else None,
+    )
+
+
+def _by_image(board: Board, first: Side, second: Side) -> ByImage:
+    median, noise = bootstrap(median_difference, first.figures, second.figures)
+    half = float(noise.half_width())
+    signed = [board.sign * side.figures for side in (first, second)]
+    order = np.argsort(-(signed[0].mean(0, dtype=np.float64) - signed[1].mean(0, dtype=np.float64)), kind="stable")
+    return ByImage(
+        (median, (median - half, median + half)),
+        on_a_fresh_image(*signed),
         carried(first.figures, second.figures),
         (order[:EXTREMES].tolist(), order[::-1][:EXTREMES].tolist()),
     )
 
 
 def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
-    scores = figures(records, board.score)
+    scores = figures(records, board.score, board.images)
     whole = records == row.records
     name = row.variant if whole else f"{row.variant}, run {records[0].id[:8]} (seed {records[0].seed})"
     if scores is None:
         reasons = [record.reason(board.score) for record in records if record.value(board.score) is None]
         raise UserError(
-            f"'{name}' has no {named(board.score)[0]} of every image ({reasons[0] if reasons else 'not recorded'}); "
+            f"'{name}' has no {shown_name(board)[0]} of every image ({reasons[0] if reasons else 'not recorded'}); "
             "compare by another with --metric, such as mse"
         )
     return Side(name, row, records, scores)
@@ -190,9 +215,10 @@ def _noise(board: Board, *rows: Row) -> Trainings | None:
 # What keeps two apart ---------------------------------------------------------------------------------------------
 
 
-def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]]) -> UserError:
-    """Names everything in which the measurements of two sides differ, where they differ least."""
-    pairs = [dict(_differences(common(one), common(other))) for one in sides[0] for other in sides[1]]
+def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]], metric: str) -> UserError:
+    """Names everything in which the estimates of two sides differ, where they differ least."""
+    found = [[comparable(record, metric) for record in side] for side in sides]
+    pairs = [dict(_differences(one, other)) for one in found[0] for other in found[1]]
     nearest = min(pairs, key=len)
     if "data.name" in nearest:
         nearest = {name: told for name, told in nearest.items() if name.split(".")[0] != "data" or name == "data.name"}

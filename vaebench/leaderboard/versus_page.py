@@ -12,7 +12,7 @@ import numpy as np
 from vaebench.leaderboard.boards import Row
 from vaebench.leaderboard.noise import of_mean
 from vaebench.leaderboard.pareto import plane, rate_distortion_front
-from vaebench.leaderboard.table import named, title
+from vaebench.leaderboard.table import shown_name, title
 from vaebench.leaderboard.versus import Side, Versus
 from vaebench.leaderboard.versus_text import plain, sentences
 from vaebench.templates import templates
@@ -31,8 +31,8 @@ class Drawing(NamedTuple):
 
 
 def drawings(one: Versus) -> list[Drawing]:
-    """The differences of all images, the seeds' means with intervals, and the plane of rate and distortion."""
-    return [_differences(one), _means(one), _plane(one)]
+    """The differences of all images where there are any, the seeds' means with intervals, and the plane."""
+    return [*([_differences(one)] if one.by_image else []), _means(one), _plane(one)]
 
 
 def versus_page(found: Sequence[Versus]) -> str:
@@ -63,7 +63,7 @@ def versus_page(found: Sequence[Versus]) -> str:
 
 def _differences(one: Versus) -> Drawing:
     """A histogram of the paired differences, with their mean and its interval."""
-    heading, unit, _ = named(one.board.score)
+    heading, unit, _ = shown_name(one.board)
     counts, edges = np.histogram(one.differences, BINS)
     half = one.result.interval[1] - one.result.difference
     bars = {
@@ -94,7 +94,7 @@ def _differences(one: Versus) -> Drawing:
 
 def _means(one: Versus) -> Drawing:
     """Each seed's mean over images, and the variant's with its interval."""
-    heading, unit, _ = named(one.board.score)
+    heading, unit, _ = shown_name(one.board)
     data: list[dict[str, Any]] = []
     for colour, side in zip(COLOURS, (one.first, one.second), strict=True):
         means = side.figures.mean(1, dtype=np.float64)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vaebench.leaderboard.boards import BITS
+from vaebench.leaderboard.comparable import BITS
 from vaebench.leaderboard.statistics import Probability
-from vaebench.leaderboard.table import error, lost_seeds, named, number, title
+from vaebench.leaderboard.table import error, lost_seeds, number, shown_name, title
 from vaebench.leaderboard.versus import Side, Versus, spreads
 
 CARRIED = 0.1  # of the variance over images, by one image, from which on a robust figure stands beside the mean
@@ -22,9 +22,9 @@ def plain(found: Sequence[Versus]) -> str:
 
 
 def _lines(one: Versus) -> Iterator[str]:
-    heading, unit, _ = named(one.board.score)
+    heading, unit, _ = shown_name(one.board)
     better = "higher" if one.board.sign > 0 else "lower"
-    images = number(one.board.protocol["n"])
+    images = number(one.board.estimator["n"])
     yield title(one.board)
     yield f"{heading}{f' in {unit}' if unit else ''}, {better} is better; {images} images that both were measured on"
     yield ""
@@ -35,9 +35,11 @@ def _lines(one: Versus) -> Iterator[str]:
     yield ""
     for sentence in sentences(one):
         yield from textwrap.wrap(sentence, 110, break_long_words=False, break_on_hyphens=False)
+    if one.by_image is None:
+        return
     yield ""
     yield "Images that differ most (their number in the test split, from 0, and the difference):"
-    for side, most in zip((one.first, one.second), one.most, strict=True):
+    for side, most in zip((one.first, one.second), one.by_image.most, strict=True):
         shown = ", ".join(f"{index} ({signed(one, one.differences[index])})" for index in most)
         yield f"  best for {side.name:{width}}  {shown}"
 
@@ -46,12 +48,14 @@ def sentences(one: Versus) -> Iterator[str]:
     """The verdict, what it rests on, what it means for a fresh image and a fresh training, and what is unknown."""
     yield _verdict(one)
     yield _noise(one)
-    yield (
-        f"On a fresh test image, {one.first.name} is better with probability {_probability(one.fresh_image)}; the "
-        f"median image differs by {signed(one, one.median[0])} {_unit(one)} ({_interval(one, one.median[1])})."
-    )
-    if one.carried[1] > CARRIED:
-        yield _carried(one)
+    if one.by_image is not None:
+        median, ends = one.by_image.median
+        yield (
+            f"On a fresh test image, {one.first.name} is better with probability {_probability(one.by_image.fresh)}; "
+            f"the median image differs by {signed(one, median)} {_unit(one)} ({_interval(one, ends)})."
+        )
+        if one.by_image.carried[1] > CARRIED:
+            yield _carried(one, *one.by_image.carried)
     yield _fresh_training(one)
     if one.told_apart is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
         apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
@@ -66,7 +70,7 @@ def sentences(one: Versus) -> Iterator[str]:
 def _verdict(one: Versus) -> str:
     difference, (low, high) = one.result.difference, one.result.interval
     if low == high == 0:
-        return "A tie: they have the same score on every image."
+        return f"A tie: they have the same score{' on every image' if one.by_image else ''}."
     if one.verdict == "tie":
         low_high = f"up to {amount(one, max(-low, high))} either way"
         return (
@@ -74,7 +78,7 @@ def _verdict(one: Versus) -> str:
             f"{_interval(one, (low, high))}) is inside the noise; {low_high} cannot be excluded."
         )
     ends = (low, high) if difference > 0 else (-high, -low)
-    by = f"{amount(one, abs(difference))} (95 % interval {_interval(one, ends)})"
+    by = amount(one, abs(difference)) + (f" (95 % interval {_interval(one, ends)})" if low < high else "")
     if one.result.turns is not None:
         scatter = f"trainings with other seeds scatter by more than {amount(one, one.result.turns)} (sd)"
         return f"{one.first.name} is {one.verdict} than {one.second.name} by {by}, provisionally: unless {scatter}."
@@ -83,6 +87,8 @@ def _verdict(one: Versus) -> str:
 
 def _noise(one: Versus) -> str:
     over_images, alone = f"{amount(one, one.result.over_images)} over test images", _alone(one)
+    if one.by_image is None:
+        over_images = "not known over test images, for the figure is one of a run"
     if one.result.over_seeds is not None:
         whose = f" ({alone} one seed: how far trainings scatter is taken from variants with several)" if alone else ""
         return f"Standard error: {over_images}, {amount(one, one.result.over_seeds)} over seeds{whose}."
@@ -105,8 +111,7 @@ def _alone(one: Versus) -> str:
     return f"{' and '.join(alone)} {'have' if len(alone) > 1 else 'has'}" if alone else ""
 
 
-def _carried(one: Versus) -> str:
-    image, share, trimmed = one.carried
+def _carried(one: Versus, image: int, share: float, trimmed: float) -> str:
     return (
         f"Image {image} alone carries {share:.0%} of the variance over images; without the tenth of images that differ "
         f"most on either side the mean differs by {signed(one, trimmed)} {_unit(one)}."
@@ -134,12 +139,12 @@ def _interval(one: Versus, ends: tuple[float, float]) -> str:
 
 
 def _decimals(one: Versus) -> int:
-    decimals = named(one.board.score)[2]
+    decimals = shown_name(one.board)[2]
     return decimals if decimals < 3 else 4
 
 
 def _unit(one: Versus) -> str:
-    heading, unit, _ = named(one.board.score)
+    heading, unit, _ = shown_name(one.board)
     return unit or heading
 
 

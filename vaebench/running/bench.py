@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from vaebench.configuration.discovery import figure_names, measurement_of
 from vaebench.configuration.parts import name_of
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument
@@ -20,12 +21,13 @@ from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import failures, read_record
 from vaebench.records.failures import Failure
+from vaebench.records.rank import write_rank
 
 if TYPE_CHECKING:
     from vaebench.training.experiment import Experiment
 
 Engine = Literal["solo", "population"]
-KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
+KEYS = {"benchmark", "seeds", "protocol", "rank", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides", "claims"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
@@ -54,18 +56,21 @@ class Benchmark:
         name: of the benchmark.
         protocol: which protocol judges the runs (name), and changes to it: k, seed, limit, precision, ...
         runs: every variant with every seed.
+        rank: the figure that its boards are ranked by; None: the log-likelihood.
     """
 
     name: str
     protocol: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
+    rank: str | None = None
 
 
 def read_benchmark(path: Path) -> Benchmark:
     """Reads a benchmark file; the paths in it are relative to it.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs.
+        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs, a figure to
+            rank by that evaluation does not know.
     """
     content = _table(Source(path, "benchmark file").content, KEYS, str(path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
@@ -76,6 +81,9 @@ def read_benchmark(path: Path) -> Benchmark:
         raise UserError(f"'{path}' has seeds {seeds}: expected each once; remove the repeated ones")
     if not isinstance(runs, dict) or not runs:
         raise UserError(f"'{path}' has no runs: expected 'runs:' with a variant such as 'vae: {{configs: [vae.yaml]}}'")
+    rank = content.get("rank")
+    if rank is not None and measurement_of(str(rank)) is None:
+        raise unknown("figure", str(rank), figure_names(), f"It stands in {path}, as rank.")
     shared = _arguments(content, path)
     plan = []
     for variant, run in runs.items():
@@ -87,7 +95,8 @@ def read_benchmark(path: Path) -> Benchmark:
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         plan += [Run(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"],
                      tuple(claims)) for seed in seeds]  # fmt: skip
-    return Benchmark(str(content.get("benchmark", path.stem)), protocol, plan)
+    name = str(content.get("benchmark", path.stem))
+    return Benchmark(name, protocol, plan, rank if rank is None else str(rank))
 
 
 def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
@@ -151,6 +160,13 @@ def bench(
     from vaebench.training.progress import training_bar
 
     judge, logbook = read_protocol(**benchmark.protocol), logbook or Logbook()
+    if benchmark.rank is not None:
+        if (needed := measurement_of(benchmark.rank)) not in judge.measurements:
+            raise UserError(
+                f"'{path}' ranks by {benchmark.rank}, a figure of the measurement '{needed}', which its protocol "
+                f"leaves out; add it under protocol.measurements, as {{{needed}: {{}}}}"
+            )
+        write_rank(results / benchmark.name, benchmark.rank)
 
     def place(run: Run, job: Experiment) -> Place:
         model, data = job.build()

@@ -1,0 +1,73 @@
+"""Figures of records as boards rank them: arrays over seeds and images, and means with their errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from vaebench.leaderboard.comparable import BITS, computed_from
+from vaebench.leaderboard.statistics import Estimate, estimate
+from vaebench.records import RunRecord
+
+UNTRUSTED = "untrusted"  # share of the images, in per cent, whose importance weights are not to be trusted
+
+
+def value(record: RunRecord, metric: str) -> float | None:
+    """The value of a metric, or of `UNTRUSTED`; None where the run has none."""
+    if metric == UNTRUSTED:
+        found = record.value("untrusted_images")
+        return None if found is None else 100 * found / record.protocol["n"]
+    return record.value(metric)
+
+
+def by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """The runs of each seed, ascending."""
+    return [[r for r in records if r.seed == seed] for seed in sorted({r.seed for r in records})]
+
+
+def of_images(records: Iterable[RunRecord], score: str) -> bool:
+    """Whether any of these runs has a figure of every image; where none has, they are ranked over seeds alone."""
+    return any(record.value(score) is not None and computed_from(score) in record.per_image() for record in records)
+
+
+def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np.ndarray | None:
+    """Scores of a variant; None unless every run has finite ones. Runs of equal seed are averaged.
+
+    Args:
+        records: its runs.
+        score: which figure.
+        images: one for each seed and image, (seeds, n); or, where only the runs have one, (seeds, 1).
+    """
+    shape, seeds = (records[0].protocol["n"] if images else 1,), []
+    for runs in by_seed(records):
+        arrays = [_of_run(r, score, images) if r.value(score) is not None else None for r in runs]
+        usable = [a for a in arrays if a is not None and a.shape == shape and np.isfinite(a).all()]
+        if len(usable) < len(runs):
+            return None
+        seeds.append(np.mean(usable, 0, dtype=np.float64))
+    return np.stack(seeds) if shape[0] > 1 or not images else None
+
+
+def _of_run(record: RunRecord, score: str, images: bool) -> np.ndarray | None:
+    """(n,) figures, those of NLL and bits/dim from the log-likelihoods; or (1,), the run's own."""
+    if not images:
+        return np.array([record.value(score)], dtype=np.float64)
+    found = record.per_image().get(computed_from(score))
+    if computed_from(score) == score:
+        return found
+    scale = math.prod(record.data["shape"]) * math.log(2) if score == BITS else 1
+    return None if found is None else -found / scale
+
+
+def estimates(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, Estimate]:
+    """The means over seeds of those metrics that at least one run has."""
+    found = {}
+    for metric in metrics:
+        seeds = [[known for r in runs if (known := value(r, metric)) is not None] for runs in by_seed(records)]
+        values = [float(np.mean(runs)) for runs in seeds if runs]
+        if values:
+            errors = [r.error(metric) for r in records if value(r, metric) is not None]
+            found[metric] = estimate(values, errors, records[0].protocol["n"])
+    return found

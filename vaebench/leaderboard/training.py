@@ -1,0 +1,45 @@
+"""How long a run was trained: its epochs, steps and images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from vaebench.records import RunRecord
+
+
+class Training(NamedTuple):
+    """The budget of a training.
+
+    epochs: passes over the training images. steps: batches. images: that it was shown, repetitions included.
+    """
+
+    epochs: float
+    steps: int
+    images: int
+
+
+def trained(record: RunRecord) -> Training | None:
+    """The budget that a run used; None where its record does not say, as of a model that was trained elsewhere."""
+    steps, size = record.measured.of if record.measured else None, record.data.get("sizes", {}).get("train")
+    batch = record.config.get("data", {}).get("init_args", {}).get("batch_size")
+    if not (steps and size and isinstance(batch, int)):
+        return None
+    batches = math.ceil(size / batch)  # the last one of an epoch may be smaller
+    whole, rest = divmod(steps, batches)
+    return Training(steps / batches, steps, whole * size + rest * batch)
+
+
+def epochs(number: float) -> str:
+    """A number of epochs in words, with a decimal where they are not whole.
+
+    >>> epochs(20.0), epochs(0.9597)
+    ('20', '0.96')
+    """
+    return f"{number:.0f}" if number >= 10 or number == round(number) else f"{number:.2g}"
+
+
+def span(found: Iterable[Training | None]) -> list[str]:
+    """The different numbers of epochs among runs, ascending, in words."""
+    return list(dict.fromkeys(epochs(number) for number in sorted({one.epochs for one in found if one is not None})))
