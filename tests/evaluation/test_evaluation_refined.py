@@ -26,11 +26,13 @@ from vaebench.distributions.mixture import EqualMixture, GaussianMixture
 from vaebench.distributions.pixelwise import HyperbolicSecant
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import noise_keys, quiet
-from vaebench.evaluation.estimators import refined
+from vaebench.evaluation.estimators import brackets, refined
+from vaebench.evaluation.estimators.ais import simulate
 from vaebench.evaluation.estimators.joint import Joint, differentiable, require_gaussian
 from vaebench.evaluation.estimators.refined import Effort, Gaussians, Refined
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.whitened import pull, push
+from vaebench.evaluation.measurements import _refined
 from vaebench.evaluation.protocol import read_protocol
 
 DOUBLE = torch.float64
@@ -294,6 +296,38 @@ def test_the_change_from_a_tenth_of_the_samples_is_that_of_the_mean_over_the_ten
     assert torch.isnan(refined.read(log_w[:9]).change).all()
 
 
+# Brackets ---------------------------------------------------------------------------------------------------------
+
+
+def test_chains_from_the_proposal_and_exact_codes_bracket_a_known_likelihood() -> None:
+    model = LinearGaussian()
+    x, effort = model.images(8), Effort()
+    with quiet(model, CPU):
+        up = brackets.annealed(model, x, 0, effort, brackets.Settings(), list(range(8)))
+        both = brackets.certificate(model, 0, 40, 100, 0, effort, CPU)
+        _, made = simulate(model, 0, 40, 0, CPU)
+    torch.testing.assert_close(up.lower, model.log_likelihood(x), rtol=0, atol=0.2)
+    assert float(up.ess.mean()) > 20
+    exact = model.log_likelihood(made)
+    for rise in (both.upper - exact, exact - both.lower):
+        assert float(rise.mean()) > -4 * float(rise.std()) / math.sqrt(40)
+    assert float((both.upper - both.lower).abs().mean()) < 0.1
+
+
+def test_a_proposal_that_misses_the_posterior_has_a_wide_bracket() -> None:
+    """With one round and no step towards the mode, L_K is too low; chains find it out, and so does an exact code."""
+    model = model_of(warped)
+    poor, x = Effort(steps=1, rounds=1, samples=2), sampled(model_of(warped), 12)
+    exact = by_grid(model, x)
+    with quiet(model, CPU):
+        plain = refined.estimate(model, x, 20, effort=poor).log_likelihood
+        up = brackets.annealed(model, x, 0, poor, brackets.Settings(), list(range(12))).lower
+        both = brackets.certificate(model, 0, 40, 20, 0, poor, CPU)
+    assert float((up - plain).mean()) > 0.02
+    assert float((exact - up).abs().mean()) < float((exact - plain).abs().mean())
+    assert float((both.upper - both.lower).mean()) > 0.02
+
+
 # What cannot be refined -------------------------------------------------------------------------------------------
 
 
@@ -322,7 +356,7 @@ def test_an_adapter_of_codes_has_none_either() -> None:
 
 # The measurement --------------------------------------------------------------------------------------------------
 
-REFINED = {"likelihood": {"proposal": "refined", "k": 200}}
+REFINED = {"likelihood": {"proposal": "refined", "k": 200, "bracket": False}}
 
 
 def report(model: LatentModel, x: Tensor, spec: DataSpec = SPEC, **changes: Any) -> vb.Report:
@@ -379,6 +413,21 @@ def test_where_nothing_can_be_refined_the_record_says_which_bound_stands_in() ->
     assert any("is the encoder's bound" in warning for warning in found.warnings)
 
 
+def test_the_bracket_is_part_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_refined, "BRACKETED", 5)
+    monkeypatch.setattr(_refined, "SIMULATED", 4)
+    model, x = LinearGaussian(), LinearGaussian().images(8)
+    settings = {"likelihood": {"proposal": "refined", "k": 100}}
+    found = vb.evaluate(model, Data(x, DataSpec(tuple(x.shape[1:]), "continuous")), measurements=settings)
+    assert found.metrics["bracket_gap"].n == 5
+    assert abs(found.metrics["bracket_gap"].value) < 0.1
+    assert found.tables["bracket"]["image"] == [0, 2, 4, 5, 7]
+    kept = torch.from_numpy(found.per_image["log_likelihood"])[found.tables["bracket"]["image"]].double()
+    torch.testing.assert_close(torch.tensor(found.tables["bracket"]["log_likelihood"]).double(), kept)
+    assert found.metrics["certificate_gap"].n == 4
+    assert abs(found.metrics["certificate_gap"].value) < 0.1
+
+
 def test_a_conditional_model_is_refined_given_the_labels() -> None:
     model, x = small("cvae"), bits(6)
     found = vb.evaluate(model, Data(x, SPEC, torch.arange(6) % 3), measurements=REFINED)
@@ -394,6 +443,6 @@ def test_another_proposal_is_refused() -> None:
 
 def test_half_precision_is_held_against_single() -> None:
     model, x = model_in(torch.float32), (torch.rand(4, 1, 16, 16) < 0.3).float()
-    settings = {"likelihood": {"proposal": "refined", "k": 50, "precision": "bf16"}}
+    settings = {"likelihood": {"proposal": "refined", "k": 50, "precision": "bf16", "bracket": False}}
     found = vb.evaluate(model, Data(x, DataSpec((1, 16, 16))), measurements=settings)
     assert 0 < found.metrics["bf16_error_largest"].value < 1

@@ -19,6 +19,7 @@ from vaebench.evaluation.conditions import check_count, noise_keys, place, start
 from vaebench.evaluation.estimators.hmc import (
     PILOTS,
     STRIDE,
+    Anneals,
     Noise,
     Path,
     Point,
@@ -161,8 +162,8 @@ def _bracket(
     steps = tune(path, first, betas, leapfrog, pilots)
     first = _starts(model, x, keys, settings.chains, UP, settings.start)
     noise = transition_noise(keys, UP + 1, count, first)
-    log_w, acceptance, rate, distortion = _climb(path, first, betas, steps, leapfrog, noise)
-    _check(log_w, names)
+    log_w, acceptance, rate, distortion = climb(path, first, betas, steps, leapfrog, noise)
+    check_chains(log_w, names)
     if settings.start != "prior":
         rate, distortion = (torch.full_like(column, math.nan) for column in (rate, distortion))
     total = torch.logsumexp(log_w, 0)
@@ -171,7 +172,7 @@ def _bracket(
         last = z.expand(settings.chains, *z.shape)
         noise = transition_noise(keys, DOWN + 1, count, last)
         log_v = _descend(path, last, betas, steps, leapfrog, noise)
-        _check(log_v, names)
+        check_chains(log_v, names)
         upper = math.log(settings.chains) - torch.logsumexp(-log_v, 0)
     return Chains(total - math.log(settings.chains), upper, effective_size(log_w), acceptance, rate, distortion)
 
@@ -185,8 +186,8 @@ def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, strea
     return torch.cat(samples, 1)
 
 
-def _climb(
-    path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]
+def climb(
+    path: Anneals, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """From β = 0 to 1: log weights (c, b), mean acceptance (b,), rate and distortion (b, points)."""
     here = path.at(z)
@@ -211,7 +212,7 @@ def _point(here: Point, beta: float, log_w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _descend(path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
-    """From β = 1 to 0, the mirror image of `_climb`: log weights (c, b)."""
+    """From β = 1 to 0, the mirror image of `climb`: log weights (c, b)."""
     here = path.at(z)
     log_w = torch.zeros_like(here.gain, dtype=torch.float64)
     for t, draws in zip(range(len(steps), 0, -1), noise, strict=True):
@@ -221,7 +222,8 @@ def _descend(path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int,
     return log_w
 
 
-def _check(log_w: Tensor, names: Sequence[int]) -> None:
+def check_chains(log_w: Tensor, names: Sequence[int]) -> None:
+    """Raises a UserError that names the first image with a weight, (c, b), that is not finite."""
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -52,6 +52,13 @@ class Point(NamedTuple):
     def slope(self, beta: float) -> Tensor:
         """Its gradient in z, like z."""
         return torch.add(self.base_slope, self.gain_slope, alpha=beta)
+
+
+class Anneals(Protocol):
+    """A path of densities."""
+
+    def at(self, z: Tensor) -> Point:
+        """The path at z (c, b, *latent), with gradients."""
 
 
 class Path:
@@ -187,7 +194,7 @@ def move(
     return Point(*chosen), rise.clamp(max=0).exp().nan_to_num(0)
 
 
-def tune(path: Path, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
+def tune(path: Anneals, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
     r"""Step sizes for every temperature, image and direction, found by chains that do nothing else.
 
     As they are fixed before the chains that estimate start, these chains' transitions leave their densities invariant,

@@ -71,14 +71,20 @@ class Gaussians(NamedTuple):
 
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Samples ε = m + L u of u ~ N(0, I), (s, b, d) float64, and log q*(ε), nats, (s, b)."""
-        volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_q = -(noise.square().sum(-1) + math.log(2 * math.pi) * noise.shape[-1]) / 2 - volume
-        return self.mean + torch.einsum("bij,sbj->sbi", self.factor, noise), log_q
+        return self.mean + torch.einsum("bij,sbj->sbi", self.factor, noise), self._density(noise)
+
+    def log_prob(self, noise: Tensor) -> Tensor:
+        """log q*(ε), nats, of ε (s, b, d): (s, b)."""
+        return self._density(self.pull(noise))
 
     def pull(self, noise: Tensor) -> Tensor:
         """u (s, b, d) of ε (s, b, d)."""
         away = (noise.double() - self.mean).movedim(0, -1)
         return torch.linalg.solve_triangular(self.factor, away, upper=False).movedim(-1, 0)
+
+    def _density(self, u: Tensor) -> Tensor:
+        volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -(u.square().sum(-1) + math.log(2 * math.pi) * u.shape[-1]) / 2 - volume
 
 
 class Refined(NamedTuple):
@@ -199,7 +205,7 @@ def fit(joint: Joint, start: Tensor, keys: list[bytes], effort: Effort) -> Gauss
     precision = joint.curvature(mean.to(start)[None])
     factor = _inverse_factor(precision)
     noise = torch.stack(
-        [_normal(key, FITTING, (effort.rounds, effort.samples // 2, joint.size), start) for key in keys], 2
+        [normal(key, FITTING, (effort.rounds, effort.samples // 2, joint.size), start) for key in keys], 2
     )
     for i, half in enumerate(noise):
         e, _ = Gaussians(mean, factor).push(torch.cat([half, -half]))
@@ -250,7 +256,7 @@ def _widened(factor: Tensor) -> Tensor:
     return torch.linalg.cholesky((axes * deviations.square()[:, None]) @ axes.mT)
 
 
-def _normal(key: bytes, stream: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+def normal(key: bytes, stream: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Noise in float64, which is the same for a model in single precision."""
     start_noise(key, stream, like.device)
     return torch.randn(shape, dtype=torch.float64, device=like.device)
@@ -271,7 +277,7 @@ def log_weights(joint: Joint, model: LatentModel, q: Gaussians, keys: list[bytes
     found = []
     for done in range(0, k, BLOCK):
         shape = (min(BLOCK, k - done), joint.size)
-        noise = torch.stack([_normal(key, SCORING + done // BLOCK, shape, joint.x) for key in keys], 1)
+        noise = torch.stack([normal(key, SCORING + done // BLOCK, shape, joint.x) for key in keys], 1)
         for some in noise.split(rows):
             e, log_q = q.push(some)
             z, log_p, _ = joint.map(e.to(joint.x))

@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from vaebench.errors import Unavailable, unknown
-from vaebench.evaluation.conditions import at
+from vaebench.errors import Unavailable, absence, unknown
+from vaebench.evaluation.conditions import Conditioned, at
+from vaebench.evaluation.estimators.brackets import Annealed, Certificate, Settings, annealed, certificate
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.estimators.likelihood import Estimates
 from vaebench.evaluation.estimators.refined import Effort, Refined, estimate
@@ -20,6 +21,11 @@ from vaebench.evaluation.subject import Subject
 Proposal = Literal["encoder", "refined"]
 
 SHARD = 100  # images
+SMALL = 25  # images a shard of chains
+BRACKETED = 100  # test images on which chains bracket the estimate
+NOTABLE = 0.1  # nats of bracket's gap, and two standard errors, beyond which a reader is warned
+SIMULATED = 50  # images of the model's own that certify it
+CHAINS = Settings()
 HOW = "samples of a Gaussian refined for each image, K = {k}"
 
 KINDS = {
@@ -65,6 +71,20 @@ KINDS = {
     ),
     "untrusted_images": Kind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
     "untrusted_share": Kind("", False, f"share of the images whose pareto_k exceeds 0.7, {HOW}"),
+    "bracket_gap": Kind(
+        "nats",
+        False,
+        "log p(x) by annealed importance sampling from the refined proposals, {chains} chains of {temperatures} "
+        "temperatures with {leapfrog} leapfrog steps each, less log_likelihood, K = {k}; both are lower bounds in "
+        "expectation; mean on {n} of the test images",
+    ),
+    "certificate_gap": Kind(
+        "nats",
+        False,
+        "upper less lower bound of log p(x) on {n} images that the model itself makes up, by K = {k} samples of "
+        "refined proposals with and without the exact code among them (Grosse et al. 2015, arXiv:1511.02543); the "
+        "bias of log_likelihood on such images is at most this in expectation",
+    ),
     "encoder_log_likelihood": Kind(
         "nats", True, "importance-weighted estimate L_K of log p(x) by K = {k} samples of q(z|x); mean over the images"
     ),
@@ -107,9 +127,9 @@ def wanted(subject: Subject, found: Findings, proposal: Proposal) -> bool:
     return True
 
 
-def estimates(subject: Subject, k: int, rounds: int, precision: Precision, compile: bool) -> Refined:
+def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool) -> Refined:
     """Of all test images."""
-    score, effort = scorer(subject.model, precision, compile), Effort(rounds=rounds)
+    score = scorer(subject.model, precision, compile)
     shards = subject.shards("refined-part", size=SHARD)
     for shard in shards:
         with differentiable():
@@ -119,11 +139,11 @@ def estimates(subject: Subject, k: int, rounds: int, precision: Precision, compi
     return Refined(**shards.figures())
 
 
-def exact(subject: Subject, some: Tensor, k: int, rounds: int) -> Tensor:
+def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
     """log p(x) of some of the images in f32."""
     with differentiable():
         model = at(subject.model, some)
-    return estimate(model, subject.raw[some], k, subject.seed, Effort(rounds=rounds)).log_likelihood
+    return estimate(model, subject.raw[some], k, subject.seed, effort).log_likelihood
 
 
 def add(found: Findings, refined: Refined, k: int) -> None:
@@ -136,6 +156,45 @@ def add(found: Findings, refined: Refined, k: int) -> None:
         return
     share = float((refined.pareto_k > TRUSTED).double().mean())
     there.single("untrusted_share", share, n, (share * (1 - share) / n) ** 0.5, k=k)
+
+
+def bracket(subject: Subject, found: Findings, refined: Refined, k: int, effort: Effort) -> None:
+    """Annealed importance sampling on some of the test images, and bounds from both sides on images of the model's."""
+    there = named(found)
+    with there.attempt("bracket_gap", n=BRACKETED, k=k, **CHAINS._asdict()):
+        if isinstance(subject.model, Conditioned):
+            raise Unavailable("chains are not told a conditional model's labels")
+        some = subject.some(BRACKETED)
+        shards = subject.shards("refined-chains", len(some), SMALL)
+        for shard in shards:
+            names = some[shard]
+            up = annealed(subject.model, subject.raw[names], subject.seed, effort, CHAINS, names.tolist())
+            shards.add(shard, up._asdict())
+        up = Annealed(**shards.figures())
+        bound = refined.log_likelihood[some]
+        there.average("bracket_gap", up.lower - bound, keep=False, n=len(some), k=k, **CHAINS._asdict())
+        value, se = found.metrics["bracket_gap"].value, found.metrics["bracket_gap"].se
+        if value is not None and value > max(NOTABLE, 2 * (se or 0)):
+            found.warnings.append(
+                f"chains from the refined proposals find log p(x) to be {value:.2f} nats above log_likelihood on "
+                f"{len(some)} images: the posterior is far from a Gaussian, and the estimate too low by at least that"
+            )
+        found.tables["bracket"] = {
+            "image": some.tolist(),
+            "annealed": up.lower.tolist(),
+            "log_likelihood": bound.tolist(),
+        }
+    with there.attempt("certificate_gap", n=SIMULATED, k=k):
+        if isinstance(subject.model, Conditioned):
+            raise Unavailable("a conditional model makes up images of given labels alone")
+        shards = subject.shards("refined-certificate", SIMULATED, SMALL)
+        for shard in shards:
+            with absence("the prior or the likelihood cannot be sampled"):
+                made = certificate(subject.model, shard.start, shard.stop, k, subject.seed, effort, subject.device)
+            shards.add(shard, made._asdict())
+        both = Certificate(**shards.figures())
+        there.average("certificate_gap", both.upper - both.lower, keep=False, n=SIMULATED, k=k)
+        found.tables["certificate"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
 
 
 def add_encoder(found: Findings, refined: Refined, encoder: Estimates, k: int) -> None:

@@ -25,7 +25,7 @@ SAMPLES = 16  # of the distortion, where the posterior or the prior has no densi
 SHARD = 2**20  # samples
 
 LABELLED = True  # conditional models are told the labels
-LATER = ("proposal", "rounds")  # settings that a record does not name where they have their defaults
+LATER = ("proposal", "rounds", "bracket")  # settings that a record does not name where they have their defaults
 KINDS = {
     "log_likelihood": Kind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -76,6 +76,7 @@ def measure(
     corrections: bool = False,
     proposal: Proposal = "encoder",
     rounds: int = Effort().rounds,
+    bracket: bool = True,
 ) -> None:
     """Log-likelihood, bound, rate and distortion of every test image.
 
@@ -90,16 +91,21 @@ def measure(
         proposal: where the importance samples come from: 'encoder' takes q(z|x), 'refined' a Gaussian made for each
             image by p alone, with the encoder's estimate beside it, or in its place where there is no such Gaussian.
         rounds: of the natural gradient, in which a refined proposal is fitted.
+        bracket: hold refined estimates against chains on 100 of the images, and against an upper bound on 50 images
+            that the model makes up.
     """
     _keep_facts(subject, found)
     refined = None
     if _refined.wanted(subject, found, proposal):
-        refined = _refined.estimates(subject, k, rounds, precision, compile)
+        effort = Effort(rounds=rounds)
+        refined = _refined.estimates(subject, k, effort, precision, compile)
         _add_likelihood(subject, _refined.named(found), refined, k, corrections)
         _add_trust(_refined.named(found), refined, k)
         _refined.add(found, refined, k)
         if precision == "bf16":
-            _add_bf16_error(subject, found, refined, lambda some: _refined.exact(subject, some, k, rounds))
+            _add_bf16_error(subject, found, refined, lambda some: _refined.exact(subject, some, k, effort))
+        if bracket:
+            _refined.bracket(subject, found, refined, k, effort)
     if reason := subject.no_density:
         if refined is None:
             _miss_likelihood(subject, found, reason, k)
