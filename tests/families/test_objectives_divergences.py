@@ -24,6 +24,7 @@ from vaebench.functional.regularisers import directions, mmd, moments, similarit
 from vaebench.leaderboard.boards import boards
 from vaebench.records import read_records
 from vaebench.running.bench import bench
+from vaebench.running.benchmark import read_benchmark
 
 DETERMINISTIC = ["rae_gp", "rae", "swae", "wae_gan", "wae_mmd"]
 every_deterministic = pytest.mark.parametrize("name", DETERMINISTIC)
@@ -251,7 +252,7 @@ runs:
   wae_gan: {{configs: [{configs}/family/wae_gan.yaml]}}
   vae: {{configs: [{configs}/family/vae.yaml]}}
 """)
-    done = list(bench(plan, tmp_path / "results", tmp_path / "work", progress=False))
+    done = list(bench(read_benchmark(plan), tmp_path / "results", tmp_path / "work", progress=False))
     assert len(done) == 3
     records = {record.variant: record for record in read_records(tmp_path / "results")}
     for name in ("rae_gp", "wae_gan"):

@@ -26,6 +26,7 @@ from vaebench.loggers import About, Log, Logbook, of_record, of_training
 from vaebench.loggers.figures import figures
 from vaebench.records import RunRecord, read_records
 from vaebench.running.bench import Engine, bench
+from vaebench.running.benchmark import read_benchmark
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.spec.spec import read_sweep
 from vaebench.sweep.storage.queue import Heart, take
@@ -88,7 +89,7 @@ class Listening(Logbook):
 
 def _bench(folder: Path, logbook: Logbook | None, engine: Engine = "solo", text: str = BENCHMARK) -> list[RunRecord]:
     (folder / "tiny.yaml").write_text(text)
-    for _ in bench(folder / "tiny.yaml", folder / "results", folder / "work", False, engine, logbook):
+    for _ in bench(read_benchmark(folder / "tiny.yaml"), folder / "results", folder / "work", False, engine, logbook):
         pass
     return list(read_records(folder / "results"))
 

@@ -23,6 +23,7 @@ from vaebench.loggers.transfer import pull, push
 from vaebench.records import RunRecord, read_records
 from vaebench.records.claims import claimed
 from vaebench.running.bench import bench
+from vaebench.running.benchmark import read_benchmark
 
 KEY = "0" * 40
 HURRY = {f"WANDB_X_{part}_RETRY_WAIT_{end}_SECONDS": "0.1"
@@ -71,7 +72,7 @@ def server(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
 def _bench(folder: Path, text: str, engine: Any = "solo", choice: str = "wandb:me/vaes") -> list[RunRecord]:
     (folder / "tiny.yaml").write_text(text)
     book = Logbook(choice, folder / "work")
-    for _ in bench(folder / "tiny.yaml", folder / "results", folder / "work", False, engine, book):
+    for _ in bench(read_benchmark(folder / "tiny.yaml"), folder / "results", folder / "work", False, engine, book):
         pass
     return list(read_records(folder / "results"))
 

@@ -22,7 +22,7 @@ from vaebench.cli import main
 from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
-from vaebench.records import read_records
+from vaebench.records import read_record, read_records
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.queue import Heart, Outcome, alone, mend, take, tally
 from vaebench.sweep.storage.study import connect, create, default_storage
@@ -138,7 +138,7 @@ def test_nothing_that_selects_reads_the_test_images(tmp_path: Path) -> None:
     outcome, _ = _run(started)
     directory = tmp_path / "results" / "tiny" / outcome.records[0]
     data = Watched("binary")
-    figures = held_out(sweep, directory, data)
+    figures = held_out(sweep, read_record(directory), data)
     assert set(data.asked) == {"val"}
     assert [figures["val/rate"], figures["val/distortion"]] == outcome.values
     model, x = vb.load(directory / "model.ckpt"), Digits("binary").images("val")[:40]

@@ -24,13 +24,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench bench`: runs what is missing and prints the leaderboard of the folder; 1 where a run has no record."""
     from vaebench.loggers import Logbook
-    from vaebench.running.bench import bench as run_all
+    from vaebench.running.benchmark import read_benchmark
 
-    logbook = Logbook(arguments.logger, arguments.work)
-    runs = run_all(arguments.file, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
+    benchmark, logbook = read_benchmark(arguments.file), Logbook(arguments.logger, arguments.work)
+    from vaebench.running.bench import bench  # with torch: a mistake in the file is answered at once
+
+    runs = bench(benchmark, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
     failed = []
     for ended in runs:
-        who = f"{ended.run.variant} seed {ended.run.seed}"
+        who = f"{ended.training.variant} seed {ended.training.seed}"
         print(f"{who}: {ended.place}{' (finished before)' if ended.before else ''}", flush=True)
         if ended.reason:
             failed.append(f"{who} has no record: {ended.reason}")

@@ -34,12 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench evaluate`: writes a record and prints its metrics."""
     from vaebench.commands._tables import metrics_table
-    from vaebench.running.recording import record_checkpoint
+    from vaebench.records import RECORD
+    from vaebench.running.evaluate import record_checkpoint
 
     request = {key: vars(arguments)[key] for key in ("k", "seed", "limit", "precision", "compile")}
     request["name"] = arguments.protocol
     where = {"device": arguments.device, "processes": arguments.processes}
-    record, directory = record_checkpoint(arguments.checkpoint, arguments.results, request, **where)
+    record = record_checkpoint(arguments.checkpoint, arguments.results, request, **where)
     metrics_table(record)
-    print(directory / "record.json")
+    print(record.path / RECORD if record.path else "")
     return 0

@@ -37,11 +37,11 @@ def raw(argv: list[str]) -> int:
     if not argv or argv in (["--help"], ["-h"]):
         print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
         return 0
-    from vaebench.api import read_checkpoint
     from vaebench.configuration.explain import explained
     from vaebench.configuration.gate import foreign
     from vaebench.files import alone_in
     from vaebench.loggers import Logbook, of_training
+    from vaebench.running.run import trained
     from vaebench.training.experiment import experiment
     from vaebench.training.progress import training_bar
     from vaebench.training.saves import Saves
@@ -52,16 +52,15 @@ def raw(argv: list[str]) -> int:
     with explained():
         model, data = job.build()
     name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
-    checkpoint = out / name / "model.ckpt"
-    with alone_in(checkpoint.parent):
-        if checkpoint.is_file():
-            read_checkpoint(checkpoint)  # a damaged one is no finished run
-            Saves(checkpoint.parent, "").remove()  # of a run that was killed at its very end
+    folder = out / name
+    with alone_in(folder):
+        if (checkpoint := trained(folder, job.identity(data))) is not None:
+            Saves(folder, "").remove()  # of a run that was killed at its very end
             print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
             return 0
         with logbook.open(of_training(job, data, "fit")) as log:
             with training_bar(name) as bar:
-                job.run(checkpoint.parent, bar, log.callbacks)
+                checkpoint = job.run(folder, bar, log.callbacks)
             log.checkpoint(checkpoint)
     names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
     print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")

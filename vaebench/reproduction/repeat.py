@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +16,14 @@ import yaml
 from vaebench.api import data_module, read_checkpoint
 from vaebench.configuration.gate import vetted_run
 from vaebench.errors import UserError
+from vaebench.evaluation import Protocol
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.files import alone_in, write_atomically
-from vaebench.records import CHECKPOINT, RECORD, RunRecord, identity, leaves
-from vaebench.records.find import find_record
+from vaebench.loggers import Log
+from vaebench.records import CHECKPOINT, RunRecord, identity, leaves, run_identity
 from vaebench.running.processes import place_for
-from vaebench.running.recording import environment, record_run, state_hash
+from vaebench.running.recording import environment, state_hash, work_folder
+from vaebench.running.run import Run
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
 from vaebench.training.progress import training_bar
@@ -57,20 +58,19 @@ def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str |
     """
     config = vetted_run(record.config, _source(record))
     data = _data(record)
-    plan = _plan(record, data)
+    protocol = _protocol(record, data)
     job = _job(record, config)
     with _threads(record):
         directory = out / _name(record, "reproduced", device)
         scratch = directory.with_name(f".{directory.name}.run")
+        run = _run(record, job.identity(data), protocol, directory, scratch, progress, device)
+
+        def train(_: Log) -> Path:
+            with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
+                return _trained(job, scratch, bar)
+
         with alone_in(scratch):
-            if not _finished(directory):
-                checkpoint = scratch / CHECKPOINT
-                if not checkpoint.is_file():
-                    with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
-                        checkpoint = _train(job, scratch, bar)
-                _record(record, checkpoint, directory, plan, progress, device)
-            shutil.rmtree(scratch)
-    return find_record(str(directory), out)
+            return _obtained(run, train)
 
 
 def verify(
@@ -97,12 +97,12 @@ def verify(
             "with `vaebench reproduce`"
         )
     _check(record, path, vetted_run(record.config, _source(record)))
-    plan = _plan(record, _data(record))
+    protocol = _protocol(record, _data(record))
     with _threads(record):
         directory = out / _name(record, "verified", device)
-        if not _finished(directory):
-            _record(record, path, directory, plan, progress, device)
-    return find_record(str(directory), out)
+        number = run_identity(record.config, record.seed, record.data["hashes"])
+        run = _run(record, number, protocol, directory, work_folder(directory), progress, device)
+        return _obtained(run, lambda _: path)
 
 
 def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> None:
@@ -139,7 +139,8 @@ def _data(record: RunRecord) -> ImageData:
     return data
 
 
-def _plan(record: RunRecord, data: ImageData) -> Any:
+def _protocol(record: RunRecord, data: ImageData) -> Protocol:
+    """The protocol that measured a record."""
     try:
         return recorded_protocol(record.protocol, data.sizes["test"])
     except UserError as error:
@@ -179,8 +180,8 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
     return job
 
 
-def _train(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, float]], None]) -> Path:
-    """The checkpoint of a run, trained by what trained it first."""
+def _trained(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, float]], None]) -> Path:
+    """The checkpoint of a run, trained as it was at first: by itself, or in a population."""
     if not job.engine:
         return job.run(scratch, bar)
     population = Population(place_for(None), lanes=1, order=job.engine["engine"]["order"])
@@ -190,12 +191,21 @@ def _train(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, fl
     return member.export()
 
 
-def _record(
-    record: RunRecord, checkpoint: Path, directory: Path, plan: Any, progress: bool, device: str | None
-) -> RunRecord:
-    return record_run(
-        checkpoint, directory, plan, record.benchmark, record.variant, progress, device or _device(record)
-    )
+def _run(
+    record: RunRecord, identity: str, protocol: Protocol, directory: Path, scratch: Path, progress: bool,
+    device: str | None,
+) -> Run:  # fmt: skip
+    """The repetition of a record, as a run in a folder of its own."""
+    return Run(identity, protocol, directory, scratch, record.benchmark, record.variant, progress=progress,
+               device=device or _device(record))  # fmt: skip
+
+
+def _obtained(run: Run, train: Callable[[Log], Path]) -> RunRecord:
+    """The record of a repetition, of which the terminal says so where it was made before."""
+    if (before := run.finished()) is not None:
+        print(f"{run.directory} was finished before; delete its folder to make it again", file=sys.stderr)
+        return before
+    return run.obtain(train)
 
 
 def _device(record: RunRecord) -> str | None:
@@ -210,12 +220,6 @@ def _name(record: RunRecord, how: str, device: str | None) -> str:
     place = str(place_for(device or _device(record)))
     family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
     return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
-
-
-def _finished(directory: Path) -> bool:
-    if found := (directory / RECORD).is_file():
-        print(f"{directory} was finished before; delete its folder to make it again", file=sys.stderr)
-    return found
 
 
 @contextmanager

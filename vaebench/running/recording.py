@@ -25,15 +25,14 @@ from vaebench.configuration.parts import name_of
 from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
-from vaebench.files import alone_in, is_plain
-from vaebench.records import RunRecord, fields, identity, read_record, run_identity, write_record
+from vaebench.records import RunRecord, fields, identity, run_identity, write_record
 from vaebench.running.processes import helpers, place_for
 from vaebench.training.experiment import describe
 
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
 
 
-def _work(directory: Path) -> Path:
+def work_folder(directory: Path) -> Path:
     """The folder of the pieces of the evaluation that writes its record to `directory`."""
     return directory.with_name(f".{directory.name}{WORK}")
 
@@ -72,7 +71,7 @@ def record_run(
     Raises:
         UserError: the checkpoint cannot be read, or its data set has changed since it was trained.
     """
-    info = _account(checkpoint)
+    info = account(checkpoint)
     model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
     if describe(data)["hashes"] != info["data"]["hashes"]:
         raise UserError(
@@ -81,13 +80,13 @@ def record_run(
         )
     start = time.perf_counter()
     plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
-    work = _work(directory)
+    work = work_folder(directory)
     model.to(place_for(device))
     with helpers(processes, checkpoint, plan, work, device):
         report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
     family = name_of(type(model))
     body = {
-        "id": record_id(_run(info), plan),
+        "id": record_id(run_of(info), plan),
         "family": family,
         "variant": variant or family,
         "benchmark": benchmark,
@@ -115,7 +114,7 @@ def record_run(
     return record
 
 
-def _account(checkpoint: Path) -> dict[str, Any]:
+def account(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of its run.
 
     Raises:
@@ -129,38 +128,9 @@ def _account(checkpoint: Path) -> dict[str, Any]:
     return {"warnings": [], **info}
 
 
-def _run(info: Mapping[str, Any]) -> str:
+def run_of(info: Mapping[str, Any]) -> str:
     """The identity of a checkpoint's run, by today's formula whatever version trained it."""
     return run_identity(info["config"], info["seed"], info["data"]["hashes"])
-
-
-def record_checkpoint(
-    checkpoint: Path, results: Path, request: Mapping[str, Any], progress: bool = True, **where: Any
-) -> tuple[RunRecord, Path]:
-    """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or finds it there.
-
-    Args:
-        checkpoint, request, progress: as `record_run` takes them, and `where`: its device and processes.
-        results: the folder of all records.
-
-    Returns:
-        The record and its folder.
-    """
-    info = _account(checkpoint)
-    identity = record_id(_run(info), evaluation.read_protocol(**request))
-    family, name = name_of(info["config"]["model"]["class_path"]), info["data"]["name"]
-    if not is_plain(name):
-        raise UserError(
-            f"'{checkpoint}' was trained on {name!r}: expected the name of a data set; give the model.ckpt of a "
-            "finished run"
-        )
-    directory = results / name / f"{family}-s{info['seed']}-{identity[:8]}"
-    if not (directory / "record.json").is_file():
-        with alone_in(_work(directory)):
-            if not (directory / "record.json").is_file():  # else written by the process that was waited for
-                return record_run(checkpoint, directory, request, progress=progress, **where), directory
-    shutil.rmtree(_work(directory), ignore_errors=True)  # of an evaluation that was killed at its very end
-    return read_record(directory), directory
 
 
 def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from vaebench.curves import BOUND, LOG_X, VAL
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation.subject import Generated
-from vaebench.records import read_record
+from vaebench.records import CHECKPOINT, RunRecord
 from vaebench.running.processes import place_for
 from vaebench.sweep.spec.spec import Sweep
 
@@ -51,8 +51,8 @@ def _kept(split: str) -> str:
     return "val" if split == "test" else split
 
 
-def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
-    """All figures of the checkpoint in a record's folder on the validation images that the sweep may ask for.
+def held_out(sweep: Sweep, record: RunRecord, data: ImageData) -> dict[str, Any]:
+    """All figures of a record's checkpoint on the validation images that the sweep may ask for.
 
     The bound is that of the weights that are measured, as training validated them; all others come from the sweep's
     protocol.
@@ -60,13 +60,12 @@ def held_out(sweep: Sweep, directory: Path, data: ImageData) -> dict[str, Any]:
     Raises:
         UserError: the record's checkpoint is needed and gone.
     """
-    record = read_record(directory)
     found: dict[str, Any] = {name: value for name in CURVES if (value := record.held_out(name)) is not None}
     if not found:
         found = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
     if not sweep.measured:
         return found
-    model = load(directory / "model.ckpt").to(place_for(None))
+    model = load(Path(record.path or "", CHECKPOINT)).to(place_for(None))
     report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
     for name, metric in report.metrics.items():
         found.setdefault(f"{VAL}{name}", metric.value if metric.value is not None else metric.unavailable)

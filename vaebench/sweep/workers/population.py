@@ -6,7 +6,6 @@ them (constant liar). Trials whose family cannot train in a population are train
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import sys
@@ -29,8 +28,8 @@ from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import Company, Heart, Outcome, most_together, patiently, take, tell
 from vaebench.sweep.workers.reporting import Report
-from vaebench.sweep.workers.trial import Trainings, trained
-from vaebench.sweep.workers.worker import Interruption, conclude, run_worker
+from vaebench.sweep.workers.trial import Trainings
+from vaebench.sweep.workers.worker import Interruption, conclude, start_worker
 from vaebench.training.population import Member, Population
 
 MEMBERS = {"cpu": 16, "cuda": 64}  # at a time, where the sweep file does not say
@@ -93,11 +92,10 @@ class Crew:
         logs: dict[int, Log] = {}
         try:
             for seed in self.sweep.seeds:
-                job, data, directory = self.trainings.place(point, seed)
-                scratch = self.trainings._scratch(trial, seed)
-                if not (directory / "record.json").is_file() and not trained(scratch, job, data):
-                    members[seed] = self.population.add(job, scratch)
-                    logs[seed] = self.trainings.log(trial, point, job, data, directory)
+                job, run = self.trainings.plan(trial, point, seed)
+                if run.pending:
+                    members[seed] = self.population.add(job, run.scratch)
+                    logs[seed] = run.open_log()
         except BaseException:
             self._drop(members.values())
             for log in logs.values():
@@ -236,19 +234,13 @@ def _enter(storage: RDBStorage, study: Study, crew: Crew, trial: Trial, point: P
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m vaebench.sweep.workers.population FILE`, as engines start it; the environment names the storage."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--logger")
-    arguments = parser.parse_args(argv)
+    """Works as `python -m vaebench.sweep.workers.population` in an engine's process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def make(sweep: Sweep) -> Crew:
-        return Crew(sweep, arguments.results, arguments.work, device, Logbook(arguments.logger, arguments.work))
+    def make(sweep: Sweep, results: Path, work: Path, logbook: Logbook) -> Crew:
+        return Crew(sweep, results, work, device, logbook)
 
-    return run_worker(arguments.file, make, train_together)
+    return start_worker(make, train_together, argv)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ It keeps nothing between trials, and knows nothing of what a trial is: `trial.Tr
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from vaebench.errors import UserError, disk_error
+from vaebench.loggers import Logbook
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.queue import Heart, Outcome, Run, patiently, take, tell
@@ -126,6 +128,34 @@ def _finish(study: Study, trial: Trial, outcome: Outcome) -> None:
     except UpdateFinishedTrialError:
         return
     tell(study, trial, outcome.values, figures=outcome.figures, records=outcome.records)
+
+
+def start_worker(
+    make: Callable[[Sweep, Path, Path, Logbook], Any],
+    loop: Callable[..., None] = work,
+    argv: list[str] | None = None,
+) -> int:
+    """Works in a process that an engine started: `python -m MODULE FILE --results FOLDER --work FOLDER`.
+
+    The environment names the storage.
+
+    Args:
+        make: what runs trials, from the sweep, the folder of records, that of unfinished runs, and the logs.
+        loop: as `run_worker` takes it.
+        argv: the command's arguments; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--logger")
+    given = parser.parse_args(argv)
+    return run_worker(
+        given.file, lambda sweep: make(sweep, given.results, given.work, Logbook(given.logger, given.work)), loop
+    )
 
 
 def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., None] = work) -> int:

@@ -1,0 +1,101 @@
+"""Benchmark files: families × seeds under one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vaebench.configuration.seeds import LARGEST, is_seed
+from vaebench.configuration.source import Source, argument
+from vaebench.errors import UserError, unknown
+
+KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
+RUN_KEYS = {"configs", "overrides", "claims"}
+PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A variant of a benchmark with one seed.
+
+    Attributes:
+        variant, seed: name and seed.
+        args: arguments of `vaebench fit`.
+        claims: published figures that it repeats, by their ids in `leaderboard/published.csv`.
+    """
+
+    variant: str
+    seed: int
+    args: list[str]
+    claims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark file.
+
+    Attributes:
+        name: of the benchmark.
+        protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
+        trainings: every variant with every seed.
+    """
+
+    name: str
+    protocol: dict[str, Any]
+    trainings: list[Training] = field(default_factory=list)
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """Reads a benchmark file; the paths in it are relative to it.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs.
+    """
+    content = _table(Source(path, "benchmark file").content, KEYS, str(path))
+    protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
+    seeds, runs = content.get("seeds", [0]), content.get("runs")
+    if not isinstance(seeds, list) or not seeds or not all(map(is_seed, seeds)):
+        raise UserError(f"'{path}' has seeds {seeds!r}: expected a list of whole numbers from 0 to {LARGEST}")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"'{path}' has seeds {seeds}: expected each once; remove the repeated ones")
+    if not isinstance(runs, dict) or not runs:
+        raise UserError(f"'{path}' has no runs: expected 'runs:' with a variant such as 'vae: {{configs: [vae.yaml]}}'")
+    shared = _arguments(content, path)
+    trainings = []
+    for variant, run in runs.items():
+        if not isinstance(variant, str):
+            raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
+        run = _table(run or {}, RUN_KEYS, f"{path}: runs.{variant}")
+        own, claims = _arguments(run, path), run.get("claims") or []
+        if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
+            raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
+        trainings += [Training(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"],
+                               tuple(claims)) for seed in seeds]  # fmt: skip
+    return Benchmark(str(content.get("benchmark", path.stem)), protocol, trainings)
+
+
+def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"'{where}' holds {type(content).__name__}: expected keys {', '.join(sorted(keys))}")
+    for key in content:
+        if key not in keys:
+            raise unknown("key", str(key), keys, f"It stands in {where}.")
+    return content
+
+
+def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[str]]:
+    """Configuration files, and single settings, as command-line arguments."""
+    configs, names, overrides = [], content.get("configs") or [], content.get("overrides") or {}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"'{path}' has configs {names!r}: expected a list of files such as [vae.yaml]")
+    if not isinstance(overrides, dict):
+        raise UserError(f"'{path}' has overrides {overrides!r}: expected a table such as {{model.beta: 2}}")
+    for name in names:
+        config = (path.parent / name).resolve()
+        if not config.is_file():
+            raise unknown("configuration file", name, [p.name for p in sorted(config.parent.glob("*.yaml"))],
+                          f"It stands in {path}.")  # fmt: skip
+        configs.append(f"--config={config}")
+    return configs, [argument(key, value) for key, value in overrides.items()]

@@ -1,0 +1,155 @@
+"""One run: its places on disk, and the one rule by which its record is obtained."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vaebench.api import read_checkpoint
+from vaebench.errors import UserError
+from vaebench.evaluation import Protocol
+from vaebench.loggers import Log
+from vaebench.records import CHECKPOINT, RECORD, RunRecord, failures, read_record
+from vaebench.records.claims import imported
+from vaebench.records.failures import Failure
+from vaebench.running.recording import record_run, state_hash
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training with one seed, and the record that a protocol makes of it.
+
+    A run that has a record is finished. One that has a checkpoint is evaluated and recorded. Every other is trained
+    first: by itself or in a population, as the caller chooses.
+
+    Attributes:
+        identity: 16 hex digits of its configuration, seed and data; see `run_identity`.
+        protocol: how it is evaluated.
+        directory: the record's folder.
+        scratch: folder of whatever is unfinished; removed once there is a record.
+        benchmark, variant, trial: as the record has them; see `record_run`.
+        progress: draw a bar of the evaluation.
+        device, processes: where it is evaluated; see `record_run`.
+        reuses: whether a checkpoint counts that stands beside a record of this run by another protocol.
+        open_log: opens its log, or returns the one that is open.
+    """
+
+    identity: str
+    protocol: Protocol
+    directory: Path
+    scratch: Path
+    benchmark: str | None = None
+    variant: str | None = None
+    trial: int | None = None
+    progress: bool = True
+    device: str | None = None
+    processes: int = 1
+    reuses: bool = False
+    open_log: Callable[[], Log] = Log
+
+    def obtain(self, train: Callable[[Log], Path]) -> RunRecord:
+        """The record: read where there is one, else made of the checkpoint, which is trained where there is none.
+
+        Args:
+            train: trains in `scratch`, with callbacks of the log, and returns the checkpoint.
+
+        Raises:
+            UserError: the record is damaged, or the run cannot be evaluated.
+            Exception: whatever `train` raises.
+        """
+        if (record := self.finished()) is None:
+            with self.open_log() as log:
+                record = self._recorded(self.checkpoint() or train(log))
+                log.record(record)
+            self._clean()
+        return record
+
+    def finished(self) -> RunRecord | None:
+        """The record where there is one; what a process that was killed after writing it has left is removed.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not self._has_record():
+            return None
+        record = read_record(self.directory)
+        self._clean()
+        return record
+
+    def failure(self) -> Failure | None:
+        """Why an earlier attempt ended without a record, where a sound note says so."""
+        found = failures.read_failure(self.note) if self.note.is_file() else None
+        return found if isinstance(found, Failure) else None
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint of this very run, where there is one that is sound."""
+        try:
+            found = trained(self.scratch, self.identity)
+        except UserError:
+            found = None
+        return found or next(self._reusable(), None)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it must be trained."""
+        return not self._has_record() and self.checkpoint() is None
+
+    @property
+    def note(self) -> Path:
+        """The file that says why it has no record."""
+        return failures.place(self.directory)
+
+    def _has_record(self) -> bool:
+        return (self.directory / RECORD).is_file()
+
+    def _recorded(self, checkpoint: Path) -> RunRecord:
+        try:
+            return record_run(checkpoint, self.directory, self.protocol, self.benchmark, self.variant, self.progress,
+                              self.device, self.processes, self.trial)  # fmt: skip
+        except (UserError, OSError):
+            if not self._has_record():  # else another process wrote it meanwhile, such as a worker taken for dead
+                raise
+            return read_record(self.directory)
+
+    def _reusable(self) -> Iterator[Path]:
+        """Checkpoints of this run beside records by other protocols, whose folders differ in the id alone."""
+        if self.reuses:
+            others = f"{glob.escape(self.directory.name.rpartition('-')[0])}-*"
+            for path in sorted(self.directory.parent.glob(f"{others}/{CHECKPOINT}")):
+                if not path.is_symlink() and self._is_measured(path):
+                    yield path
+
+    def _is_measured(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is of this run, and the one that the record beside it measured on this machine."""
+        try:
+            if trained(checkpoint.parent, self.identity) is None:
+                return False
+            record = read_record(checkpoint.parent)
+            weights = state_hash(read_checkpoint(checkpoint)["state_dict"])
+        except UserError:
+            return False
+        return not imported(record) and (record.checkpoint or {}).get("weights") == weights
+
+    def _clean(self) -> None:
+        self.note.unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def trained(folder: Path, identity: str) -> Path | None:
+    """The finished checkpoint of a run in a folder; None where there is none, or that of another run.
+
+    Args:
+        folder: where the run trains; it may be of an earlier run, as a trial's folder outlives a sweep's storage.
+        identity: of the run.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_file():
+        return None
+    info = read_checkpoint(checkpoint).get("vaebench") or {}
+    return checkpoint if info.get("run") == identity else None
