@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from vaebench.training.experiment import Keeper, experiment
+from vaebench.training.experiment import experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.saves import Saves
 

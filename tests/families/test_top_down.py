@@ -18,7 +18,7 @@ from vaebench.networks.residual import SpectralConv, plan
 from vaebench.priors.chains import _Top
 from vaebench.running.recording import cost
 from vaebench.training.experiment import experiment
-from vaebench.training.history import Kept
+from vaebench.training.history import TrainingHistory
 from vaebench.training.population import Population
 
 
@@ -95,7 +95,7 @@ def test_averaged_weights_are_validated_and_kept_for_evaluation(keep: str) -> No
         found = model.held_out(x, None, torch.tensor(0.0), seed=0)
         torch.manual_seed(0)
         live = float(model.bound(x, None)["val/elbo"])
-        kept = Kept()
+        kept = TrainingHistory()
         kept.validated(model, {name: float(value) for name, value in found.items()})
         selection, weights, _ = kept.chosen(model)
         model.load_state_dict(weights)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vaebench.configuration.discovery import families
 from vaebench.core import DataSpec, Family
 from vaebench.errors import UserError
-from vaebench.training.experiment import quiet
+from vaebench.training.silence import quiet_lightning
 
 STEPS = 3
 LIKELIHOODS = {"binary": "Bernoulli", "continuous": "Gaussian"}
@@ -74,7 +74,7 @@ def _trained(model: Family, data: DataSpec) -> None:
         "enable_model_summary": False,
         "enable_checkpointing": False,
     }
-    with quiet():
+    with quiet_lightning():
         trainer = L.Trainer(max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **silent)
         trainer.fit(model, Batches(data), Batches(data))
     assert torch.isfinite(trainer.callback_metrics["val/objective"])

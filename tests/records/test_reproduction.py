@@ -36,7 +36,7 @@ from vaebench.reproduction.tolerance import (
     judge,
 )
 from vaebench.running.recording import WORK, record_id
-from vaebench.training.experiment import Keeper
+from vaebench.training.keeper import Keeper
 
 ROOT = Path(__file__).parents[2]
 BENCHMARK = f"""

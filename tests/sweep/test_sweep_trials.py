@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_at_the_record_costs_no_training(tmp_path: Path, mon
 def test_an_interrupted_trial_goes_on_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = _start(tmp_path)
     sweep, storage, study, trainings = started
-    monkeypatch.setattr("vaebench.training.experiment.Keeper.EVERY", 0.0)
+    monkeypatch.setattr("vaebench.training.keeper.Keeper.EVERY", 0.0)
     sweep.stop["trials"] = 1
     stopped: list[int] = []
     original = Report.on_validation_end

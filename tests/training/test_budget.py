@@ -16,7 +16,9 @@ from vaebench.api import load
 from vaebench.core import Family
 from vaebench.errors import UserError
 from vaebench.running.recording import weights_hash
-from vaebench.training.experiment import Experiment, Keeper, experiment
+from vaebench.training import solo
+from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population.lane import Lane
 from vaebench.training.trainer import COSMETIC, COUNTED, DEFAULTS, PASSED, POPULATION, REFUSED, Budget
@@ -99,8 +101,8 @@ def test_a_population_learns_from_as_many(options: str, learnt: Counter[str], tm
     assert learnt["population"] == member.model.steps == BUDGETS[options]
     solo = small("factor_vae", options).run(tmp_path / "solo")
     curves = torch.load(solo, weights_only=True)["vaebench"]["curves"]
-    assert member.kept.curves["val/elbo"]["step"] == curves["val/elbo"]["step"]
-    assert member.kept.curves["val/elbo"]["value"] == pytest.approx(curves["val/elbo"]["value"], rel=1e-4)
+    assert member.history.curves["val/elbo"]["step"] == curves["val/elbo"]["step"]
+    assert member.history.curves["val/elbo"]["value"] == pytest.approx(curves["val/elbo"]["value"], rel=1e-4)
 
 
 def test_members_of_unequal_budgets_train_side_by_side(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_run_that_was_killed_after_its_last_batch_learns_from_no_other(
 ) -> None:
     monkeypatch.setattr(Keeper, "EVERY", -1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Experiment, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(solo, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             small("vae", "max_steps=17").run(tmp_path)
     learnt.clear()
@@ -269,7 +271,7 @@ def test_early_stopping_waits_for_min_steps(tmp_path: Path) -> None:
             member = population.add(job, tmp_path / "member")
             while population.epoch():
                 pass
-            curves = member.kept.curves
+            curves = member.history.curves
         assert curves["val/elbo"]["step"] == [6, 12, 18, 24, 30, 36, 42], engine
 
 

@@ -18,8 +18,9 @@ from vaebench.errors import Diverged
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_records
 from vaebench.records.failures import Failure, write_failure
+from vaebench.training import checkpoint, solo
 from vaebench.training.experiment import Experiment, experiment
-from vaebench.training.population import Population
+from vaebench.training.population import Population, member
 
 RUN = ["--data=digits", "--model.latent=2", "--trainer.accelerator=cpu", "--trainer.max_epochs=9"]
 
@@ -121,14 +122,15 @@ def test_a_benchmark_goes_on_past_runs_that_diverge_or_fail_and_its_board_shows_
     engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(BENCHMARK.format(root=Path(__file__).parents[2]))
-    finish = Experiment.finish
+    write = checkpoint.write_checkpoint
 
-    def broken(self: Experiment, work: Path, model: Family, *rest: Any) -> Path:
+    def broken(job: Experiment, work: Path, *rest: Any) -> Path:
         if "broken-s1" in str(work):
             raise RuntimeError(f"no more of {tmp_path}/it")
-        return finish(self, work, model, *rest)
+        return write(job, work, *rest)
 
-    monkeypatch.setattr(Experiment, "finish", broken)
+    for module in (solo, member):
+        monkeypatch.setattr(module, "write_checkpoint", broken)
     bench = ["bench", f"{tmp_path}/tiny.yaml", f"--results={tmp_path}/results", f"--work={tmp_path}/work"]
     assert main([*bench, f"--engine={engine}"]) == 1
     said = capsys.readouterr()
@@ -152,7 +154,8 @@ def test_a_benchmark_goes_on_past_runs_that_diverge_or_fail_and_its_board_shows_
     assert "runs that survived: failed: 1 of 2 seeds" in " ".join(capsys.readouterr().out.split())
     assert main([*compare, "wild"]) == 2
 
-    monkeypatch.setattr(Experiment, "finish", finish)
+    for module in (solo, member):
+        monkeypatch.setattr(module, "write_checkpoint", write)
     seen = poison(monkeypatch, after=10**9)
     assert main([*bench, f"--engine={engine}"]) == 1, "what diverged is not tried again, what failed is"
     assert (len(seen) > 0) == (engine == "solo")

@@ -21,7 +21,8 @@ from vaebench.core.rules import Rules
 from vaebench.errors import UserError
 from vaebench.optimizers import StepwiseDecay
 from vaebench.records import read_records, run_identity
-from vaebench.training.experiment import Keeper, experiment
+from vaebench.training.experiment import experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 
 

@@ -20,7 +20,8 @@ from vaebench.core.rules import Rules
 from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.running.recording import record_run
-from vaebench.training.experiment import Keeper, experiment
+from vaebench.training.experiment import experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Member, Population
 from vaebench.training.population.adam import Adam, clip
 from vaebench.training.population.threads import side_by_side
@@ -75,11 +76,11 @@ def test_members_that_enter_leave_and_differ_equal_their_solo_runs(tmp_path: Pat
     population.epoch()
     population.epoch()
     population.drop(first[2])
-    dropped = [curve["value"] for curve in first[2].kept.curves.values()]
+    dropped = [curve["value"] for curve in first[2].history.curves.values()]
     late = population.add(experiment(runs[4]), tmp_path / "late")
     trained(population)
     assert [member.epoch for member in (*first, late)] == [5, 3, 2, 4, 2]
-    assert [curve["value"] for curve in first[2].kept.curves.values()] == dropped
+    assert [curve["value"] for curve in first[2].history.curves.values()] == dropped
     runs[2].append("--trainer.max_epochs=2")
     for i, (member, run) in enumerate(zip((*first, late), runs, strict=True)):
         info = equal_to_solo(member, run, tmp_path / f"solo{i}")
@@ -209,7 +210,7 @@ def stepped(runs: list[list[str]], work: Path, compile: bool) -> list[dict[str, 
     population = Population(lanes=len(runs), compile=compile)
     members = entered(population, runs, work)
     population.epoch()
-    curves = [{name: torch.tensor(curve["value"]) for name, curve in m.kept.curves.items()} for m in members]
+    curves = [{name: torch.tensor(curve["value"]) for name, curve in m.history.curves.items()} for m in members]
     return [{**dict(m.model.state_dict()), **curve} for m, curve in zip(members, curves, strict=True)]
 
 

@@ -24,7 +24,8 @@ from vaebench.errors import UserError
 from vaebench.files import LOCK, alone_in, copy_file, remove_partial, whole_folder, write_atomically
 from vaebench.running.recording import weights_hash
 from vaebench.running.run import trained
-from vaebench.training.experiment import Keeper, experiment
+from vaebench.training.experiment import experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.saves import LAST, PREVIOUS
 

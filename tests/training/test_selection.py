@@ -25,7 +25,7 @@ from vaebench.records.selection import Selection, parsed
 from vaebench.schedules import Schedule
 from vaebench.sweep.storage.pruning import Median
 from vaebench.training.experiment import experiment
-from vaebench.training.history import Kept
+from vaebench.training.history import TrainingHistory
 from vaebench.training.population import Population
 
 RUN = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--model=beta_vae", "--model.latent=2"]
@@ -180,7 +180,7 @@ def test_members_of_a_population_keep_what_their_solo_runs_keep(tmp_path: Path) 
 @pytest.mark.parametrize("values", [[math.nan, -3.0, -2.0, -4.0], [-3.0, math.inf, -2.0, math.nan]])
 def test_a_value_that_is_no_number_is_never_the_best(values: list[float]) -> None:
     """Defect: a NaN at the first validation was kept for ever, since nothing is greater."""
-    model, kept = small("vae", keep="best"), Kept()
+    model, kept = small("vae", keep="best"), TrainingHistory()
     for model.steps, value in enumerate(values, 1):
         kept.validated(model, {"val/objective": value})
     assert kept.chosen(model)[0] == Selection("best", 3, 4, 1)
@@ -188,7 +188,7 @@ def test_a_value_that_is_no_number_is_never_the_best(values: list[float]) -> Non
 
 def test_a_run_of_nan_does_not_claim_a_best() -> None:
     """Defect: it said 'best held-out bound, at step 11'."""
-    model, kept = small("vae", keep="best"), Kept()
+    model, kept = small("vae", keep="best"), TrainingHistory()
     for model.steps in (5, 11):
         kept.validated(model, {"val/objective": math.nan})
     selection, _, warnings = kept.chosen(model)

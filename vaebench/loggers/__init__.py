@@ -72,7 +72,7 @@ class Log:
         return [Follow(self)]
 
     def history(self, curves: Curves) -> None:
-        """Tells all points of a run's curves that are later than those told before; see `Kept.curves`."""
+        """Tells all points of a run's curves that are later than those told before; see `TrainingHistory.curves`."""
         points: dict[float, dict[str, float]] = {}
         for name, curve in curves.items():
             first = bisect_right(curve["step"], self._last)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from lightning import Callback, LightningModule, Trainer
 
 from vaebench.loggers import Log
-from vaebench.training.experiment import Keeper
+from vaebench.training.keeper import Keeper
 
 
 class Follow(Callback):
-    """Tells a log what `Keeper` keeps: at the start what an interrupted run had, then after every epoch.
+    """Passes a training's curves to a log: at the start those of an interrupted run, then after every epoch.
 
     Args:
         log: the log.
@@ -27,4 +27,4 @@ class Follow(Callback):
     def _tell(self, trainer: Trainer) -> None:
         for keeper in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(keeper, Keeper):
-                self._log.history(keeper.kept.curves)
+                self._log.history(keeper.history.curves)

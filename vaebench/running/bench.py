@@ -20,7 +20,8 @@ from vaebench.records.failures import Failure, write_failure
 from vaebench.running.benchmark import Benchmark, Training
 from vaebench.running.recording import record_id
 from vaebench.running.run import Run
-from vaebench.training.experiment import Experiment, describe, experiment
+from vaebench.training.checkpoint import describe
+from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.population import Member, Population
 from vaebench.training.progress import training_bar
 
@@ -176,7 +177,7 @@ def _population(
                 while learnt := population.epoch():
                     bar(sum(member.fraction for member in members) / len(members), {})
                     for member in learnt:
-                        members[member][1].history(member.kept.curves)
+                        members[member][1].history(member.history.curves)
         except OSError:
             raise
         except Exception as error:  # such as a device without memory: whose fault it is cannot be told

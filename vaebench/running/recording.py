@@ -27,7 +27,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
 from vaebench.records import RunRecord, fields, identity, run_identity, write_record
 from vaebench.running.processes import helpers, place_for
-from vaebench.training.experiment import describe
+from vaebench.training.checkpoint import describe
 
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
 

@@ -15,7 +15,7 @@ from vaebench.records.selection import Selection
 
 
 @dataclass
-class Kept:
+class TrainingHistory:
     """What a run keeps of its training.
 
     Attributes:

@@ -109,7 +109,7 @@ class Crew:
         self.population.epoch()
         for entrant in self.entrants:
             for seed, member in entrant.members.items():
-                entrant.logs[seed].history(member.kept.curves)
+                entrant.logs[seed].history(member.history.curves)
         rests = [(entrant, self._rest(entrant)) for entrant in self.entrants]
         return [(entrant, rest) for entrant, rest in rests if rest is not None]
 
@@ -140,7 +140,7 @@ class Crew:
         self._report(entrant)
         trial = entrant.trial
         first = entrant.members.get(self.sweep.seeds[0])
-        if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.kept.curves:
+        if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.history.curves:
             return False
         report = Report(trial, self.sweep.pruner["name"] != "none")
         return patiently(partial(report._report, first.bound, first.epoch))

@@ -16,8 +16,9 @@ from vaebench.core import Family
 from vaebench.core.divergence import Watch
 from vaebench.curves import BOUND, LOG_X, TRAIN, VAL
 from vaebench.errors import Diverged
+from vaebench.training.checkpoint import write_checkpoint, write_config
 from vaebench.training.experiment import Experiment
-from vaebench.training.history import Kept
+from vaebench.training.history import TrainingHistory
 from vaebench.training.population.adam import require_adam
 from vaebench.training.saves import Saves, require_alike
 from vaebench.training.trainer import require_population
@@ -42,7 +43,7 @@ class Member:
         source: what the data are.
         structure: what members must have in common to train as one.
         rules: how its parameter groups learn.
-        kept: curves, weights and time so far.
+        history: curves, weights and time so far.
         epoch: epochs trained.
         diverged: why it ended in numbers that are not finite; None where it has not.
         budget: how long it trains.
@@ -65,7 +66,7 @@ class Member:
             self.generator.manual_seed(job.seed)
         self.model.to(device, dtype)
         self.order = job.seed if order is None else order
-        self.epoch, self.kept = 0, Kept()
+        self.epoch, self.history = 0, TrainingHistory()
         self.moments = {f"{moment}.{name}": torch.zeros_like(p) for name, p in self.model.named_parameters()
                         for moment in ("mean", "square")}  # fmt: skip
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
@@ -100,7 +101,7 @@ class Member:
     @property
     def bound(self) -> float:
         """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
-        latest = self.kept.latest()
+        latest = self.history.latest()
         return latest.get(BOUND, latest.get(LOG_X, -math.inf))
 
     def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
@@ -113,9 +114,9 @@ class Member:
             images: it had.
         """
         self.epoch += 1
-        self.kept.seconds, self.kept.images = self.kept.seconds + seconds, self.kept.images + images
-        self.kept.validated(self.model, held_out)
-        self.kept.note(self.model.steps, trained)
+        self.history.seconds, self.history.images = self.history.seconds + seconds, self.history.images + images
+        self.history.validated(self.model, held_out)
+        self.history.note(self.model.steps, trained)
         for kind, metrics in ((VAL, held_out), (TRAIN, trained)):
             self.stopped |= self.stopping.stops(self.model, metrics, kind)
 
@@ -135,7 +136,7 @@ class Member:
             "taken": self.taken,
             "noise": self.generator.get_state(),
             "epoch": self.epoch,
-            "kept": vars(self.kept),
+            "kept": vars(self.history),
             "stopping": self.stopping.state_dict(),
             "stopped": self.stopped,
             "started": self.started,
@@ -147,7 +148,7 @@ class Member:
         own = (self.model.state_dict(), "model"), (self.moments, "moments"), (self.taken, "taken")
         for tensors, name in own:
             require_alike(state[name], tensors)
-        Kept(**state["kept"])
+        TrainingHistory(**state["kept"])
         if len(state["stopping"]) != len(self.stopping.stoppers):
             raise ValueError("other callbacks")
 
@@ -158,7 +159,7 @@ class Member:
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
         self.generator.set_state(state["noise"])
-        self.kept, self.started = Kept(**state["kept"]), state["started"]
+        self.history, self.started = TrainingHistory(**state["kept"]), state["started"]
         self.stopping.load_state_dict(state["stopping"])
 
     def twin(self) -> Member:
@@ -182,8 +183,8 @@ class Member:
         """
         if self.diverged is not None:
             raise self.diverged
-        self.job.start(self.work)
-        checkpoint = self.job.finish(self.work, self.model, self.data, self.kept, self.started)
+        write_config(self.job, self.work)
+        checkpoint = write_checkpoint(self.job, self.work, self.model, self.data, self.history, self.started)
         self.saves.remove()
         return checkpoint
 

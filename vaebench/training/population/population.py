@@ -15,7 +15,8 @@ import torch
 from vaebench.core.compiled import Compiled
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import require_kernels
-from vaebench.training.experiment import Experiment, Keeper
+from vaebench.training.experiment import Experiment
+from vaebench.training.keeper import Keeper
 from vaebench.training.population.lane import Lane, Logs, require_population
 from vaebench.training.population.member import Member
 from vaebench.training.population.threads import cores, side_by_side

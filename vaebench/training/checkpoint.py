@@ -1,0 +1,86 @@
+"""A finished run's files: config.yaml, and model.ckpt with all that is needed to evaluate and repeat it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaebench.core import Family
+from vaebench.core.divergence import require_finite
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.files import write_atomically
+from vaebench.records import CHECKPOINT
+from vaebench.training.history import TrainingHistory
+from vaebench.training.saves import write_tensors
+from vaebench.traits import LikelihoodTraits
+
+if TYPE_CHECKING:
+    from vaebench.training.experiment import Experiment
+
+
+def describe(data: ImageData) -> dict[str, Any]:
+    """The data's part of a record: name, measure, shape, sizes and hashes of the splits."""
+    spec = data.spec
+    return {
+        "name": data.name,
+        "measure": spec.measure,
+        "shape": list(spec.shape),
+        "sizes": data.sizes,
+        "hashes": data.hashes,
+    }
+
+
+def write_config(job: Experiment, work: Path) -> None:
+    """Writes `work/config.yaml`, which `vaebench fit --config` takes."""
+    text = job.parser.dump(job.config, skip_unset=False, format="yaml")
+    write_atomically(work / "config.yaml", text.encode())
+
+
+def write_checkpoint(
+    job: Experiment, work: Path, model: Family, data: ImageData, history: TrainingHistory, started: str
+) -> Path:
+    """Writes `work/model.ckpt`, all that is needed to evaluate the weights that the run keeps, and to repeat it.
+
+    Args:
+        job: the run.
+        work: its folder.
+        model, data, history: as they are after the last step.
+        started: when training began, ISO 8601.
+
+    Raises:
+        Diverged: some weights are not finite.
+        UserError: no step was taken.
+    """
+    require_finite(dict(model.named_parameters()), model.steps)
+    if not model.steps:
+        raise UserError(
+            "training ended before a step was taken, so that there is nothing to measure; raise "
+            "trainer.max_epochs or trainer.max_steps"
+        )
+    buffers = dict(model.named_buffers(recurse=False))
+    skipped = float(buffers.get("skipped", 0.0))
+    if skipped > model.steps / 2:
+        warnings.warn(
+            f"{skipped:g} of {model.steps} steps were left out, for gradients longer than model.skip, "
+            f"{float(buffers['skip']):g}: raise it",
+            stacklevel=2,
+        )
+    selection, weights, warned = history.chosen(model)
+    info = {
+        "run": job.identity(data),
+        "config": job.plain,
+        "seed": job.seed,
+        "data": describe(data),
+        "curves": history.curves,
+        "selection": str(selection),
+        "warnings": warned,
+        "started": started,
+        "train_seconds": round(history.seconds, 3),
+        "images_per_second": round(history.images / max(history.seconds, 1e-9), 1),
+        "started_at_mean": LikelihoodTraits.of(model.likelihood).started,
+    }
+    settings = dict(model.hparams)
+    write_tensors(work / CHECKPOINT, {"state_dict": weights, "hyper_parameters": settings, "vaebench": info})
+    return work / CHECKPOINT

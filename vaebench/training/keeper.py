@@ -1,0 +1,140 @@
+"""What Lightning calls while it trains: the run's history is kept, and all of its state is saved."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from vaebench.core import Family, batches
+from vaebench.curves import TRAIN, VAL
+from vaebench.training.history import TrainingHistory
+from vaebench.training.saves import Saves, require_alike, write_tensors
+from vaebench.training.stopping import Stopping
+
+Progress = Callable[[float, Mapping[str, float]], None]
+
+
+class Keeper(Callback):
+    """Keeps the history of a training, stops it early, and saves its state.
+
+    The state, torch's random state included, is saved after the first epoch and then every 20 seconds, so that an
+    interrupted run goes on as if it had not been.
+
+    Args:
+        path: the file to save to; see `Saves`.
+        stopping: the run's early stopping.
+        progress: called after each epoch and about twice a second with (fraction done, what was measured last).
+
+    Attributes:
+        total: batches after which training ends; None where only time or early stopping ends it.
+    """
+
+    EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
+
+    def __init__(self, path: Path, stopping: Stopping, progress: Progress | None = None) -> None:
+        self.path, self.history, self.stopping, self.progress = path, TrainingHistory(), stopping, progress
+        self.total: int | None = None
+        self._saved = -math.inf
+        self._noise: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return {**vars(self.history), "noise": noise, "stopping": self.stopping.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._noise = state["noise"]
+        self.stopping.load_state_dict(state["stopping"])
+        self.history = TrainingHistory(
+            **{name: value for name, value in state.items() if name not in ("noise", "stopping")}
+        )
+
+    def require(self, saved: Mapping[str, Any], model: LightningModule) -> None:
+        """Refuses a save that is not of such a model and such a keeper; restores nothing.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not.
+        """
+        require_alike(saved["state_dict"], model.state_dict())
+        Keeper(self.path, deepcopy(self.stopping)).load_state_dict(saved["callbacks"][self.state_key])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # else all ranks would draw the same noise
+        elif self._noise is not None:
+            torch.set_rng_state(self._noise["cpu"])
+            torch.cuda.set_rng_state_all(self._noise["cuda"])
+        self._last = self._shown = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.history.images += sum(len(x) for x, _ in batches(batch))
+        several = trainer.world_size > 1
+        pl_module.watch.look(partial(trainer.strategy.reduce, reduce_op="max") if several else None)
+        if self.total is not None and pl_module.steps >= self.total:
+            trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever else was asked for
+            trainer.should_stop = True  # which validates first, also inside an epoch
+        if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
+            self._shown = now
+            self.progress(self._fraction(pl_module), self.history.latest())
+
+    def _fraction(self, model: Family) -> float:
+        """The part of training that is done; 0 where nothing says how long it is."""
+        return model.steps / self.total if self.total else 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.perf_counter()
+        self.history.seconds, self._last = self.history.seconds + now - self._last, now
+        self._measured(trainer, cast(Family, pl_module), TRAIN)
+        if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
+            self._saved = now
+            trainer.save_checkpoint(self.path)
+        if self.progress:
+            self.progress(self._fraction(cast(Family, pl_module)), self.history.latest())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._measured(trainer, cast(Family, pl_module), VAL)
+
+    def _measured(self, trainer: Trainer, model: Family, kind: str) -> None:
+        """Notes the metrics of one kind, 'train/' or 'val/', that were measured just now, and stops early by them."""
+        if kind == TRAIN:
+            means = model.means.take(lambda total: cast(Tensor, trainer.strategy.reduce(total, reduce_op="sum")))
+            metrics = {f"{TRAIN}{name}": float(value) for name, value in means.items()}
+            self.history.note(model.steps, metrics)
+        else:
+            metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(VAL)}
+            self.history.validated(model, metrics)
+        stop = self.stopping.stops(model, metrics, kind)
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(stop, all=False)
+
+
+class SavesIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints as all files are written, and this run's own as `Saves` does.
+
+    Lightning's own way goes through the folder for temporary files, from which a file moves to another file system by
+    being copied over the good one.
+
+    Args:
+        saves: of the run.
+    """
+
+    def __init__(self, saves: Saves) -> None:
+        self.saves = saves
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        if Path(path) == self.saves.path:
+            self.saves.save(checkpoint)
+        else:
+            write_tensors(Path(path), checkpoint)

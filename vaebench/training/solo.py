@@ -1,0 +1,68 @@
+"""One run trained by Lightning, alone on its device or over several processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from lightning import Callback, Trainer
+
+from vaebench.core.divergence import Watch
+from vaebench.errors import require_kernels
+from vaebench.records import CHECKPOINT
+from vaebench.training.checkpoint import write_checkpoint, write_config
+from vaebench.training.keeper import Keeper, Progress, SavesIO
+from vaebench.training.saves import Saves
+from vaebench.training.silence import quiet_lightning
+from vaebench.training.trainer import callbacks as named_callbacks
+
+if TYPE_CHECKING:
+    from vaebench.training.experiment import Experiment
+
+BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
+
+
+def train(job: Experiment, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
+    """Builds a run and trains it to its end, from where it was saved last; see `Experiment.run`."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    torch.set_flush_denormal(True)
+    model, data = job.build()
+    saves = Saves(work, job.identity(data))
+    stopping = job.stopping()
+    keeper = Keeper(saves.path, stopping, progress)
+    trainer = job.lightning_trainer(work, [*stopping.others, keeper, *callbacks])
+    limits = job.budget(data, trainer.world_size)
+    keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
+    model.watch = Watch()
+    data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if _takes_blocks(job, trainer) else 1)
+    trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
+    trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation
+    trainer.strategy.checkpoint_io = SavesIO(saves)
+    if trainer.is_global_zero:
+        write_config(job, work)
+    newest = saves.newest(partial(keeper.require, model=model))
+    try:
+        with quiet_lightning(), require_kernels():
+            trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C, after which it leaves the signal ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
+    if trainer.is_global_zero:
+        write_checkpoint(job, work, model, data, keeper.history, started)
+        saves.remove()
+    trainer.strategy.barrier()
+    return work / CHECKPOINT
+
+
+def _takes_blocks(job: Experiment, trainer: Trainer) -> bool:
+    """Whether a call of Lightning's may be of several optimiser steps: not where a user's callback counts them.
+
+    Several processes exchange gradients after every step, beside which a call costs little.
+    """
+    own = [path for path in named_callbacks(job.options) if path.rpartition(".")[2] != "EarlyStopping"]
+    return trainer.world_size == 1 and not own and not job.options["profiler"] and not job.options["logger"]
