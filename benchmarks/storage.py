@@ -41,14 +41,14 @@ def measure(folder: Path, name: str, address: str, trials: int, workers: int) ->
     import os
 
     from vaebench.sweep.spec.spec import read_sweep
-    from vaebench.sweep.storage.queue import tally
-    from vaebench.sweep.storage.study import connect, create
+    from vaebench.sweep.storage.queue import count_states
+    from vaebench.sweep.storage.study import connect, create_study
 
     file = folder / "storage.yaml"
     file.write_text(TEXT.format(trials=trials))
     sweep = read_sweep(file)
     storage = connect(sweep, address)
-    study = create(sweep, storage, resume=False)
+    study = create_study(sweep, storage, resume=False)
     environment = {**os.environ, "VAEBENCH_STORAGE": address, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WORKER, str(file)]
     start = time.perf_counter()
@@ -56,7 +56,7 @@ def measure(folder: Path, name: str, address: str, trials: int, workers: int) ->
     for process in processes:
         process.wait()
     seconds = time.perf_counter() - start
-    counts = tally(study.get_trials(deepcopy=False))
+    counts = count_states(study.get_trials(deepcopy=False))
     assert counts == {"COMPLETE": trials}, counts
     each = 1000 * seconds / trials
     print(f"{name:12} {seconds:7.1f} s   {each:6.1f} ms a trial   {each * workers:6.1f} ms of a worker", flush=True)

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from vaebench.evaluation.drawing.pictures import _grid, reconstruction_grid
 from vaebench.judging.serve import _socket, server
 from vaebench.records import read_records, write_record
-from vaebench.sweep.storage.queue import first, tally
+from vaebench.sweep.storage.queue import count_states, first
 
 RUNS = ("vae_a", "vae_b", "vae_c")
 
@@ -56,7 +56,7 @@ NOOP = Path(__file__).with_name("noop_sweep.py")
 def _check(study: Study, results: Path, trials: int) -> None:
     """The invariant: every trial in one final state, each setting completed once, its record there once."""
     found = study.get_trials()
-    assert all(trial.state.is_finished() for trial in found), tally(found)
+    assert all(trial.state.is_finished() for trial in found), count_states(found)
     chains = Counter(first(trial) for trial in found if trial.state == TrialState.COMPLETE)
     originals = [trial for trial in found if "retry_of" not in trial.user_attrs]
     assert len(originals) == trials

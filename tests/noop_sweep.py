@@ -22,10 +22,10 @@ from vaebench.records import identity
 from vaebench.sweep.driver import drive
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines.local import LocalWorkers
-from vaebench.sweep.show.terminal import Board
+from vaebench.sweep.show.terminal import LiveTable
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.queue import Heart, Outcome
-from vaebench.sweep.storage.study import connect, create, default_storage
+from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.worker import run_worker
 
 TEXT = """
@@ -66,10 +66,10 @@ def noop_driver(file: Path, results: Path, seconds: float, storage: str | None =
     plan = read_sweep(file)
     address = storage or default_storage(plan, results)
     store = connect(plan, address)
-    study = create(plan, store, resume=True)
+    study = create_study(plan, store, resume=True)
     command = [sys.executable, __file__, "worker", str(file), str(results), str(seconds)]
     workers = LocalWorkers(Launch(plan, address, results, results / "work", accelerator="cpu"), command)
-    with Board(plan, study, Console(file=sys.stderr)) as board:
+    with LiveTable(plan, study, Console(file=sys.stderr)) as board:
         return drive(plan, store, study, workers, board)
 
 

@@ -30,9 +30,9 @@ from vaebench.running.benchmark import read_benchmark
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.spec.spec import read_sweep
 from vaebench.sweep.storage.queue import Heart, take
-from vaebench.sweep.storage.study import connect, create, default_storage
-from vaebench.sweep.workers.population import Crew, train_together
-from vaebench.sweep.workers.trial import Trainings
+from vaebench.sweep.storage.study import connect, create_study, default_storage
+from vaebench.sweep.workers.population import TrialPopulation, work_population
+from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.sweep.workers.worker import conclude
 from vaebench.training.experiment import experiment
 
@@ -206,18 +206,18 @@ def _sweep(folder: Path, text: str) -> tuple[Any, Any, Any]:
     (folder / "tiny.yaml").write_text(text)
     sweep = read_sweep(folder / "tiny.yaml")
     storage = connect(sweep, default_storage(sweep, folder / "results"))
-    return sweep, storage, create(sweep, storage, resume=False)
+    return sweep, storage, create_study(sweep, storage, resume=False)
 
 
 def test_trials_are_runs_of_their_own_and_a_pruned_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep, storage, study = _sweep(tmp_path, SWEEP + "stop: {trials: 2}\n")
     book = Listening()
-    trainings = Trainings(sweep, tmp_path / "results", tmp_path / "work", logbook=book)
+    trainings = TrialRunner(sweep, tmp_path / "results", tmp_path / "work", logbook=book)
     for index in range(2):
         taken = take(sweep, storage, study)
         assert taken is not None
         if index:
-            monkeypatch.setattr("vaebench.sweep.workers.reporting.Report._report", lambda *_: True)
+            monkeypatch.setattr("vaebench.sweep.workers.pruning.PruningCallback.report", lambda *_: True)
         with Heart(storage, taken[0]) as heart:
             conclude(study, taken[0], lambda taken=taken, heart=heart: trainings(*taken, heart))  # type: ignore[misc]
     first, second = book.heard
@@ -233,8 +233,8 @@ def test_trials_are_runs_of_their_own_and_a_pruned_one_says_so(tmp_path: Path, m
 def test_members_of_a_populations_sweep_are_runs_of_their_own(tmp_path: Path) -> None:
     sweep, storage, study = _sweep(tmp_path, TOGETHER + "stop: {trials: 2}\n")
     book = Listening()
-    crew = Crew(sweep, tmp_path / "results", tmp_path / "work", "cpu", book)
-    train_together(sweep, storage, study, crew, SimpleNamespace(came=False), lambda: True)  # type: ignore[arg-type]
+    population = TrialPopulation(sweep, tmp_path / "results", tmp_path / "work", "cpu", book)
+    work_population(sweep, storage, study, population, SimpleNamespace(came=False), lambda: True)  # type: ignore[arg-type]
     records = {record.variant: record for record in read_records(tmp_path / "results")}
     assert len(book.heard) == len(records) == 2
     for sink in book.heard:

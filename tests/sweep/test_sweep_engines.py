@@ -24,10 +24,10 @@ from vaebench.errors import UserError
 from vaebench.sweep.driver import drive
 from vaebench.sweep.engines import Launch, Workers, local, slurm, start
 from vaebench.sweep.engines._remote import Command, RemoteWorkers
-from vaebench.sweep.show.terminal import Board
-from vaebench.sweep.spec.engine import engines, settings
+from vaebench.sweep.show.terminal import LiveTable
+from vaebench.sweep.spec.engine import engine_settings, engines
 from vaebench.sweep.spec.spec import read_sweep
-from vaebench.sweep.storage.study import connect, create, default_storage
+from vaebench.sweep.storage.study import connect, create_study, default_storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,8 +46,8 @@ def _noop(launch: Launch, seconds: float) -> Command:
 
 def _drive(launch: Launch, workers: Workers) -> tuple[str, Study]:
     storage = connect(launch.sweep, launch.storage)
-    study = create(launch.sweep, storage, resume=True)
-    with Board(launch.sweep, study, Console(file=io.StringIO())) as board:
+    study = create_study(launch.sweep, storage, resume=True)
+    with LiveTable(launch.sweep, study, Console(file=io.StringIO())) as board:
         reason = drive(launch.sweep, storage, study, workers, board)
     return reason, study
 
@@ -55,7 +55,7 @@ def _drive(launch: Launch, workers: Workers) -> tuple[str, Study]:
 def test_every_engine_declares_its_settings() -> None:
     assert set(engines()) >= {"local", "ray", "slurm"}
     for name in engines():
-        assert set(settings(name).values()) <= {int, float, str}
+        assert set(engine_settings(name).values()) <= {int, float, str}
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from vaebench.cli import main
 from vaebench.errors import UserError
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import alone, first, mend
-from vaebench.sweep.storage.study import connect, create, default_storage
-from vaebench.sweep.workers.population import Crew, train_together
+from vaebench.sweep.storage.queue import first, mend, study_lock
+from vaebench.sweep.storage.study import connect, create_study, default_storage
+from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
 
@@ -32,13 +32,13 @@ def _start(folder: Path, more: str = "stop: {trials: 3}\n") -> Started:
     (folder / "tiny.yaml").write_text(TEXT + more)
     sweep = read_sweep(folder / "tiny.yaml")
     storage = connect(sweep, default_storage(sweep, folder / "results"))
-    study = create(sweep, storage, resume=False)
-    return sweep, storage, study, lambda: Crew(sweep, folder / "results", folder / "work", "cpu")
+    study = create_study(sweep, storage, resume=False)
+    return sweep, storage, study, lambda: TrialPopulation(sweep, folder / "results", folder / "work", "cpu")
 
 
-def _train(started: Started, crew: Crew, interruption: Any = None) -> None:
+def _train(started: Started, population: TrialPopulation, interruption: Any = None) -> None:
     sweep, storage, study, _ = started
-    train_together(sweep, storage, study, crew, interruption or SimpleNamespace(came=False), lambda: True)
+    work_population(sweep, storage, study, population, interruption or SimpleNamespace(came=False), lambda: True)
 
 
 def _check(started: Started, folder: Path, engine: bool = True) -> None:
@@ -67,9 +67,9 @@ def test_a_population_sweep_from_the_command_line(tmp_path: Path, capsys: pytest
 
 def test_trials_equal_solo_runs_and_enter_where_there_is_room(tmp_path: Path) -> None:
     started = _start(tmp_path, "stop: {trials: 3}\nseeds: [0, 3]\n")
-    crew = started[3]()
-    assert crew.size == 2, "one trial of two seeds at a time"
-    _train(started, crew)
+    population = started[3]()
+    assert population.size == 2, "one trial of two seeds at a time"
+    _train(started, population)
     assert [trial.state for trial in started[2].trials] == [TrialState.COMPLETE] * 3
     _check(started, tmp_path)
 
@@ -96,18 +96,18 @@ def test_a_pruned_trial_leaves_its_place_to_another(tmp_path: Path) -> None:
 def test_interrupted_trials_come_back_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = _start(tmp_path, "stop: {trials: 2}\n")
     _, storage, study, make = started
-    crew, interruption = make(), SimpleNamespace(came=False)
-    epoch = crew.epoch
+    population, interruption = make(), SimpleNamespace(came=False)
+    epoch = population.epoch
 
     def interrupted() -> Any:
         interruption.came = True
         return epoch()
 
-    monkeypatch.setattr(crew, "epoch", interrupted)
+    monkeypatch.setattr(population, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _train(started, crew, interruption)
+        _train(started, population, interruption)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
-    with alone(storage, study):
+    with study_lock(storage, study):
         mend(storage, study)
     second = make()
     _train(started, second)

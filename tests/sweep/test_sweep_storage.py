@@ -32,19 +32,19 @@ from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage import queue as turns
 from vaebench.sweep.storage.queue import (
     RETRIES,
-    Company,
     Heart,
     Outcome,
-    alone,
+    TrialGroup,
+    count_states,
     first,
     mend,
     over,
+    study_lock,
     take,
-    tally,
     tell,
     to_do,
 )
-from vaebench.sweep.storage.study import AwayError, connect, create, default_storage, load
+from vaebench.sweep.storage.study import AwayError, connect, create_study, default_storage, load_study
 from vaebench.sweep.workers.worker import AWAY, Interruption, run_worker, work
 
 Started = tuple[Sweep, RDBStorage, Study]
@@ -54,7 +54,7 @@ def _start(folder: Path, address: str | None = None, **settings: object) -> Star
     patient = {"heartbeat": 60, **settings}  # a slow disk makes no trial look dead; `_age` does
     sweep = read_sweep(noop_file(folder, **patient))  # type: ignore[arg-type]
     storage = connect(sweep, address or default_storage(sweep, folder))
-    return sweep, storage, create(sweep, storage, resume=False)
+    return sweep, storage, create_study(sweep, storage, resume=False)
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +79,8 @@ def _age(storage: RDBStorage) -> None:
 
 def _mended(started: Started) -> Counter[str]:
     _, storage, study = started
-    with alone(storage, study):
-        return tally(mend(storage, study))
+    with study_lock(storage, study):
+        return count_states(mend(storage, study))
 
 
 # One process: each moment at which a worker can die ------------------------------------------------------------------
@@ -147,16 +147,16 @@ def test_the_death_of_a_population_counts_against_no_trial_until_one_is_alone(st
     """All that are in a worker when it is killed would have been given up for the one that kills it."""
     _, storage, study = started
     for size in range(4):
-        assert take(*started, Company("a", size))
+        assert take(*started, TrialGroup("a", size))
     _age(storage)
     assert _mended(started) == {"RETRIED": 4, "WAITING": 4}
     assert [t.user_attrs["kills"] for t in study.trials[4:]] == [0] * 4
     assert [t.user_attrs["together"] for t in study.trials[4:]] == [2] * 4
-    assert [take(*started, Company("b", size))[0].number for size in (0, 1)] == [4, 5]  # type: ignore[index]
-    assert take(*started, Company("b", 2)) is None, "the third would be one too many"
+    assert [take(*started, TrialGroup("b", size))[0].number for size in (0, 1)] == [4, 5]  # type: ignore[index]
+    assert take(*started, TrialGroup("b", 2)) is None, "the third would be one too many"
     _age(storage)
     assert _mended(started) == {"RETRIED": 6, "WAITING": 4}
-    trial, _ = take(*started, Company("c", 0))  # type: ignore[misc]
+    trial, _ = take(*started, TrialGroup("c", 0))  # type: ignore[misc]
     Heart(storage, trial).report(trial, 0.5, None)
     _age(storage)
     _mended(started)
@@ -214,7 +214,7 @@ def test_repeated_failures_end_a_sweep_and_resuming_gives_it_another_chance(star
     assert end
     assert "UserError: too wide" in end.reason
     assert take(*started) is None
-    study = create(sweep, storage, resume=True)
+    study = create_study(sweep, storage, resume=True)
     assert take(sweep, storage, study)
 
 
@@ -248,13 +248,13 @@ def test_optuna_dashboard_reads_the_storage_as_it_is(tmp_path: Path) -> None:
 def test_a_study_is_neither_begun_twice_nor_gone_on_with_by_another_file(tmp_path: Path) -> None:
     started = _start(tmp_path)
     sweep, storage, _ = started
-    create(sweep, storage, resume=False)
+    create_study(sweep, storage, resume=False)
     take(*started)
     with pytest.raises(UserError, match="add --resume"):
-        create(sweep, storage, resume=False)
+        create_study(sweep, storage, resume=False)
     noop_file(tmp_path).write_text(sweep.source.path.read_text().replace("0.1, 10", "0.1, 20"))
     changed = read_sweep(sweep.source.path)
-    for way in (lambda: create(changed, storage, resume=True), lambda: load(changed, storage)):
+    for way in (lambda: create_study(changed, storage, resume=True), lambda: load_study(changed, storage)):
         with pytest.raises(UserError, match="has changed since"):
             way()
 
@@ -277,13 +277,13 @@ def test_every_sampler_goes_on_from_the_storage_alone(sampler: str, tmp_path: Pa
     noop_file(tmp_path).write_text(text.replace("name: random", f"name: {sampler}{startup}"))
     sweep = read_sweep(tmp_path / "noop.yaml")
     address = default_storage(sweep, tmp_path)
-    create(sweep, connect(sweep, address), resume=False)
+    create_study(sweep, connect(sweep, address), resume=False)
     for _ in range(9):
         storage = connect(sweep, address)  # a worker of its own each time
-        study = load(sweep, storage)
+        study = load_study(sweep, storage)
         trial, point = take(sweep, storage, study)
         assert tell(study, trial, [-abs(point["model.beta"] - 1)])
-    assert tally(study.trials) == {"COMPLETE": 9}
+    assert count_states(study.trials) == {"COMPLETE": 9}
 
 
 def test_a_grid_is_tried_whole_and_once(tmp_path: Path) -> None:
@@ -291,13 +291,13 @@ def test_a_grid_is_tried_whole_and_once(tmp_path: Path) -> None:
     noop_file(tmp_path).write_text(text)
     sweep = read_sweep(tmp_path / "noop.yaml")
     storage = connect(sweep, default_storage(sweep, tmp_path))
-    study = create(sweep, storage, resume=False)
+    study = create_study(sweep, storage, resume=False)
     tried = []
     while taken := take(sweep, storage, study):
         tried.append(taken[1])
         if len(tried) == 3:
             _age(storage)  # its worker dies
-            study = create(sweep, storage, resume=True)
+            study = create_study(sweep, storage, resume=True)
         else:
             tell(study, taken[0], [0.0])
     points = sweep.space.points()
@@ -366,7 +366,7 @@ def test_a_storage_without_room_ends_the_worker_and_loses_nothing(
         limits.clear()
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "connect", limit)
-    done = tally(study.trials)
+    done = count_states(study.trials)
     assert 0 < done["COMPLETE"] < 12
     _age(storage)
     assert run_worker(path, lambda _: Noop(tmp_path, 0)) == 0
@@ -420,8 +420,8 @@ def test_killed_workers_and_a_killed_driver_lose_nothing(tmp_path: Path) -> None
             os.kill(pid, signal.SIGKILL)
     assert noop_driver(file, tmp_path, 0.05) == "14 settings were tried"
     sweep = read_sweep(file)
-    study = load(sweep, connect(sweep, default_storage(sweep, tmp_path)))
-    assert tally(study.trials)["RETRIED"] >= 2
+    study = load_study(sweep, connect(sweep, default_storage(sweep, tmp_path)))
+    assert count_states(study.trials)["RETRIED"] >= 2
     _check(study, tmp_path, 14)
 
 
@@ -432,8 +432,8 @@ def test_workers_whose_driver_was_killed_finish_their_trials_and_end(tmp_path: P
     driver.wait()
     _wait(lambda: not _alive(tmp_path))
     sweep = read_sweep(tmp_path / "noop.yaml")
-    study = load(sweep, connect(sweep, default_storage(sweep, tmp_path)))
-    assert tally(study.trials).keys() == {"COMPLETE"}
+    study = load_study(sweep, connect(sweep, default_storage(sweep, tmp_path)))
+    assert count_states(study.trials).keys() == {"COMPLETE"}
 
 
 def test_a_storage_that_is_away_for_a_moment_ends_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,8 +463,8 @@ def test_ctrl_c_gives_back_the_running_trials_and_a_second_one_kills(tmp_path: P
     assert driver.wait(240) != 0
     assert not _alive(tmp_path)
     sweep = read_sweep(file)
-    study = load(sweep, connect(sweep, default_storage(sweep, tmp_path)))
-    assert tally(study.trials) == {"RETRIED": 2, "WAITING": 2}
+    study = load_study(sweep, connect(sweep, default_storage(sweep, tmp_path)))
+    assert count_states(study.trials) == {"RETRIED": 2, "WAITING": 2}
     assert noop_driver(file, tmp_path, 0.05) == "3 settings were tried"
     _check(study, tmp_path, 3)
 
@@ -487,7 +487,7 @@ def test_postgresql_killed_for_ten_seconds_loses_nothing(server: Server, tmp_pat
     assert driver.wait(240) == 0
     sweep = read_sweep(file)
     storage = connect(sweep, server.address)
-    _check(load(sweep, storage), tmp_path, 12)
+    _check(load_study(sweep, storage), tmp_path, 12)
     storage.engine.dispose()
 
 

@@ -24,10 +24,10 @@ from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_record, read_records
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import Heart, Outcome, alone, mend, take, tally
-from vaebench.sweep.storage.study import connect, create, default_storage
+from vaebench.sweep.storage.queue import Heart, Outcome, count_states, mend, study_lock, take
+from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.held_out import held_out
-from vaebench.sweep.workers.trial import Report, Trainings
+from vaebench.sweep.workers.trial import PruningCallback, TrialRunner
 from vaebench.sweep.workers.worker import Interruption, work
 from vaebench.training.experiment import experiment
 
@@ -52,14 +52,19 @@ stop: {{trials: 2}}
 protocol: {{k: 5, limit: 40}}
 heartbeat: 60
 """
-Started = tuple[Sweep, RDBStorage, Study, Trainings]
+Started = tuple[Sweep, RDBStorage, Study, TrialRunner]
 
 
 def _start(folder: Path, more: str = "") -> Started:
     (folder / "tiny.yaml").write_text(TEXT + more)
     sweep = read_sweep(folder / "tiny.yaml")
     storage = connect(sweep, default_storage(sweep, folder / "results"))
-    return sweep, storage, create(sweep, storage, resume=False), Trainings(sweep, folder / "results", folder / "work")
+    return (
+        sweep,
+        storage,
+        create_study(sweep, storage, resume=False),
+        TrialRunner(sweep, folder / "results", folder / "work"),
+    )
 
 
 def _run(started: Started) -> tuple[Outcome, Any]:
@@ -212,8 +217,8 @@ def test_a_disk_that_is_full_at_the_record_costs_no_training(tmp_path: Path, mon
     (record,) = read_records(tmp_path / "results")
     assert record.path
     assert (record.path / "model.ckpt").read_bytes() == trained
-    with alone(storage, study):
-        assert tally(mend(storage, study)) == {"RETRIED": 1, "COMPLETE": 1}
+    with study_lock(storage, study):
+        assert count_states(mend(storage, study)) == {"RETRIED": 1, "COMPLETE": 1}
     assert not list((tmp_path / "work" / "tiny").iterdir())
 
 
@@ -223,7 +228,7 @@ def test_an_interrupted_trial_goes_on_where_it_was_saved(tmp_path: Path, monkeyp
     monkeypatch.setattr("vaebench.training.keeper.Keeper.EVERY", 0.0)
     sweep.stop["trials"] = 1
     stopped: list[int] = []
-    original = Report.on_validation_end
+    original = PruningCallback.on_validation_end
 
     def interrupted(self: Any, trainer: Any, module: Any) -> None:
         original(self, trainer, module)
@@ -231,7 +236,7 @@ def test_an_interrupted_trial_goes_on_where_it_was_saved(tmp_path: Path, monkeyp
             stopped.append(1)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Report, "on_validation_end", interrupted)
+    monkeypatch.setattr(PruningCallback, "on_validation_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         work(sweep, storage, study, trainings, Interruption(), lambda: True)
     assert study.trials[0].user_attrs["interrupted"]

@@ -21,7 +21,7 @@ from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population.lane import Lane
-from vaebench.training.trainer import COSMETIC, COUNTED, DEFAULTS, PASSED, POPULATION, REFUSED, Budget
+from vaebench.training.trainer import COSMETIC, COUNTED, DEFAULTS, PASSED, POPULATION, REFUSED, TrainingBudget
 
 EPOCH = 11  # batches of 128 of the digits' 1,297 training images
 BUDGETS = {
@@ -282,10 +282,10 @@ def test_a_budget_is_counted_in_batches(options: str, expected: int) -> None:
 
 
 def test_a_budget_holds_both_limits() -> None:
-    budget = Budget(batches=10, epochs=3, steps=25)
+    budget = TrainingBudget(batches=10, epochs=3, steps=25)
     assert [budget.length(epoch) for epoch in range(4)] == [10, 10, 5, 0]
     assert budget.total == 25
-    assert Budget(batches=10, epochs=None).total is None
+    assert TrainingBudget(batches=10, epochs=None).total is None
 
 
 @pytest.fixture

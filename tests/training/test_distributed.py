@@ -14,8 +14,8 @@ from ddp_process import RUNS
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import read_sweep
 from vaebench.sweep.storage.queue import Heart, take
-from vaebench.sweep.storage.study import connect, create, default_storage
-from vaebench.sweep.workers.trial import Trainings
+from vaebench.sweep.storage.study import connect, create_study, default_storage
+from vaebench.sweep.workers.trial import TrialRunner
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parents[1] / "ddp_process.py"
@@ -64,12 +64,12 @@ def test_a_trial_over_two_processes_reports_and_is_recorded(tmp_path: Path, monk
     sweep = read_sweep(tmp_path / "two.yaml")
     address = default_storage(sweep, tmp_path / "results")
     storage = connect(sweep, address)
-    study = create(sweep, storage, resume=False)
+    study = create_study(sweep, storage, resume=False)
     monkeypatch.setenv("VAEBENCH_STORAGE", address)
     taken = take(sweep, storage, study)
     assert taken
     with Heart(storage, taken[0]) as heart:
-        outcome = Trainings(sweep, tmp_path / "results", tmp_path / "work")(*taken, heart)
+        outcome = TrialRunner(sweep, tmp_path / "results", tmp_path / "work")(*taken, heart)
     (record,) = read_records(tmp_path / "results")
     assert int(record.config["trainer"]["devices"]) == 2
     (trial,) = study.trials

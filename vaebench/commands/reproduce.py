@@ -26,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.records.find import find_record
 
     record = find_record(arguments.record, arguments.results)
-    from vaebench.reproduction.repeat import reproduce
+    from vaebench.reproduction.repeat import reproduce_record
     from vaebench.reproduction.report import repeated
     from vaebench.reproduction.tolerance import TRAINED_AGAIN
 
     where = {"out": arguments.out, "device": arguments.device}
-    return repeated(record, "reproduce", TRAINED_AGAIN, lambda: reproduce(record, **where))
+    return repeated(record, "reproduce", TRAINED_AGAIN, lambda: reproduce_record(record, **where))

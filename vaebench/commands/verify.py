@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.records.find import find_record
 
     record = find_record(arguments.record, arguments.results)
-    from vaebench.reproduction.repeat import verify
+    from vaebench.reproduction.repeat import verify_record
     from vaebench.reproduction.report import repeated
     from vaebench.reproduction.tolerance import SAME_WEIGHTS
 
     where = {"out": arguments.out, "device": arguments.device}
-    return repeated(record, "verify", SAME_WEIGHTS, lambda: verify(record, arguments.checkpoint, **where))
+    return repeated(record, "verify", SAME_WEIGHTS, lambda: verify_record(record, arguments.checkpoint, **where))

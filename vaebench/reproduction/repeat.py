@@ -21,7 +21,7 @@ from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.files import alone_in, write_atomically
 from vaebench.loggers import Log
 from vaebench.records import CHECKPOINT, RunRecord, identity, leaves, run_identity
-from vaebench.running.processes import place_for
+from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, state_hash, work_folder
 from vaebench.running.run import Run
 from vaebench.training.experiment import experiment
@@ -37,7 +37,7 @@ class OtherDataError(UserError):
     """The data are not those of the record, so that nothing that is measured on them can be compared with it."""
 
 
-def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str | None = None) -> RunRecord:
+def reproduce_record(record: RunRecord, out: Path, progress: bool = True, device: str | None = None) -> RunRecord:
     """Trains and evaluates again from the record alone: its configuration, seed and protocol.
 
     With the threads of the record, since sums depend on how they are shared. What was interrupted goes on where it
@@ -73,7 +73,7 @@ def reproduce(record: RunRecord, out: Path, progress: bool = True, device: str |
             return _obtained(run, train)
 
 
-def verify(
+def verify_record(
     record: RunRecord, checkpoint: Path | None, out: Path, progress: bool = True, device: str | None = None
 ) -> RunRecord:
     """Evaluates the record's checkpoint again, without training.
@@ -81,7 +81,7 @@ def verify(
     Args:
         record: whose figures to verify.
         checkpoint: the file; default: model.ckpt beside the record.
-        out, progress, device: as `reproduce` takes them.
+        out, progress, device: as `reproduce_record` takes them.
 
     Returns:
         The new record, in its folder below `out`.
@@ -184,7 +184,7 @@ def _trained(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, 
     """The checkpoint of a run, trained as it was at first: by itself, or in a population."""
     if not job.engine:
         return job.run(scratch, bar)
-    population = Population(place_for(None), lanes=1, order=job.engine["engine"]["order"])
+    population = Population(find_device(None), lanes=1, order=job.engine["engine"]["order"])
     member = population.add(job, scratch)
     while population.epoch():
         bar(member.fraction, {})
@@ -217,7 +217,7 @@ def _device(record: RunRecord) -> str | None:
 def _name(record: RunRecord, how: str, device: str | None) -> str:
     """A folder's name for one record, code and machine: what another code has finished there is not taken for it."""
     here = environment()
-    place = str(place_for(device or _device(record)))
+    place = str(find_device(device or _device(record)))
     family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
     return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
 

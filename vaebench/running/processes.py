@@ -15,7 +15,7 @@ from vaebench.configuration.gate import trust, trusted
 from vaebench.errors import UserError
 
 
-def place_for(device: str | None) -> torch.device:
+def find_device(device: str | None) -> torch.device:
     """The device of that name; default: the first GPU, or the CPU where there is none.
 
     Raises:
@@ -33,7 +33,7 @@ def place_for(device: str | None) -> torch.device:
 
 
 @contextmanager
-def helpers(
+def helper_processes(
     processes: int, checkpoint: Path, plan: evaluation.Protocol, work: Path, device: str | None = None
 ) -> Iterator[None]:
     """A block beside which `processes` − 1 others evaluate the same checkpoint into the same folder.
@@ -54,7 +54,7 @@ def helpers(
         raise UserError(
             f"{processes} processes cannot evaluate anything: expected at least 1; give --processes 1 or more"
         )
-    here = place_for(device)
+    here = find_device(device)
     threads = torch.get_num_threads()
     share = max(1, threads // processes) if here.type == "cpu" else threads
     context = multiprocessing.get_context("spawn")

@@ -26,7 +26,7 @@ from vaebench.core import Family, draw
 from vaebench.data.base import ImageData
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
 from vaebench.records import RunRecord, fields, identity, run_identity, write_record
-from vaebench.running.processes import helpers, place_for
+from vaebench.running.processes import find_device, helper_processes
 from vaebench.training.checkpoint import describe
 
 WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
@@ -81,8 +81,8 @@ def record_run(
     start = time.perf_counter()
     plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
     work = work_folder(directory)
-    model.to(place_for(device))
-    with helpers(processes, checkpoint, plan, work, device):
+    model.to(find_device(device))
+    with helper_processes(processes, checkpoint, plan, work, device):
         report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
     family = name_of(type(model))
     body = {

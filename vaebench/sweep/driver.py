@@ -20,11 +20,11 @@ from vaebench.errors import UserError, unknown
 from vaebench.loggers import Logbook
 from vaebench.sweep.check import check
 from vaebench.sweep.engines import Launch, Workers, preview, start
-from vaebench.sweep.show.terminal import Board, overview, verdict
+from vaebench.sweep.show.terminal import LiveTable, overview, verdict
 from vaebench.sweep.spec.engine import engines
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import alone, mend, over, patiently, to_do
-from vaebench.sweep.storage.study import connect, create, default_storage, load
+from vaebench.sweep.storage.queue import mend, over, patiently, study_lock, to_do
+from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
 
 POLL = 0.5  # seconds between two looks
 
@@ -65,20 +65,20 @@ def sweep(
     plan = launch.sweep
     crew = start(launch)
     store = connect(plan, launch.storage)
-    study = create(plan, store, resume)
-    with Board(plan, study, console) as board:
-        reason = drive(plan, store, study, crew, board)
+    study = create_study(plan, store, resume)
+    with LiveTable(plan, study, console) as table:
+        reason = drive(plan, store, study, crew, table)
     trials = study.get_trials(deepcopy=False)
-    board.console.print(f"{plan.name}: {reason}\n{verdict(plan, study, trials)}", highlight=False, soft_wrap=True)
+    table.console.print(f"{plan.name}: {reason}\n{verdict(plan, study, trials)}", highlight=False, soft_wrap=True)
     errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
     if errors and not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
         raise UserError(
             f"no trial of {plan.name} came to an end ({errors[-1]}): expected settings that can be trained; mend the "
             "file and give the sweep another name"
         )
-    from vaebench.sweep.show.page import write_report
+    from vaebench.sweep.show.page import write_sweep_report
 
-    return write_report(plan, study, results)
+    return write_sweep_report(plan, study, results)
 
 
 def dry_run(
@@ -113,7 +113,7 @@ def _launch(
     return Launch(plan, address, results, work, workers, str(shared.config.trainer.accelerator), logger)
 
 
-def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, board: Board) -> str:
+def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, table: LiveTable) -> str:
     """Keeps workers at work until nothing is left to do, and says why that is.
 
     The first Ctrl-C lets the workers give back their trials; a second one kills them.
@@ -127,7 +127,7 @@ def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, boar
                     looked, trials = time.monotonic(), _mended(storage, study)
                 else:
                     trials = patiently(lambda: study.get_trials(deepcopy=False))
-                board.show(trials)
+                table.show(trials)
                 if interrupted or time.monotonic() > deadline:
                     break
                 wanted = patiently(partial(to_do, plan, study, trials))
@@ -137,7 +137,7 @@ def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, boar
                     return end.reason if end else "done"
                 time.sleep(POLL)
             _end(workers, interrupted)
-            board.show(_mended(storage, study))
+            table.show(_mended(storage, study))
         except BaseException:
             workers.kill()
             raise
@@ -158,7 +158,7 @@ def _end(workers: Workers, interrupted: list[int]) -> None:
 
 def _mended(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
     def look() -> list[FrozenTrial]:
-        with alone(storage, study):
+        with study_lock(storage, study):
             return mend(storage, study)
 
     return patiently(look)
@@ -200,10 +200,10 @@ def report(file: Path, results: Path, storage: str | None = None) -> Path:
     Raises:
         UserError: it was never started.
     """
-    from vaebench.sweep.show.page import write_report
+    from vaebench.sweep.show.page import write_sweep_report
 
     plan, study = _started(file, results, storage)
-    return write_report(plan, study, results)
+    return write_sweep_report(plan, study, results)
 
 
 def _started(file: Path, results: Path, storage: str | None) -> tuple[Sweep, Study]:
@@ -211,4 +211,4 @@ def _started(file: Path, results: Path, storage: str | None) -> tuple[Sweep, Stu
     address = storage or default_storage(plan, results)
     if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
         raise UserError(f"there is no '{address.removeprefix('sqlite:///')}'; start the sweep, or give its --storage")
-    return plan, load(plan, connect(plan, address))
+    return plan, load_study(plan, connect(plan, address))

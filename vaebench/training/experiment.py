@@ -37,8 +37,8 @@ from vaebench.training.trainer import (
     COSMETIC,
     DEFAULTS,
     PASSED,
-    Budget,
     LimitedTrainer,
+    TrainingBudget,
     budget,
     require_options,
     with_epochs,
@@ -52,7 +52,7 @@ class Experiment(LightningCLI):
         args: the arguments, as typed after `vaebench fit`.
 
     Attributes:
-        engine: what the configuration says besides model, data and trainer; set where Lightning does not train it.
+        engine: sections of the configuration besides model, data and trainer; not empty where a population trains it.
 
     Raises:
         jsonargparse.ArgumentError: the arguments are not valid.
@@ -130,7 +130,7 @@ class Experiment(LightningCLI):
         return self.config_init.model, self.config_init.data
 
     def stopping(self) -> Stopping:
-        """The early stopping that the configuration says, of what `build` has built last."""
+        """The early stopping of the configuration that `build` has built last."""
         return Stopping(listed(self.config_init.trainer.callbacks))
 
     @property
@@ -157,8 +157,12 @@ class Experiment(LightningCLI):
         trainer = {k: v for k, v in full["trainer"].items() if v != DEFAULTS.get(k) and k not in COSMETIC}
         return {"model": full["model"], "data": full["data"], "trainer": trainer, **plain_sections(full)}
 
-    def budget(self, data: ImageData, world: int = 1) -> Budget:
-        """How long the run trains, on so many processes.
+    def budget(self, data: ImageData, world: int = 1) -> TrainingBudget:
+        """The run's budget.
+
+        Args:
+            data: its data module.
+            world: number of processes.
 
         Raises:
             UserError: a share of the batches is less than one batch.
@@ -166,7 +170,7 @@ class Experiment(LightningCLI):
         return budget(self.options, data.batches("train", world), data.batches("val", world))
 
     def identity(self, data: ImageData) -> str:
-        """16 hex digits of all that was asked for: configuration, seed and the data's hashes."""
+        """16 hex digits of configuration, seed and the data's hashes."""
         return run_identity(self.plain, self.seed, data.hashes)
 
     def lightning_trainer(self, work: Path, callbacks: list[Callback]) -> Trainer:
@@ -219,11 +223,11 @@ def listed(callbacks: Any) -> list[Any]:
 def _stops_early(callback: Any) -> bool:
     """Whether a callback's configuration is that of early stopping."""
     module, _, name = callback.class_path.rpartition(".")
-    return issubclass(getattr(sys.modules[module], name), EarlyStopping)  # parsing has imported it
+    return issubclass(vars(sys.modules[module])[name], EarlyStopping)  # parsing has imported it
 
 
 def experiment(args: list[str]) -> Experiment:
-    """`training.Experiment(args)`, with families, data sets and parts by their names and errors in one sentence.
+    """An `Experiment`, in whose arguments families, data sets and parts may have short names; errors are sentences.
 
     Raises:
         UserError: the arguments are not valid.

@@ -1,4 +1,4 @@
-"""What a run keeps of its training, however it is trained."""
+"""The history of a training: curves, cost, and the best weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vaebench.records.selection import Selection
 
 @dataclass
 class TrainingHistory:
-    """What a run keeps of its training.
+    """Curves, cost and best weights of one training, by Lightning or in a population.
 
     Attributes:
         curves: what was measured, by name: the steps at which it was, and the values.

@@ -1,4 +1,4 @@
-"""What the terminal shows while something takes long; nothing at all where there is no terminal."""
+"""A progress bar of a training; nothing is drawn where there is no terminal."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Stopping:
     """The early stopping of one run; see `EarlyStopping` for the rule.
 
     What is monitored counts from the first time on at which the objective has settled: a bound that falls while a
-    schedule raises its pressure says nothing about the model that was asked for.
+    schedule raises its pressure is no sign of a model that has ceased to improve.
 
     Args:
         callbacks: of the trainer's configuration.
@@ -62,10 +62,10 @@ class Stopping:
         return stop
 
     def state_dict(self) -> list[dict[str, object]]:
-        """What it goes on with after an interruption."""
+        """The state with which it resumes after an interruption."""
         return [stopper.state_dict() for stopper in self.stoppers]
 
     def load_state_dict(self, state: Sequence[dict[str, object]]) -> None:
-        """Goes on where it was saved."""
+        """Resumes from a saved state."""
         for stopper, saved in zip(self.stoppers, state, strict=True):
             stopper.load_state_dict(saved)

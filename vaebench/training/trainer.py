@@ -1,7 +1,7 @@
-"""Lightning's Trainer options: which a run takes, which it translates, which it refuses and why. The one list of them.
+"""Lightning's Trainer options: those that a run takes, translates or refuses, with the reasons. The one list of them.
 
 Lightning counts optimisers, and calls of `training_step`, which here are of several batches. So every option that
-counts is translated to a `Budget`, in batches learnt from, and Lightning counts epochs alone.
+counts is translated to a `TrainingBudget`, in batches learnt from, and Lightning counts epochs alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTED = frozenset({
     "max_epochs", "min_epochs", "max_steps", "min_steps", "limit_train_batches", "limit_val_batches", "fast_dev_run",
     "accumulate_grad_batches",
 })  # fmt: skip
-"""Translated to a `Budget`."""
+"""Translated to a `TrainingBudget`."""
 
 PASSED = frozenset({
     "accelerator", "devices", "strategy", "num_nodes", "precision", "callbacks", "max_time", "check_val_every_n_epoch",
@@ -49,7 +49,7 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "barebones": ((False,), "nothing would be validated or saved; leave it out"),
     "plugins": ((None, []), "the suite was not tried with any; set trainer.precision or trainer.strategy"),
 }
-"""Options that do not hold here: the values that ask for nothing, and why others are refused, with what to do."""
+"""Options that do not hold here: their neutral values, and why others are refused, with a remedy."""
 
 COSMETIC = frozenset({
     "logger", "default_root_dir", "profiler", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
@@ -95,7 +95,7 @@ class LimitedTrainer(Trainer):
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrainingBudget:
     """How long a run trains, in batches that every process learns from.
 
     Attributes:
@@ -217,7 +217,7 @@ def callbacks(trainer: Mapping[str, Any]) -> list[str]:
     return [one["class_path"] for one in (given if isinstance(given, list) else [given])]
 
 
-def require_population(trainer: Mapping[str, Any], device: str) -> None:
+def require_population_options(trainer: Mapping[str, Any], device: str) -> None:
     """Refuses options that a population does not take, besides those that no run takes.
 
     Args:
@@ -249,8 +249,8 @@ def require_population(trainer: Mapping[str, Any], device: str) -> None:
         raise refused("callbacks", "no callback but EarlyStopping")
 
 
-def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> Budget:
-    """The budget that options ask for, once the sizes of an epoch are known.
+def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> TrainingBudget:
+    """The budget of a trainer's options, once the sizes of an epoch are known.
 
     Args:
         trainer: the Trainer's options as plain values, by name; `require_options` holds.
@@ -262,13 +262,13 @@ def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> Budget:
     """
     if quick := int(trainer.get("fast_dev_run") or 0):
         some = min(quick, batches)
-        return Budget(some, 1, some, validation=min(quick, validation))
+        return TrainingBudget(some, 1, some, validation=min(quick, validation))
     length = _limited("limit_train_batches", trainer.get("limit_train_batches"), batches)
     most = trainer.get("max_steps", -1)
     epochs = trainer.get("max_epochs")
     limits = [limit for limit in (epochs, math.ceil(most / length)) if limit is not None and limit > 0]
     least = max(trainer.get("min_epochs") or 0, math.ceil((trainer.get("min_steps") or 0) / length))
-    return Budget(
+    return TrainingBudget(
         length,
         min(limits, default=None),
         most if most > 0 else None,

@@ -16,21 +16,21 @@ from plotly.offline import get_plotlyjs
 from vaebench._version import __version__
 from vaebench.curves import VAL
 from vaebench.files import write_atomically
-from vaebench.sweep.show.terminal import figures, settings, state
+from vaebench.sweep.show.terminal import trial_figures, trial_settings, trial_state
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.queue import over, tally
+from vaebench.sweep.storage.queue import count_states, over
 from vaebench.templates import templates
 
 CONTOURS = 3  # the most important settings, two by two
 HERE = Path(__file__).parent
 
 
-def write_report(sweep: Sweep, study: Study, results: Path) -> Path:
+def write_sweep_report(sweep: Sweep, study: Study, results: Path) -> Path:
     """Draws `results/<sweep>/report.html` from what the storage holds, and returns its path."""
     trials = study.get_trials(deepcopy=False)
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = {trial.number for trial in study.best_trials} if done else set()
-    end, counts = over(sweep, study, trials), tally(trials)
+    end, counts = over(sweep, study, trials), count_states(trials)
     environment = templates(HERE)
     page = environment.get_template("report.html").render(
         sweep=sweep,
@@ -48,8 +48,8 @@ def write_report(sweep: Sweep, study: Study, results: Path) -> Path:
 
 def _row(sweep: Sweep, trial: FrozenTrial, best: bool) -> dict[str, Any]:
     records = ", ".join(trial.user_attrs.get("records", []))
-    return {"number": trial.number, "settings": settings(trial), "figures": figures(sweep, trial),
-            "state": state(trial), "records": records, "best": best}  # fmt: skip
+    return {"number": trial.number, "settings": trial_settings(trial), "figures": trial_figures(sweep, trial),
+            "state": trial_state(trial), "records": records, "best": best}  # fmt: skip
 
 
 def _charts(sweep: Sweep, study: Study) -> Iterator[dict[str, str]]:

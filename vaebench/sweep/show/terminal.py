@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vaebench.curves import BOUND
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.queue import tally
+from vaebench.sweep.storage.queue import count_states
 from vaebench.terminal import wide
 
 ROWS = 12  # of the live table
@@ -22,7 +22,7 @@ STATES = {"COMPLETE": "done", "PRUNED": "pruned", "RUNNING": "running", "WAITING
           "RETRIED": "retried"}  # fmt: skip
 
 
-class Board:
+class LiveTable:
     """A sweep's trials on the terminal, as a context.
 
     Args:
@@ -36,7 +36,7 @@ class Board:
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._told = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> LiveTable:
         if self.console.is_terminal:
             self._live.start()
         return self
@@ -53,8 +53,13 @@ class Board:
         for trial in trials:
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)
-                line = f"trial {trial.number}  {settings(trial)}  {figures(self.sweep, trial)}  {state(trial)}"
-                self.console.print(line, highlight=False, soft_wrap=True)
+                parts = (
+                    f"trial {trial.number}",
+                    trial_settings(trial),
+                    trial_figures(self.sweep, trial),
+                    trial_state(trial),
+                )
+                self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
 def overview(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial], console: Console | None = None) -> None:
@@ -69,12 +74,12 @@ def verdict(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> str:
     return str(_summary(sweep, study, trials))
 
 
-def settings(trial: FrozenTrial) -> str:
+def trial_settings(trial: FrozenTrial) -> str:
     """What was chosen, such as 'beta=0.53 schedule=Linear'."""
     return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
 
 
-def figures(sweep: Sweep, trial: FrozenTrial) -> str:
+def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
     """The trial's objectives, or the last bound that it reported, and what it violates."""
     if trial.state == TrialState.COMPLETE and trial.values:
         told = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
@@ -86,7 +91,7 @@ def figures(sweep: Sweep, trial: FrozenTrial) -> str:
     return "" if bound is None else f"{BOUND}={_short(bound)}"
 
 
-def state(trial: FrozenTrial) -> str:
+def trial_state(trial: FrozenTrial) -> str:
     """The trial's state in words."""
     if trial.state == TrialState.FAIL and "error" in trial.user_attrs:
         return f"failed: {trial.user_attrs['error']}"
@@ -106,19 +111,20 @@ def _table(sweep: Sweep, trials: Sequence[FrozenTrial]) -> Table:
         start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
         spent = None if start is None else end - start
         left = _left(trial, spent) if trial.state == TrialState.RUNNING and spent else ""
-        table.add_row(str(trial.number), settings(trial), figures(sweep, trial), state(trial), _clock(spent), left)
+        what = trial_settings(trial), trial_figures(sweep, trial), trial_state(trial)
+        table.add_row(str(trial.number), *what, _clock(spent), left)
     return table
 
 
 def _summary(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> Text:
-    counts = tally(trials)
+    counts = count_states(trials)
     parts = [f"{counts[name]} {word}" for name, word in STATES.items() if counts[name]]
     tried, limit = sum("retry_of" not in trial.user_attrs for trial in trials), sweep.stop.get("trials")
     lines = [f"{tried}{f' of {limit}' if limit else ''} settings tried: {', '.join(parts) or 'none yet'}"]
     if counts["COMPLETE"]:
         best = study.best_trials
         what = "best" if len(sweep.objectives) == 1 else f"Pareto front of {len(best)}"
-        lines += [f"{what}: trial {t.number}, {settings(t)}, {figures(sweep, t)}" for t in best[:5]]
+        lines += [f"{what}: trial {t.number}, {trial_settings(t)}, {trial_figures(sweep, t)}" for t in best[:5]]
         if not best:
             lines.append(f"no trial fulfils {', '.join(map(str, sweep.constraints))}")
     if left := _total(sweep, trials):

@@ -14,6 +14,6 @@ def engines() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules([str(ENGINES)]) if module.name[0] != "_")
 
 
-def settings(name: str) -> dict[str, type]:
+def engine_settings(name: str) -> dict[str, type]:
     """What a sweep file may set of an engine."""
     return import_module(f"vaebench.sweep.engines.{name}").SETTINGS

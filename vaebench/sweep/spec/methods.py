@@ -96,7 +96,7 @@ def _hyperband(own: Settings) -> BasePruner:
 
 
 def _median(own: Settings) -> BasePruner:
-    from vaebench.sweep.storage.pruning import Median
+    from vaebench.sweep.storage.pruners import Median
 
     return Median(own.get("startup", 5), n_warmup_steps=own.get("min_epochs", 1))
 

@@ -150,14 +150,14 @@ def _keys(source: Source, *place: str) -> list[str]:
 
 
 def _engine(source: Source) -> dict[str, Any]:
-    from vaebench.sweep.spec.engine import engines, settings
+    from vaebench.sweep.spec.engine import engine_settings, engines
 
     content = source.at("engine")
     content = content if isinstance(content, dict) else {"name": content or "local"}
     name = str(content.get("name"))
     if name not in engines():
         raise source.error(str(unknown("engine", name, engines())), "engine", "name")
-    types = settings(name)
+    types = engine_settings(name)
     if source.at("engine", "name"):
         source.table(("name", *types), "engine")
     for key, value in content.items():

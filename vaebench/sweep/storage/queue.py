@@ -1,4 +1,4 @@
-"""How workers share a storage: one at a time they take a trial; while it runs they give signs of life.
+"""The queue of trials that workers share: one worker at a time takes a trial, and gives signs of life while it runs.
 
 A trial whose worker died, or that was interrupted, comes back with the same settings, once for every time; the trial
 itself ends as failed. A death counts against a trial that was alone in its worker and got no further than before; of
@@ -55,7 +55,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def alone(storage: RDBStorage, study: Study) -> Iterator[None]:
+def study_lock(storage: RDBStorage, study: Study) -> Iterator[None]:
     """A block that one process at a time executes, among all that share the study; the lock dies with its process."""
     if storage.engine.dialect.name == "sqlite":
         with Path(f"{storage.engine.url.database}.lock").open("w") as file:
@@ -77,7 +77,7 @@ def _advisory(connection: Connection, number: int) -> Iterator[None]:
 
 
 def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
-    """Gives up the trials of dead workers and queues those that are owed another try; call it inside `alone`.
+    """Gives up the trials of dead workers and queues those that are owed another try; call it inside `study_lock`.
 
     Returns:
         All trials, as they then are.
@@ -131,7 +131,7 @@ def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
 
 
 def _died_together(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Number of trials that were in a company when it ended, with this one; some may not have been found yet."""
+    """Number of trials that were in this one's group when it ended; some may not have been found yet."""
     if (company := trial.user_attrs.get("company")) is None:
         return 1
     ended = (TrialState.FAIL, TrialState.RUNNING)
@@ -176,12 +176,12 @@ def to_do(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> bool:
     return end is None or (end.queue and any(t.state == TrialState.WAITING for t in trials))
 
 
-def most_together(trial: FrozenTrial | Trial) -> float:
-    """How many trials may train in one worker while this one does: fewer where those with it died together."""
+def largest_group(trial: FrozenTrial | Trial) -> float:
+    """Number of trials that may train together with this one, itself included: fewer where such a group died."""
     return trial.user_attrs.get("together", math.inf)
 
 
-class Company(NamedTuple):
+class TrialGroup(NamedTuple):
     """Trials that train together, which an end of their process or an error of their model ends together.
 
     Attributes:
@@ -193,27 +193,29 @@ class Company(NamedTuple):
     size: int
 
 
-def take(sweep: Sweep, storage: RDBStorage, study: Study, company: Company | None = None) -> tuple[Trial, Point] | None:
+def take(
+    sweep: Sweep, storage: RDBStorage, study: Study, group: TrialGroup | None = None
+) -> tuple[Trial, Point] | None:
     """The next trial with its settings, chosen and stored; None where nothing is left to take.
 
     Args:
         sweep, storage, study: where trials come from.
-        company: that it is to join, which may have too many in it for the next trial; None where it trains alone.
+        group: that it is to join, which may be too large for the next trial; None where it trains alone.
     """
 
     def turn() -> tuple[Trial, Point] | None:
-        with alone(storage, study):
+        with study_lock(storage, study):
             trials = mend(storage, study)
             if not to_do(sweep, study, trials):
                 return None
             waiting = next((t for t in trials if t.state == TrialState.WAITING), None)  # Optuna takes it first
-            if waiting and company and company.size and most_together(waiting) <= company.size:
+            if waiting and group and group.size and largest_group(waiting) <= group.size:
                 return None
             study.sampler = sampler(sweep, sum(t.state != TrialState.WAITING for t in trials))
             trial = study.ask()
             storage.record_heartbeat(trial._trial_id)
-            if company:
-                trial.set_user_attr("company", company.name)
+            if group:
+                trial.set_user_attr("company", group.name)
             return trial, sweep.space.suggest(trial)
 
     return patiently(turn)
@@ -239,7 +241,7 @@ def tell(
     return patiently(end)
 
 
-def tally(trials: Sequence[FrozenTrial]) -> Counter[str]:
+def count_states(trials: Sequence[FrozenTrial]) -> Counter[str]:
     """Number of trials by state: COMPLETE, PRUNED, RUNNING, WAITING, FAIL, and RETRIED of those that failed."""
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return Counter("RETRIED" if trial.number in retried else trial.state.name for trial in trials)
@@ -293,7 +295,14 @@ class Heart:
 
 
 class Outcome(NamedTuple):
-    """What a finished trial is told by: its objectives, constraints (0 or less where they hold), figures, records."""
+    """The result of a finished trial.
+
+    Attributes:
+        values: of the objectives.
+        constraints: by name, 0 or less where they hold.
+        figures: of the validation images.
+        records: folders' names.
+    """
 
     values: list[float]
     constraints: dict[str, float]
@@ -301,4 +310,4 @@ class Outcome(NamedTuple):
     records: list[str]
 
 
-Run = Callable[[Trial, Point, Heart], Outcome]
+Objective = Callable[[Trial, Point, Heart], Outcome]  # of a study, in Optuna's sense

@@ -80,7 +80,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         ) from error
 
 
-def create(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
+def create_study(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
     """Makes the sweep's study, or goes on with it; a grid is queued point by point.
 
     Raises:
@@ -114,7 +114,7 @@ def create(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
     return study
 
 
-def load(sweep: Sweep, storage: RDBStorage) -> Study:
+def load_study(sweep: Sweep, storage: RDBStorage) -> Study:
     """The study of a sweep that was started.
 
     Raises:

@@ -15,8 +15,8 @@ from optuna import Trial
 
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.queue import patiently
-from vaebench.sweep.storage.study import ADDRESS, connect, load
-from vaebench.sweep.workers.reporting import Report
+from vaebench.sweep.storage.study import ADDRESS, connect, load_study
+from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.training.experiment import experiment
 
 PRUNED = "pruned"  # a file in the trial's folder
@@ -81,9 +81,9 @@ def main() -> None:
     if rank == 0 and job["trial"] is not None:
         sweep = read_sweep(Path(job["file"]))
         storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
-        study = patiently(partial(load, sweep, storage))
+        study = patiently(partial(load_study, sweep, storage))
         trial, prunes = Trial(study, job["trial"]), sweep.pruner["name"] != "none"
-    report = Report(trial, prunes)
+    report = PruningCallback(trial, prunes)
     reports = [report] if job["trial"] is not None else []
     experiment(job["args"]).run(scratch, None, [*reports, Orphaned(job["parent"])])
     if rank == 0 and report.pruned:

@@ -16,7 +16,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation.subject import Generated
 from vaebench.records import CHECKPOINT, RunRecord
-from vaebench.running.processes import place_for
+from vaebench.running.processes import find_device
 from vaebench.sweep.spec.spec import Sweep
 
 CURVES = (BOUND, LOG_X)
@@ -65,7 +65,7 @@ def held_out(sweep: Sweep, record: RunRecord, data: ImageData) -> dict[str, Any]
         found = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
     if not sweep.measured:
         return found
-    model = load(Path(record.path or "", CHECKPOINT)).to(place_for(None))
+    model = load(Path(record.path or "", CHECKPOINT)).to(find_device(None))
     report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
     for name, metric in report.metrics.items():
         found.setdefault(f"{VAL}{name}", metric.value if metric.value is not None else metric.unavailable)

@@ -30,11 +30,11 @@ from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import Heart, Outcome, first
 from vaebench.sweep.workers.distributed import train_distributed
 from vaebench.sweep.workers.held_out import combined, held_out
-from vaebench.sweep.workers.reporting import Report
+from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.training.experiment import Experiment, experiment
 
 
-class Trainings:
+class TrialRunner:
     """Trials as trainings on this machine's share of devices.
 
     Args:
@@ -118,7 +118,7 @@ class Trainings:
             args = sweep.arguments(point, job.seed)
             pruned = train_distributed(sweep, trial if told else None, args, run.scratch, devices)
         else:
-            report = Report(trial, sweep.pruner["name"] != "none")
+            report = PruningCallback(trial, sweep.pruner["name"] != "none")
 
             def progress(fraction: float, metrics: Mapping[str, float]) -> None:
                 heart.report(trial, share[0] + share[1] * fraction, metrics.get(BOUND))

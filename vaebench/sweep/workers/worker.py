@@ -1,6 +1,6 @@
 """One worker: takes trials from the storage, one after another, until nothing is left to take.
 
-It keeps nothing between trials, and knows nothing of what a trial is: `trial.Trainings` does.
+It keeps nothing between trials; what a trial does is its objective's affair (`trial.TrialRunner`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from vaebench.errors import UserError, disk_error
 from vaebench.loggers import Logbook
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import Heart, Outcome, Run, patiently, take, tell
-from vaebench.sweep.storage.study import ADDRESS, connect, load
+from vaebench.sweep.storage.queue import Heart, Objective, Outcome, patiently, take, tell
+from vaebench.sweep.storage.study import ADDRESS, connect, load_study
 
 AWAY = 3  # exit code: the disk or the storage failed, which another trial would meet too
 
 
 class Interruption:
-    """SIGINT and SIGTERM, heard inside `heard` blocks and remembered outside: bookkeeping is never cut short."""
+    """SIGINT and SIGTERM, raised inside `heard` blocks and remembered outside: bookkeeping is never cut short.
+
+    Attributes:
+        came: whether one of them has come.
+    """
 
     def __init__(self) -> None:
         self.came, self._open = False, False
@@ -62,15 +66,20 @@ class Interruption:
 
 
 def work(
-    sweep: Sweep, storage: RDBStorage, study: Study, run: Run, interruption: Interruption, go_on: Callable[[], bool]
+    sweep: Sweep,
+    storage: RDBStorage,
+    study: Study,
+    run: Objective,
+    interruption: Interruption,
+    go_on: Callable[[], bool],
 ) -> None:
     """Runs trials until nothing is left to take, `go_on()` is false, or an interruption.
 
     Args:
         sweep, storage, study: where trials come from.
-        run: one trial; it raises `TrialPruned`, or whatever the trial failed by.
+        run: runs one trial; raises `TrialPruned`, or any error of the trial's.
         interruption: of this process.
-        go_on: asked before each trial.
+        go_on: whether to take one more trial.
 
     Raises:
         OSError: the disk failed; the trial is given back.
@@ -84,17 +93,17 @@ def work(
         raise KeyboardInterrupt
 
 
-def _heard(interruption: Interruption, run: Run, trial: Trial, point: Point, heart: Heart) -> Outcome:
+def _heard(interruption: Interruption, run: Objective, trial: Trial, point: Point, heart: Heart) -> Outcome:
     with interruption.heard():
         return run(trial, point, heart)
 
 
 def conclude(study: Study, trial: Trial, run: Callable[[], Outcome]) -> None:
-    """Tells a trial by its outcome, or by what it raised.
+    """Ends a trial in the study, with its outcome or its error.
 
     Args:
         study, trial: the trial.
-        run: what is left of it.
+        run: the rest of it.
 
     Raises:
         OSError: the disk failed; the trial is given back.
@@ -170,7 +179,7 @@ def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., Non
     try:
         sweep = read_sweep(file)
         storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
-        study = patiently(partial(load, sweep, storage))
+        study = patiently(partial(load_study, sweep, storage))
         loop(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
         return 130

@@ -20,13 +20,13 @@ from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import Unavailable, UserError, require_kernels
 from vaebench.training.population.adam import Adam, clip
 from vaebench.training.population.member import Member
-from vaebench.training.population.noise import Given, Request, drawn, requested
+from vaebench.training.population.noise import NoiseReplay, Request, drawn, requested
 
 Logs = dict[str, Tensor]
 
 
 class _Found(NamedTuple):
-    """What a step finds for n members, (n, …) each.
+    """Results of a step of n members, (n, …) each.
 
     Attributes:
         losses: of each group.
@@ -175,7 +175,7 @@ class Lane:
 
         def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
             model = self._skeleton.of(tensors)
-            with Given(noise):
+            with NoiseReplay(noise):
                 step = model.step(x, y, t)
             logs, new = ({name: value.detach() for name, value in d.items()} for d in (step.logs, step.state))
             return dict(step.losses), logs, new, model.active(t)
@@ -196,7 +196,7 @@ class Lane:
         return _Found({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)
 
     def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
-        """The noise that a step on such a batch asks for, for each member.
+        """The noise that a step of one member on such a batch draws.
 
         Raises:
             UserError: the family's step does not work under vmap.
@@ -208,7 +208,7 @@ class Lane:
 
     @torch.no_grad()
     def compile(self, training: TrainingBatches) -> None:
-        """Computes a step and takes nothing of it, so that it is compiled before lanes run at once."""
+        """Computes a step without taking it, so that it is compiled before lanes run at once."""
         assert self.compiled is not None
         x, y = next(iter(self.batches(training)))
         x, n = x.to(self.dtype), len(self.members)
@@ -238,7 +238,7 @@ class Lane:
         return {f"{TRAIN}{name}": value for name, value in means.take().items()}
 
     def _look(self) -> None:
-        """Says to the members which of their losses since the last look were not finite."""
+        """Passes on to the members which of their losses since the last look were not finite."""
         if self._bad:
             for (step, group, _), row in zip(self._bad, torch.stack([b for *_, b in self._bad]).tolist(), strict=True):
                 for member, wrong in zip(self.members, row, strict=True):
@@ -272,7 +272,7 @@ class Lane:
         return means.take()
 
 
-def require_population(member: Member, training: TrainingBatches) -> None:
+def require_stackable(member: Member, training: TrainingBatches) -> None:
     """Refuses a member whose family cannot train in a population; leaves it as it is.
 
     Raises:

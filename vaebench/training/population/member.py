@@ -1,4 +1,4 @@
-"""One run of a population: its model, its noise, and what is kept of it."""
+"""One run of a population: its model, its noise and its history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.population.adam import require_adam
 from vaebench.training.saves import Saves, require_alike
-from vaebench.training.trainer import require_population
+from vaebench.training.trainer import require_population_options
 
 PRECISIONS = {None: torch.float32, "32-true": torch.float32, "32": torch.float32, 32: torch.float32,
               "64-true": torch.float64, "64": torch.float64, 64: torch.float64}  # fmt: skip
@@ -55,7 +55,7 @@ class Member:
     def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
         self.job, self.work = job, work
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        require_population(job.options, device.type)
+        require_population_options(job.options, device.type)
         dtype = PRECISIONS[job.options["precision"]]
         self.model, self.data = job.build()
         self.budget = job.budget(self.data)
@@ -197,7 +197,7 @@ def _copied(state: Any) -> Any:
 
 
 def structure(source: str, model: Family) -> str:
-    """What members must have in common to train as one: data, code, constants and shapes; buffers' values are free."""
+    """Whatever members must share to train as one: data, code, constants and shapes; buffers may differ in value."""
     parts = [source]
     for name, module in model.named_modules():
         parts.append(f"{name}: {type(module).__module__}.{type(module).__qualname__} {_constants(module)}")

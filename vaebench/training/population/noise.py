@@ -1,4 +1,4 @@
-"""Noise for members under vmap: drawn outside, for each from its own generator, and an argument of the step."""
+"""Noise with which the members' steps are computed under vmap: each member's own, drawn outside of the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANDOM_STATE = threading.Lock()  # torch's is one for all threads
 
 
 class Request(NamedTuple):
-    """One tensor of noise that a step asks for.
+    """One tensor of noise that a step draws.
 
     Attributes:
         uniform: U[0, 1) rather than N(0, 1).
@@ -29,8 +29,12 @@ class Request(NamedTuple):
     dtype: torch.dtype
 
 
-class Asked(TorchFunctionMode):
-    """Notes what noise is asked for in a block: `requests`, in their order."""
+class NoiseRequests(TorchFunctionMode):
+    """Lists the noise that a block draws.
+
+    Attributes:
+        requests: one a tensor, in their order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +47,12 @@ class Asked(TorchFunctionMode):
         return out
 
 
-class Given(TorchFunctionMode):
-    """Answers what is asked for in a block from tensors at hand, in their order."""
+class NoiseReplay(TorchFunctionMode):
+    """Gives a block that draws noise the given tensors instead, in their order.
+
+    Args:
+        noise: one tensor a draw.
+    """
 
     def __init__(self, noise: Iterable[Tensor]) -> None:
         super().__init__()
@@ -57,8 +65,8 @@ class Given(TorchFunctionMode):
 
 
 def requested(step: Callable[[], Any]) -> list[Request]:
-    """What noise a step asks for; leaves torch's random state as it is, also when several threads ask."""
-    with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), Asked() as asked:
+    """The noise that a step draws; torch's random state stays as it is, also where several threads call this."""
+    with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), NoiseRequests() as asked:
         step()
     return asked.requests
 
@@ -67,7 +75,7 @@ def drawn(requests: Sequence[Request], generators: Sequence[torch.Generator]) ->
     """Noise for n members, (n, *shape) each, the same that each generator would give alone.
 
     Args:
-        requests: what a step asks for.
+        requests: of a step, in their order.
         generators: of n members, all on one device.
     """
     out = []

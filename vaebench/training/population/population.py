@@ -17,7 +17,7 @@ from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import require_kernels
 from vaebench.training.experiment import Experiment
 from vaebench.training.keeper import Keeper
-from vaebench.training.population.lane import Lane, Logs, require_population
+from vaebench.training.population.lane import Lane, Logs, require_stackable
 from vaebench.training.population.member import Member
 from vaebench.training.population.threads import cores, side_by_side
 
@@ -71,18 +71,18 @@ class Population:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """What the configuration of its members says besides model, data and trainer; see `Experiment.engine`."""
+        """The section of its members' configurations that names what trains them; see `Experiment.engine`."""
         return {"engine": {"name": "population", "order": self.order}}
 
     def add(self, job: Experiment, work: Path) -> Member:
         """Builds a run, which enters at the next epoch; one that was saved in `work` goes on from there.
 
         Args:
-            job: the parsed run; its configuration, and so its identity, then says that a population trained it.
+            job: the parsed run, whose configuration, and so identity, then names the population.
             work: the folder that it is saved in and exported to.
 
         Raises:
-            UserError: the run cannot be trained in a population, for its family or for what it asks of the trainer.
+            UserError: the run cannot be trained in a population, for its family or for its trainer's options.
         """
         job.engine = self.engine
         member = Member(job, work, self.device, self.order)
@@ -90,7 +90,7 @@ class Population:
             member.data.device = self.device
             self._batches[member.source] = member.data.training_batches(job.seed), member.data.val_dataloader()
         if member.structure not in self._accepted:
-            require_population(member, self._batches[member.source][0])
+            require_stackable(member, self._batches[member.source][0])
             self._accepted.add(member.structure)
         self.members.append(member)
         return member
@@ -234,5 +234,5 @@ def _walk(lane: Lane, batches: Sequence[Batch]) -> None:
 
 
 def _alike(member: Member) -> tuple[str, int, int]:
-    """What members of a lane have in common."""
+    """The key by which members share a lane."""
     return member.structure, member.length, member.budget.validation

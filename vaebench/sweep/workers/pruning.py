@@ -1,4 +1,4 @@
-"""How training tells a trial's bound, and hears that it may stop."""
+"""A trial's bound is reported while it trains, and the pruner may stop it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from vaebench.curves import BOUND
 from vaebench.sweep.storage.queue import patiently
 
 
-class Report(Callback):
+class PruningCallback(Callback):
     """Reports the held-out bound after each validation, and stops training where the pruner says so.
 
-    Under DDP rank 0 reports and tells the others what to do (Optuna's own callback lets every rank decide by itself).
+    Under DDP rank 0 decides for all ranks (in Optuna's own callback each decides by itself).
 
     Args:
         trial: the trial; None on other ranks than 0.
-        prunes: whether there is a pruner to ask.
+        prunes: whether the sweep has a pruner.
+
+    Attributes:
+        pruned: whether it has stopped the training.
     """
 
     def __init__(self, trial: Trial | None, prunes: bool) -> None:
@@ -26,11 +29,20 @@ class Report(Callback):
         stop = False
         if self.trial is not None and BOUND in trainer.callback_metrics and not trainer.sanity_checking:
             bound, epoch = float(trainer.callback_metrics[BOUND]), trainer.current_epoch + 1
-            stop = patiently(lambda: self._report(bound, epoch))
+            stop = patiently(lambda: self.report(bound, epoch))
         self.pruned = trainer.strategy.broadcast(stop)
         trainer.should_stop = trainer.should_stop or self.pruned
 
-    def _report(self, bound: float, epoch: int) -> bool:
+    def report(self, bound: float, epoch: int) -> bool:
+        """Reports the bound of an epoch to the study.
+
+        Args:
+            bound: nats an image.
+            epoch: from 1.
+
+        Returns:
+            Whether the pruner stops the trial.
+        """
         assert self.trial is not None
         if epoch not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
             self.trial.report(bound, epoch)  # not again by a trial that came back
