@@ -169,7 +169,7 @@ def test_an_interrupted_sweep_names_the_flag_that_goes_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "sweep", interrupted)
+    monkeypatch.setattr(driver, "run_sweep", interrupted)
     assert main(["sweep", "sweeps/beta.yaml"]) == 130
     assert "the same command with --resume goes on" in capsys.readouterr().err
     assert main(["sweep", "sweeps/beta.yaml", "--resume"]) == 130

@@ -23,7 +23,7 @@ from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records.selection import Selection, parsed
 from vaebench.schedules import Schedule
-from vaebench.sweep.storage.pruning import Median
+from vaebench.sweep.storage.pruners import Median
 from vaebench.training.experiment import experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.population import Population

@@ -14,7 +14,8 @@ EXAMPLE = "vaebench bench configs/benchmark/digits.yaml --results results"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="the benchmark's YAML file")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_argument("--results", type=Path, default=Path("results"),
+                        help="folder of records, each with the run's model.ckpt (default: results)")  # fmt: skip
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
     parser.add_argument("--engine", choices=["solo", "population"], default="solo",
                      help="one run after another, or all that can be trained as one model (default: solo)")  # fmt: skip

@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             print(driver.dry_run(*place, *where, arguments.engine, arguments.logger))
         else:
-            print(driver.sweep(*place, *where, arguments.resume, arguments.engine, arguments.logger))
+            print(driver.run_sweep(*place, *where, arguments.resume, arguments.engine, arguments.logger))
     return 0

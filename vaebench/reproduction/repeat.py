@@ -168,8 +168,8 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
         )
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        asked = {name: value for name, value in config.items() if name != "engine"}
-        write_atomically(file, yaml.safe_dump(asked).encode())
+        trained = {name: value for name, value in config.items() if name != "engine"}
+        write_atomically(file, yaml.safe_dump(trained).encode())
         try:
             job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])
         except UserError as error:

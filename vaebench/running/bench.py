@@ -180,7 +180,7 @@ def _population(
                         members[member][1].history(member.history.curves)
         except OSError:
             raise
-        except Exception as error:  # such as a device without memory: whose fault it is cannot be told
+        except Exception as error:  # such as a device without memory: it may be any member's fault
             traceback.print_exception(error)
             print(f"{len(members)} runs train by themselves, for together they failed", file=sys.stderr)
             for prepared, log in members.values():

@@ -16,25 +16,25 @@ from vaebench.errors import UserError
 
 
 def find_device(device: str | None) -> torch.device:
-    """The device of that name; default: the first GPU, or the CPU where there is none.
+    """The device of a name; default: the first GPU, or the CPU where there is none.
 
     Raises:
         UserError: there is no such device here.
     """
     try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=place)
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UserError(
             f"device '{device}' is not here: expected one of {', '.join(have)}; give --device one"
         ) from error
-    return place
+    return found
 
 
 @contextmanager
 def helper_processes(
-    processes: int, checkpoint: Path, plan: evaluation.Protocol, work: Path, device: str | None = None
+    processes: int, checkpoint: Path, protocol: evaluation.Protocol, work: Path, device: str | None = None
 ) -> Iterator[None]:
     """A block beside which `processes` − 1 others evaluate the same checkpoint into the same folder.
 
@@ -43,7 +43,7 @@ def helper_processes(
     Args:
         processes: how many there are with this one.
         checkpoint: of the model.
-        plan: the protocol.
+        protocol: how it is evaluated.
         work: folder of the finished pieces.
         device: of the first process; where it is a GPU, the others take the GPUs after it in turn.
 
@@ -60,9 +60,9 @@ def helper_processes(
     context = multiprocessing.get_context("spawn")
     others = []
     for index in range(1, processes):
-        place = "cpu" if here.type == "cpu" else f"cuda:{((here.index or 0) + index) % torch.cuda.device_count()}"
+        name = "cpu" if here.type == "cpu" else f"cuda:{((here.index or 0) + index) % torch.cuda.device_count()}"
         others.append(
-            context.Process(target=_help, args=(checkpoint, plan, work, place, share, trusted()), daemon=True)
+            context.Process(target=_help, args=(checkpoint, protocol, work, name, share, trusted()), daemon=True)
         )
     try:
         torch.set_num_threads(share)
@@ -77,10 +77,10 @@ def helper_processes(
 
 
 def _help(
-    checkpoint: Path, plan: evaluation.Protocol, work: Path, place: str, threads: int, names: tuple[str, ...]
+    checkpoint: Path, protocol: evaluation.Protocol, work: Path, device: str, threads: int, names: tuple[str, ...]
 ) -> None:
     trust(*names)
     torch.set_num_threads(threads)
-    model = load(checkpoint).to(place)
+    model = load(checkpoint).to(device)
     data = data_module(read_checkpoint(checkpoint)["vaebench"]["config"]["data"])
-    evaluation.evaluate(model, data, plan, work=work, progress=False)
+    evaluation.evaluate(model, data, protocol, work=work, progress=False)

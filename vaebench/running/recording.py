@@ -56,7 +56,7 @@ def record_run(
     """Evaluates a checkpoint on its own test split and writes the record, with the checkpoint, to `directory`.
 
     Args:
-        checkpoint: what `Experiment.run` returned.
+        checkpoint: of a finished training.
         directory: the record's folder; must not exist.
         request: a protocol, or name, k, seed and the other arguments of `evaluation.read_protocol`.
         benchmark: name of the benchmark that the run is part of.
@@ -79,14 +79,14 @@ def record_run(
             "hashes of all splits; restore the data or train again"
         )
     start = time.perf_counter()
-    plan = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
+    protocol = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
     work = work_folder(directory)
     model.to(find_device(device))
-    with helper_processes(processes, checkpoint, plan, work, device):
-        report = evaluation.evaluate(model, data, plan, work=work, progress=progress)
+    with helper_processes(processes, checkpoint, protocol, work, device):
+        report = evaluation.evaluate(model, data, protocol, work=work, progress=progress)
     family = name_of(type(model))
     body = {
-        "id": record_id(run_of(info), plan),
+        "id": record_id(run_of(info), protocol),
         "family": family,
         "variant": variant or family,
         "benchmark": benchmark,
@@ -115,10 +115,10 @@ def record_run(
 
 
 def account(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run.
+    """The account that a checkpoint gives of its run.
 
     Raises:
-        UserError: it says nothing, or lacks something that a record needs.
+        UserError: there is none, or it lacks something that a record needs.
     """
     info = read_checkpoint(checkpoint).get("vaebench")
     if info is None:

@@ -29,7 +29,7 @@ from vaebench.sweep.storage.study import connect, create_study, default_storage,
 POLL = 0.5  # seconds between two looks
 
 
-def sweep(
+def run_sweep(
     file: Path,
     results: Path,
     work: Path,
@@ -50,7 +50,7 @@ def sweep(
         workers: number of workers; None leaves it to the engine.
         resume: go on with a sweep that was started.
         engine: name of another engine than the file's, with that one's default settings.
-        logger: what follows the trainings; see `vaebench.loggers.Logbook`.
+        logger: where the trainings are logged; see `vaebench.loggers.Logbook`.
         console: where the table is drawn.
 
     Returns:
@@ -62,23 +62,23 @@ def sweep(
     """
     Logbook(logger, work)  # a mistake in it is answered at once
     launch = _launch(file, results, work, storage, workers, engine, logger)
-    plan = launch.sweep
-    crew = start(launch)
-    store = connect(plan, launch.storage)
-    study = create_study(plan, store, resume)
-    with LiveTable(plan, study, console) as table:
-        reason = drive(plan, store, study, crew, table)
+    sweep = launch.sweep
+    engine_workers = start(launch)
+    store = connect(sweep, launch.storage)
+    study = create_study(sweep, store, resume)
+    with LiveTable(sweep, study, console) as table:
+        reason = drive(sweep, store, study, engine_workers, table)
     trials = study.get_trials(deepcopy=False)
-    table.console.print(f"{plan.name}: {reason}\n{verdict(plan, study, trials)}", highlight=False, soft_wrap=True)
+    table.console.print(f"{sweep.name}: {reason}\n{verdict(sweep, study, trials)}", highlight=False, soft_wrap=True)
     errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
     if errors and not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
         raise UserError(
-            f"no trial of {plan.name} came to an end ({errors[-1]}): expected settings that can be trained; mend the "
+            f"no trial of {sweep.name} came to an end ({errors[-1]}): expected settings that can be trained; mend the "
             "file and give the sweep another name"
         )
     from vaebench.sweep.show.page import write_sweep_report
 
-    return write_sweep_report(plan, study, results)
+    return write_sweep_report(sweep, study, results)
 
 
 def dry_run(
@@ -90,7 +90,7 @@ def dry_run(
     engine: str | None = None,
     logger: str | None = None,
 ) -> str:
-    """Checks a sweep file, and says what its engine would start; the arguments are those of `sweep`."""
+    """Checks a sweep file, and says what its engine would start; the arguments are those of `run_sweep`."""
     return preview(_launch(file, results, work, storage, workers, engine, logger))
 
 
@@ -103,37 +103,37 @@ def _launch(
     engine: str | None,
     logger: str | None,
 ) -> Launch:
-    plan = read_sweep(file)
-    if engine is not None and engine != plan.engine["name"]:
+    sweep = read_sweep(file)
+    if engine is not None and engine != sweep.engine["name"]:
         if engine not in engines():
             raise unknown("engine", engine, engines())
-        plan = replace(plan, engine={"name": engine})
-    shared = check(plan)
-    address = storage or default_storage(plan, results)
-    return Launch(plan, address, results, work, workers, str(shared.config.trainer.accelerator), logger)
+        sweep = replace(sweep, engine={"name": engine})
+    shared = check(sweep)
+    address = storage or default_storage(sweep, results)
+    return Launch(sweep, address, results, work, workers, str(shared.config.trainer.accelerator), logger)
 
 
-def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, table: LiveTable) -> str:
+def drive(sweep: Sweep, storage: RDBStorage, study: Study, workers: Workers, table: LiveTable) -> str:
     """Keeps workers at work until nothing is left to do, and says why that is.
 
     The first Ctrl-C lets the workers give back their trials; a second one kills them.
     """
     with _interruptible() as interrupted:
-        deadline = time.monotonic() + 3600 * plan.stop.get("hours", float("inf"))
+        deadline = time.monotonic() + 3600 * sweep.stop.get("hours", float("inf"))
         looked, trials = -1e9, study.get_trials(deepcopy=False)
         try:
             while True:
-                if time.monotonic() > looked + plan.heartbeat:
+                if time.monotonic() > looked + sweep.heartbeat:
                     looked, trials = time.monotonic(), _mended(storage, study)
                 else:
                     trials = patiently(lambda: study.get_trials(deepcopy=False))
                 table.show(trials)
                 if interrupted or time.monotonic() > deadline:
                     break
-                wanted = patiently(partial(to_do, plan, study, trials))
+                wanted = patiently(partial(to_do, sweep, study, trials))
                 workers.tend(wanted)
-                if not wanted and not workers.alive() and _settled(plan, study, trials := _mended(storage, study)):
-                    end = patiently(partial(over, plan, study, trials))
+                if not wanted and not workers.alive() and _settled(sweep, study, trials := _mended(storage, study)):
+                    end = patiently(partial(over, sweep, study, trials))
                     return end.reason if end else "done"
                 time.sleep(POLL)
             _end(workers, interrupted)
@@ -143,7 +143,7 @@ def drive(plan: Sweep, storage: RDBStorage, study: Study, workers: Workers, tabl
             raise
     if interrupted:
         raise KeyboardInterrupt
-    return f"{plan.stop['hours']} hours are over; add --resume to go on"
+    return f"{sweep.stop['hours']} hours are over; add --resume to go on"
 
 
 def _end(workers: Workers, interrupted: list[int]) -> None:
@@ -164,9 +164,9 @@ def _mended(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
     return patiently(look)
 
 
-def _settled(plan: Sweep, study: Study, trials: list[FrozenTrial]) -> bool:
+def _settled(sweep: Sweep, study: Study, trials: list[FrozenTrial]) -> bool:
     running = any(trial.state == TrialState.RUNNING for trial in trials)
-    return not running and not patiently(partial(to_do, plan, study, trials))
+    return not running and not patiently(partial(to_do, sweep, study, trials))
 
 
 @contextmanager
@@ -190,8 +190,8 @@ def status(file: Path, results: Path, storage: str | None = None, console: Conso
     Raises:
         UserError: it was never started.
     """
-    plan, study = _started(file, results, storage)
-    overview(plan, study, study.get_trials(deepcopy=False), console)
+    sweep, study = _started(file, results, storage)
+    overview(sweep, study, study.get_trials(deepcopy=False), console)
 
 
 def report(file: Path, results: Path, storage: str | None = None) -> Path:
@@ -202,13 +202,13 @@ def report(file: Path, results: Path, storage: str | None = None) -> Path:
     """
     from vaebench.sweep.show.page import write_sweep_report
 
-    plan, study = _started(file, results, storage)
-    return write_sweep_report(plan, study, results)
+    sweep, study = _started(file, results, storage)
+    return write_sweep_report(sweep, study, results)
 
 
 def _started(file: Path, results: Path, storage: str | None) -> tuple[Sweep, Study]:
-    plan = read_sweep(file)
-    address = storage or default_storage(plan, results)
+    sweep = read_sweep(file)
+    address = storage or default_storage(sweep, results)
     if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
         raise UserError(f"there is no '{address.removeprefix('sqlite:///')}'; start the sweep, or give its --storage")
-    return plan, load_study(plan, connect(plan, address))
+    return sweep, load_study(sweep, connect(sweep, address))

@@ -81,7 +81,7 @@ class Keeper(Callback):
         several = trainer.world_size > 1
         pl_module.watch.look(partial(trainer.strategy.reduce, reduce_op="max") if several else None)
         if self.total is not None and pl_module.steps >= self.total:
-            trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever else was asked for
+            trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever min_epochs was
             trainer.should_stop = True  # which validates first, also inside an epoch
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now

@@ -30,7 +30,7 @@ class Launch:
         work: folder for what is unfinished.
         workers: number of workers; None leaves it to the engine.
         accelerator: 'cpu', 'gpu' or 'auto', as the trainer has it.
-        logger: what follows the trainings; see `vaebench.loggers.Logbook`.
+        logger: where the trainings are logged; see `vaebench.loggers.Logbook`.
     """
 
     sweep: Sweep

@@ -23,10 +23,10 @@ def start(launch: Launch) -> LocalWorkers:
 
 
 class LocalWorkers:
-    """Worker processes of one machine, each in a session of its own, so that only the driver hears the terminal.
+    """Worker processes of one machine, each in a session of its own: the terminal's signals reach the driver alone.
 
     Args:
-        launch: what is asked for.
+        launch: of the sweep.
         command: of one worker.
         places: the environment of each worker; None takes `slots`.
     """
@@ -90,18 +90,18 @@ def slots(launch: Launch) -> list[dict[str, str]]:
     """The environment of each worker, which pins it to its device, or to the `devices` that a trial takes."""
     settings = launch.sweep.engine
     gpus, each = _gpus() if launch.accelerator != "cpu" else [], settings.get("devices", 1)
-    asked = launch.workers or settings.get("workers")
+    count = launch.workers or settings.get("workers")
     if gpus:
         shares = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
         pinned = [{"CUDA_VISIBLE_DEVICES": share} for _ in range(settings.get("per_gpu", 1)) for share in shares]
-        if (asked or 1) > len(pinned):
+        if (count or 1) > len(pinned):
             raise UserError(
-                f"{len(gpus)} GPUs have room for {len(pinned)} workers with {each} each, not for {asked or 1}: start "
+                f"{len(gpus)} GPUs have room for {len(pinned)} workers with {each} each, not for {count or 1}: start "
                 "fewer, or raise engine.per_gpu"
             )
-        return pinned[: asked or len(pinned)]
+        return pinned[: count or len(pinned)]
     one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more collapse to a tenth
-    return [one] * (asked or max(1, len(os.sched_getaffinity(0)) // each))
+    return [one] * (count or max(1, len(os.sched_getaffinity(0)) // each))
 
 
 def _gpus() -> list[str]:

@@ -34,7 +34,7 @@ class LiveTable:
         self.sweep, self.study = sweep, study
         self.console = console or Console()
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
-        self._told = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
+        self._printed = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
 
     def __enter__(self) -> LiveTable:
         if self.console.is_terminal:
@@ -51,8 +51,8 @@ class LiveTable:
             self._live.update(Group(_table(self.sweep, recent), _summary(self.sweep, self.study, trials)), refresh=True)
             return
         for trial in trials:
-            if trial.state.is_finished() and trial.number not in self._told:
-                self._told.add(trial.number)
+            if trial.state.is_finished() and trial.number not in self._printed:
+                self._printed.add(trial.number)
                 parts = (
                     f"trial {trial.number}",
                     trial_settings(trial),
@@ -82,9 +82,9 @@ def trial_settings(trial: FrozenTrial) -> str:
 def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
     """The trial's objectives, or the last bound that it reported, and what it violates."""
     if trial.state == TrialState.COMPLETE and trial.values:
-        told = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
+        values = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
         broken = [name for name, violation in trial.constraints.items() if violation > 0]
-        return f"{told} (not {', '.join(broken)})" if broken else told
+        return f"{values} (not {', '.join(broken)})" if broken else values
     _, bound = trial.user_attrs.get("progress", (0, None))
     if trial.intermediate_values:
         bound = trial.intermediate_values[max(trial.intermediate_values)]

@@ -1,6 +1,6 @@
 """A sweep file, read and validated: what varies, what is optimised, and when it ends.
 
-What can be told without torch is refused in `read_sweep`; `check` then builds every corner of the search space.
+Mistakes that show without torch are refused by `read_sweep`; `check` then builds every corner of the search space.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Sweep:
 
     @property
     def measured(self) -> bool:
-        """Whether trials are told by more than the bound that training reports by itself."""
+        """Whether a trial's figures are more than the bound that training reports by itself."""
         return {*self.objectives, *(constraint.figure for constraint in self.constraints)} != {BOUND}
 
 

@@ -1,4 +1,4 @@
-"""One trial over several devices: a `torchrun` child, whose rank 0 alone speaks with the storage."""
+"""One trial over several devices: a `torchrun` child, whose rank 0 alone connects to the storage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train_distributed(sweep: Sweep, trial: Trial | None, args: list[str], scratc
 
     Args:
         sweep: the sweep.
-        trial: the trial that hears of the bound; None where none does.
+        trial: to which the bound is reported; None where it is not.
         args: arguments of `vaebench fit`, which name the devices and the strategy.
         scratch: the trial's folder.
         devices: how many.

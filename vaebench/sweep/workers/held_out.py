@@ -1,4 +1,4 @@
-"""What trials are told by: figures of the validation images, never of the test images."""
+"""Figures of trials: of the validation images, never of the test images."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class HeldOut:
 
     def images(self, split: str) -> Tensor:
         """Images, (n, c, h, w); those of validation for 'test'."""
-        return self.data.images(_kept(split))
+        return self.data.images(_validation(split))
 
     def labels(self, split: str) -> Tensor | None:
         """Labels, (n,), or None where there are none."""
-        return self.data.labels(_kept(split))
+        return self.data.labels(_validation(split))
 
     def factors(self, split: str) -> Tensor | None:
         """Factors of variation, (n, factors), or None where there are none."""
-        return self.data.factors(_kept(split)) if isinstance(self.data, Generated) else None
+        return self.data.factors(_validation(split)) if isinstance(self.data, Generated) else None
 
 
-def _kept(split: str) -> str:
+def _validation(split: str) -> str:
     return "val" if split == "test" else split
 
 

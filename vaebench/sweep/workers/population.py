@@ -202,7 +202,7 @@ def work_population(
                 break
             try:
                 ended = population.epoch()
-            except Exception as error:  # such as a device without memory: whose fault it is cannot be told
+            except Exception as error:  # such as a device without memory: it may be any trial's fault
                 if len(population.trials) > 1:
                     _fail_together(study, population, error)
                     continue

@@ -113,18 +113,18 @@ class TrialRunner:
             TrialPruned: the pruner stopped it.
         """
         sweep = self.sweep
-        told = len(sweep.objectives) == 1 and job.seed == sweep.seeds[0]  # several objectives cannot be reported
+        reported = len(sweep.objectives) == 1 and job.seed == sweep.seeds[0]  # several objectives cannot be reported
         if (devices := sweep.engine.get("devices", 1)) > 1:
             args = sweep.arguments(point, job.seed)
-            pruned = train_distributed(sweep, trial if told else None, args, run.scratch, devices)
+            pruned = train_distributed(sweep, trial if reported else None, args, run.scratch, devices)
         else:
-            report = PruningCallback(trial, sweep.pruner["name"] != "none")
+            pruning = PruningCallback(trial, sweep.pruner["name"] != "none")
 
             def progress(fraction: float, metrics: Mapping[str, float]) -> None:
                 heart.report(trial, share[0] + share[1] * fraction, metrics.get(BOUND))
 
-            job.run(run.scratch, progress, [*([report] if told else []), *log.callbacks])
-            pruned = report.pruned
+            job.run(run.scratch, progress, [*([pruning] if reported else []), *log.callbacks])
+            pruned = pruning.pruned
         if pruned:
             shutil.rmtree(run.scratch)
             log.close("pruned")

@@ -66,9 +66,9 @@ class NoiseReplay(TorchFunctionMode):
 
 def requested(step: Callable[[], Any]) -> list[Request]:
     """The noise that a step draws; torch's random state stays as it is, also where several threads call this."""
-    with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), NoiseRequests() as asked:
+    with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), NoiseRequests() as drawing:
         step()
-    return asked.requests
+    return drawing.requests
 
 
 def drawn(requests: Sequence[Request], generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
