@@ -24,7 +24,8 @@ from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines.local import LocalWorkers
 from vaebench.sweep.show.terminal import LiveTable
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import Heart, Outcome
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import Outcome
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.worker import run_worker
 
@@ -51,7 +52,7 @@ class Noop:
     def __init__(self, results: Path, seconds: float) -> None:
         self.results, self.seconds = results, seconds
 
-    def __call__(self, trial: Trial, point: dict[str, Any], heart: Heart) -> Outcome:
+    def __call__(self, trial: Trial, point: dict[str, Any], heart: Heartbeat) -> Outcome:
         (self.results / "alive").mkdir(parents=True, exist_ok=True)
         (self.results / "alive" / str(os.getpid())).write_text(str(trial.number))
         time.sleep(self.seconds)

@@ -29,7 +29,8 @@ from vaebench.running.bench import Engine, bench
 from vaebench.running.benchmark import read_benchmark
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.spec.spec import read_sweep
-from vaebench.sweep.storage.queue import Heart, take
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import take
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.sweep.workers.trial import TrialRunner
@@ -218,7 +219,7 @@ def test_trials_are_runs_of_their_own_and_a_pruned_one_says_so(tmp_path: Path, m
         assert taken is not None
         if index:
             monkeypatch.setattr("vaebench.sweep.workers.pruning.PruningCallback.report", lambda *_: True)
-        with Heart(storage, taken[0]) as heart:
+        with Heartbeat(storage, taken[0]) as heart:
             conclude(study, taken[0], lambda taken=taken, heart=heart: trainings(*taken, heart))  # type: ignore[misc]
     first, second = book.heard
     (record,) = read_records(tmp_path / "results")

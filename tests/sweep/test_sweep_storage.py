@@ -30,9 +30,9 @@ from vaebench.sweep import driver
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage import queue as turns
+from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.queue import (
     RETRIES,
-    Heart,
     Outcome,
     TrialGroup,
     count_states,
@@ -132,13 +132,13 @@ def test_a_trial_that_gets_further_each_time_is_not_given_up(started: Started) -
     storage = started[1]
     for kill in range(RETRIES + 3):
         trial, _ = take(*started)  # type: ignore[misc]
-        heart = Heart(storage, trial)
+        heart = Heartbeat(storage, trial)
         heart.report(trial, (kill + 1) / 10, None)  # stored at once: the next beat is a minute away
         _age(storage)
     assert _mended(started) == {"RETRIED": RETRIES + 3, "WAITING": 1}
     for _ in range(RETRIES + 1):  # and no further than that
         trial, _ = take(*started)  # type: ignore[misc]
-        Heart(storage, trial).report(trial, 0.2, None)
+        Heartbeat(storage, trial).report(trial, 0.2, None)
         _age(storage)
     assert _mended(started) == {"RETRIED": 2 * RETRIES + 3, "FAIL": 1}
 
@@ -157,7 +157,7 @@ def test_the_death_of_a_population_counts_against_no_trial_until_one_is_alone(st
     _age(storage)
     assert _mended(started) == {"RETRIED": 6, "WAITING": 4}
     trial, _ = take(*started, TrialGroup("c", 0))  # type: ignore[misc]
-    Heart(storage, trial).report(trial, 0.5, None)
+    Heartbeat(storage, trial).report(trial, 0.5, None)
     _age(storage)
     _mended(started)
     assert [t.user_attrs.get("together") for t in study.trials if t.state == TrialState.WAITING] == [2, 1, 1, None]

@@ -24,7 +24,8 @@ from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_record, read_records
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import Heart, Outcome, count_states, mend, study_lock, take
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import Outcome, count_states, mend, study_lock, take
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.held_out import held_out
 from vaebench.sweep.workers.trial import PruningCallback, TrialRunner
@@ -71,7 +72,7 @@ def _run(started: Started) -> tuple[Outcome, Any]:
     """One trial, trained and recorded but not told."""
     sweep, storage, study, trainings = started
     trial, point = take(sweep, storage, study)
-    with Heart(storage, trial) as heart:
+    with Heartbeat(storage, trial) as heart:
         return trainings(trial, point, heart), (trial, point)
 
 
@@ -177,7 +178,7 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned_and_leaves_nothing(tmp_
         )
     sweep.stop["trials"] = 3
     trial, point = take(sweep, storage, study)
-    with Heart(storage, trial) as heart, pytest.raises(TrialPruned):
+    with Heartbeat(storage, trial) as heart, pytest.raises(TrialPruned):
         trainings(trial, point, heart)
     assert list(study.trials[2].intermediate_values) == [1], "at the first epoch at which it may be"
     assert not list((tmp_path / "work").rglob("*.ckpt"))
@@ -251,7 +252,7 @@ def test_an_interrupted_trial_goes_on_where_it_was_saved(tmp_path: Path, monkeyp
 def test_a_trial_that_cannot_be_built_says_why_and_the_sweep_goes_on(tmp_path: Path) -> None:
     sweep, storage, study, trainings = _start(tmp_path)
 
-    def run(trial: Any, point: dict[str, Any], heart: Heart) -> Outcome:
+    def run(trial: Any, point: dict[str, Any], heart: Heartbeat) -> Outcome:
         if trial.number == 0:
             raise UserError("too wide")
         return trainings(trial, point, heart)

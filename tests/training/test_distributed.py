@@ -13,7 +13,8 @@ from ddp_process import RUNS
 
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import read_sweep
-from vaebench.sweep.storage.queue import Heart, take
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import take
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.trial import TrialRunner
 
@@ -68,7 +69,7 @@ def test_a_trial_over_two_processes_reports_and_is_recorded(tmp_path: Path, monk
     monkeypatch.setenv("VAEBENCH_STORAGE", address)
     taken = take(sweep, storage, study)
     assert taken
-    with Heart(storage, taken[0]) as heart:
+    with Heartbeat(storage, taken[0]) as heart:
         outcome = TrialRunner(sweep, tmp_path / "results", tmp_path / "work")(*taken, heart)
     (record,) = read_records(tmp_path / "results")
     assert int(record.config["trainer"]["devices"]) == 2

@@ -13,10 +13,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from optuna import Study, Trial
@@ -28,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
+from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.study import AwayError, sampler
 
 if TYPE_CHECKING:
@@ -247,53 +247,6 @@ def count_states(trials: Sequence[FrozenTrial]) -> Counter[str]:
     return Counter("RETRIED" if trial.number in retried else trial.state.name for trial in trials)
 
 
-class Heart:
-    """Signs of life for some trials, with how far each is, until the block ends; an outage does not stop them.
-
-    Args:
-        storage: where they go.
-        trials: those that this process runs.
-    """
-
-    def __init__(self, storage: RDBStorage, *trials: Trial) -> None:
-        self.storage, self.trials = storage, trials
-        self.progress: dict[int, tuple[float, float | None]] = {}  # by trial number: fraction done, bound
-        self._stop = Event()
-        self._thread = Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Heart:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def report(self, trial: Trial, done: float, bound: float | None) -> None:
-        """Notes how far a trial is: stored at once the first time, so that a death soon after knows, and then by beats.
-
-        Args:
-            trial: one of these.
-            done: the part of it that is trained.
-            bound: the last one.
-        """
-        begins = trial.number not in self.progress
-        self.progress[trial.number] = done, bound
-        if begins:
-            self._note(trial)
-
-    def _note(self, trial: Trial) -> None:
-        with suppress(Exception):  # the storage may be away, or another process have ended the trial
-            self.storage.record_heartbeat(trial._trial_id)
-            if trial.number in self.progress:
-                self.storage.set_trial_user_attr(trial._trial_id, "progress", self.progress[trial.number])
-
-    def _beat(self) -> None:
-        while not self._stop.wait(self.storage.heartbeat_interval):
-            for trial in self.trials:
-                self._note(trial)
-
-
 class Outcome(NamedTuple):
     """The result of a finished trial.
 
@@ -310,4 +263,4 @@ class Outcome(NamedTuple):
     records: list[str]
 
 
-Objective = Callable[[Trial, Point, Heart], Outcome]  # of a study, in Optuna's sense
+Objective = Callable[[Trial, Point, Heartbeat], Outcome]  # of a study, in Optuna's sense

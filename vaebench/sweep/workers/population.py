@@ -26,7 +26,8 @@ from vaebench.errors import UserError
 from vaebench.loggers import Log, Logbook
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.queue import Heart, Outcome, TrialGroup, largest_group, patiently, take, tell
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import Outcome, TrialGroup, largest_group, patiently, take, tell
 from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.sweep.workers.worker import Interruption, conclude, start_worker
@@ -48,7 +49,7 @@ class TrialMembers:
 
     trial: Trial
     point: Point
-    heart: Heart
+    heart: Heartbeat
     members: dict[int, Member]
     logs: dict[int, Log]
 
@@ -89,7 +90,7 @@ class TrialPopulation:
         most = min((largest_group(one.trial) for one in self.trials), default=1)
         return not self.trials or (taken + len(self.sweep.seeds) <= self.size and len(self.trials) < most)
 
-    def add(self, trial: Trial, point: Point, heart: Heart) -> None:
+    def add(self, trial: Trial, point: Point, heart: Heartbeat) -> None:
         """Adds a trial, which trains from the next epoch on.
 
         Raises:
@@ -240,7 +241,7 @@ def _fail_together(study: Study, population: TrialPopulation, error: Exception) 
 
 
 def _add(storage: RDBStorage, study: Study, population: TrialPopulation, trial: Trial, point: Point) -> None:
-    heart = Heart(storage, trial).__enter__()
+    heart = Heartbeat(storage, trial).__enter__()
     try:
         population.add(trial, point, heart)
     except UserError as error:

@@ -27,7 +27,8 @@ from vaebench.running.recording import record_id
 from vaebench.running.run import Run
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.queue import Heart, Outcome, first
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import Outcome, first
 from vaebench.sweep.workers.distributed import train_distributed
 from vaebench.sweep.workers.held_out import combined, held_out
 from vaebench.sweep.workers.pruning import PruningCallback
@@ -57,7 +58,7 @@ class TrialRunner:
         self.engine, self.logbook = dict(engine), logbook or Logbook()
         self.protocol = read_protocol(**sweep.protocol)
 
-    def __call__(self, trial: Trial, point: Point, heart: Heart) -> Outcome:
+    def __call__(self, trial: Trial, point: Point, heart: Heartbeat) -> Outcome:
         """Trains, records and measures every seed of a trial."""
         sweep, figures, records = self.sweep, [], []
         for index, seed in enumerate(sweep.seeds):
@@ -96,7 +97,7 @@ class TrialRunner:
         point: Point,
         job: Experiment,
         run: Run,
-        heart: Heart,
+        heart: Heartbeat,
         share: tuple[float, float],
         log: Log,
     ) -> Path:

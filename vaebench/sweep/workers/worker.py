@@ -26,7 +26,8 @@ from vaebench.errors import UserError, disk_error
 from vaebench.loggers import Logbook
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import Heart, Objective, Outcome, patiently, take, tell
+from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.queue import Objective, Outcome, patiently, take, tell
 from vaebench.sweep.storage.study import ADDRESS, connect, load_study
 
 AWAY = 3  # exit code: the disk or the storage failed, which another trial would meet too
@@ -87,13 +88,13 @@ def work(
     """
     while go_on() and not interruption.came and (taken := take(sweep, storage, study)):
         trial, point = taken
-        with Heart(storage, trial) as heart:
+        with Heartbeat(storage, trial) as heart:
             conclude(study, trial, partial(_heard, interruption, run, trial, point, heart))
     if interruption.came:
         raise KeyboardInterrupt
 
 
-def _heard(interruption: Interruption, run: Objective, trial: Trial, point: Point, heart: Heart) -> Outcome:
+def _heard(interruption: Interruption, run: Objective, trial: Trial, point: Point, heart: Heartbeat) -> Outcome:
     with interruption.heard():
         return run(trial, point, heart)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from vaebench.errors import Unavailable, UserError, require_kernels
 from vaebench.training.population.adam import Adam, clip
 from vaebench.training.population.member import Member
 from vaebench.training.population.noise import NoiseReplay, Request, drawn, requested
+from vaebench.training.population.skeleton import Skeleton
 
 Logs = dict[str, Tensor]
 
@@ -41,34 +41,6 @@ class _Found(NamedTuple):
     logs: Logs
     state: Logs
     active: Logs
-
-
-class _Skeleton:
-    """A model without tensors of its own: `functional_call` for any method, at a tenth of its cost.
-
-    Args:
-        model: whose code and constants it takes.
-        names: of its parameters and buffers, in the order in which `of` takes tensors.
-    """
-
-    def __init__(self, model: Family, names: Sequence[str]) -> None:
-        self.model = deepcopy(model).to("meta")
-        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        places: dict[int, list[tuple[dict[str, Any], str]]] = {}  # of a tensor: several where modules share it
-        for name, tensor in tensors:
-            path, _, leaf = name.rpartition(".")
-            owner = self.model.get_submodule(path)
-            members = owner._parameters if leaf in owner._parameters else owner._buffers
-            places.setdefault(id(tensor), []).append((members, leaf))
-        known = dict(tensors)
-        self._places = [places[id(known[name])] for name in names]
-
-    def of(self, tensors: Sequence[Tensor]) -> Family:
-        """The model with these tensors, until it gets others."""
-        for places, tensor in zip(self._places, tensors, strict=True):
-            for members, leaf in places:
-                members[leaf] = tensor
-        return self.model
 
 
 class Lane:
@@ -92,7 +64,7 @@ class Lane:
                            for name, _ in model.named_parameters()}  # fmt: skip
         self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
         self._tensors = [*self.parameters.values(), *self.buffers.values()]
-        self._skeleton = _Skeleton(model, [*self.parameters, *self.buffers])
+        self._skeleton = Skeleton(model, [*self.parameters, *self.buffers])
         self._skeleton.model.train()
         named = {group: [name for name in self.parameters if name.startswith(prefixes)]
                  for group, prefixes in model.groups().items()}  # fmt: skip
