@@ -20,7 +20,8 @@ from vaebench.leaderboard.versus import versus
 from vaebench.leaderboard.versus_text import plain
 from vaebench.records import RunRecord, read_records, write_record
 from vaebench.records.rank import RANK, write_rank
-from vaebench.running.bench import bench, read_benchmark
+from vaebench.running.bench import bench
+from vaebench.running.benchmark import read_benchmark
 
 SEEDS = 4
 
@@ -213,7 +214,7 @@ def test_a_benchmark_names_a_figure_that_exists_or_is_told_the_nearest(tmp_path)
 
 
 def test_a_benchmark_cannot_rank_by_what_its_protocol_does_not_measure(tmp_path):
-    runs = bench(benchmark(tmp_path, "mig"), tmp_path / "results", tmp_path / "work")
+    runs = bench(read_benchmark(benchmark(tmp_path, "mig")), tmp_path / "results", tmp_path / "work")
     with pytest.raises(UserError, match="ranks by mig, a figure of the measurement 'disentanglement'"):
         next(runs)
 

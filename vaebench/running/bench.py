@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vaebench.configuration.discovery import measurement_of
 from vaebench.configuration.parts import name_of
 from vaebench.errors import Diverged, UserError
 from vaebench.evaluation import read_protocol
 from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records.failures import Failure, write_failure
+from vaebench.records.rank import write_rank
 from vaebench.running.benchmark import Benchmark, Training
 from vaebench.running.recording import record_id
 from vaebench.running.run import Run
@@ -71,14 +73,28 @@ def bench(
         How each run ended.
 
     Raises:
-        UserError: the configuration of a run is not valid, or a record is damaged.
+        UserError: the configuration of a run is not valid, a record is damaged, or the figure to rank by is left out
+            by the protocol.
         OSError: the disk failed, which every run would meet.
     """
     preparation = Preparation(benchmark, results, work, progress, logbook or Logbook())
+    _write_rank(benchmark, preparation)
     jobs = [(training, experiment(training.args)) for training in benchmark.trainings]
     if engine == "population":
         jobs = yield from _population(jobs, preparation)
     yield from _solo(jobs, preparation)
+
+
+def _write_rank(benchmark: Benchmark, preparation: Preparation) -> None:
+    """Writes beside the records which figure the benchmark's boards are ranked by, where it names one."""
+    if benchmark.rank is None:
+        return
+    if (needed := measurement_of(benchmark.rank)) not in preparation.protocol.measurements:
+        raise UserError(
+            f"'{benchmark.name}' ranks by {benchmark.rank}, a figure of the measurement '{needed}', which its protocol "
+            f"leaves out; add it under protocol.measurements, as {{{needed}: {{}}}}"
+        )
+    write_rank(preparation.results, benchmark.rank)
 
 
 class Prepared(NamedTuple):

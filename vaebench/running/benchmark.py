@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vaebench.configuration.discovery import figure_names, measurement_of
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument
 from vaebench.errors import UserError, unknown
 
-KEYS = {"benchmark", "seeds", "protocol", "configs", "overrides", "runs"}
+KEYS = {"benchmark", "seeds", "protocol", "rank", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides", "claims"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
@@ -40,18 +41,21 @@ class Benchmark:
         name: of the benchmark.
         protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
         trainings: every variant with every seed.
+        rank: the figure that its boards are ranked by; None: the log-likelihood.
     """
 
     name: str
     protocol: dict[str, Any]
     trainings: list[Training] = field(default_factory=list)
+    rank: str | None = None
 
 
 def read_benchmark(path: Path) -> Benchmark:
     """Reads a benchmark file; the paths in it are relative to it.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs.
+        UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs, a figure to
+            rank by that evaluation does not know.
     """
     content = _table(Source(path, "benchmark file").content, KEYS, str(path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
@@ -62,6 +66,9 @@ def read_benchmark(path: Path) -> Benchmark:
         raise UserError(f"'{path}' has seeds {seeds}: expected each once; remove the repeated ones")
     if not isinstance(runs, dict) or not runs:
         raise UserError(f"'{path}' has no runs: expected 'runs:' with a variant such as 'vae: {{configs: [vae.yaml]}}'")
+    rank = content.get("rank")
+    if rank is not None and measurement_of(str(rank)) is None:
+        raise unknown("figure", str(rank), figure_names(), f"It stands in {path}, as rank.")
     shared = _arguments(content, path)
     trainings = []
     for variant, run in runs.items():
@@ -73,7 +80,8 @@ def read_benchmark(path: Path) -> Benchmark:
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         trainings += [Training(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"],
                                tuple(claims)) for seed in seeds]  # fmt: skip
-    return Benchmark(str(content.get("benchmark", path.stem)), protocol, trainings)
+    name = str(content.get("benchmark", path.stem))
+    return Benchmark(name, protocol, trainings, rank if rank is None else str(rank))
 
 
 def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
