@@ -287,7 +287,7 @@ def test_a_damaged_record_is_no_finished_run(tmp_path: Path, capsys: pytest.Capt
 def test_settings_of_a_benchmark_are_written_as_yaml_has_them(tmp_path: Path) -> None:
     """Defect: null became the text None."""
     (tmp_path / "b.yaml").write_text("overrides: {model.clip: null, a.b: true}\nruns: {v: {overrides: {c: 0.5}}}")
-    (run,) = read_benchmark(tmp_path / "b.yaml").trainings
+    (run,) = read_benchmark(tmp_path / "b.yaml").runs
     assert run.args == ["--model.clip=null", "--a.b=true", "--c=0.5", "--seed_everything=0"]
 
 
@@ -362,7 +362,7 @@ def test_every_run_of_a_benchmark_is_checked_before_the_first_trains(
 def test_every_shipped_benchmark_parses(path: Path) -> None:
     from vaebench.training.experiment import experiment
 
-    runs = read_benchmark(path).trainings
+    runs = read_benchmark(path).runs
     assert runs
     for run in runs:
         assert experiment(run.args).seed == run.seed

@@ -18,7 +18,7 @@ FIGURES = {figure.id: figure for figure in figures()}
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_repeat_is_of_the_data_and_the_measure_that_it_claims(path: Path) -> None:
-    for run in read_benchmark(path).trainings:
+    for run in read_benchmark(path).runs:
         config = experiment(run.args).config
         data, measure = config.data.class_path.rpartition(".")[0].rpartition(".")[2], config.data.init_args.measure
         for claim in run.claims:

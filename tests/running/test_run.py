@@ -14,7 +14,7 @@ from vaebench.loggers import Log
 from vaebench.records import CHECKPOINT, RECORD, read_record
 from vaebench.records.claims import IMPORTED
 from vaebench.running.bench import Ended, bench
-from vaebench.running.benchmark import Benchmark, Training
+from vaebench.running.benchmark import Benchmark, BenchmarkRun
 from vaebench.running.run import Run
 from vaebench.training.experiment import Experiment, experiment
 
@@ -102,7 +102,7 @@ def test_a_benchmark_changes_its_protocol_without_training(
     engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(k: int) -> list[Ended]:
-        benchmark = Benchmark("tiny", {**PROTOCOL, "k": k}, [Training("vae", 0, [*ARGS, "--seed_everything=0"])])
+        benchmark = Benchmark("tiny", {**PROTOCOL, "k": k}, [BenchmarkRun("vae", 0, [*ARGS, "--seed_everything=0"])])
         return list(bench(benchmark, tmp_path / "results", tmp_path / "work", False, engine))
 
     (first,) = ended(2)
@@ -119,7 +119,7 @@ def test_a_member_that_cannot_be_evaluated_does_not_end_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Defect: a checkpoint that was left, and whose evaluation failed, ended a population's benchmark."""
-    trainings = [Training("vae", seed, [*ARGS, f"--seed_everything={seed}"]) for seed in (0, 1)]
+    trainings = [BenchmarkRun("vae", seed, [*ARGS, f"--seed_everything={seed}"]) for seed in (0, 1)]
     benchmark = Benchmark("tiny", PROTOCOL, trainings)
     folders = tmp_path / "results", tmp_path / "work"
 

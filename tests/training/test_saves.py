@@ -23,7 +23,7 @@ from vaebench import files
 from vaebench.errors import UserError
 from vaebench.files import LOCK, alone_in, copy_file, remove_partial, whole_folder, write_atomically
 from vaebench.running.recording import weights_hash
-from vaebench.running.run import trained
+from vaebench.running.run import trained_checkpoint
 from vaebench.training.experiment import experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
@@ -308,5 +308,5 @@ def test_a_checkpoint_that_another_sweep_left_is_not_taken_for_the_trials(tmp_pa
     job = experiment(ARGS)
     _, data = job.build()
     job.run(tmp_path)
-    assert trained(tmp_path, job.identity(data))
-    assert not trained(tmp_path, experiment([*ARGS, "--model.lr=0.1"]).identity(data))
+    assert trained_checkpoint(tmp_path, job.identity(data))
+    assert not trained_checkpoint(tmp_path, experiment([*ARGS, "--model.lr=0.1"]).identity(data))

@@ -41,7 +41,7 @@ def raw(argv: list[str]) -> int:
     from vaebench.configuration.gate import foreign
     from vaebench.files import alone_in
     from vaebench.loggers import Logbook, of_training
-    from vaebench.running.run import trained
+    from vaebench.running.run import trained_checkpoint
     from vaebench.training.experiment import experiment
     from vaebench.training.progress import training_bar
     from vaebench.training.saves import Saves
@@ -54,7 +54,7 @@ def raw(argv: list[str]) -> int:
     name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
     folder = out / name
     with alone_in(folder):
-        if (checkpoint := trained(folder, job.identity(data))) is not None:
+        if (checkpoint := trained_checkpoint(folder, job.identity(data))) is not None:
             Saves(folder, "").remove()  # of a run that was killed at its very end
             print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
             return 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATIENCE = 120.0  # seconds that the end of a run waits for the server; what is left then goes by `wandb sync`
 
 
-def opener(choice: str, folder: Path) -> Callable[[About], Run]:
+def opener(choice: str, folder: Path) -> Callable[[About], WandbRun]:
     """Opens runs in the project of 'wandb:ENTITY/PROJECT', or that of WANDB_ENTITY and WANDB_PROJECT for 'wandb'.
 
     Where there is no key or no server runs are kept as files in `folder/wandb`, which is said now.
@@ -33,7 +33,7 @@ def opener(choice: str, folder: Path) -> Callable[[About], Run]:
     mode = os.environ.get("WANDB_MODE", "online")
     if mode == "online" and _must_wait(folder):
         mode = "offline"
-    return partial(Run, folder, entity, project, mode)
+    return partial(WandbRun, folder, entity, project, mode)
 
 
 def _must_wait(folder: Path) -> bool:
@@ -44,7 +44,7 @@ def _must_wait(folder: Path) -> bool:
     return bool(why)
 
 
-class Run:
+class WandbRun:
     """One run; several may be open at once.
 
     The same id logged again takes the place of the first, so that a run that was resumed or repeated is never twice in

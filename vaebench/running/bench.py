@@ -19,7 +19,7 @@ from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records.failures import Failure, write_failure
 from vaebench.records.rank import write_rank
-from vaebench.running.benchmark import Benchmark, Training
+from vaebench.running.benchmark import Benchmark, BenchmarkRun
 from vaebench.running.recording import record_id
 from vaebench.running.run import Run
 from vaebench.training.checkpoint import describe
@@ -40,7 +40,7 @@ class Ended(NamedTuple):
         reason: why it has no record; empty where it has one.
     """
 
-    training: Training
+    training: BenchmarkRun
     place: Path
     before: bool = False
     reason: str = ""
@@ -79,7 +79,7 @@ def bench(
     """
     preparation = Preparation(benchmark, results, work, progress, logbook or Logbook())
     _write_rank(benchmark, preparation)
-    jobs = [(training, experiment(training.args)) for training in benchmark.trainings]
+    jobs = [(training, experiment(training.args)) for training in benchmark.runs]
     if engine == "population":
         jobs = yield from _population(jobs, preparation)
     yield from _solo(jobs, preparation)
@@ -107,7 +107,7 @@ class Prepared(NamedTuple):
         failure: what is noted where it fails, but for the kind and the reason.
     """
 
-    training: Training
+    training: BenchmarkRun
     job: Experiment
     run: Run
     failure: Failure
@@ -126,7 +126,7 @@ class Preparation:
         self.protocol = read_protocol(**benchmark.protocol)
         self.results, self.work = results / benchmark.name, work / benchmark.name
 
-    def prepare(self, training: Training, job: Experiment) -> Prepared:
+    def prepare(self, training: BenchmarkRun, job: Experiment) -> Prepared:
         """Builds a run, for its identity and to learn whether its parts go together.
 
         Raises:
@@ -146,7 +146,7 @@ class Preparation:
         return Prepared(training, job, run, failure)
 
 
-def _solo(jobs: list[tuple[Training, Experiment]], preparation: Preparation) -> Iterator[Ended]:
+def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation) -> Iterator[Ended]:
     """Runs one after another."""
     for index, (training, job) in enumerate(jobs):
         try:
@@ -164,10 +164,10 @@ def _solo(jobs: list[tuple[Training, Experiment]], preparation: Preparation) -> 
 
 
 def _population(
-    jobs: list[tuple[Training, Experiment]], preparation: Preparation
-) -> Generator[Ended, None, list[tuple[Training, Experiment]]]:
+    jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation
+) -> Generator[Ended, None, list[tuple[BenchmarkRun, Experiment]]]:
     """Trains runs as a population; yields as `bench` does, and returns those that must train by themselves."""
-    population, alone = Population(), list[tuple[Training, Experiment]]()
+    population, alone = Population(), list[tuple[BenchmarkRun, Experiment]]()
     members: dict[Member, tuple[Prepared, Log]] = {}
     with ExitStack() as stack:
         for training, job in jobs:

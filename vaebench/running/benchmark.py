@@ -18,7 +18,7 @@ PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurem
 
 
 @dataclass(frozen=True)
-class Training:
+class BenchmarkRun:
     """A variant of a benchmark with one seed.
 
     Attributes:
@@ -40,13 +40,13 @@ class Benchmark:
     Attributes:
         name: of the benchmark.
         protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
-        trainings: every variant with every seed.
+        runs: every variant with every seed.
         rank: the figure that its boards are ranked by; None: the log-likelihood.
     """
 
     name: str
     protocol: dict[str, Any]
-    trainings: list[Training] = field(default_factory=list)
+    runs: list[BenchmarkRun] = field(default_factory=list)
     rank: str | None = None
 
 
@@ -70,7 +70,7 @@ def read_benchmark(path: Path) -> Benchmark:
     if rank is not None and measurement_of(str(rank)) is None:
         raise unknown("figure", str(rank), figure_names(), f"It stands in {path}, as rank.")
     shared = _arguments(content, path)
-    trainings = []
+    plan = list[BenchmarkRun]()
     for variant, run in runs.items():
         if not isinstance(variant, str):
             raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
@@ -78,10 +78,10 @@ def read_benchmark(path: Path) -> Benchmark:
         own, claims = _arguments(run, path), run.get("claims") or []
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
-        trainings += [Training(variant, seed, [*shared[0], *own[0], *shared[1], *own[1], f"--seed_everything={seed}"],
-                               tuple(claims)) for seed in seeds]  # fmt: skip
+        args = [*shared[0], *own[0], *shared[1], *own[1]]
+        plan += [BenchmarkRun(variant, seed, [*args, f"--seed_everything={seed}"], tuple(claims)) for seed in seeds]
     name = str(content.get("benchmark", path.stem))
-    return Benchmark(name, protocol, trainings, rank if rank is None else str(rank))
+    return Benchmark(name, protocol, plan, rank if rank is None else str(rank))
 
 
 def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Run:
     def checkpoint(self) -> Path | None:
         """The checkpoint of this very run, where there is one that is sound."""
         try:
-            found = trained(self.scratch, self.identity)
+            found = trained_checkpoint(self.scratch, self.identity)
         except UserError:
             found = None
         return found or next(self._reusable(), None)
@@ -125,7 +125,7 @@ class Run:
     def _is_measured(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is of this run, and the one that the record beside it measured on this machine."""
         try:
-            if trained(checkpoint.parent, self.identity) is None:
+            if trained_checkpoint(checkpoint.parent, self.identity) is None:
                 return False
             record = read_record(checkpoint.parent)
             weights = state_hash(read_checkpoint(checkpoint)["state_dict"])
@@ -138,7 +138,7 @@ class Run:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def trained(folder: Path, identity: str) -> Path | None:
+def trained_checkpoint(folder: Path, identity: str) -> Path | None:
     """The finished checkpoint of a run in a folder; None where there is none, or that of another run.
 
     Args:
