@@ -141,7 +141,7 @@ def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None
 
 @require_kernels()
 def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
-    """What a model costs: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
+    """Cost of a model: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
 
     Args:
         model: the family.

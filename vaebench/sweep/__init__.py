@@ -1,9 +1,10 @@
 """Sweeps: a search space explored by Optuna, by any number of workers, losing nothing.
 
-source, space, plan    the sweep file, read and validated
-study                  storage, sampler, pruner
-turns                  how workers take trials, give signs of life, and how lost trials come back
-worker, figures        one trial: training, record, figures of the validation images
-engines, driver        who starts workers, and who watches them
-table, report          what the terminal and the page show
+spec/       the sweep file, read and validated
+check       every corner of its space built before the first trial
+storage/    the study with its sampler and pruner; the queue of trials and their signs of life
+workers/    processes that take trials: training, record, figures of the validation images
+engines/    ways to start workers
+driver      starts workers and watches them
+show/       the terminal's table and the page
 """

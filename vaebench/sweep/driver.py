@@ -90,7 +90,7 @@ def dry_run(
     engine: str | None = None,
     logger: str | None = None,
 ) -> str:
-    """Checks a sweep file, and says what its engine would start; the arguments are those of `run_sweep`."""
+    """Checks a sweep file; returns the jobs that its engine would start. The arguments are those of `run_sweep`."""
     return preview(_launch(file, results, work, storage, workers, engine, logger))
 
 

@@ -1,4 +1,4 @@
-"""What Lightning calls while it trains: the run's history is kept, and all of its state is saved."""
+"""Callback and checkpoint plugin of a training by Lightning: its history is kept, and its state saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saves of an unfinished run: the last one and the one before, of which the newest that is sound is gone on with."""
+"""Saves of an unfinished run, the last and the one before: training resumes from the newest that is sound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Saves:
 
     Args:
         folder: the run's.
-        run: its identity; saves of another run are not gone on with.
+        run: its identity; saves of another run are not resumed.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -45,7 +45,7 @@ class Saves:
             self._sound = True
 
     def newest(self, require: Callable[[dict[str, Any]], object]) -> Path | None:
-        """The newest save that can be gone on with, and None where there is none; warns of what is damaged.
+        """The newest save that can be resumed, or None; warns of damaged ones.
 
         Args:
             require: raises where what is in a save is not what this run would save; it restores nothing yet.
@@ -62,7 +62,7 @@ class Saves:
         return None
 
     def _fault(self, path: Path, require: Callable[[dict[str, Any]], object]) -> str | None:
-        """Why a save cannot be gone on with; None where it can."""
+        """Why a save cannot be resumed; None where it can."""
         try:
             with zipfile.ZipFile(path) as parts:
                 if parts.testzip() is not None:  # torch reads damaged numbers without a word

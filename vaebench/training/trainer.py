@@ -96,7 +96,7 @@ class LimitedTrainer(Trainer):
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """How long a run trains, in batches that every process learns from.
+    """Length of a training, in batches that every process learns from.
 
     Attributes:
         batches: of an epoch.

@@ -21,7 +21,7 @@ __all__ = ["Launch", "Workers", "preview", "start"]
 
 @dataclass(frozen=True)
 class Launch:
-    """What an engine is given.
+    """A sweep as an engine starts it.
 
     Attributes:
         sweep: the sweep.
@@ -69,7 +69,7 @@ class Workers(Protocol):
 
 
 def preview(launch: Launch) -> str:
-    """What the sweep's engine would start."""
+    """The jobs that the sweep's engine would start, in words."""
     module = import_module(f"{__name__}.{launch.sweep.engine['name']}")
     if hasattr(module, "preview"):
         return module.preview(launch)

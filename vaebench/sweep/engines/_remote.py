@@ -48,7 +48,7 @@ class Command:
         return child.returncode, (error.strip().splitlines() or ["it said nothing"])[-1]
 
     def checkpoint(self) -> Any:
-        """What submitit queues again when the job is preempted: the same; its trial comes back by itself."""
+        """The job that submitit queues when this one is preempted: the same; its trial comes back by itself."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -1,4 +1,4 @@
-"""What the terminal shows of a sweep: a live table; where there is no terminal, a line a finished trial."""
+"""A sweep on the terminal: a live table; where there is no terminal, one line for each finished trial."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def verdict(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> str:
 
 
 def trial_settings(trial: FrozenTrial) -> str:
-    """What was chosen, such as 'beta=0.53 schedule=Linear'."""
+    """A trial's settings, such as 'beta=0.53 schedule=Linear'."""
     return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
 
 
 def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
-    """The trial's objectives, or the last bound that it reported, and what it violates."""
+    """The trial's objectives, or the last bound that it reported, and the constraints that it violates."""
     if trial.state == TrialState.COMPLETE and trial.values:
         values = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
         broken = [name for name, violation in trial.constraints.items() if violation > 0]

@@ -15,5 +15,5 @@ def engines() -> list[str]:
 
 
 def engine_settings(name: str) -> dict[str, type]:
-    """What a sweep file may set of an engine."""
+    """Settings of an engine that a sweep file may give, with their types."""
     return import_module(f"vaebench.sweep.engines.{name}").SETTINGS

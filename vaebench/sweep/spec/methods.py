@@ -13,7 +13,7 @@ Settings = Mapping[str, Any]
 
 
 class Sampler(NamedTuple):
-    """How settings are suggested.
+    """A way to suggest settings.
 
     Attributes:
         settings: those that the file may give beside the name and the seed.
@@ -25,7 +25,7 @@ class Sampler(NamedTuple):
 
 
 class Pruner(NamedTuple):
-    """How trials are ended early, by epochs.
+    """A rule that ends trials early, by epochs.
 
     Attributes:
         settings: those that the file may give beside the name.

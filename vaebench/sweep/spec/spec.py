@@ -39,7 +39,7 @@ class Constraint:
     limit: float | str
 
     def violation(self, value: Any) -> float:
-        """How far `value` is from allowed: 0 or less where the constraint holds."""
+        """Violation of the constraint by `value`: 0 or less where it holds."""
         if self.relation in (">=", "<="):
             return float(value - self.limit) * (1 if self.relation == "<=" else -1)
         return 0.0 if (value == self.limit) is (self.relation == "==") else 1.0
@@ -144,7 +144,7 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def _keys(source: Source, *place: str) -> list[str]:
-    """Whatever keys a table has: it is checked elsewhere."""
+    """All keys that a table has, which are checked elsewhere."""
     content = source.at(*place)
     return list(content) if isinstance(content, dict) else ["NAME: VALUE"]
 
@@ -254,7 +254,7 @@ def _stop(source: Source) -> dict[str, float]:
 
 
 def _consistent(sweep: Sweep) -> None:
-    """What each part allows and the whole does not."""
+    """Refuses combinations of parts that are valid by themselves."""
     source = sweep.source
     if not re.fullmatch(r"[\w.-]+", sweep.name):
         raise source.error(f"the name '{sweep.name}' is a folder's: use letters, digits, '-' and '_'", "sweep")

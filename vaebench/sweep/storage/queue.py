@@ -3,7 +3,7 @@
 A trial whose worker died, or that was interrupted, comes back with the same settings, once for every time; the trial
 itself ends as failed. A death counts against a trial that was alone in its worker and got no further than before; of
 trials that died together fewer then train together, until the one at fault is alone. `mend` makes it so from what the
-storage holds alone, and under a lock that a killed process cannot keep, so that it does not matter who is killed when.
+storage holds alone, under a lock that ends with its process, so that a kill at any moment does no harm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LOCK = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's numb
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """What `call` returns, called again every second while the storage is away, for PATIENCE seconds."""
+    """The result of `call`, which is repeated every second while the storage is away, for up to PATIENCE seconds."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -101,7 +101,7 @@ def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
 
 
 def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-    """A trial in waiting with the settings of another, and with what its sampler and pruner noted.
+    """A waiting trial with the settings of another, and the notes of its sampler and pruner.
 
     Args:
         trial: one that ended with its worker, or was interrupted.

@@ -49,7 +49,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
 
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, multivariate TPE, GP
-    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used", UserWarning)  # `turns` beats
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used", UserWarning)  # it is
     if address.startswith("sqlite:///"):
         Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {"connect_args": {"timeout": 60}}
@@ -81,7 +81,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
 
 
 def create_study(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
-    """Makes the sweep's study, or goes on with it; a grid is queued point by point.
+    """Makes the sweep's study, or resumes it; a grid is queued point by point.
 
     Raises:
         UserError: it exists and `resume` is off, or was made by a file with another search space.

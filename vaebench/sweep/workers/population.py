@@ -113,7 +113,7 @@ class TrialPopulation:
         self._report_progress(self.trials[-1])
 
     def epoch(self) -> list[tuple[TrialMembers, Callable[[], Outcome]]]:
-        """Trains all for one epoch; returns the trials that end with it, each with what is left to do for it."""
+        """Trains all for one epoch; returns the trials that end with it, each with the rest of the work on it."""
         self.population.epoch()
         for one in self.trials:
             for seed, member in one.members.items():
@@ -122,7 +122,7 @@ class TrialPopulation:
         return [(one, end) for one, end in ends if end is not None]
 
     def _end(self, one: TrialMembers) -> Callable[[], Outcome] | None:
-        """What is left to do for a trial that ends now; None where it goes on."""
+        """The rest of the work on a trial that ends now; None where it trains on."""
         for member in one.members.values():
             if member.diverged is not None:
                 return partial(self.give_up, one, member.diverged)

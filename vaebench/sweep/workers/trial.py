@@ -77,7 +77,7 @@ class TrialRunner:
         )
 
     def plan(self, trial: Trial, point: Point, seed: int) -> tuple[Experiment, Run]:
-        """How one seed of a trial is trained, and its places."""
+        """The configuration of one seed of a trial, and its run."""
         job = experiment(self.sweep.arguments(point, seed))
         job.engine = self.engine
         data = _data(job)

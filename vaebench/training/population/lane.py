@@ -140,7 +140,7 @@ class Lane:
     def _found(
         self, tensors: Sequence[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]
     ) -> _Found:
-        """What a step finds, as a pure function of the members' tensors.
+        """Results of a step, as a pure function of the members' tensors.
 
         Gradients of a group of which no member learns are left out, unless it is compiled: a graph has one course.
         """

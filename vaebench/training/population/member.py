@@ -29,7 +29,7 @@ _LIGHTNINGS = set(vars(LightningModule()))
 
 
 class Member:
-    """One run, which starts as `vaebench fit` would start it, or goes on where it was last saved.
+    """One run, which starts as `vaebench fit` would start it, or resumes where it was last saved.
 
     Args:
         job: the parsed run.

@@ -75,7 +75,7 @@ class Population:
         return {"engine": {"name": "population", "order": self.order}}
 
     def add(self, job: Experiment, work: Path) -> Member:
-        """Builds a run, which enters at the next epoch; one that was saved in `work` goes on from there.
+        """Builds a run, which enters at the next epoch; one that was saved in `work` resumes from there.
 
         Args:
             job: the parsed run, whose configuration, and so identity, then names the population.
@@ -128,7 +128,7 @@ class Population:
         return learning
 
     def _train(self, lane: Lane) -> tuple[Logs, float]:
-        """Trains a lane for an epoch: what its steps logged, and its seconds of all cores."""
+        """Trains a lane for an epoch; returns the means of its logs, and its share of the cores' seconds."""
         start = time.perf_counter()
         logs = lane.train(self._batches[lane.members[0].source][0])
         return logs, (time.perf_counter() - start) / min(len(self._lanes), cores(self.device))
@@ -163,7 +163,7 @@ class Population:
         return lane
 
     def _pace(self, structure: str, members: Sequence[Member]) -> Pace:
-        """How members train fastest, measured anew where more members could be faster still."""
+        """The fastest way to train members, measured anew where more of them could be faster still."""
         if self._fixed is not None:
             return Pace(self._fixed, bool(self.compile), 0)
         known = self._paces.get(structure)
@@ -215,7 +215,7 @@ class Population:
 
 
 class Pace(NamedTuple):
-    """How members of a structure train fastest.
+    """The fastest way to train members of a structure.
 
     Attributes:
         size: so many step at once.

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def cores(device: torch.device) -> int:
-    """How many lanes can run side by side: as many as torch has threads on a CPU, one on a GPU."""
+    """Number of lanes that can run side by side: torch's threads on a CPU, one on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
