@@ -105,13 +105,14 @@ def trainings(of: Evidence, others: Evidence | None = None, draws: int = DRAWS, 
     weights /= weights.sum()
     rng = np.random.default_rng(seed)
     chosen = np.searchsorted(np.cumsum(weights)[:-1], (rng.permutation(draws) + 0.5) / draws)
-    drawn = np.empty((draws, len(known)))
-    for index, (s2, f, c) in enumerate(zip(*of, strict=True)):
-        alone = np.broadcast_to(_nodes(OUTLIERS_OF_ONE_SEED), variances.shape)
-        density = _likelihood(max(s2, floor), f, variances + c)[0] * ordinary if f > 0 else alone
+    rows, within = np.unique(chosen, return_inverse=True)  # most of the weight lies on few
+    alone = np.broadcast_to(_nodes(OUTLIERS_OF_ONE_SEED), (len(rows), logs.shape[1]))
+    drawn, seen = np.empty((draws, len(known))), iter(likelihoods)
+    for index, freedom in enumerate(of.freedom):
+        density = next(seen)[0][rows] * ordinary if freedom > 0 else alone
         shares = np.cumsum(density, 1)
-        shares = (shares / shares[:, -1:] + np.arange(len(shares))[:, None]).ravel()  # one ascending row of all
-        places = np.searchsorted(shares, rng.random(draws) + chosen) - chosen * logs.shape[1]
+        shares = (shares / shares[:, -1:] + np.arange(len(rows))[:, None]).ravel()  # one ascending row of all
+        places = np.searchsorted(shares, rng.random(draws) + within) - within * logs.shape[1]
         places = np.minimum(places, logs.shape[1] - 1)
         inside = (rng.random(draws) - 0.5) * (STANDARD[1] - STANDARD[0])
         drawn[:, index] = logs[chosen, places] + inside * scales[chosen, places // len(STANDARD), 0]

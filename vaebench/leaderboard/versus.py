@@ -118,6 +118,16 @@ def versus(first: str, second: str, results: str | Path, metric: str | None = No
     Raises:
         UserError: a name is unknown, both are the same, they share no board, or one lacks the metric.
     """
+    return [_versus(*one) for one in meetings(first, second, results, metric)]
+
+
+def meetings(
+    first: str, second: str, results: str | Path, metric: str | None = None
+) -> list[tuple[Board, Side, Side, Trainings | None]]:
+    """Every board that two variants or runs are both on, with the noise over their trainings as it knows it.
+
+    Arguments and errors are those of `versus`; the noise is None where a claim has no part in it.
+    """
     records = list(read_records(results))
     known = {record.path.resolve() for record in records if record.path}
     for name in (first, second):
@@ -133,7 +143,14 @@ def versus(first: str, second: str, results: str | Path, metric: str | None = No
     else:
         runs = [[records[0] for _, records in side.values()] for side in sides]
         raise _apart((first, second), runs, metric or LOG_LIKELIHOOD)
-    return [_versus(found[index], *(side[index] for side in sides)) for index in shared]
+    return [_meeting(found[index], *(side[index] for side in sides)) for index in shared]
+
+
+def _meeting(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> tuple[Board, Side, Side, Trainings | None]:
+    first, second = (_side(board, *side) for side in chosen)
+    if first.records == second.records:
+        raise UserError(f"'{first.name}' cannot be compared with itself: expected two variants or runs; name another")
+    return board, first, second, _noise(board, first.row, second.row)
 
 
 def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[Row, tuple[RunRecord, ...]]]:
@@ -160,11 +177,7 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
     raise unknown("variant", name, sorted(names) + sorted(folders - names), remedy)
 
 
-def _versus(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> Versus:
-    first, second = (_side(board, *side) for side in chosen)
-    if first.records == second.records:
-        raise UserError(f"'{first.name}' cannot be compared with itself: expected two variants or runs; name another")
-    over_trainings = _noise(board, first.row, second.row)
+def _versus(board: Board, first: Side, second: Side, over_trainings: Trainings | None) -> Versus:
     result = compare(first.figures, second.figures, over_trainings)
     signed = [board.sign * side.figures for side in (first, second)]
     whole = all(side.records == side.row.records and side.row.rank for side in (first, second))

@@ -1,0 +1,286 @@
+"""What it takes to see a difference: seeds, images and core-minutes, from the records at hand."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaebench.errors import UserError
+from vaebench.leaderboard.boards import Board
+from vaebench.leaderboard.moderation import Trainings
+from vaebench.leaderboard.noise import LEVEL
+from vaebench.leaderboard.power import MOST, Size, Variation, assumed, variation
+from vaebench.leaderboard.table import Cell, Column, Table, error, markdown_table, number, shown_name, title
+from vaebench.leaderboard.versus import Side, meetings
+from vaebench.records import RunRecord
+
+SEEDS = (2, 3, 5, 8, 12, 20, 30)
+SHARES = (0.1, 0.2, 0.5, 1.0)  # of the images that there are
+
+
+@dataclass(frozen=True)
+class Price:
+    """Core-minutes of one run of a variant, means over its records: of its training, and of evaluating one image."""
+
+    training: float
+    image: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes to see a difference of two variants of one board.
+
+    Attributes:
+        board: that both are on.
+        sides: the two.
+        difference: that is to be seen, ≥ 0, in the metric's unit. given: whether the user named it; else it is the one
+            that was measured.
+        power: the probability with which it is to be seen.
+        comparisons: that are paid for, of which this is one.
+        assumed: whether the noise over trainings is the user's.
+        variation: what the error of the difference is made of.
+        images: in the test split.
+        prices: of the two; None where a record does not say what its run took.
+    """
+
+    board: Board
+    sides: tuple[Side, Side]
+    difference: float
+    given: bool
+    power: float
+    comparisons: int
+    assumed: bool
+    variation: Variation
+    images: int
+    prices: list[Price] | None
+
+    @property
+    def level(self) -> float:
+        """Of the interval that must not hold 0."""
+        return 1 - (1 - LEVEL) / self.comparisons
+
+    @property
+    def measured(self) -> int:
+        """Images that the records were measured on."""
+        return int(self.sides[0].figures.shape[-1])
+
+    def seeds_for(self, images: int) -> int | None:
+        """The fewest seeds of either variant that see the difference; None where none are enough."""
+        return self.variation.seeds_for(self.difference, images, self.power, self.level)
+
+    def more(self, seeds: int) -> list[int]:
+        """How many trainings each of the two lacks."""
+        return [max(seeds - len(side.seeds), 0) for side in self.sides]
+
+    def minutes(self, size: Size) -> float | None:
+        """Core-minutes of the trainings that are lacking and of the evaluations that they, or more images, need."""
+        if self.prices is None:
+            return None
+        again = size.images > self.measured
+        return sum(
+            lacking * price.training + (lacking + again * len(side.seeds)) * size.images * price.image
+            for lacking, side, price in zip(self.more(size.seeds), self.sides, self.prices, strict=True)
+        )
+
+
+def plans(
+    first: str,
+    second: str,
+    results: str | Path,
+    metric: str | None = None,
+    difference: float | None = None,
+    power: float = 0.8,
+    comparisons: int = 1,
+    deviation: float | None = None,
+) -> list[Plan]:
+    """What it takes to see a difference of two variants, on every board that both are on.
+
+    Args:
+        first, second, results, metric: as `versus` takes them.
+        difference: to be seen, in the metric's unit; None: as large as the one that was measured.
+        power: probability with which it is to be seen, in (0, 1).
+        comparisons: that a verdict pays for, of which this is one.
+        deviation: the standard deviation over trainings, in place of what the records say.
+
+    Raises:
+        UserError: as `versus` does, an argument is out of its range, or nothing says how far trainings scatter.
+    """
+    for name, value, low, high in (
+        ("difference", difference, 0, np.inf),
+        ("power", power, 0, 1),
+        ("sd", deviation, 0, np.inf),
+    ):
+        if value is not None and not low < value < high:
+            ends = f"between {low} and {high}" if np.isfinite(high) else f"above {low}"
+            raise UserError(f"--{name} cannot be {value:g}: expected a number {ends}; mend that value")
+    if comparisons < 1:
+        raise UserError(f"--comparisons cannot be {comparisons}: expected a whole number from 1; mend that value")
+    met = meetings(first, second, results, metric)
+    return [
+        _plan(board, (one, other), noise, difference, power, comparisons, deviation) for board, one, other, noise in met
+    ]
+
+
+def _plan(
+    board: Board,
+    sides: tuple[Side, Side],
+    noise: Trainings | None,
+    difference: float | None,
+    power: float,
+    comparisons: int,
+    deviation: float | None,
+) -> Plan:
+    first, second = (side.figures for side in sides)
+    if deviation is not None:
+        parts = assumed(first, second, deviation)
+    elif noise is not None and noise.known.all():
+        parts = variation(first, second, noise)
+    else:
+        raise UserError(
+            f"nothing measured says how far trainings of '{sides[0].name}' and '{sides[1].name}' scatter: expected "
+            f"several seeds on the board {title(board)}; run some, or assume a standard deviation with --sd"
+        )
+    seen, n = abs(float(first.mean(dtype=np.float64) - second.mean(dtype=np.float64))), first.shape[-1]
+    images = int(sides[0].records[0].data.get("sizes", {}).get(str(board.estimator["split"]), n))
+    return Plan(
+        board,
+        sides,
+        seen if difference is None else difference,
+        difference is not None,
+        power,
+        comparisons,
+        deviation is not None,
+        parts,
+        max(images, n) if board.images else n,
+        _prices([side.records for side in sides], n),
+    )
+
+
+def _prices(sides: Sequence[Sequence[RunRecord]], images: int) -> list[Price] | None:
+    """What a run of each side took, in core-minutes; None where a record does not say so."""
+    found = []
+    for records in sides:
+        minutes = [_minutes_of(record) for record in records]
+        if None in minutes:
+            return None
+        training, evaluation = np.mean(np.array(minutes, dtype=np.float64), 0)
+        found.append(Price(float(training), float(evaluation) / images))
+    return found
+
+
+def _minutes_of(record: RunRecord) -> tuple[float, float] | None:
+    """Core-minutes of a record's training and of its evaluation."""
+    seconds = [record.times.get(name) for name in ("train_seconds", "evaluate_seconds")]
+    threads = record.cost.get("threads")
+    if seconds[0] is None or seconds[1] is None or threads is None:
+        return None
+    return seconds[0] * threads / 60, seconds[1] * threads / 60
+
+
+# In words ---------------------------------------------------------------------------------------------------------
+
+
+def planned(found: Sequence[Plan]) -> str:
+    """Every plan in words and two tables, one board after another."""
+    return "\n\n".join("\n".join(_lines(one)) for one in found) + "\n"
+
+
+def _lines(one: Plan) -> Iterator[str]:
+    heading, unit, _ = shown_name(one.board)
+    yield title(one.board)
+    images = f"; measured on {number(one.measured)} images" if one.board.images else ""
+    yield f"{heading}{f' in {unit}' if unit else ''}{images}"
+    yield ""
+    for sentence in (_known(one), _answer(one), _paid(one)):
+        yield from textwrap.wrap(sentence, 110, break_long_words=False, break_on_hyphens=False)
+    yield ""
+    yield markdown_table(_by_seeds(one)).rstrip()
+    if one.board.images:
+        yield ""
+        yield markdown_table(_by_images(one)).rstrip()
+
+
+def _known(one: Plan) -> str:
+    """What the error is made of now."""
+    who = " and ".join(f"{s.name} ({len(s.seeds)} seed{'s' if len(s.seeds) > 1 else ''})" for s in one.sides)
+    low, middle, high = np.quantile(np.sqrt(one.variation.trainings.mean(1)), [0.05, 0.5, 0.95])
+    scatter = f"{_amount(one, middle)} (sd)" + (
+        ", which is assumed" if one.assumed else f", with 90 % probability {_bare(one, low)} to {_bare(one, high)}"
+    )
+    images = np.sqrt(one.variation.images / one.measured)
+    return f"{who}: trainings scatter by {scatter}; test images add a standard error of {_amount(one, images)}."
+
+
+def _answer(one: Plan) -> str:
+    what = f"a difference of {_amount(one, one.difference)}{'' if one.given else ', as large as the one measured,'}"
+    seeds, share = one.seeds_for(one.measured), f"{one.power:.0%}".replace("%", " %")
+    if seeds is None:
+        least = one.variation.detectable(Size(MOST, one.measured), one.power, one.level)
+        return (
+            f"Not even {MOST} seeds each see {what} in {share} of cases on {number(one.measured)} images; the smallest "
+            f"that they see is {_amount(one, least)}."
+        )
+    if not any(more := one.more(seeds)):
+        return f"The seeds that there are see {what} in at least {share} of cases: {seeds} each would be enough."
+    minutes = one.minutes(Size(seeds, one.measured))
+    cost = "whose cost no record says" if minutes is None else f"about {_minutes(minutes)} core-minutes"
+    trainings = " and ".join(f"{count} of {side.name}" for count, side in zip(more, one.sides, strict=True) if count)
+    return f"To see {what} in {share} of cases takes {seeds} seeds each: trainings, {trainings}, {cost}."
+
+
+def _paid(one: Plan) -> str:
+    if one.comparisons == 1:
+        return "That is for one comparison, named before anybody looks; --comparisons pays for more."
+    return f"That pays for {one.comparisons} comparisons, of which this is one."
+
+
+def _by_seeds(one: Plan) -> Table:
+    wanted = one.seeds_for(one.measured)
+    rows = sorted({*SEEDS, *([wanted] if wanted else [])})
+    share = f"{one.power:.0%}".replace("%", " %")
+    unit = shown_name(one.board)[1]
+    columns = [
+        Column("seeds", "seeds each"),
+        Column("error", "standard error", unit),
+        Column("detectable", f"seen in {share} from", unit),
+        Column("power", f"seen at {_bare(one, one.difference)}"),
+        Column("minutes", "more core-minutes"),
+    ]
+    cells = []
+    for seeds in rows:
+        size = Size(seeds, one.measured)
+        least = one.variation.detectable(size, one.power, one.level)
+        seen = f"{one.variation.power(one.difference, size, one.level):.0%}".replace("%", " %")
+        shown = "–" if not np.isfinite(least) else _bare(one, least)
+        texts = [str(seeds), _bare(one, one.variation.error(size)), shown, seen, _minutes(one.minutes(size))]
+        cells.append([Cell(text, text) for text in texts])
+    return Table(columns, cells, [])
+
+
+def _by_images(one: Plan) -> Table:
+    """How many seeds fewer or more images need."""
+    columns = [Column("images", "images"), Column("seeds", "seeds each"), Column("minutes", "more core-minutes")]
+    cells = []
+    for images in sorted({*(max(2, round(share * one.images)) for share in SHARES), one.measured}):
+        seeds = one.seeds_for(images)
+        minutes = one.minutes(Size(seeds, images)) if seeds else None
+        texts = [number(images), f"more than {MOST}" if seeds is None else str(seeds), _minutes(minutes)]
+        cells.append([Cell(text, text) for text in texts])
+    return Table(columns, cells, [])
+
+
+def _bare(one: Plan, value: float) -> str:
+    return error(float(value), max(shown_name(one.board)[2], 2) if shown_name(one.board)[2] < 3 else 4)
+
+
+def _amount(one: Plan, value: float) -> str:
+    heading, unit, _ = shown_name(one.board)
+    return f"{_bare(one, value)} {unit or heading}"
+
+
+def _minutes(value: float | None) -> str:
+    return number(value, 0 if value is None or value >= 10 else 1)
