@@ -1,6 +1,6 @@
 """How often `bench --until-decided` calls equal variants different, and how many seeds it takes, by simulation.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/sequential.py [--rounds 400] [--only equal] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/sequential.py [--rounds 400] [--only equal] [--seed 0]
 
 A benchmark has a first variant, with which each other is compared. Trainings scatter by a standard deviation of 1 (or
 as the row says), test images add a standard error of `images` to a mean, and noise that changes with image and seed 0.3
