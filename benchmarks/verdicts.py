@@ -1,6 +1,6 @@
 """How often boards tell equal variants apart, and different ones, by simulation: by the former rule and by the present.
 
-    OMP_NUM_THREADS=1 python benchmarks/verdicts.py [--rounds 400] [--only equal] [--seed 0] [--results results]
+    OMP_NUM_THREADS=1 python benchmarks/verdicts.py [--rounds 400] [--only equal] [--seed 0] [--results DIR]
 
 A board has m variants; a variant's seeds scatter by its own standard deviation (1, or as the row says), images add a
 standard error of 0.22 to a mean, and noise that changes with image and seed 0.32 to a training's. Of equal variants the

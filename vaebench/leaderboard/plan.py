@@ -211,8 +211,8 @@ def _known(one: Plan) -> str:
     scatter = f"{_amount(one, middle)} (sd)" + (
         ", which is assumed" if one.assumed else f", with 90 % probability {_bare(one, low)} to {_bare(one, high)}"
     )
-    images = np.sqrt(one.variation.images / one.measured)
-    return f"{who}: trainings scatter by {scatter}; test images add a standard error of {_amount(one, images)}."
+    images = f"; test images add a standard error of {_amount(one, np.sqrt(one.variation.images / one.measured))}"
+    return f"{who}: trainings scatter by {scatter}{images if one.board.images else ''}."
 
 
 def _answer(one: Plan) -> str:
