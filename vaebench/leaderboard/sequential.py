@@ -154,7 +154,8 @@ class Until:
         """Looks at the open comparisons.
 
         Args:
-            figures: (seeds, n) of each variant, all measured on the same images, or (seeds, 1). The noise is learned from all.
+            figures: (seeds, n) of each variant, all measured on the same images, or (seeds, 1). The noise is learned
+                from all.
 
         Returns:
             The comparisons that this look calls.
