@@ -28,8 +28,9 @@ from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import noise_keys, quiet
 from vaebench.evaluation.estimators import brackets, refined
 from vaebench.evaluation.estimators.ais import simulate
+from vaebench.evaluation.estimators.gaussians import Gaussians
 from vaebench.evaluation.estimators.joint import Joint, differentiable, require_gaussian
-from vaebench.evaluation.estimators.refined import Effort, Gaussians, Refined
+from vaebench.evaluation.estimators.refined import Effort, Refined
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.whitened import pull, push
 from vaebench.evaluation.measurements import _refined
@@ -266,7 +267,7 @@ def test_samples_are_fresh_and_leave_the_proposal_as_it_is() -> None:
     assert torch.equal(one.factor, other.factor)
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
-    assert len({refined.STARTING, refined.FITTING, refined.SCORING}) == 3
+    assert len({refined.STARTING, refined.FITTING, refined.SCORING, refined.DECIDING}) == 4
 
 
 def test_only_p_counts() -> None:
@@ -286,6 +287,18 @@ def test_a_gaussian_s_samples_come_back_with_their_density() -> None:
     e, log_q = q.push(noise)
     torch.testing.assert_close(q.pull(e), noise)
     torch.testing.assert_close(log_q, torch.distributions.MultivariateNormal(q.mean, scale_tril=q.factor).log_prob(e))
+
+
+def test_rounds_that_lose_an_image_are_undone() -> None:
+    """One image's weights fell by 400 nats where two samples a round sent its mean out of a mixture's components."""
+    model = LinearGaussian()
+    x = model.images(3)
+    with quiet(model, CPU), differentiable():
+        joint, keys, exact = Joint(model, x), noise_keys(x, 0), model.exact_posterior(x)
+        good = Gaussians(exact.mean, exact.scale_tril.expand(3, 3, 3))
+        lost = Gaussians(exact.mean + torch.tensor([[0.0], [5.0], [0.0]]), good.factor)
+        kept = refined._better(joint, lost, good, keys)
+    assert torch.equal(kept.mean, good.mean)
 
 
 def test_the_change_from_a_tenth_of_the_samples_is_that_of_the_mean_over_the_tenths() -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from vaebench.core import LatentModel
 from vaebench.evaluation.estimators import refined
 from vaebench.evaluation.estimators.ais import check_chains, climb, schedule, simulate
+from vaebench.evaluation.estimators.gaussians import Gaussians
 from vaebench.evaluation.estimators.hmc import PILOTS, STRIDE, Point, transition_noise, tune
 from vaebench.evaluation.estimators.joint import Joint, differentiable
-from vaebench.evaluation.estimators.refined import Effort, Gaussians
+from vaebench.evaluation.estimators.refined import Effort
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.weights import effective_size
 

@@ -18,9 +18,8 @@ from vaebench.evaluation.estimators.hmc import require_chains
 from vaebench.evaluation.estimators.whitened import Mapped, pull, push
 from vaebench.traits import LatentTraits, LikelihoodTraits
 
-COLUMNS = 10  # of a Jacobian, computed at once
+COLUMNS = 50  # of a Jacobian, computed at once
 MOST = 256  # latent values whose covariance is still worth a matrix an image
-LEAST = 0.05  # eigenvalue of a curvature, where a noise's own is 1
 
 
 @contextmanager

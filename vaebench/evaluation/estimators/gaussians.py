@@ -1,0 +1,60 @@
+"""Gaussians of full covariance, one an image, in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEAST = 0.05  # eigenvalue of a precision, where that of the prior's noise is 1
+WIDER = 0.3  # by which a deviation grows where the image fixes ε: weights then have lighter tails
+
+
+class Gaussians(NamedTuple):
+    """q*(ε) = N(m, L Lᵀ) of each of b images, float64.
+
+    Attributes:
+        mean: m, (b, d).
+        factor: L, lower triangular, (b, d, d).
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples ε = m + L u of u ~ N(0, I), (s, b, d) float64, and log q*(ε), nats, (s, b)."""
+        return self.mean + torch.einsum("bij,sbj->sbi", self.factor, noise), self._density(noise)
+
+    def log_prob(self, noise: Tensor) -> Tensor:
+        """log q*(ε), nats, of ε (s, b, d): (s, b)."""
+        return self._density(self.pull(noise))
+
+    def pull(self, noise: Tensor) -> Tensor:
+        """u (s, b, d) of ε (s, b, d)."""
+        away = (noise.double() - self.mean).movedim(0, -1)
+        return torch.linalg.solve_triangular(self.factor, away, upper=False).movedim(-1, 0)
+
+    def _density(self, u: Tensor) -> Tensor:
+        volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -(u.square().sum(-1) + math.log(2 * math.pi) * u.shape[-1]) / 2 - volume
+
+
+def inverse_factor(precision: Tensor) -> Tensor:
+    """Lower triangular L with L Lᵀ = P⁻¹ of symmetric P (b, d, d), made positive definite where it is not."""
+    upper, failed = torch.linalg.cholesky_ex(precision.flip(-1, -2))
+    if bool(failed.any()):
+        values, axes = torch.linalg.eigh(precision.nan_to_num(0, 0, 0))
+        mended = (axes * values.abs().clamp(min=LEAST)[:, None]) @ axes.mT
+        precision = torch.where((failed != 0)[:, None, None], mended, precision)
+        upper = torch.linalg.cholesky(precision.flip(-1, -2))
+    eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(upper.flip(-1, -2), eye.expand_as(precision), upper=True).mT
+
+
+def widened(factor: Tensor) -> Tensor:
+    """The factor of a wider S, like `factor`: in its axes each deviation s becomes s (1 + 0.3 (1 − min(s², 1)))."""
+    variances, axes = torch.linalg.eigh(factor @ factor.mT)
+    deviations = variances.clamp(min=1e-12).sqrt() * (1 + WIDER * (1 - variances.clamp(max=1)))
+    return torch.linalg.cholesky((axes * deviations.square()[:, None]) @ axes.mT)
