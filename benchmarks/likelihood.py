@@ -28,7 +28,7 @@ from work import interleaved, pythae_adapter, pythae_vae
 import vaebench as vb
 from vaebench.core import Family
 from vaebench.data.binarized_mnist import BinarizedMNIST
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.likelihood import estimate
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.training.experiment import experiment
@@ -100,7 +100,7 @@ def prepared(model: Family, x: Tensor, k: int, precision: Precision, compile: bo
     score = scorer(model, precision, compile)
 
     def run() -> Tensor:
-        with quiet(model, torch.device("cpu")):
+        with evaluation_mode(model, torch.device("cpu")):
             return estimate(model, x, k, score=score).log_likelihood
 
     return run

@@ -24,7 +24,7 @@ import yaml
 from work import LATENT, in_turn, spread
 
 import vaebench as vb
-from vaebench.configuration.discovery import find, names
+from vaebench.configuration.discovery import find_class, names
 from vaebench.core import DataSpec
 from vaebench.measures import BINARY, CONTINUOUS
 
@@ -68,7 +68,7 @@ def _steps(name: str, batch: int, steps: int) -> Callable[[], float]:
     """A function that takes so many training steps of a family and returns images a second."""
     torch.manual_seed(0)
     x, y = (torch.rand(batch, *SHAPE) < 0.2).float(), torch.arange(batch) % 10
-    kinds = find("family", name).KINDS
+    kinds = find_class("family", name).KINDS
     measure = BINARY if BINARY in kinds else CONTINUOUS
     source = SimpleNamespace(spec=DataSpec(SHAPE, measure, torch.full(SHAPE, 0.2), size=50_000))
     model = vb.build(name, source, **_settings(name))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from vaebench.configuration.discovery import find, names
+from vaebench.configuration.discovery import find_class, names
 
 Patch = pytest.MonkeyPatch
 
@@ -138,7 +138,7 @@ WRITERS: dict[str, Callable[[Path, Patch, Any], None]] = {
 def write_tiny(root: Path, patch: Patch, name: str) -> type[Any]:
     """Points VAEBENCH_DATA at `root` with small files of one data set in it; returns its class, which accepts them."""
     patch.setenv("VAEBENCH_DATA", str(root))
-    cls = find("data set", name)
+    cls = find_class("data set", name)
     if name in WRITERS:
         WRITERS[name](root / name, patch, cls)
     return cls
@@ -146,7 +146,7 @@ def write_tiny(root: Path, patch: Patch, name: str) -> type[Any]:
 
 def tiny_cases() -> list[tuple[str, str]]:
     """Every data set under every measure it can have."""
-    return [(name, measure) for name in names("data set") for measure in find("data set", name).measures]
+    return [(name, measure) for name in names("data set") for measure in find_class("data set", name).measures]
 
 
 def real_cases() -> list[tuple[str, str]]:

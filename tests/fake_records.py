@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vaebench.configuration.discovery import find, names
+from vaebench.configuration.discovery import find_class, names
 from vaebench.records import RunRecord, identity, write_record
 
 IMAGES, PIXELS = 60, 64
@@ -71,7 +71,7 @@ def fake_body(arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
 
 def _class_path(family: str) -> str:
     known = family if family in names("family") else "vae"
-    return f"vaebench.families.{known}.{find('family', known).__name__}"
+    return f"vaebench.families.{known}.{find_class('family', known).__name__}"
 
 
 def metric(array: np.ndarray) -> dict[str, Any]:

@@ -60,14 +60,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "free_bits_vae": ("beta_vae", {"beta": 1.0, "free_bits": 0.25}),
     "ladder_vae": (
         "beta_vae",
-        {"beta": 1.0, "posterior": tiny(POSTERIORS["chains.Ladder"]), "prior": tiny(PRIORS["chains.TopDown"])},
+        {"beta": 1.0, "posterior": tiny(POSTERIORS["hierarchy.Ladder"]), "prior": tiny(PRIORS["hierarchy.TopDown"])},
     ),
     "hvae": (
         "beta_vae",
         {
             "beta": 1.0,
-            "posterior": tiny(POSTERIORS["chains.TopDown"]),
-            "prior": tiny(PRIORS["chains.TopDown"], whole=True),
+            "posterior": tiny(POSTERIORS["hierarchy.TopDown"]),
+            "prior": tiny(PRIORS["hierarchy.TopDown"], whole=True),
         },
     ),
     "dip_vae_ii": ("dip_vae", {"kind": "II", "diagonal": 10.0}),
@@ -135,7 +135,10 @@ def small(name: str, spec: DataSpec | None = None, seed: int = 0, **overrides: A
 def beside(part: type) -> dict[str, Any]:
     """The other side of a part that needs one of its own kind: several levels of posteriors need as many priors, and
     a space needs both on it, the sphere in three dimensions."""
-    other = {"posteriors": {"prior": PRIORS["chains.TopDown"]}, "priors": {"posterior": POSTERIORS["chains.TopDown"]}}
+    other = {
+        "posteriors": {"prior": PRIORS["hierarchy.TopDown"]},
+        "priors": {"posterior": POSTERIORS["hierarchy.TopDown"]},
+    }
     _, kind, *module = part.__module__.split(".")
     if (space := LatentTraits.of(part).space) != EUCLIDEAN:
         both = {"posterior": POSTERIORS, "prior": PRIORS}
@@ -144,7 +147,7 @@ def beside(part: type) -> dict[str, Any]:
         }
         own = {"latent": 3} if module == ["spherical"] else {}
         return own | {side: tiny(cls) for side, cls in same.items() if side != kind.removesuffix("s")}
-    return {side: tiny(cls) for side, cls in other[kind].items()} if module == ["chains"] else {}
+    return {side: tiny(cls) for side, cls in other[kind].items()} if module == ["hierarchy"] else {}
 
 
 def neutral(name: str, **overrides: Any) -> Family:

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, DiagonalNormal
-from vaebench.distributions.chains import Chain, Order, Walk, join
+from vaebench.distributions.hierarchy import Hierarchy, Order, Walk, join
 
 
 @dataclass
@@ -130,14 +130,14 @@ class LinearChain:
         self.shift, self.mean = torch.randn(3, generator=generator).double(), torch.full((9,), 0.5).double()
         self.s, self.sigma = 0.7, 0.4
 
-    def prior(self) -> Chain:
+    def prior(self) -> Hierarchy:
         def walk() -> Walk:
             z2 = yield DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double())
             yield DiagonalNormal(
                 z2 @ self.a.T + self.shift, torch.full((3,), self.s).double().expand(*z2.shape[:-1], 3)
             )
 
-        return Chain(walk, self.sizes, "down")
+        return Hierarchy(walk, self.sizes, "down")
 
     def likelihood(self, z: Tensor) -> Distribution:
         loc = (z[..., :3] @ self.w.T + self.mean).unflatten(-1, self.shape)
@@ -151,7 +151,7 @@ class LinearChain:
         mean = torch.cat([self.w @ self.shift + self.mean, self.shift, torch.zeros(2)])
         return MultivariateNormal(mean, sum(m @ m.T for m in (from_z2, from_z1, from_x)))
 
-    def posterior(self, x: Tensor) -> Chain:
+    def posterior(self, x: Tensor) -> Hierarchy:
         x = x.flatten(1)
         z1, z2 = list(range(9, 12)), [12, 13]
         first, second = (z1, z2) if self.order == "up" else (z2, z1)
@@ -160,7 +160,7 @@ class LinearChain:
             z = yield self._given(first, list(range(9)), x)
             yield self._given(second, [*range(9), *first], join(x, z))
 
-        return Chain(walk, self.sizes, self.order, x.shape[:1])
+        return Hierarchy(walk, self.sizes, self.order, x.shape[:1])
 
     def _given(self, of: list[int], known: list[int], value: Tensor) -> MultivariateNormal:
         """The conditional of some coordinates of the joint, given others."""

@@ -11,7 +11,7 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
-from vaebench.configuration.discovery import find
+from vaebench.configuration.discovery import find_class
 from vaebench.configuration.explain import explained, require_kinds
 from vaebench.configuration.former import current_state
 from vaebench.configuration.gate import remember, vetted, vetted_run
@@ -34,8 +34,8 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     Raises:
         UserError: no such family, data set or argument, or a value of the wrong type.
     """
-    module = find("data set", data)() if isinstance(data, str) else data
-    cls = find("family", family)
+    module = find_class("data set", data)() if isinstance(data, str) else data
+    cls = find_class("family", family)
     remember(overrides)  # named here, by the caller
     return _construct(f"{cls.__module__}.{cls.__qualname__}", overrides, module.spec)
 

@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: bytes | memoryview, before: Path | Non
     Raises:
         OSError: it cannot be written; its `filename` is set, and a file that was there is intact.
     """
-    with named(path):
+    with naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial(path)
         file, partial = _create(path)
@@ -96,7 +96,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def naming_path(path: Path) -> Iterator[None]:
     """A block whose OSErrors name a file or folder: those of writing, as to a full disk, name none by themselves."""
     try:
         yield
@@ -172,7 +172,7 @@ def hash_file(folder: Path, name: str) -> str:
 def take_file(folder: Path, name: str, into: Path) -> None:
     """Copies a file that `open_file` opens into another folder, under the same name."""
     target = into / name
-    with open_file(folder, name) as file, named(target), target.open("xb") as copy:
+    with open_file(folder, name) as file, naming_path(target), target.open("xb") as copy:
         shutil.copyfileobj(file, copy, 2**20)
 
 
@@ -181,7 +181,7 @@ def take_file(folder: Path, name: str, into: Path) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copies a file's content; where there is no room for it, the error names the target."""
-    with named(target), source.open("rb") as file, target.open("wb") as copy:
+    with naming_path(target), source.open("rb") as file, target.open("wb") as copy:
         shutil.copyfileobj(file, copy, 2**20)
 
 
@@ -206,7 +206,7 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
     partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
     partial.mkdir()
     try:
-        with named(path):
+        with naming_path(path):
             yield partial
             for written in (*partial.rglob("*"), partial):
                 _sync(written)

@@ -11,7 +11,7 @@ from helpers import bits, small
 import vaebench as vb
 from vaebench.configuration.former import FORMER, current
 from vaebench.configuration.gate import vetted
-from vaebench.configuration.parts import at
+from vaebench.configuration.parts import part_at
 from vaebench.records import read_records
 from vaebench.reproduction.repeat import state_hash
 
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("path", FORMER)
 def test_what_took_a_former_familys_place_is_there(path: str) -> None:
-    assert at(path) is None
-    assert at(FORMER[path].path) is not None
+    assert part_at(path) is None
+    assert part_at(FORMER[path].path) is not None
     assert vetted({"class_path": path, "init_args": {}}, "a record", "family")["class_path"] == FORMER[path].path
 
 
@@ -29,7 +29,7 @@ def test_every_family_that_a_shipped_record_names_can_be_built() -> None:
     """Records keep what they said; what they name goes on resolving."""
     paths = {record.config["model"]["class_path"] for record in read_records(ROOT / "results")}
     assert paths & FORMER.keys(), "there are records of former families"
-    assert all(at(current({"class_path": path})["class_path"]) for path in paths)
+    assert all(part_at(current({"class_path": path})["class_path"]) for path in paths)
 
 
 @pytest.mark.parametrize(

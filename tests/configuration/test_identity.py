@@ -84,7 +84,7 @@ def test_every_class_of_every_configuration_and_record_has_a_canonical_name() ->
     found = {path for config in configs for path in _paths(config) if path.startswith("vaebench.")}
     assert len(found) > 80
     found -= FORMER.keys()  # families that are settings of others now; see test_former.py
-    assert [path for path in found if parts.at(path) is None] == []
+    assert [path for path in found if parts.part_at(path) is None] == []
 
 
 # One run, one id --------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_class_that_moves_to_another_module_keeps_its_canonical_name(
     assert classes
     for part in classes:
         for path in (part.path, f"{after}.{part.name}"):
-            found = parts.at(path, package)
+            found = parts.part_at(path, package)
             assert found is not None
             assert found.canonical == part.canonical
             assert found.path == f"{after}.{part.name}", "which is imported"
@@ -241,7 +241,7 @@ def test_a_run_whose_prior_moved_to_another_module_keeps_its_id(moved: Callable[
     "vaebench.families.iwae.VAE",
 ])  # fmt: skip
 def test_what_is_no_part_of_the_suite_has_no_canonical_name(path: str) -> None:
-    assert parts.at(path) is None
+    assert parts.part_at(path) is None
 
 
 # Records ----------------------------------------------------------------------------------------------------------

@@ -53,12 +53,12 @@ def test_every_part_is_found_by_each_of_its_names_in_any_case(kind: str) -> None
     for part in parts.of_kind(kind).values():
         for name in (part.name, part.listed, part.path, *part.short):
             for spelling in (name, name.upper(), name.lower()) if "." not in name else (name,):
-                assert parts.find(kind, spelling) == part, f"{kind} {spelling}"
+                assert parts.find_part(kind, spelling) == part, f"{kind} {spelling}"
 
 
 def test_no_two_parts_of_a_kind_have_a_name_of_their_own_in_common() -> None:
     for kind in parts.KINDS:
-        own = [parts.plain(name) for part in parts.of_kind(kind).values() for name in {part.name, *part.also}]
+        own = [parts.plain_name(name) for part in parts.of_kind(kind).values() for name in {part.name, *part.also}]
         assert len(set(own)) == len(own)
 
 
@@ -68,7 +68,7 @@ def test_families_and_data_sets_are_listed_by_the_names_of_their_files() -> None
 
 
 def test_an_argument_takes_one_kind_of_part_wherever_it_stands() -> None:
-    kinds = parts.arguments()
+    kinds = parts.part_arguments()
     assert {kinds[name] for name in ("posterior", "prior", "likelihood", "net", "schedule")} == {
         "posterior", "prior", "likelihood", "network", "schedule",
     }  # fmt: skip
@@ -76,7 +76,9 @@ def test_an_argument_takes_one_kind_of_part_wherever_it_stands() -> None:
         if part.choosable:
             cls = vars(__import__(part.path.rpartition(".")[0], fromlist=["_"]))[part.name]
             for name, parameter in inspect.signature(cls).parameters.items():
-                if isinstance(parameter.default, type) and (default := parts.find("", parts_path(parameter.default))):
+                if isinstance(parameter.default, type) and (
+                    default := parts.find_part("", parts_path(parameter.default))
+                ):
                     assert kinds[name] == default.kind, f"{part.path} {name}"
 
 

@@ -17,7 +17,7 @@ import pytest
 import scipy.io
 from data_layouts import one_sentence, store
 
-from vaebench.configuration.discovery import find
+from vaebench.configuration.discovery import find_class
 from vaebench.data import cache, formats
 from vaebench.data.cache import DamagedError, File
 from vaebench.errors import UserError
@@ -113,7 +113,7 @@ def test_fashion_mnist_is_found_where_debian_installs_it(tmp_path, monkeypatch):
     """Its own folder goes first; of a damaged file of the package no download is promised."""
     cls = layouts.write_tiny(tmp_path, monkeypatch, "fashion_mnist")
     assert {Path(file.installed).parent for file in cls.files} == {Path("/usr/share/datasets/fashion-mnist")}
-    own, package = cache.folder("fashion_mnist"), tmp_path / "package"
+    own, package = cache.data_folder("fashion_mnist"), tmp_path / "package"
     expected = cls().raw()["train"].images
     own.rename(package)
     files = tuple(replace(file, installed=str(package / f"{file.name}.gz")) for file in cls.files)
@@ -255,10 +255,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 def test_published_checksums_are_well_formed():
     """They cannot be compared without the files, but a slip of the keyboard shows in their length."""
     digits = {"md5": 32, "sha1": 40, "git": 40, "sha256": 64}
-    sums = [f.checksum for name in ("mnist", "fashion_mnist") for f in find("data set", name).files]
-    sums += [file.checksum for file in find("data set", "binarized_mnist").files.values()]
-    sums += [find("data set", "frey_faces").checksum, find("data set", "omniglot").file.checksum]
-    sums += find("data set", "cifar10").checksums.values()
+    sums = [f.checksum for name in ("mnist", "fashion_mnist") for f in find_class("data set", name).files]
+    sums += [file.checksum for file in find_class("data set", "binarized_mnist").files.values()]
+    sums += [find_class("data set", "frey_faces").checksum, find_class("data set", "omniglot").file.checksum]
+    sums += find_class("data set", "cifar10").checksums.values()
     assert len(sums) == len(set(sums)) == 4 + 4 + 3 + 1 + 1 + 6
     for algorithm, _, value in (checksum.partition(":") for checksum in sums):
         assert len(bytes.fromhex(value)) * 2 == digits[algorithm]
@@ -267,11 +267,11 @@ def test_published_checksums_are_well_formed():
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256"])
 def test_verify_agrees_with_hashlib(algorithm):
     checksum = hashlib.new(algorithm, b"content").hexdigest()
-    cache.verify(b"content", f"{algorithm}:{checksum}")
+    cache.check_checksum(b"content", f"{algorithm}:{checksum}")
     with pytest.raises(DamagedError, match=checksum):
-        cache.verify(b"contents", f"{algorithm}:{checksum}")
+        cache.check_checksum(b"contents", f"{algorithm}:{checksum}")
 
 
 def test_verify_knows_the_ids_of_git_blobs():
     """The example of Pro Git, chapter 10.2: `echo 'version 1' | git hash-object --stdin`."""
-    cache.verify(b"version 1\n", "git:83baae61804e65cc73a7201a7252750c76066a30")
+    cache.check_checksum(b"version 1\n", "git:83baae61804e65cc73a7201a7252750c76066a30")

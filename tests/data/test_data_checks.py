@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vaebench.data.base import ImageData, Split, carve
 from vaebench.data.digits import Digits
-from vaebench.data.shapes import draw
+from vaebench.data.shapes import draw_shapes
 from vaebench.errors import UserError
 
 SIZES = {"train": -1, "val": 2, "test": 2}
@@ -110,4 +110,4 @@ def test_an_image_is_found_in_its_source_by_its_index() -> None:
 
 
 def test_drawn_shapes_are_levels() -> None:
-    assert carve(draw(3, 1, 1, 1, 1), None, all=-1)["all"].images.max() == 1
+    assert carve(draw_shapes(3, 1, 1, 1, 1), None, all=-1)["all"].images.max() == 1

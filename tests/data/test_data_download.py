@@ -163,6 +163,6 @@ def test_a_file_without_an_address_is_asked_for(tmp_path, monkeypatch):
 
 def test_the_cache_is_the_users_unless_it_is_moved(monkeypatch):
     monkeypatch.delenv("VAEBENCH_DATA", raising=False)
-    assert cache.folder("mnist") == Path(pooch.os_cache("vaebench")) / "mnist"
+    assert cache.data_folder("mnist") == Path(pooch.os_cache("vaebench")) / "mnist"
     monkeypatch.setenv("VAEBENCH_DATA", "~/somewhere")
-    assert cache.folder("mnist") == Path.home() / "somewhere" / "mnist"
+    assert cache.data_folder("mnist") == Path.home() / "somewhere" / "mnist"

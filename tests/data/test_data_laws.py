@@ -16,7 +16,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from vaebench.configuration.discovery import datasets, find, names
+from vaebench.configuration.discovery import datasets, find_class, names
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 
@@ -31,7 +31,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if kind == "tiny":
         cls = layouts.write_tiny(tmp_path, monkeypatch, name)
         return lambda **options: cls(measure, **options)
-    cls, splits = find("data set", name), real(name)
+    cls, splits = find_class("data set", name), real(name)
     monkeypatch.setattr(cls, "raw", lambda _: splits)
     return lambda **options: cls(measure, **options)
 
@@ -41,7 +41,7 @@ def real(name: str) -> Any:
     """The splits of the real files, read once; the subset of CIFAR-10 stands for CIFAR-10."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAEBENCH_DATA", str(layouts.REAL))
-        return find("data set", name)(**({"subset": True} if name == "cifar10" else {})).raw()
+        return find_class("data set", name)(**({"subset": True} if name == "cifar10" else {})).raw()
 
 
 def rows(images: torch.Tensor, labels: torch.Tensor | None = None) -> list[tuple[int, int]]:
@@ -173,16 +173,16 @@ def test_a_measure_it_cannot_have_names_those_it_can():
 
 def test_a_batch_without_images_is_refused():
     with pytest.raises(UserError, match=r"batches of 0 images: expected at least 1; set data.batch_size"):
-        find("data set", "digits")(batch_size=0)
+        find_class("data set", "digits")(batch_size=0)
 
 
 def test_an_unknown_split_names_the_known_ones():
     with pytest.raises(UserError, match="unknown split 'valid'; did you mean val"):
-        find("data set", "digits")().images("valid")
+        find_class("data set", "digits")().images("valid")
 
 
 def test_a_measure_changes_the_held_out_hashes_but_not_the_training_one():
-    digits = find("data set", "digits")
+    digits = find_class("data set", "digits")
     hashes = [digits(measure).hashes for measure in digits.measures]
     assert len({h["train"] for h in hashes}) == 1
     assert len({h["test"] for h in hashes}) == len(digits.measures)
@@ -201,12 +201,12 @@ def test_published_sizes(monkeypatch):
     }
     bundled = set(names("data set")) - set(layouts.WRITERS)
     for name in (bundled | {name for name, _ in layouts.real_cases()}) - {"cifar10"}:
-        assert tuple(find("data set", name)().sizes.values()) == expected[name]
+        assert tuple(find_class("data set", name)().sizes.values()) == expected[name]
 
 
 def test_held_out_bits_are_those_that_every_version_draws():
     """Pinned, so that no other stream of random numbers, split or scaling slips in unnoticed."""
-    digits = find("data set", "digits")
+    digits = find_class("data set", "digits")
     assert digits("binary").hashes["test"] == "0a2c68238ae29517f5e2118863c995218f759308f1dbf79b9df1eb3eb9f31d58"
     assert digits("continuous").hashes["val"] == "6bff28c6a513aa161c350ae7879eaec19d3d0bf16b90ad2d9564f1a32c9db815"
 
@@ -215,7 +215,7 @@ def test_held_out_bits_are_those_that_every_version_draws():
 def test_its_configuration_builds_it_and_states_its_defaults(name):
     path = Path(__file__).parents[2] / "configs" / "data" / f"{name}.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
-    cls = find("data set", name)
+    cls = find_class("data set", name)
     defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
     assert config == {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": defaults}
     parser = ArgumentParser()
@@ -231,6 +231,6 @@ def test_a_subset_never_passes_for_the_whole(tmp_path, monkeypatch):
 def test_lfw_patches_are_within_half_a_level_of_the_source():
     from skimage.data import lfw_subset
 
-    ours = np.concatenate([split.images.numpy() for split in find("data set", "lfw_patches")().raw().values()])
+    ours = np.concatenate([split.images.numpy() for split in find_class("data set", "lfw_patches")().raw().values()])
     order = np.random.RandomState(0).permutation(200)
     assert np.abs(ours[:, 0] / 255 - lfw_subset()[order]).max() <= 0.5 / 255 + 1e-12

@@ -35,7 +35,7 @@ def test_every_combination_of_factors_comes_exactly_once() -> None:
 
 def test_every_image_follows_from_its_factors_alone() -> None:
     """Against the whole grid in its order: image and factors of a split belong together."""
-    grid = torch.from_numpy(shapes.draw(*Shapes.FACTORS.values()))[:, 0]
+    grid = torch.from_numpy(shapes.draw_shapes(*Shapes.FACTORS.values()))[:, 0]
     flat = np.ravel_multi_index(tuple(FACTORS.numpy().T), tuple(Shapes.FACTORS.values()))
     assert torch.equal(IMAGES.to(torch.uint8), grid[flat])
 
@@ -83,7 +83,7 @@ def test_rotation_turns_the_ellipse_by_eighths_of_a_right_angle() -> None:
 
 def test_the_images_are_those_that_every_version_draws() -> None:
     """Pinned, so that no other order, size or shape slips in unnoticed."""
-    digest = hashlib.sha256(shapes.draw(3, 2, 3, 2, 2).tobytes()).hexdigest()
+    digest = hashlib.sha256(shapes.draw_shapes(3, 2, 3, 2, 2).tobytes()).hexdigest()
     assert digest == "8cbbf86545fee3fe1a5836316032c147889c4c206b886d26274c486c8de2ce6e"
     assert DATA.hashes == Shapes(batch_size=5).hashes
 

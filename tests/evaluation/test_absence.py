@@ -19,7 +19,7 @@ from torch.distributions import Distribution, Independent
 import vaebench as vb
 from vaebench.core import Family
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.posteriors.gaussian import FullGaussian
 from vaebench.running.recording import cost
 from vaebench.training.population import Population, lane
@@ -100,7 +100,7 @@ def test_a_foreign_model_gives_its_own_reason(kind: type[Exception]) -> None:
 
 
 def test_an_attempt_keeps_what_was_found_and_says_why_the_rest_was_not() -> None:
-    found = Findings({"a": Kind("nats", True, "a"), "b": Kind("nats", True, "b of {n}")}, "things")
+    found = Findings({"a": MetricKind("nats", True, "a"), "b": MetricKind("nats", True, "b of {n}")}, "things")
     with found.attempt("a", "b", n=3):
         found.single("a", 1.0, 3)
         raise Unavailable("there is no b")

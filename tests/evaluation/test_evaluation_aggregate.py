@@ -17,7 +17,7 @@ from vaebench.core import DataSpec
 from vaebench.distributions import DiagonalNormal
 from vaebench.errors import UserError
 from vaebench.evaluation.estimators import aggregate
-from vaebench.evaluation.estimators.aggregate import scores
+from vaebench.evaluation.estimators.aggregate import aggregate_densities
 from vaebench.functional.regularisers import decompose, log_shares
 
 NAMES = ("information", "information_upper", "aggregate_kl", "total_correlation", "dimension_kl")
@@ -46,7 +46,7 @@ def test_parts_are_those_of_the_exact_split() -> None:
     q, z = _normal(0), _normal(0).sample()
     prior = DiagonalNormal(torch.zeros(UNITS).double(), torch.ones(UNITS).double())
     expected = decompose(q.base_dist.log_prob(z[:, None]), prior.log_prob(z), log_shares(N, N, "stratified", z))
-    found = scores([q], z, torch.arange(N))
+    found = aggregate_densities([q], z, torch.arange(N))
     torch.testing.assert_close(found.information, expected.information)
     torch.testing.assert_close(found.correlation, expected.correlation)
     log_p = prior.base_dist.log_prob(z)
@@ -56,24 +56,24 @@ def test_parts_are_those_of_the_exact_split() -> None:
 
 def test_batches_and_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     q, z, own = _normal(0), _normal(1, 30).sample(), torch.arange(30) * 3
-    whole = scores([q], z, own)
+    whole = aggregate_densities([q], z, own)
     monkeypatch.setitem(aggregate.VALUES, "cpu", 1)  # one sample at a time
     for size in (1, 13, 96):
-        for a, b in zip(whole, scores(_batched(q, size), z, own), strict=True):
+        for a, b in zip(whole, aggregate_densities(_batched(q, size), z, own), strict=True):
             torch.testing.assert_close(a, b)
 
 
 def test_without_its_own_image_the_aggregate_is_that_of_the_others() -> None:
     q, z = _normal(0), _normal(0).sample()[:5]
-    found = scores(_batched(q, 20), z, torch.arange(5))
+    found = aggregate_densities(_batched(q, 20), z, torch.arange(5))
     pairs = q.log_prob(z[:, None])
     for i in range(5):
         rest = torch.cat([pairs[i, :i], pairs[i, i + 1 :]])
         assert float(found.others[i]) == pytest.approx(float(rest.logsumexp(0)) - math.log(N - 1))
-    elsewhere = scores(_batched(q, 20), z)
+    elsewhere = aggregate_densities(_batched(q, 20), z)
     torch.testing.assert_close(elsewhere.others, elsewhere.joint)
     torch.testing.assert_close(elsewhere.joint, pairs.logsumexp(1) - math.log(N))
-    torch.testing.assert_close(scores([q], z, torch.arange(5), each=False).joint, found.joint)
+    torch.testing.assert_close(aggregate_densities([q], z, torch.arange(5), each=False).joint, found.joint)
 
 
 def test_equal_codes_carry_nothing() -> None:
@@ -106,7 +106,7 @@ def test_the_figures_bracket_the_information_of_the_linear_gaussian_model() -> N
     x = model.likelihood(model.prior().sample((3000,))).sample()
     exact = 0.5 * float(torch.logdet(model.precision))
     q = model.posterior(x)
-    found = scores(_batched(q, 500), q.sample(), torch.arange(3000))
+    found = aggregate_densities(_batched(q, 500), q.sample(), torch.arange(3000))
     lower, upper = found.information, found.information_upper
     error = 4 * float(lower.std()) / 3000**0.5
     assert float(lower.mean()) < float(upper.mean())

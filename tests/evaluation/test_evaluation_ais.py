@@ -22,9 +22,9 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, DiagonalNormal
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import noise_keys, quiet
+from vaebench.evaluation.conditions import evaluation_mode, noise_keys
 from vaebench.evaluation.estimators import ais, hmc
-from vaebench.evaluation.estimators.ais import Settings, annealed, curve_betas, schedule, simulate
+from vaebench.evaluation.estimators.ais import AnnealingSettings, annealed, curve_betas, schedule, simulate
 from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.measurements.ais import KINDS
 
@@ -37,8 +37,8 @@ def _report(model: object, x: torch.Tensor, measure: str = "binary", **measureme
     return vb.evaluate(model, Data(x, DataSpec(tuple(x.shape[1:]), measure)), measurements={**ALONE, **measurements})
 
 
-def _bracket(model: object, images: int, settings: Settings) -> tuple[ais.Chains, torch.Tensor]:
-    with quiet(model, CPU):
+def _bracket(model: object, images: int, settings: AnnealingSettings) -> tuple[ais.Chains, torch.Tensor]:
+    with evaluation_mode(model, CPU):
         z, x = simulate(model, 0, images, 0, CPU)
         return annealed(model, x, settings, z=z), model.log_likelihood(x)
 
@@ -67,7 +67,7 @@ def test_a_transition_leaves_its_density_invariant(beta: float) -> None:
     x = model.images(2)
     exact = _tempered(model, x, beta)
     torch.manual_seed(0)
-    path, z = hmc.Path(model, x), exact.sample((4000,))
+    path, z = hmc.GeometricPath(model, x), exact.sample((4000,))
     here, moved = path.at(z), 0.0
     step = torch.tensor([[0.2], [0.3]], dtype=torch.float64).expand(2, 3)
     for noise in hmc.transition_noise(noise_keys(x, 0), 0, 3, z):
@@ -87,9 +87,9 @@ def test_a_transition_leaves_its_density_invariant(beta: float) -> None:
 def test_a_transition_takes_one_gradient_a_leapfrog_step() -> None:
     model = LinearGaussian()
     x = model.images(2)
-    path, calls = hmc.Path(model, x), []
+    path, calls = hmc.GeometricPath(model, x), []
 
-    def counted(z: torch.Tensor) -> hmc.Point:
+    def counted(z: torch.Tensor) -> hmc.ChainState:
         calls.append(z)
         return path.at(z)
 
@@ -102,7 +102,7 @@ def test_a_transition_takes_one_gradient_a_leapfrog_step() -> None:
 def test_a_trajectory_beyond_all_numbers_is_rejected() -> None:
     model = LinearGaussian()
     x = model.images(2)
-    path, z = hmc.Path(model, x), torch.ones(5, 2, 3, dtype=torch.float64)
+    path, z = hmc.GeometricPath(model, x), torch.ones(5, 2, 3, dtype=torch.float64)
     (noise,) = hmc.transition_noise(noise_keys(x, 0), 0, 1, z)
     here, accepted = hmc.move(path.at, path.at(z), 1.0, torch.full((2, 3), 1e80, dtype=torch.float64), 10, noise)
     assert torch.equal(here.z, z)
@@ -111,7 +111,7 @@ def test_a_trajectory_beyond_all_numbers_is_rejected() -> None:
 
 
 def test_step_sizes_reach_the_acceptance_they_aim_at() -> None:
-    chains, _ = _bracket(LinearGaussian(), 10, Settings(8, 300, 3))
+    chains, _ = _bracket(LinearGaussian(), 10, AnnealingSettings(8, 300, 3))
     assert float(chains.acceptance.mean()) == pytest.approx(hmc.TARGET, abs=0.08)
 
 
@@ -120,7 +120,7 @@ def test_step_sizes_reach_the_acceptance_they_aim_at() -> None:
 
 @pytest.mark.parametrize("model", [LinearGaussian(), OneLatent()], ids=["linear", "one_latent"])
 def test_weights_are_unbiased_up_and_down(model: LinearGaussian | OneLatent) -> None:
-    chains, exact = _bracket(model, 300, Settings(8, 25, 3))
+    chains, exact = _bracket(model, 300, AnnealingSettings(8, 25, 3))
     for ratio in ((chains.lower - exact).exp(), (exact - chains.upper).exp()):  # E[w] = p(x), E[1/w] = 1/p(x)
         assert abs(float(ratio.mean()) - 1) < 4 * float(ratio.std()) / math.sqrt(300)
         assert float(ratio.std()) > 0.05
@@ -128,7 +128,7 @@ def test_weights_are_unbiased_up_and_down(model: LinearGaussian | OneLatent) -> 
 
 @pytest.mark.parametrize("model", [LinearGaussian(), OneLatent()], ids=["linear", "one_latent"])
 def test_bounds_bracket_the_exact_answer_closely(model: LinearGaussian | OneLatent) -> None:
-    chains, exact = _bracket(model, 40, Settings(16, 500, 3))
+    chains, exact = _bracket(model, 40, AnnealingSettings(16, 500, 3))
     below, above = chains.lower - exact, chains.upper - exact
     assert -0.1 < float(below.mean()) < 3 * float(below.std()) / math.sqrt(40)
     assert -3 * float(above.std()) / math.sqrt(40) < float(above.mean()) < 0.1
@@ -149,7 +149,7 @@ def test_a_mixture_as_prior_is_bracketed() -> None:
     model = Mixed()
     x = model.images(40)
     hmc.require_chains(model, x)
-    chains, exact = _bracket(model, 40, Settings(16, 300, 3))
+    chains, exact = _bracket(model, 40, AnnealingSettings(16, 300, 3))
     assert float(exact.std()) > 0.1
     for error in (chains.lower - exact, chains.upper - exact):
         assert abs(float(error.mean())) < 0.1
@@ -173,13 +173,13 @@ def test_chains_do_not_leave_the_space_on_which_a_prior_lives(posterior: str, pr
 def test_more_temperatures_close_the_gap() -> None:
     gaps = []
     for temperatures in (5, 20, 80):
-        chains, _ = _bracket(LinearGaussian(), 60, Settings(4, temperatures, 3))
+        chains, _ = _bracket(LinearGaussian(), 60, AnnealingSettings(4, temperatures, 3))
         gaps.append(float((chains.upper - chains.lower).mean()))
     assert gaps[0] > gaps[1] > gaps[2] > 0
 
 
 def test_from_the_exact_posterior_every_chain_is_exact() -> None:
-    chains, exact = _bracket(LinearGaussian(), 5, Settings(3, 7, 2, "posterior"))
+    chains, exact = _bracket(LinearGaussian(), 5, AnnealingSettings(3, 7, 2, "posterior"))
     torch.testing.assert_close(chains.lower, exact)
     torch.testing.assert_close(chains.upper, exact)
     torch.testing.assert_close(chains.ess, torch.full((5,), 3.0).double())
@@ -188,8 +188,8 @@ def test_from_the_exact_posterior_every_chain_is_exact() -> None:
 
 def test_an_image_s_chains_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     model = OneLatent()
-    x, settings = model.images(7), Settings(4, 30, 2)
-    with quiet(model, CPU):
+    x, settings = model.images(7), AnnealingSettings(4, 30, 2)
+    with evaluation_mode(model, CPU):
         whole = annealed(model, x, settings)
         backward = annealed(model, x.flip(0), settings)
         alone = annealed(model, x[3:4], settings)
@@ -216,8 +216,8 @@ def test_latents_of_any_shape() -> None:
     zeros = torch.zeros(2, 2, dtype=torch.float64)
     model = Parts(flat.posterior, lambda: DiagonalNormal(zeros, zeros + 1, 2), lambda z: flat.likelihood(z.flatten(-2)))
     x = flat.images(6)
-    with quiet(model, CPU):
-        folded, plain = annealed(model, x, Settings(4, 20, 2)), annealed(flat, x, Settings(4, 20, 2))
+    with evaluation_mode(model, CPU):
+        folded, plain = annealed(model, x, AnnealingSettings(4, 20, 2)), annealed(flat, x, AnnealingSettings(4, 20, 2))
     torch.testing.assert_close(folded.lower, plain.lower)
 
 
@@ -227,8 +227,8 @@ def test_latents_of_any_shape() -> None:
 def test_the_curve_is_the_closed_form_s_from_above() -> None:
     model = LinearGaussian()
     x, temperatures = model.images(30), 800
-    with quiet(model, CPU):
-        chains = annealed(model, x, Settings(16, temperatures, 3))
+    with evaluation_mode(model, CPU):
+        chains = annealed(model, x, AnnealingSettings(16, temperatures, 3))
     prior = model.prior()
     for i, beta in enumerate(curve_betas(temperatures)):
         exact = _tempered(model, x, beta)
@@ -339,11 +339,11 @@ def test_a_model_that_gives_nan_is_named_with_the_image() -> None:
         broken[..., 4, :, :, :] = math.nan if logits.shape[-4] == 9 else 0
         return Bernoulli(logits + broken, 3)
 
-    with pytest.raises(UserError, match="image 4 "), quiet(model, CPU):
-        annealed(Parts(model.posterior, model.prior, likelihood), x, Settings(2, 5, 2))
+    with pytest.raises(UserError, match="image 4 "), evaluation_mode(model, CPU):
+        annealed(Parts(model.posterior, model.prior, likelihood), x, AnnealingSettings(2, 5, 2))
     names = list(range(0, 90, 10))
-    with pytest.raises(UserError, match="image 40 "), quiet(model, CPU):
-        annealed(Parts(model.posterior, model.prior, likelihood), x, Settings(2, 5, 2), names=names)
+    with pytest.raises(UserError, match="image 40 "), evaluation_mode(model, CPU):
+        annealed(Parts(model.posterior, model.prior, likelihood), x, AnnealingSettings(2, 5, 2), names=names)
 
 
 @pytest.mark.parametrize("wrong", [{"chains": 0}, {"temperatures": 0}, {"leapfrog": 0}, {"start": "there"}])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.collapse import collapse, shuffle_drops
 from vaebench.evaluation.estimators.latents import active_units, read_latents
 
@@ -19,7 +19,7 @@ N, SIGNS = 400, ("kl", "mean", "decoder")
 
 
 def verdict(model: object, x: Tensor, seed: int = 0) -> dict:
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         found = collapse(read_latents(model, x), shuffle_drops(model, x, seed))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
@@ -164,7 +164,7 @@ def test_signs_that_cannot_be_read_are_named() -> None:
 def test_shuffling_keeps_no_image_in_place_and_does_no_harm_in_the_mean_of_equals() -> None:
     model = Channels([1, 1, 1], [1, 1, 1])
     same = model.images(1).expand(N, 1, 1, 3)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         drops = shuffle_drops(model, same)
         assert abs(drops.whole) < 4 * drops.whole_se, "equal images have equal codes"
         two = torch.stack([torch.zeros(1, 1, 3), torch.ones(1, 1, 3)]).double()

@@ -17,11 +17,11 @@ from splits import Splits, encoder
 import vaebench as vb
 from vaebench.errors import UserError
 from vaebench.evaluation.estimators import disentanglement as scores
-from vaebench.evaluation.estimators.disentanglement import entropies, jackknife, local_mig, mutual_information
+from vaebench.evaluation.estimators.disentanglement import entropies, grouped_jackknife, local_mig, mutual_information
 from vaebench.evaluation.estimators.fixed_factor import (
     beta_vae_features,
     beta_vae_score,
-    draws,
+    draw_factors,
     factor_vae_score,
     factor_vae_votes,
 )
@@ -117,7 +117,7 @@ def test_r2_is_the_squared_correlation() -> None:
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     x = _rng().normal(size=50)
-    assert jackknife(lambda some: float(x[some].mean()), 50, 50) == pytest.approx(x.std(ddof=1) / 50**0.5)
+    assert grouped_jackknife(lambda some: float(x[some].mean()), 50, 50) == pytest.approx(x.std(ddof=1) / 50**0.5)
 
 
 def test_the_jackknife_of_mig_is_the_spread_of_repetition() -> None:
@@ -130,7 +130,7 @@ def test_the_jackknife_of_mig_is_the_spread_of_repetition() -> None:
 
     found = [statistic(*draw(seed)) for seed in range(60)]
     codes, factors = draw(0)
-    claimed = jackknife(lambda some: statistic(codes[some], factors[some]), 600)
+    claimed = grouped_jackknife(lambda some: statistic(codes[some], factors[some]), 600)
     assert 0.5 < claimed / np.std(found) < 2
 
 
@@ -147,11 +147,11 @@ def test_perfect_codes_are_perfect() -> None:
     relied, right = scores.importances(codes, factors, codes, factors, "forest", 0)
     assert scores.dci_disentanglement(relied) == scores.dci_completeness(relied) == pytest.approx(1)
     assert right.mean() == 1
-    learnt, judged = (draws(factors, 400, _rng(seed), True) for seed in (0, 1))
+    learnt, judged = (draw_factors(factors, 400, _rng(seed), True) for seed in (0, 1))
     votes = [factor_vae_votes(codes, drawn, 3) for drawn in (learnt, judged)]
     assert factor_vae_score(*votes) == 1
     assert np.count_nonzero(votes[0]) == 3, "each factor has a unit of its own"
-    pairs = [draws(factors, 600, _rng(seed), False) for seed in (0, 1)]
+    pairs = [draw_factors(factors, 600, _rng(seed), False) for seed in (0, 1)]
     features = [beta_vae_features(codes, drawn) for drawn in pairs]
     assert beta_vae_score(features[0], pairs[0].factor, features[1], pairs[1].factor) == 1
 
@@ -176,10 +176,10 @@ def test_random_codes_score_nothing() -> None:
     assert scores.dci_completeness(relied) < 0.05
     assert predicted.mean() == pytest.approx(np.mean([1 / 2, 1 / 4, 1 / 7]), abs=0.03)
     assert _explicitness(codes, factors, other, factors) == pytest.approx(0.5, abs=0.03)
-    pairs = [draws(factors, 3000, _rng(seed), False) for seed in (0, 1)]
+    pairs = [draw_factors(factors, 3000, _rng(seed), False) for seed in (0, 1)]
     learnt, judged = (beta_vae_features(z, drawn) for z, drawn in zip((codes, other), pairs, strict=True))
     assert beta_vae_score(learnt, pairs[0].factor, judged, pairs[1].factor) == pytest.approx(1 / 3, abs=0.05)
-    single = [draws(factors, 3000, _rng(seed), True) for seed in (2, 3)]
+    single = [draw_factors(factors, 3000, _rng(seed), True) for seed in (2, 3)]
     votes = [factor_vae_votes(z, drawn, 3) for z, drawn in zip((codes, other), single, strict=True)]
     assert factor_vae_score(*votes) == pytest.approx(1 / 3, abs=0.06)
     uniform = _rng().uniform(size=(4000, 6))
@@ -205,8 +205,8 @@ def _all(codes: Any, factors: Any) -> dict[str, float]:
     half = len(codes) // 2
     train, test = (codes[:half], factors[:half]), (codes[half:], factors[half:])
     relied, right = scores.importances(*train, *test, "forest", 0)
-    pairs = [draws(part[1], 400, _rng(seed), False) for seed, part in enumerate((train, test))]
-    single = [draws(part[1], 400, _rng(seed), True) for seed, part in enumerate((train, test))]
+    pairs = [draw_factors(part[1], 400, _rng(seed), False) for seed, part in enumerate((train, test))]
+    single = [draw_factors(part[1], 400, _rng(seed), True) for seed, part in enumerate((train, test))]
     votes = [factor_vae_votes(part[0], drawn, 3) for part, drawn in zip((train, test), single, strict=True)]
     features = [beta_vae_features(part[0], drawn) for part, drawn in zip((train, test), pairs, strict=True)]
     information = mutual_information(codes, factors)
@@ -248,7 +248,7 @@ def test_draws_share_what_they_should_and_no_image_meets_itself() -> None:
     factors = _rng(3).integers(0, VALUES, size=(300, 3))
     factors[0, 2] = 99  # a value of one image alone
     for one_value in (True, False):
-        drawn = draws(factors, 900, _rng(), one_value)
+        drawn = draw_factors(factors, 900, _rng(), one_value)
         assert np.bincount(drawn.factor) / 900 == pytest.approx(np.full(3, 1 / 3), abs=0.07)
         for factor, first, second in zip(*drawn, strict=True):
             shared = factors[first, factor]
@@ -262,7 +262,7 @@ def test_draws_share_what_they_should_and_no_image_meets_itself() -> None:
 def test_votes_are_the_papers_argmin_of_normalised_variances() -> None:
     factors, codes = GRID, _noise(len(GRID)) + GRID[:, [0, 1, 2, 2]]
     codes[:, 3] *= 1e-4  # idle: its own variance is small everywhere, and it is never chosen
-    drawn = draws(factors, 300, _rng(), True)
+    drawn = draw_factors(factors, 300, _rng(), True)
     votes = np.zeros((3, 4))
     for factor, images in zip(drawn.factor, drawn.first, strict=True):
         ratio = codes[images].var(0, ddof=1)[:3] / codes.var(0, ddof=1)[:3]

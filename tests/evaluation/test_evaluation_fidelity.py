@@ -21,10 +21,10 @@ from weight_files import write_inception
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import Unavailable
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.features import WEIGHTS
 from vaebench.evaluation.estimators.fidelity import GROUPS, fid, inception_score, kid, support
-from vaebench.evaluation.estimators.samples import draws, means, posterior_codes, prior_codes
+from vaebench.evaluation.estimators.samples import mean_images, posterior_codes, prior_codes, sample_images
 
 
 def _sets(m: int = 300, n: int = 240, d: int = 5, seed: int = 0, shift: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -173,10 +173,10 @@ def test_the_inception_score_between_its_limits() -> None:
 def test_draws_and_means_have_the_moments_of_the_model() -> None:
     model = LinearGaussian((1, 4, 4), sigma=0.05, orthogonal=True)
     model.weight = model.weight / 10  # so that nothing is clipped
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         torch.manual_seed(0)
         z = prior_codes(model, 4000)
-        drawn, mean = draws(model, z).flatten(1), means(model, z).flatten(1)
+        drawn, mean = sample_images(model, z).flatten(1), mean_images(model, z).flatten(1)
         x = model.images(600)
         codes = posterior_codes(model, x)
     torch.testing.assert_close(mean, z @ model.weight.T + model.mean)
@@ -192,7 +192,7 @@ def test_what_cannot_be_sampled_is_named() -> None:
     with pytest.raises(Unavailable, match="the prior, Independent, cannot be sampled"):
         prior_codes(without(model, prior="rsample"), 3)
     with pytest.raises(Unavailable, match="the likelihood, Independent, cannot be sampled"):
-        draws(without(model, likelihood="rsample"), torch.zeros(2, 3).double())
+        sample_images(without(model, likelihood="rsample"), torch.zeros(2, 3).double())
     with pytest.raises(Unavailable, match="the posterior, Independent, cannot be sampled"):
         posterior_codes(without(model, posterior="rsample"), model.images(2))
 
@@ -240,9 +240,9 @@ def test_means_of_grey_images_are_judged_under_a_name_of_their_own() -> None:
 def test_a_better_model_is_closer() -> None:
     """Data drawn from the model itself against a model of another mean."""
     model = LinearGaussian((1, 28, 28), orthogonal=True)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         torch.manual_seed(7)
-        x = draws(model, prior_codes(model, 400))
+        x = sample_images(model, prior_codes(model, 400))
     right = _measured(model, x, "continuous", samples=400).metrics
     model.mean = model.mean + 0.2
     wrong = _measured(model, x, "continuous", samples=400).metrics

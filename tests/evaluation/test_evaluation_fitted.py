@@ -15,10 +15,10 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import noise_keys, quiet
+from vaebench.evaluation.conditions import evaluation_mode, noise_keys
 from vaebench.evaluation.estimators.fitted import SMALL, encoded, fit, log_weights
 from vaebench.evaluation.estimators.local import Coupling, Posteriors
-from vaebench.evaluation.measurements.gaps import Estimate, highest
+from vaebench.evaluation.measurements.gaps import LikelihoodEstimate, highest
 
 CPU = torch.device("cpu")
 ALONE = dict.fromkeys(("likelihood", "units", "collapse", "reconstruction", "samples"))
@@ -41,7 +41,7 @@ def _random_flow(images: int, d: int) -> Posteriors:
 
 def _fitted(model: object, x: Tensor, flow: bool = False, **options: int) -> tuple[Posteriors, Tensor]:
     """The fits, and 1000 log weights of each, (1000, n)."""
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         keys = noise_keys(x, 0)
         start, _ = encoded(model, x, keys)
         q = fit(model, x, start, keys, **options)
@@ -138,7 +138,7 @@ def test_without_moments_the_start_is_that_of_samples() -> None:
 
 def test_a_deterministic_code_starts_small() -> None:
     model, x = small("rae"), bits(4)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         start, same = encoded(model, x, noise_keys(x, 0))
         assert torch.equal(start.origin, model.posterior(x).mean)
     assert (start.unit == SMALL).all()
@@ -211,7 +211,7 @@ def test_a_density_that_rounding_spoils_is_no_bound_above_the_truth() -> None:
     """A flow fitted too fast in single precision once scored 10²⁵ nats: its inverse did not give back what it made."""
     model = small("vae", latent=8).float()
     x = bits(3).float()
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         keys = noise_keys(x, 0)
         flow = encoded(model, x, keys)[0].as_flow()
         wild = flow._replace(below=torch.full((3, 8, 8), 1e3), log_scale=torch.full((3, 8), -3.0))
@@ -314,17 +314,17 @@ def test_noise_alone_raises_no_estimate() -> None:
     exact = torch.randn(100, generator=generator)
     noise = 0.3 * torch.randn(100, generator=generator)
     noisy = exact + noise - noise.mean() + 0.03  # one standard error higher
-    sure, unsure = Estimate(exact, 1e-4), Estimate(noisy, 0.09 / 100)
+    sure, unsure = LikelihoodEstimate(exact, 1e-4), LikelihoodEstimate(noisy, 0.09 / 100)
     assert highest({"noisy": unsure, "exact": sure}) == "exact"
     assert highest({"exact": sure, "noisy": unsure}) == "exact"
-    assert highest({"exact": sure, "better": Estimate(exact + 0.1, 1.0)}) == "better"
+    assert highest({"exact": sure, "better": LikelihoodEstimate(exact + 0.1, 1.0)}) == "better"
 
 
 def test_a_noisy_estimate_that_is_far_too_low_is_not_taken() -> None:
     """A heavy tail hid a fall of 0.17 nats behind its own standard error."""
     exact = torch.zeros(20)
     tailed = torch.where(torch.arange(20) == 3, -3.4, 0.0)
-    assert highest({"tailed": Estimate(tailed, 1e-3), "exact": Estimate(exact, 0.0)}) == "exact"
+    assert highest({"tailed": LikelihoodEstimate(tailed, 1e-3), "exact": LikelihoodEstimate(exact, 0.0)}) == "exact"
 
 
 def test_a_posterior_that_cannot_be_sampled_has_no_fit_and_a_reason() -> None:

@@ -43,7 +43,7 @@ def test_a_linear_decoder_has_its_matrix_everywhere(dtype: torch.dtype) -> None:
     metric = geometry.metric(found)
     exact = torch.linalg.svdvals(weight).double()
     torch.testing.assert_close(geometry.singular_values(metric)[0], exact, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(geometry.frobenius(metric)[0], weight.double().norm(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(geometry.frobenius_norm(metric)[0], weight.double().norm(), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("net", ["MLP", "Conv", "ResNet"])

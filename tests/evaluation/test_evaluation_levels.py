@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import vaebench as vb
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.collapse import shuffle_drops
-from vaebench.evaluation.estimators.levels import read_levels, sizes, tally
+from vaebench.evaluation.estimators.levels import count_by_level, read_levels, sizes
 
 PLAN = {"likelihood": {"k": 10}, "units": {}, "collapse": {}, "reconstruction": None, "samples": None}
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def _posterior_mean(model: LinearChain, x: Tensor) -> Tensor:
 def test_rates_of_levels_are_the_divergences_of_the_exact_posterior() -> None:
     model = LinearChain()
     x = model.images(300)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         levels = read_levels(model, x)
     upper = model._given([12, 13], list(range(9)), x.flatten(1))
     prior = MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
@@ -40,7 +40,7 @@ def test_the_variance_of_the_means_is_that_of_the_exact_posteriors_means() -> No
     """The sampling noise of a mean, of variance Var_q/S, must not count as activity."""
     model = LinearChain(idle=True)
     x = model.images(1000)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         levels = read_levels(model, x)
     exact = _posterior_mean(model, x).var(0)
     assert torch.allclose(levels.variances, exact, atol=0.02, rtol=0.03)
@@ -52,7 +52,7 @@ def test_an_upper_unit_is_idle_where_the_levels_below_do_not_read_it() -> None:
     """p(x|z) sees the lowest level alone, so that shuffling an upper unit leaves it as it is."""
     for idle in (False, True):
         model = LinearChain(idle=idle)
-        with quiet(model, CPU):
+        with evaluation_mode(model, CPU):
             drops = shuffle_drops(model, model.images(400))
         assert (abs(float(drops.units[3])) < 1e-12) is idle
         assert float(drops.units[4]) > 0.05
@@ -84,7 +84,7 @@ def test_a_model_of_one_level_is_reported_as_before() -> None:
 
 
 def test_levels_are_read_where_both_sides_have_the_same() -> None:
-    posterior = {"class_path": "vaebench.posteriors.chains.BottomUp"}
+    posterior = {"class_path": "vaebench.posteriors.hierarchy.BottomUp"}
     assert sizes(small("vae", posterior=posterior), bits(2)) is None
     assert sizes(small("two_layer_vae"), bits(2)) == (1, 1)
-    assert tally((3, 2), [0, 2, 4]) == [2, 1]
+    assert count_by_level((3, 2), [0, 2, 4]) == [2, 1]

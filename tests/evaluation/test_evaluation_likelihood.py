@@ -21,7 +21,7 @@ from vaebench.core import DataSpec, Draw, Family, LatentModel, Step, draw
 from vaebench.distributions import Bernoulli, DiagonalNormal
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation import log_likelihood
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.contract import IMAGES
 from vaebench.evaluation.estimators.likelihood import BLOCK, VALUES, Estimates
 from vaebench.evaluation.estimators.likelihood import estimate as estimated
@@ -39,7 +39,7 @@ def _vae(latent: int = 4, pixels: int = 16) -> VAE:
 
 
 def estimate(model: LatentModel, *arguments: Any, **options: Any) -> Estimates:
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         return estimated(model, *arguments, **options)
 
 

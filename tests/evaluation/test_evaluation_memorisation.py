@@ -18,9 +18,9 @@ from torch import Tensor
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import Unavailable
-from vaebench.evaluation.conditions import is_conditional, quiet
-from vaebench.evaluation.estimators.memorisation import Copying, copying, nearest, partition
-from vaebench.evaluation.estimators.samples import draws, posterior_codes, prior_codes
+from vaebench.evaluation.conditions import evaluation_mode, is_conditional
+from vaebench.evaluation.estimators.memorisation import Copying, copying, nearest_neighbours, partition
+from vaebench.evaluation.estimators.samples import posterior_codes, prior_codes, sample_images
 from vaebench.functional.tiles import GAP
 
 
@@ -33,15 +33,15 @@ def _vectors(n: int, seed: int, d: int = 6) -> Tensor:
 
 def _judged(samples: Tensor, test: Tensor, train: Tensor, cells: int = 3) -> Copying:
     own, others = partition(train, cells, 0, samples, test)
-    return copying(nearest(samples, train).distance, nearest(test, train).distance, own, others)
+    return copying(nearest_neighbours(samples, train).distance, nearest_neighbours(test, train).distance, own, others)
 
 
 def test_neighbours_are_the_nearest() -> None:
     x, train = _vectors(700, 0), _vectors(333, 1)
-    found, distances = nearest(x, train), cdist(x, train)
+    found, distances = nearest_neighbours(x, train), cdist(x, train)
     np.testing.assert_array_equal(found.image, distances.argmin(1))
     np.testing.assert_allclose(found.distance, distances.min(1))
-    itself = nearest(train.float(), train.float())
+    itself = nearest_neighbours(train.float(), train.float())
     assert (itself.distance == 0).all(), "a copy is at no distance, in float32 too"
     assert itself.image.tolist() == list(range(333))
 
@@ -133,9 +133,9 @@ def _measured(model: object, data: Splits) -> vb.Report:
 
 
 def _made(model: LinearGaussian, n: int, seed: int) -> Tensor:
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         torch.manual_seed(seed)
-        return draws(model, prior_codes(model, n))
+        return sample_images(model, prior_codes(model, n))
 
 
 def _copier(model: LinearGaussian, train: Tensor) -> Parts:
@@ -208,8 +208,8 @@ def test_every_family_is_judged_or_says_why_not(name: str) -> None:
         assert "does not tell a conditional model labels" in found.metrics["copying_p"].unavailable
         return
     data = Splits(bits(60), bits(50, seed=2), model.data.measure)
-    with quiet(model, torch.device("cpu")):
-        again = draws(model, posterior_codes(model, data.test))
+    with evaluation_mode(model, torch.device("cpu")):
+        again = sample_images(model, posterior_codes(model, data.test))
     assert again.shape == data.test.shape
     assert model.data.kind != "binary" or set(again.unique().tolist()) <= {0, 1}, "draws of bits are bits"
     assert again.min() >= 0

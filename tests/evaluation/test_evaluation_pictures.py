@@ -15,7 +15,7 @@ from torch import Tensor
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.distributions import DiagonalNormal
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.drawing import charts, pictures
 from vaebench.evaluation.drawing.canvas import COLOURS, LEFT, TOP, Chart, labelled, ticks
 from vaebench.evaluation.estimators.reconstruction import mean_image
@@ -74,7 +74,7 @@ def _where(picture: Picture, colour: tuple[int, int, int]) -> np.ndarray:
 def test_an_interpolation_mixes_codes_between_its_two_images() -> None:
     model = LinearGaussian(latent=3)
     a, b = model.images(6).split(3)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         picture = pictures.interpolation_grid(model, a, b)
         ends = [mean_image(model, model.posterior(x).mean[None])[0].clamp(0, 1) for x in (a, b)]
     tiles = _tiles(picture, 3, pictures.BETWEEN + 2, 4)
@@ -91,7 +91,7 @@ def test_a_traversal_moves_one_unit_from_minus_three_to_three_deviations() -> No
     z = torch.tensor([0.1, -0.2, 0.3, 0.0], dtype=torch.float64)
     centre, sd = torch.tensor([0, 0.5, 0, 0]).double(), torch.tensor([1, 0.1, 1, 1]).double()
     square = Parts(model.posterior, model.prior, lambda z: _square(model, z))
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         picture = pictures.traversal_grid(square, z, centre, sd, [1, 3], ["b", "d"], "title")
     tiles = _tiles(picture, 2, pictures.STOPS, 2).reshape(2, pictures.STOPS, 4)
     stops = torch.linspace(-3, 3, pictures.STOPS, dtype=torch.float64)

@@ -12,9 +12,9 @@ from skimage.transform import downscale_local_mean
 from torch import Tensor
 
 from vaebench.errors import Unavailable
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.drawing.pictures import PAPER, reconstruction_grid, sample_grid
-from vaebench.evaluation.estimators.reconstruction import code, ms_ssim, mse, psnr, reconstruct, ssim
+from vaebench.evaluation.estimators.reconstruction import code, image_ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.functional.tiles import GAP, TILE
 
 CPU = torch.device("cpu")
@@ -78,18 +78,18 @@ def test_multiscale_similarity_is_composed_of_that_of_scikit_image(shape: tuple[
     exponents = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
     for i in range(2):
         expected = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), exponents)
-        assert float(ms_ssim(x, y)[i]) == pytest.approx(expected, abs=1e-6)
+        assert float(image_ms_ssim(x, y)[i]) == pytest.approx(expected, abs=1e-6)
         renamed = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), (np.array(exponents[:3]) / sum(exponents[:3])).tolist())
-        assert float(ms_ssim(x, y, 3)[i]) == pytest.approx(renamed, abs=1e-6)
+        assert float(image_ms_ssim(x, y, 3)[i]) == pytest.approx(renamed, abs=1e-6)
     assert 0.05 < expected < 0.99
 
 
 def test_multiscale_similarity_with_itself_is_one_with_the_opposite_nought_and_with_one_scale_ssim() -> None:
     x, y = _pairs((3, 64, 64))
-    torch.testing.assert_close(ms_ssim(x, x, 3), torch.ones(5).double())
-    assert (ms_ssim(x, 1 - x, 3) < 1e-5).all(), "the structure is negative"
-    torch.testing.assert_close(ms_ssim(x, y, 1), ssim(x, y))
-    torch.testing.assert_close(ms_ssim(x, y, 3)[3:], ms_ssim(x[3:], y[3:], 3))
+    torch.testing.assert_close(image_ms_ssim(x, x, 3), torch.ones(5).double())
+    assert (image_ms_ssim(x, 1 - x, 3) < 1e-5).all(), "the structure is negative"
+    torch.testing.assert_close(image_ms_ssim(x, y, 1), ssim(x, y))
+    torch.testing.assert_close(image_ms_ssim(x, y, 3)[3:], image_ms_ssim(x[3:], y[3:], 3))
 
 
 @pytest.mark.parametrize(("size", "scales"), [(175, 5), (43, 3)])
@@ -97,8 +97,8 @@ def test_small_images_have_no_multiscale_similarity(size: int, scales: int) -> N
     """The window must fit at the coarsest scale: 11 · 2⁴ = 176 pixels, or 11 · 2² = 44 for three scales."""
     x, y = _pairs((1, size, size + 9), n=1)
     with pytest.raises(Unavailable, match=f"{size + 1} pixels .* {size} × {size + 9}"):
-        ms_ssim(x, y, scales)
-    assert ms_ssim(*_pairs((1, size + 1, size + 1), n=1), scales).isfinite().all()
+        image_ms_ssim(x, y, scales)
+    assert image_ms_ssim(*_pairs((1, size + 1, size + 1), n=1), scales).isfinite().all()
 
 
 def test_ssim_of_an_image_with_itself_is_one_and_small_images_have_none() -> None:
@@ -111,7 +111,7 @@ def test_ssim_of_an_image_with_itself_is_one_and_small_images_have_none() -> Non
 def test_a_reconstruction_is_the_mean_at_the_posterior_mean() -> None:
     model = LinearGaussian()
     x = model.images(7)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         made = reconstruct(model, x)
         sampled = reconstruct(without(model, posterior="mean"), x)
         again = reconstruct(without(model, posterior="mean"), x.flip(0))
@@ -124,7 +124,7 @@ def test_a_reconstruction_is_the_mean_at_the_posterior_mean() -> None:
 
 def test_a_likelihood_without_a_mean_says_so() -> None:
     model = LinearGaussian()
-    with quiet(model, CPU), pytest.raises(Unavailable, match="has no mean in closed form"):
+    with evaluation_mode(model, CPU), pytest.raises(Unavailable, match="has no mean in closed form"):
         reconstruct(without(model, likelihood="mean"), model.images(2))
 
 
@@ -152,7 +152,7 @@ def test_the_grid_shows_originals_over_reconstructions(shape: tuple[int, ...], z
 
 def test_samples_are_means_of_the_likelihood_at_samples_of_the_prior() -> None:
     model = Channels([1] * 4, [0] * 4)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         page = sample_grid(model)
     ink = page[GAP : GAP + 14, GAP : GAP + 56]
     assert (ink == 128).all(), "a decoder that ignores z gives one picture, half grey"
@@ -160,7 +160,7 @@ def test_samples_are_means_of_the_likelihood_at_samples_of_the_prior() -> None:
 
 def test_samples_follow_the_random_state() -> None:
     model = small("vae", seed=3)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         torch.manual_seed(5)
         first = sample_grid(model)
         torch.manual_seed(5)

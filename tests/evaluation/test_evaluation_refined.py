@@ -25,7 +25,7 @@ from vaebench.distributions.levels import Levels
 from vaebench.distributions.mixture import EqualMixture, GaussianMixture
 from vaebench.distributions.pixelwise import HyperbolicSecant
 from vaebench.errors import Unavailable, UserError
-from vaebench.evaluation.conditions import noise_keys, quiet
+from vaebench.evaluation.conditions import evaluation_mode, noise_keys
 from vaebench.evaluation.estimators import brackets, refined
 from vaebench.evaluation.estimators.ais import simulate
 from vaebench.evaluation.estimators.gaussians import Gaussians
@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 
 
 def estimate(model: LatentModel, x: Tensor, k: int = 1000, seed: int = 0, **options: Any) -> Refined:
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         return refined.estimate(model, x, k, seed, **options)
 
 
@@ -258,7 +258,7 @@ def test_samples_are_fresh_and_leave_the_proposal_as_it_is() -> None:
     """The fit draws from a stream of its own, and weighs nothing: other samples meet the same proposal."""
     model, effort = model_of(normal), Effort()
     x = sampled(model, 4)
-    with quiet(model, CPU), differentiable():
+    with evaluation_mode(model, CPU), differentiable():
         joint = Joint(model, x)
         keys, others = noise_keys(x, 0), noise_keys(x, 1)
         one, other = (refined.fit(joint, refined.begin(model, joint, keys), keys, effort) for _ in range(2))
@@ -293,7 +293,7 @@ def test_rounds_that_lose_an_image_are_undone() -> None:
     """One image's weights fell by 400 nats where two samples a round sent its mean out of a mixture's components."""
     model = LinearGaussian()
     x = model.images(3)
-    with quiet(model, CPU), differentiable():
+    with evaluation_mode(model, CPU), differentiable():
         joint, keys, exact = Joint(model, x), noise_keys(x, 0), model.exact_posterior(x)
         good = Gaussians(exact.mean, exact.scale_tril.expand(3, 3, 3))
         lost = Gaussians(exact.mean + torch.tensor([[0.0], [5.0], [0.0]]), good.factor)
@@ -315,7 +315,7 @@ def test_the_change_from_a_tenth_of_the_samples_is_that_of_the_mean_over_the_ten
 def test_chains_from_the_proposal_and_exact_codes_bracket_a_known_likelihood() -> None:
     model = LinearGaussian()
     x, effort = model.images(8), Effort()
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         up = brackets.annealed(model, x, 0, effort, brackets.Settings(), list(range(8)))
         both = brackets.certificate(model, 0, 40, 100, 0, effort, CPU)
         _, made = simulate(model, 0, 40, 0, CPU)
@@ -332,7 +332,7 @@ def test_a_proposal_that_misses_the_posterior_has_a_wide_bracket() -> None:
     model = model_of(warped)
     poor, x = Effort(steps=1, rounds=1, samples=2), sampled(model_of(warped), 12)
     exact = by_grid(model, x)
-    with quiet(model, CPU):
+    with evaluation_mode(model, CPU):
         plain = refined.estimate(model, x, 20, effort=poor).log_likelihood
         up = brackets.annealed(model, x, 0, poor, brackets.Settings(), list(range(12))).lower
         both = brackets.certificate(model, 0, 40, 20, 0, poor, CPU)
@@ -357,7 +357,7 @@ def test_a_proposal_that_misses_the_posterior_has_a_wide_bracket() -> None:
 )  # fmt: skip
 def test_where_there_is_no_such_gaussian_the_reason_is_given(name: str, settings: dict[str, Any], reason: str) -> None:
     model = small(name, **settings)
-    with quiet(model, CPU), differentiable(), pytest.raises(Unavailable, match=reason):
+    with evaluation_mode(model, CPU), differentiable(), pytest.raises(Unavailable, match=reason):
         require_gaussian(model, bits(1))
 
 

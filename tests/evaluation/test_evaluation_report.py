@@ -16,7 +16,7 @@ from oracles import Channels, Data, LinearGaussian, OneLatent, Parts, without
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 
 ALONE = dict.fromkeys(("units", "collapse", "reconstruction", "samples"))
 BINARY = ("log_likelihood", "nll", "elbo", "rate", "distortion", "bits_per_dim", "ess", "mse", "psnr")
@@ -216,7 +216,7 @@ def test_one_image_and_one_sample_have_no_spread() -> None:
 
 
 def test_a_figure_that_is_not_finite_is_no_figure() -> None:
-    found = Findings({"psnr": Kind("dB", True, "")})
+    found = Findings({"psnr": MetricKind("dB", True, "")})
     found.average("psnr", torch.tensor([1.0, 2.0, math.inf]))
     assert found.metrics["psnr"].value is None
     assert found.metrics["psnr"].unavailable == "it is not finite for image 2"
@@ -276,7 +276,7 @@ def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Mon
 
 
 def test_a_standard_error_that_is_not_finite_ends_no_evaluation() -> None:
-    found = Findings({"a": Kind("nats", True, "a figure")})
+    found = Findings({"a": MetricKind("nats", True, "a figure")})
     found.single("a", 1.5, 10, math.nan)
     found.units["u"] = [1.0, math.inf]
     found.tables["t"] = {"x": [math.nan, 2.0]}

@@ -16,8 +16,8 @@ from vaebench.cli import main
 from vaebench.core import DataSpec, Family, Given, Step, draw
 from vaebench.distributions import DiagonalNormal
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import Conditioned, at, quiet
-from vaebench.evaluation.estimators.likelihood import codes, estimate
+from vaebench.evaluation.conditions import Conditioned, evaluation_mode, for_images
+from vaebench.evaluation.estimators.likelihood import estimate, sample_posterior
 
 PLAN = {"likelihood": {"k": 20}, "units": {}, "collapse": {}, "reconstruction": {}, "samples": {}}
 
@@ -56,7 +56,7 @@ def test_the_likelihood_given_labels_is_exact_however_the_images_are_cut() -> No
     x, y = torch.rand(23, 1, 1, 3, generator=torch.Generator().manual_seed(0)).double(), labels(23)
     model = Shifted().double()
     assert torch.allclose(vb.log_likelihood(model, x, k=7, labels=y), _exact(x, y), atol=1e-9)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         for batch in (1, 5, 23):
             found = estimate(Conditioned(model, y), x, 7, batch=batch).log_likelihood
             assert torch.allclose(found, _exact(x, y), atol=1e-9)
@@ -124,8 +124,8 @@ def test_the_model_for_other_images_than_asked_about_is_refused() -> None:
     model = Conditioned(small("cvae"), labels(6))
     with pytest.raises(RuntimeError, match="3 images meet 6 labels"):
         model.posterior(bits(3))
-    assert at(model, slice(2, 5)).posterior(bits(3)).batch_shape == (3,)
-    assert codes(model, bits(6), 4).shape == (4, 6, 2)
+    assert for_images(model, slice(2, 5)).posterior(bits(3)).batch_shape == (3,)
+    assert sample_posterior(model, bits(6), 4).shape == (4, 6, 2)
 
 
 @pytest.mark.parametrize("prior_of_class", [False, True])

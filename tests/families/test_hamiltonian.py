@@ -19,7 +19,7 @@ from vaebench.core import Draw, draw
 from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.hamiltonian import leapfrog, tempered_leapfrogs, tempering
 from vaebench.errors import Unavailable, UserError
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.likelihood import log_likelihood
 from vaebench.posteriors.hamiltonian import Hamiltonian
 from vaebench.running.recording import cost
@@ -182,7 +182,7 @@ def test_what_an_image_gets_does_not_depend_on_those_beside_it() -> None:
     model, x = small("hamiltonian_vae"), bits(4)
     together = log_likelihood(model, x, k=50)
     assert torch.allclose(log_likelihood(model, x[2:3], k=50), together[2:3], atol=1e-9)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         assert not model.draw(x, 3).log_w.requires_grad, "evaluation keeps no graph of the steps"
 
 
@@ -209,7 +209,7 @@ def test_the_encoder_learns_through_the_steps() -> None:
 
 
 def test_any_density_may_be_moved_under_any_prior() -> None:
-    chains = {"posterior": tiny(POSTERIORS["chains.TopDown"]), "prior": tiny(PRIORS["chains.TopDown"])}
+    chains = {"posterior": tiny(POSTERIORS["hierarchy.TopDown"]), "prior": tiny(PRIORS["hierarchy.TopDown"])}
     priors = [{"prior": tiny(PRIORS[name])} for name in ("vamp.VampPrior", "flows.MaskedAutoregressiveFlow")]
     for parts in ({"posterior": tiny(POSTERIORS["flows.PlanarFlow"])}, *priors, chains):
         model = small("hamiltonian_vae", **parts)

@@ -12,7 +12,7 @@ import vaebench as vb
 from vaebench.core import draw
 from vaebench.distributions import DiagonalNormal
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.posteriors.refined import Refined
 
 
@@ -50,7 +50,7 @@ def test_each_step_raises_the_bound_and_none_leaves_the_encoders() -> None:
 
 def test_a_refined_posterior_depends_on_its_image_alone() -> None:
     model, x = small("semi_amortised_vae", steps=3), bits(5)
-    with quiet(model, torch.device("cpu")):
+    with evaluation_mode(model, torch.device("cpu")):
         together = model.posterior(x)
         for i, image in enumerate(x):
             alone = model.posterior(image[None])
@@ -155,6 +155,6 @@ def test_what_cannot_be_staged_is_refused() -> None:
         UserError, match=r"^ExPostVAE fits its prior to the codes, and StandardNormal has no parameters"
     ):
         small("ex_post_vae", prior=tiny(PRIORS["StandardNormal"]))
-    ladder = {"class_path": "vaebench.posteriors.chains.Ladder"}
+    ladder = {"class_path": "vaebench.posteriors.hierarchy.Ladder"}
     with pytest.raises(UserError, match=r"^TwoStageVAE encodes z before u; set model.posterior"):
         small("two_stage_vae", posterior=ladder)

@@ -15,7 +15,7 @@ from vaebench.errors import UserError
 from vaebench.functional.objectives import balanced
 from vaebench.networks.ema import Averages
 from vaebench.networks.residual import SpectralConv, plan
-from vaebench.priors.chains import _Top
+from vaebench.priors.hierarchy import _Top
 from vaebench.running.recording import cost
 from vaebench.training.experiment import experiment
 from vaebench.training.history import TrainingHistory

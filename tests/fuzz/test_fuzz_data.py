@@ -57,7 +57,7 @@ def test_a_data_set_is_read_or_its_file_named(
     count: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny(tmp_path, monkeypatch, name)
-    monkeypatch.setattr(cache, "verify", lambda *_: None)  # so that what is wrong comes to the parser
+    monkeypatch.setattr(cache, "check_checksum", lambda *_: None)  # so that what is wrong comes to the parser
     sound = {path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
 
     def fit(case: tuple[str, bytes], _: Path) -> Outcome:

@@ -19,7 +19,7 @@ from vaebench.cli import main
 from vaebench.errors import UserError
 from vaebench.judging.app import application
 from vaebench.judging.guard import BODY, SAFE
-from vaebench.judging.images import Images
+from vaebench.judging.images import PngImages
 from vaebench.judging.plan import CHOICE
 from vaebench.judging.scores import judged
 from vaebench.judging.serve import study
@@ -37,17 +37,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def started(results: Path, tmp_path: Path) -> tuple[Judgements, Images]:
+def started(results: Path, tmp_path: Path) -> tuple[Judgements, PngImages]:
     return study([str(results / name) for name in RUNS], tmp_path / "j.sqlite", "samples", (CHOICE,), 2, results)
 
 
 @pytest.fixture
-def file(started: tuple[Judgements, Images]) -> Judgements:
+def file(started: tuple[Judgements, PngImages]) -> Judgements:
     return started[0]
 
 
 @pytest.fixture
-def client(started: tuple[Judgements, Images]) -> TestClient:
+def client(started: tuple[Judgements, PngImages]) -> TestClient:
     return TestClient(application(*started, TOKEN), base_url=HERE, follow_redirects=False)
 
 
@@ -200,7 +200,7 @@ def test_a_name_may_be_anything_and_changes_nothing_else(client: TestClient, tmp
 
 
 def test_two_browsers_of_one_judge_answer_each_question_once(
-    started: tuple[Judgements, Images], file: Judgements
+    started: tuple[Judgements, PngImages], file: Judgements
 ) -> None:
     place = _enrolled(file)
     one, two = (TestClient(application(*started, TOKEN), base_url=HERE) for _ in range(2))
@@ -239,7 +239,7 @@ def _exchange(address: str, sent: bytes) -> bytes:
     return got
 
 
-def test_a_body_over_the_limit_closes_the_connection(started: tuple[Judgements, Images], file: Judgements) -> None:
+def test_a_body_over_the_limit_closes_the_connection(started: tuple[Judgements, PngImages], file: Judgements) -> None:
     """However its length is said, and before it is read: the server went on to read what was not wanted."""
     place, chunk = _enrolled(file), b"%x\r\n%s\r\n" % (BODY + 1, b"x" * (BODY + 1))
     bodies = [b"Content-Length: %d\r\n\r\n" % 10**9, b"Content-Length: %d\r\n\r\n" % (BODY + 1),
@@ -259,7 +259,7 @@ def test_a_body_over_the_limit_closes_the_connection(started: tuple[Judgements, 
 
 
 def test_who_hangs_up_in_the_middle_of_a_form_leaves_no_traceback(
-    started: tuple[Judgements, Images], file: Judgements, capsys: pytest.CaptureFixture[str]
+    started: tuple[Judgements, PngImages], file: Judgements, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = _enrolled(file)
     with serving(application(*started, TOKEN)) as address:
@@ -395,6 +395,6 @@ def test_a_strangers_picture_that_is_none_is_refused_in_one_sentence(results: Pa
         ):
             picture.write_bytes(content)
             with pytest.raises(UserError, match="cannot be cut into images"):
-                Images(records, "samples", (CHOICE,))
+                PngImages(records, "samples", (CHOICE,))
     finally:
         picture.write_bytes(whole)

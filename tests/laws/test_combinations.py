@@ -61,7 +61,7 @@ def _reason(name: str, encoder: str, measure: str) -> str | None:
         return rf"^{cls.__name__} needs a posterior of the kind {cls.POSTERIOR.__name__}, and \w+ is none"
     if encoder == "Delta" and cls.DENSITY:
         return rf"^{cls.__name__} needs the density of q\(z\|x\), and Delta is deterministic; set model\.posterior"
-    if encoder in ENCODERS and own_posteriors()[name].startswith("chains."):
+    if encoder in ENCODERS and own_posteriors()[name].startswith("hierarchy."):
         return rf"needs a posterior and a prior of several levels, and {encoder} has one; choose"
     return None
 

@@ -22,8 +22,8 @@ from sweep_texts import TEXT as TOGETHER
 
 from vaebench.api import read_checkpoint
 from vaebench.cli import main
-from vaebench.loggers import About, Log, Logbook, of_record, of_training
-from vaebench.loggers.figures import figures
+from vaebench.loggers import Log, Logbook, RunDescription, of_record, of_training
+from vaebench.loggers.figures import logged_figures
 from vaebench.records import RunRecord, read_records
 from vaebench.running.bench import Engine, bench
 from vaebench.running.benchmark import read_benchmark
@@ -44,7 +44,7 @@ SWEEP = TOGETHER.replace("engine: {name: population, members: 2}\n", "")
 class Heard:
     """A sink that remembers, and fails where it is told to."""
 
-    def __init__(self, about: About, fails: str = "") -> None:
+    def __init__(self, about: RunDescription, fails: str = "") -> None:
         self.about, self.fails = about, fails
         self.points: list[tuple[int, dict[str, float]]] = []
         self.records: list[RunRecord] = []
@@ -79,7 +79,7 @@ class Listening(Logbook):
         super().__init__()
         self.heard: list[Heard] = []
 
-        def listen(about: About) -> Heard:
+        def listen(about: RunDescription) -> Heard:
             if fails == "open":
                 raise RuntimeError("no open today")
             self.heard.append(Heard(about, fails))
@@ -158,7 +158,7 @@ def test_every_point_is_told_once() -> None:
     assert [step for step, _ in sink.points] == [1, 2, 3, 4]
 
 
-def of_training_example(*more: str) -> About:
+def of_training_example(*more: str) -> RunDescription:
     job = experiment([*VAE, "--seed_everything=3", *more])
     return of_training(job, job.build()[1], "fit")
 
@@ -263,7 +263,7 @@ def test_csv_files_hold_the_curves_and_the_figures(tmp_path: Path) -> None:
     rows = _rows(file)
     told = [(int(row["step"]), float(row["val/elbo"])) for row in rows if row["val/elbo"]]
     assert told == list(zip(*record.curves["val/elbo"].values(), strict=True))
-    numbers = {name: value for name, value in figures(record).items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in logged_figures(record).items() if isinstance(value, int | float)}
     last = {name: row[name] for row in rows for name in numbers if row[name]}
     assert {n: float(v) if v not in ("True", "False") else v == "True" for n, v in last.items()} == numbers
 
@@ -331,7 +331,7 @@ def test_a_logger_that_is_not_installed_says_what_to_install(
 
 def test_figures_are_those_of_the_record_and_say_what_is_missing(tmp_path: Path) -> None:
     (record,) = write_board(tmp_path, {"vae": 0.0}, seeds=1)
-    found = figures(record)
+    found = logged_figures(record)
     assert found["test/elbo"] == record.value("elbo")
     assert found["test/elbo_se"] == record.error("elbo")
     assert found["held_out/elbo"] == record.held_out("val/elbo") == record.curves["val/elbo"]["value"][-1]

@@ -18,7 +18,7 @@ from logged_runs import BENCHMARK, ONE, VAE, _points
 from vaebench.cli import main
 from vaebench.leaderboard import boards
 from vaebench.loggers import Logbook, of_record
-from vaebench.loggers.figures import figures
+from vaebench.loggers.figures import logged_figures
 from vaebench.loggers.transfer import pull, push
 from vaebench.records import RunRecord, read_records
 from vaebench.records.claims import claimed
@@ -92,7 +92,7 @@ def _check(server: FakeWandb, record: RunRecord, job: str) -> None:
     *curves, media = rows
     assert [(row.pop("step"), row) for row in curves] == _points(record.curves)
     summary = server.summary[about.id]
-    assert {name: summary[name] for name in figures(record)} == figures(record)
+    assert {name: summary[name] for name in logged_figures(record)} == logged_figures(record)
     assert summary["outcome"] == "finished"
     assert server.exit[about.id] == 0
     for name, path in record.pictures().items():
@@ -385,14 +385,14 @@ def _drawn(panel: Any, summary: dict[str, Any], config: dict[str, Any], history:
 
 
 def test_the_report_outlasts_errors_and_a_project_that_is_new(server: FakeWandb, place: Path) -> None:
-    from vaebench.loggers.report import write_report
+    from vaebench.loggers.report import write_wandb_report
 
     board = boards(write_board(place / "results", {"vae": 0.0}, seeds=2))
     server.fail("upsertView")
-    write_report("me/new", board)
+    write_wandb_report("me/new", board)
     assert "new" in server.projects
     server.fail("ProjectViews")
-    write_report("me/new", board)
+    write_wandb_report("me/new", board)
     assert len(server.views) == 1
 
 

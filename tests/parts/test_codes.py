@@ -13,7 +13,7 @@ import torch
 from codewords import _words
 from torch import Tensor
 
-from vaebench.distributions.codes import Categorical, Point, Relaxed, Sequential, gumbel
+from vaebench.distributions.codes import Categorical, PointMass, Relaxed, Sequential, gumbel
 from vaebench.errors import UserError
 from vaebench.functional.quantisation import (
     Memory,
@@ -24,11 +24,11 @@ from vaebench.functional.quantisation import (
     grid,
     looked_up,
     moved,
-    nearest,
+    nearest_codes,
     quantised,
+    quantised_signs,
     revived,
     rounded,
-    signs,
     taken,
     undecided,
 )
@@ -48,11 +48,11 @@ def _noise(*shape: int, seed: int = 0) -> Tensor:
 def test_the_nearest_code_is_the_one_a_search_over_all_finds() -> None:
     """An argmin over the wrong axis would pick a place, not a code."""
     vectors, book = _noise(5, 4, 2, 3), _noise(2, 7, 3, seed=1)
-    found = nearest(vectors, book)
+    found = nearest_codes(vectors, book)
     for b, i, level in itertools.product(range(5), range(4), range(2)):
         distances = [float((vectors[b, i, level] - code).norm()) for code in book[level]]
         assert int(found[b, i, level]) == int(np.argmin(distances))
-    assert torch.equal(nearest(looked_up(found, book), book), found)
+    assert torch.equal(nearest_codes(looked_up(found, book), book), found)
 
 
 def test_residual_quantisation_leaves_to_each_level_what_the_levels_before_it_left_over() -> None:
@@ -141,7 +141,7 @@ def test_every_level_of_a_finite_scalar_is_reached_and_nothing_else(levels: tupl
     found = values.unique(dim=0)
     torch.testing.assert_close(found, book[0].unique(dim=0), rtol=0, atol=1e-7)
     indices = torch.arange(book.shape[1])[:, None]
-    assert torch.equal(nearest(looked_up(indices, book), book), indices)
+    assert torch.equal(nearest_codes(looked_up(indices, book), book), indices)
     assert torch.equal(
         rounded(torch.zeros(1, len(levels), dtype=DOUBLE), levels), torch.zeros(1, len(levels), dtype=DOUBLE)
     )
@@ -171,8 +171,8 @@ def test_undecided_vectors_are_counted_as_a_loop_over_all_codes_does() -> None:
 def test_signs_are_the_nearest_corners_with_the_gradient_straight_through() -> None:
     vectors = _noise(20, 4).requires_grad_()
     book = 2 * grid([2] * 4).double() + 1
-    z = signs(vectors)
-    assert torch.equal(z.detach(), looked_up(nearest(vectors[:, None].detach(), book), book)[:, 0])
+    z = quantised_signs(vectors)
+    assert torch.equal(z.detach(), looked_up(nearest_codes(vectors[:, None].detach(), book), book)[:, 0])
     (gradient,) = torch.autograd.grad((z * _noise(20, 4, seed=1)).sum(), vectors)
     assert torch.equal(gradient, _noise(20, 4, seed=1))
 
@@ -206,14 +206,14 @@ def test_divergences_of_codes_are_sums_over_all_of_them() -> None:
     z = q.vectors(words)[:, None]
     log_q, log_p = q.log_prob(z), p.log_prob(z)
     torch.testing.assert_close(torch.distributions.kl_divergence(q, p), (log_q.exp() * (log_q - log_p)).sum(0))
-    point = Point(q.vectors(words[3:5]), book, places=2)
+    point = PointMass(q.vectors(words[3:5]), book, places=2)
     first = Categorical(p.logits[:2], book, places=2)
     torch.testing.assert_close(torch.distributions.kl_divergence(point, first), -first.log_prob(point.point))
 
 
 def test_a_point_mass_is_one_there_and_nothing_elsewhere() -> None:
     book, words = _noise(2, 3, 2), _words(2, 3)
-    q = Point(Categorical(torch.zeros(2, 3, dtype=DOUBLE), book, places=1).vectors(words[4:5]), book, places=1)
+    q = PointMass(Categorical(torch.zeros(2, 3, dtype=DOUBLE), book, places=1).vectors(words[4:5]), book, places=1)
     log_q = q.log_prob(q.vectors(words)[:, None])
     assert log_q.exp()[:, 0].tolist() == [float(i == 4) for i in range(9)]
     assert torch.equal(q.rsample((3,)), q.point.expand(3, 1, 4))

@@ -17,7 +17,7 @@ from vaebench.configuration.discovery import families
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation import evaluate, log_likelihood
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.likelihood import sampled_distortion
 from vaebench.likelihoods.diffusion import Diffusion
 from vaebench.networks import MLP
@@ -172,7 +172,7 @@ def test_an_image_s_bound_does_not_depend_on_how_the_work_is_cut() -> None:
     torch.testing.assert_close(log_likelihood(model, x, 50, chunk=7), whole)
     torch.testing.assert_close(log_likelihood(model, x[3:].flip(0), 50), whole[3:].flip(0))
     point = small("wae_mmd", SPEC, likelihood=PART, posterior=tiny(POSTERIORS["Delta"]))
-    with quiet(point, torch.device("cpu")):
+    with evaluation_mode(point, torch.device("cpu")):
         distortion = sampled_distortion(point, x, 3)
         torch.testing.assert_close(sampled_distortion(point, x[3:].flip(0), 3), distortion[3:].flip(0))
 

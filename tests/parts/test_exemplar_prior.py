@@ -136,7 +136,7 @@ def test_what_is_no_exemplar_prior_is_refused() -> None:
 
 
 def test_exemplars_may_stand_over_the_upper_level_of_a_hierarchy() -> None:
-    prior = tiny(PRIORS["chains.TopDown"], top=tiny(PRIORS["exemplar.ExemplarPrior"], components=9))
+    prior = tiny(PRIORS["hierarchy.TopDown"], top=tiny(PRIORS["exemplar.ExemplarPrior"], components=9))
     model = small("hvae", spec(), prior=prior)
     centres = model.posterior.top(EXAMPLES).mean
     assert torch.allclose(model.prior.top().components.loc, centres)

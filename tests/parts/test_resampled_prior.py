@@ -139,7 +139,7 @@ def test_a_record_says_that_log_p_is_an_estimate_and_how_exact() -> None:
 
 
 def test_a_hierarchy_over_it_is_sampled_and_says_so_too() -> None:
-    prior = tiny(PRIORS["chains.TopDown"], top=tiny(LARS))
+    prior = tiny(PRIORS["hierarchy.TopDown"], top=tiny(LARS))
     model, x = small("hvae", prior=prior).float(), bits(12).float()
     result = vb.evaluate(model, Data(x, SPEC), measurements={"likelihood": {"k": 20}, "samples": {}})
     assert [w for w in result.warnings if "log Z" in w]

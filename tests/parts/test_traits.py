@@ -119,7 +119,7 @@ def test_levels_of_quantisation_are_no_levels_of_a_hierarchy() -> None:
     """Defect: a number of levels of quantisation was taken for sizes of levels, and ended in a TypeError."""
     codes = tiny(POSTERIORS["codes.ResidualQuantised"], codes=4, width=2, levels=2)
     with pytest.raises(UserError, match="needs a prior of the kind CodePrior"):
-        small("vq_vae", posterior=codes, prior=tiny(PRIORS["chains.TopDown"]))
+        small("vq_vae", posterior=codes, prior=tiny(PRIORS["hierarchy.TopDown"]))
     assert small("vq_vae", posterior=codes).posterior.levels == ()
 
 

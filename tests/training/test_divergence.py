@@ -13,7 +13,7 @@ from fake_records import write_fake
 
 from vaebench.cli import main
 from vaebench.core import Family
-from vaebench.core.divergence import EVERY, PATIENCE, Watch
+from vaebench.core.divergence import EVERY, PATIENCE, DivergenceWatch
 from vaebench.errors import Diverged
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_records
@@ -64,7 +64,7 @@ def test_nan_at_the_very_end_is_divergence_too(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_an_overflow_that_is_left_out_is_no_divergence() -> None:
-    watch = Watch()
+    watch = DivergenceWatch()
     for step in range(100):
         watch.take(step, "model", torch.tensor(torch.inf if step % 7 < PATIENCE - 1 else 1.0))
         watch.look()
@@ -77,7 +77,7 @@ def test_an_overflow_that_is_left_out_is_no_divergence() -> None:
 
 def test_losses_are_read_only_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading one from a GPU makes training wait for it."""
-    watch, reads = Watch(), []
+    watch, reads = DivergenceWatch(), []
     tolist = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self: reads.append(self) or tolist(self))  # type: ignore[func-returns-value]
     for step in range(10 * EVERY):

@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         print(f"\nPage: {arguments.html.resolve()}")
     if arguments.wandb:
-        from vaebench.loggers.report import write_report
+        from vaebench.loggers.report import write_wandb_report
 
-        print(f"\nReport: {write_report(arguments.wandb, boards, records.damaged)}")
+        print(f"\nReport: {write_wandb_report(arguments.wandb, boards, records.damaged)}")
     for line in text.splitlines():  # last and apart, so that neither a long table nor a redirection hides it
         if line.startswith(LEFT_OUT):
             print(f"vaebench: left out, damaged: {line.removeprefix(LEFT_OUT)}", file=sys.stderr)

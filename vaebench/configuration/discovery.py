@@ -26,13 +26,13 @@ def names(kind: str) -> list[str]:
 
 
 @cache
-def find(kind: str, name: str) -> type[Any]:
+def find_class(kind: str, name: str) -> type[Any]:
     """The one class of a family or data set, by its module's name ('beta_vae', 'digits') or another name it has.
 
     Raises:
         UserError: there is no such module, or it does not hold exactly one class of its kind.
     """
-    if name not in names(kind) and (part := parts.find(kind, name)):
+    if name not in names(kind) and (part := parts.find_part(kind, name)):
         name = parts.name_of(part.path)
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
@@ -98,9 +98,9 @@ def _subclasses(module: ModuleType, parent: type) -> list[type[Any]]:
 
 def families() -> dict[str, type[Any]]:
     """Every family's class by name."""
-    return {name: find("family", name) for name in names("family")}
+    return {name: find_class("family", name) for name in names("family")}
 
 
 def datasets() -> dict[str, type[Any]]:
     """Every data set's LightningDataModule class by name."""
-    return {name: find("data set", name) for name in names("data set")}
+    return {name: find_class("data set", name) for name in names("data set")}

@@ -25,16 +25,16 @@ from vaebench.configuration.mistakes import mistake, shown
 from vaebench.configuration.parts import (
     KINDS,
     OURS,
-    arguments,
-    at,
     index,
     kind_of,
     learning_key,
     located,
     misplaced,
     of_kind,
-    plain,
-    torchs,
+    part_arguments,
+    part_at,
+    plain_name,
+    torch_parts,
 )
 from vaebench.errors import UserError, out_of_memory, unknown
 
@@ -241,7 +241,7 @@ def _parameters(path: str) -> dict[str, inspect.Parameter]:
         own = vars(parent).get("__init__")
         if own and parent.__module__.startswith(("vaebench", "lightning", "torch.optim")):
             found = {**found, **{k: v for k, v in inspect.signature(own).parameters.items() if k not in found}}
-    ours = OURS if at(path) in torchs() else frozenset()
+    ours = OURS if part_at(path) in torch_parts() else frozenset()
     return {name: found[name] for name in found if name not in {"self", "parts", "data", "kwargs", "args", *ours}}
 
 
@@ -253,7 +253,7 @@ def _unknown_class(name: str, message: str) -> UserError:
     keys = reversed(re.findall(r'Parser key "(?:[\w.]+\.)?(\w+)":', message))
     folder = f"{path}.".split(".")[1] if path.startswith("vaebench.") else ""
     by_folder = (kind for kind, about in KINDS.items() if about.folder == folder)
-    kind = next((arguments()[key] for key in keys if key in arguments()), None) or next(by_folder, None)
+    kind = next((part_arguments()[key] for key in keys if key in part_arguments()), None) or next(by_folder, None)
     if kind is None:
         return unknown("class", path, [part.name for part in index() if part.choosable], "`vaebench parts` lists them.")
     if kind in FILES:
@@ -265,6 +265,6 @@ def _unknown_part(kind: str, name: str) -> UserError:
     """A name that is none of a kind, with the nearest ones; or of another kind, which is then said."""
     command = {"family": "families", "data set": "datasets"}.get(kind, f"parts {kind}")
     known = names(kind) if kind in FILES else list(of_kind(kind))
-    others = [part.kind for part in index() if part.choosable and part.kind != kind and plain(name) in part.names]
+    others = [part.kind for part in index() if part.choosable and part.kind != kind and plain_name(name) in part.names]
     remedy = f"`vaebench {command}` lists them."
     return unknown(kind, name, known, f"It is a {others[0]}. {remedy}" if others else remedy)

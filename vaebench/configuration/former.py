@@ -22,8 +22,8 @@ class Former(NamedTuple):
 
 
 BETA_VAE = "vaebench.families.beta_vae.BetaVAE"
-CHAINS = "vaebench.posteriors.chains"
-WHOLE = {"class_path": "vaebench.priors.chains.TopDown", "init_args": {"whole": True}}
+CHAINS = "vaebench.posteriors.hierarchy"
+WHOLE = {"class_path": "vaebench.priors.hierarchy.TopDown", "init_args": {"whole": True}}
 FORMER = {
     "vaebench.families.free_bits_vae.FreeBitsVAE": Former(BETA_VAE, {"beta": 1.0}, {"free": "free_bits"}),
     "vaebench.families.ladder_vae.LadderVAE": Former(
@@ -32,7 +32,7 @@ FORMER = {
             "beta": 1.0,
             "latent": 96,
             "posterior": {"class_path": f"{CHAINS}.Ladder"},
-            "prior": {"class_path": "vaebench.priors.chains.TopDown"},
+            "prior": {"class_path": "vaebench.priors.hierarchy.TopDown"},
         },
     ),
     "vaebench.families.hvae.HVAE": Former(

@@ -32,7 +32,7 @@ LIBRARY = frozenset(
     | {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
     | {f"torch.nn.{name}" for name in ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus",
                                        "Tanh")}
-    | {part.path for part in parts.torchs()}
+    | {part.path for part in parts.torch_parts()}
 )  # fmt: skip
 """Other classes that configurations may name: none of them writes, calls or imports what it is given."""
 
@@ -229,7 +229,7 @@ class _Walk:
                 return path, _named(path)
             if "." not in path and (short := _short(path, slot)):
                 path = short
-            if part := parts.at(path):
+            if part := parts.part_at(path):
                 return part.path, _named(part.path)
             if (found := _within_trusted(path)) is not None:
                 return path, found

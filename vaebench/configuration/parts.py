@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 PACKAGE = Path(__file__).parents[1]
 
 
-class Kind(NamedTuple):
+class PartKind(NamedTuple):
     """Where the classes of a kind are, and what makes a class one of them.
 
     Attributes:
@@ -37,36 +37,36 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "family": Kind("families", ("Family",), suffixes=("vae",)),
-    "data set": Kind("data", ("ImageData",)),
-    "posterior": Kind(
+    "family": PartKind("families", ("Family",), suffixes=("vae",)),
+    "data set": PartKind("data", ("ImageData",)),
+    "posterior": PartKind(
         "posteriors",
         ("Posterior", "LazyDistribution"),
         ("data", "latent", "maps"),
         ("posterior", "flow"),
         ("Conditional",),
     ),
-    "prior": Kind(
+    "prior": PartKind(
         "priors",
         ("Prior", "LazyDistribution"),
         ("latent", "units", "data", "posterior"),
         ("prior", "flow"),
         ("PriorFactory",),
     ),
-    "likelihood": Kind(
+    "likelihood": PartKind(
         "likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",), ("Likelihood",)
     ),
-    "pixels": Kind("likelihoods", ("Pixels",), suffixes=("pixels",), types=("Pixels",)),
-    "network": Kind(
+    "pixels": PartKind("likelihoods", ("Pixels",), suffixes=("pixels",), types=("Pixels",)),
+    "network": PartKind(
         "networks",
         ("Network", "CodeNetwork"),
         ("inputs", "outputs", "count", "size"),
         ("network",),
         ("Network", "CodeNetwork", "Net"),
     ),
-    "schedule": Kind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
-    "optimizer": Kind("optimizers", ("Optimizer", "Adam")),
-    "lr_scheduler": Kind("optimizers", ("LRScheduler",), suffixes=("lr",)),
+    "schedule": PartKind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
+    "optimizer": PartKind("optimizers", ("Optimizer", "Adam")),
+    "lr_scheduler": PartKind("optimizers", ("LRScheduler",), suffixes=("lr",)),
 }
 
 PAPER = "https://arxiv.org/abs/"
@@ -130,7 +130,7 @@ class Part(NamedTuple):
     @property
     def names(self) -> set[str]:
         """All its names in lower case without '_' and '-': 'vampprior' and 'vamp' of VampPrior."""
-        own = [plain(name) for name in (self.name, *self.also)]
+        own = [plain_name(name) for name in (self.name, *self.also)]
         short = [name.removesuffix(end) for name in own for end in KINDS[self.kind].suffixes]
         return {name for name in (*own, *short) if len(name) > 1}
 
@@ -142,8 +142,8 @@ class Part(NamedTuple):
     @property
     def short(self) -> tuple[str, ...]:
         """Other names by which a configuration finds it, beside the class's in any case."""
-        plainly = sorted(self.names - {plain(name) for name in (self.name, self.listed, *self.also)})
-        return (*self.also, *(name for name in plainly if find(self.kind, name) == self))
+        plainly = sorted(self.names - {plain_name(name) for name in (self.name, self.listed, *self.also)})
+        return (*self.also, *(name for name in plainly if find_part(self.kind, name) == self))
 
 
 def name_of(cls: type | str) -> str:
@@ -156,7 +156,7 @@ def name_of(cls: type | str) -> str:
     return path.split(".")[-2]
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without its case, '_' and '-': 'FullGaussian', 'full_gaussian' and 'full-gaussian' are one name."""
     return re.sub("[_-]", "", name).lower()
 
@@ -169,7 +169,7 @@ def index(package: Path = PACKAGE) -> tuple[Part, ...]:
 
 
 @cache
-def torchs() -> tuple[Part, ...]:
+def torch_parts() -> tuple[Part, ...]:
     """The classes of torch's that a run takes."""
     return tuple(
         Part(kind, name, f"{module}.{name}", doc, (), True)
@@ -180,26 +180,28 @@ def torchs() -> tuple[Part, ...]:
 
 def of_kind(kind: str) -> dict[str, Part]:
     """The classes of a kind that a configuration may choose, by name."""
-    found = {part.name: part for part in (*index(), *torchs()) if part.kind == kind and part.choosable}
+    found = {part.name: part for part in (*index(), *torch_parts()) if part.kind == kind and part.choosable}
     return dict(sorted(found.items(), key=lambda item: item[1].listed.lower()))
 
 
-def find(kind: str, name: str) -> Part | None:
+def find_part(kind: str, name: str) -> Part | None:
     """The class of a kind that a name means: a class name, a short name or a class path, in any case; None for none.
 
     A class path whose module is gone, as an old record may have it, means the class of that name.
     """
     if "." in name:
-        return at(name)
+        return part_at(name)
     known = of_kind(kind)
     if name in known:
         return known[name]
-    near = [part for part in known.values() if plain(name) in part.names]
-    own = [part for part in near if plain(name) in {plain(n) for n in (part.name, *part.also)}]  # before short ones
+    near = [part for part in known.values() if plain_name(name) in part.names]
+    own = [
+        part for part in near if plain_name(name) in {plain_name(n) for n in (part.name, *part.also)}
+    ]  # before short ones
     return next((found[0] for found in (own, near) if len(found) == 1), None)
 
 
-def at(path: str, package: Path = PACKAGE) -> Part | None:
+def part_at(path: str, package: Path = PACKAGE) -> Part | None:
     """The class of the suite at a class path; None where there is none.
 
     The module need not be the one that defines it: below the folder of its kind, or where that folder is gone, the
@@ -213,7 +215,7 @@ def at(path: str, package: Path = PACKAGE) -> Part | None:
     """
     first, *folders, name = path.split(".") if "." in path else ("", "")
     if first == "torch":
-        return next((part for part in torchs() if path in (part.path, _defined(part))), None)
+        return next((part for part in torch_parts() if path in (part.path, _defined(part))), None)
     if first != "vaebench":
         return None
     named = [part for part in index(package) if part.name == name]
@@ -251,12 +253,12 @@ def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
         return {key: value for key, value in items.items() if "class_path" not in items or key == "class_path" or value}
     if isinstance(config, list | tuple):
         return [canonical_config(value, package) for value in config]
-    part = at(config, package) if isinstance(config, str) else None
+    part = part_at(config, package) if isinstance(config, str) else None
     return part.canonical if part else config
 
 
 @cache
-def arguments() -> dict[str, str]:
+def part_arguments() -> dict[str, str]:
     """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
     found = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
     for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
@@ -279,7 +281,7 @@ def learning_key(key: str) -> str:
 
 def kind_of(key: str) -> str:
     """The kind of part that an argument of that name takes; '' where it takes none."""
-    return arguments().get(key) or learning_key(key)
+    return part_arguments().get(key) or learning_key(key)
 
 
 def located(config: Any, kind: str = "") -> Any:
@@ -287,25 +289,25 @@ def located(config: Any, kind: str = "") -> Any:
 
     Args:
         config: a table of settings, a class with its settings, a name or any other value.
-        kind: what a name stands for; default: nothing, until a key in `arguments` says it.
+        kind: what a name stands for; default: nothing, until a key in `part_arguments` says it.
 
     >>> located({"prior": "vamp", "schedule": {"class_path": "linear"}, "measure": "binary"})["prior"]
     'vaebench.priors.vamp.VampPrior'
     """
     if isinstance(config, Mapping):
         return {key: located(value, kind if key == "class_path" else kind_of(key)) for key, value in config.items()}
-    if isinstance(config, str) and (part := find(kind, config)):
+    if isinstance(config, str) and (part := find_part(kind, config)):
         return part.path
     return config
 
 
 def misplaced(config: Any) -> tuple[str, Part] | None:
     """The first part in the settings of a class that stands where another kind is expected: that kind, and the part."""
-    if not isinstance(config, Mapping) or at(str(config.get("class_path"))) is None:
+    if not isinstance(config, Mapping) or part_at(str(config.get("class_path"))) is None:
         return None
     for key, value in (config.get("init_args") or {}).items():
         named = value.get("class_path") if isinstance(value, Mapping) else value
-        part, kind = at(named) if isinstance(named, str) else None, arguments().get(key)
+        part, kind = part_at(named) if isinstance(named, str) else None, part_arguments().get(key)
         if part and kind and part.kind != kind:
             return kind, part
         if inner := misplaced(value):

@@ -19,7 +19,7 @@ import yaml
 from vaebench.errors import UserError
 
 MOST = 100_000  # values of a file; aliases of aliases make millions of a few lines
-Place = tuple[str | int, ...]  # the keys, and positions in lists, that lead to a value
+KeyPath = tuple[str | int, ...]  # the keys, and positions in lists, that lead to a value
 
 
 class Source:
@@ -39,7 +39,7 @@ class Source:
         if not path.is_file():
             raise unknown(kind, str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
         self.content, root = _read(path)
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         try:
             self._walk(root)
         except RecursionError:
@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[Any, yaml.Node | None]:
         raise UserError(f"'{path}' is not YAML: a date, or a value with a tag, is none; put it in quotes") from error
 
 
-def _strange(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+def _strange(value: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Where something stands that YAML has and no setting takes, such as a date."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -120,7 +120,7 @@ def _strange(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
         yield place, f"{value} is a {type(value).__name__}: expected a text or a number"
 
 
-def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+def _lines(node: yaml.Node, place: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*place, key.value), key.start_mark.line + 1

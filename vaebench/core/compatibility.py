@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vaebench.errors import UserError
-from vaebench.posteriors.chains import Correcting
+from vaebench.posteriors.hierarchy import Correcting
 from vaebench.traits import EUCLIDEAN, LatentTraits, LikelihoodTraits, PosteriorTraits, PriorTraits
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaebench.distributions.chains import named
+from vaebench.distributions.hierarchy import named_levels
 from vaebench.functional.objectives import elbo
 
 
@@ -83,7 +83,7 @@ class Terms(NamedTuple):
     def logs(self) -> dict[str, Tensor]:
         """Means over the batch: 'elbo', 'rate', 'distortion', and 'rate_1', … of a hierarchy's levels."""
         means = {"elbo": self.elbo.mean(), "rate": self.rate.mean(), "distortion": self.distortion.mean()}
-        return means if self.levels is None else means | named("rate", self.levels)
+        return means if self.levels is None else means | named_levels("rate", self.levels)
 
 
 class Step(NamedTuple):

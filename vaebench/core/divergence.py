@@ -14,7 +14,7 @@ EVERY = 16  # steps between two looks
 PATIENCE = 5  # losses in a row: one alone may be an overflow whose step was left out
 
 
-class Watch:
+class DivergenceWatch:
     """Takes every loss, and looks every `EVERY` steps whether `PATIENCE` in a row are not finite."""
 
     def __init__(self) -> None:

@@ -31,12 +31,12 @@ from vaebench.core.contract import Draw, LatentModel, Step, Terms, draw, fixed_n
 from vaebench.core.learner import Learner
 from vaebench.curves import BOUND, LOG_X, OBJECTIVE
 from vaebench.distributions import divergence, require_units
-from vaebench.distributions.chains import Pass
+from vaebench.distributions.hierarchy import Pass
 from vaebench.errors import Unavailable, absence
 from vaebench.likelihoods import Likelihood, generative, is_surrogate, natural
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape, require_kind
 from vaebench.posteriors import DiagonalGaussian
-from vaebench.posteriors.chains import Descending
+from vaebench.posteriors.hierarchy import Descending
 from vaebench.priors import PriorFactory, StandardNormal
 from vaebench.ranges import POSITIVE, Range, require_ranges
 from vaebench.schedules import Schedule

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vaebench.core.contract import Step, batches
-from vaebench.core.divergence import Watch
+from vaebench.core.divergence import DivergenceWatch
 from vaebench.core.means import Means
 from vaebench.core.rules import Recipe, Rules
 from vaebench.curves import TRAIN
@@ -41,7 +41,7 @@ class Learner(LightningModule, ABC):
         super().__init__()
         self.recipe = Recipe()
         self.steps, self.accumulate = 0, 1
-        self.watch: Watch | None = None
+        self.watch: DivergenceWatch | None = None
         self.means = Means()
         self._members: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[str, Rules] = {}

@@ -43,7 +43,7 @@ def _pair(dataset: str, images: File, labels: File) -> tuple[NDArray[np.uint8], 
     y = cache.obtain(dataset, labels, partial(idx, shape=()))
     if len(x) != len(y):
         raise UserError(
-            f"{cache.folder(dataset) / labels.name} lacks labels: expected {len(x):,}, one for each image of "
+            f"{cache.data_folder(dataset) / labels.name} lacks labels: expected {len(x):,}, one for each image of "
             f"{images.name}, and found {len(y):,}; delete both to have them downloaded again"
         )
     return x[:, None], y

@@ -42,7 +42,7 @@ class File:
     installed: str | None = None
 
 
-def folder(dataset: str) -> Path:
+def data_folder(dataset: str) -> Path:
     """Where a data set's files lie: `$VAEBENCH_DATA/dataset`, by default in the user's cache directory."""
     root = os.environ.get("VAEBENCH_DATA")
     return (Path(root).expanduser() if root else Path(pooch.os_cache("vaebench"))) / dataset
@@ -62,7 +62,7 @@ def obtain(dataset: str, file: File, parse: Callable[[bytes], T]) -> T:
     Raises:
         UserError: the file is damaged, or it is missing and cannot be downloaded or stored.
     """
-    place = folder(dataset)
+    place = data_folder(dataset)
     name, packed = place / file.name, place / f"{file.name}.gz"
     installed = [Path(file.installed)] if file.installed else []
     path = next((path for path in (name, packed, *installed) if path.is_file()), None)
@@ -82,7 +82,7 @@ def obtain(dataset: str, file: File, parse: Callable[[bytes], T]) -> T:
         ) from error
 
 
-def verify(content: bytes, checksum: str) -> None:
+def check_checksum(content: bytes, checksum: str) -> None:
     """Compares bytes with a checksum written as in `File`; raises `DamagedError` where they differ."""
     algorithm, _, expected = checksum.partition(":")
     if algorithm == "git":
@@ -99,7 +99,7 @@ def _read(path: Path, file: File, parse: Callable[[bytes], T], compressed: bool)
         content = _unzip(content)
     parsed = parse(content)
     if file.checksum:
-        verify(content, file.checksum)
+        check_checksum(content, file.checksum)
     return parsed
 
 

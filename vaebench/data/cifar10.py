@@ -13,7 +13,7 @@ from vaebench.data.base import ImageData, Split, carve
 from vaebench.data.cache import DamagedError, File
 from vaebench.data.formats import archive, cifar
 
-Records = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+ImagesAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 FOLDER = "cifar-10-batches-bin"
 
@@ -57,7 +57,7 @@ class CIFAR10(ImageData):
     def raw(self) -> Mapping[str, Split]:
         if self.subset:
             *train, test = cache.obtain(self.name, File("cifar-10-binary-subset.tar.gz", None), _any_members)
-        elif (cache.folder(self.name) / FOLDER).is_dir():
+        elif (cache.data_folder(self.name) / FOLDER).is_dir():
             files = [File(f"{FOLDER}/{name}", None, checksum) for name, checksum in self.checksums.items()]
             *train, test = [cache.obtain(self.name, file, cifar) for file in files]
         else:
@@ -65,16 +65,16 @@ class CIFAR10(ImageData):
         images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
         return carve(images, labels, train=-1, val=len(images) // 10) | carve(*test, test=-1)
 
-    def _members(self, content: bytes) -> list[Records]:
+    def _members(self, content: bytes) -> list[ImagesAndLabels]:
         members = archive(content)
         for name, checksum in self.checksums.items():
             if f"{FOLDER}/{name}" not in members:
                 raise DamagedError(f"lacks {FOLDER}/{name}")
-            cache.verify(members[f"{FOLDER}/{name}"], checksum)
+            cache.check_checksum(members[f"{FOLDER}/{name}"], checksum)
         return [cifar(members[f"{FOLDER}/{name}"]) for name in self.checksums]
 
 
-def _any_members(content: bytes) -> list[Records]:
+def _any_members(content: bytes) -> list[ImagesAndLabels]:
     """The training files that there are, then the test file."""
     members = archive(content)
     train = sorted(name for name in members if name.startswith(f"{FOLDER}/data_batch_"))

@@ -51,5 +51,5 @@ class FreyFaces(ImageData):
         (ff,) = matlab(content, "ff")
         if ff.ndim != 2 or len(ff) != ROWS * COLUMNS or ff.dtype != np.uint8:
             raise DamagedError(f"holds ff of {ff.dtype} {ff.shape} where uint8 ({ROWS * COLUMNS}, n) was expected")
-        cache.verify(ff.T.tobytes(), self.checksum)
+        cache.check_checksum(ff.T.tobytes(), self.checksum)
         return ff.T

@@ -45,7 +45,7 @@ class Shapes(ImageData):
         super().__init__(measure, batch_size)
 
     def raw(self) -> Mapping[str, Split]:
-        images = draw(*self.FACTORS.values())
+        images = draw_shapes(*self.FACTORS.values())
         order = shuffled(len(images))
         return _cut(images[order], self._values()[:, 0], order)
 
@@ -66,7 +66,7 @@ class Shapes(ImageData):
         return np.stack(np.unravel_index(shuffled(prod(sizes)), sizes), 1)
 
 
-def draw(shapes: int, scales: int, rotations: int, columns: int, rows: int) -> NDArray[np.uint8]:
+def draw_shapes(shapes: int, scales: int, rotations: int, columns: int, rows: int) -> NDArray[np.uint8]:
     """All combinations of the factors, the last varying fastest: (n, 1, 64, 64) of 0 and 1.
 
     A pixel is white where its centre lies inside the shape. Scales run from 1/2 to 1, rotations from 0 in equal parts

@@ -16,7 +16,7 @@ from torch.distributions import Distribution, constraints, kl_divergence, regist
 
 from vaebench.distributions import SampleShape
 from vaebench.functional.objectives import with_gradient
-from vaebench.functional.quantisation import looked_up, nearest
+from vaebench.functional.quantisation import looked_up, nearest_codes
 from vaebench.networks.codes import CodeNetwork
 
 
@@ -68,14 +68,14 @@ class Codes(Distribution):
     def indices(self, z: Tensor) -> Tensor:
         """The numbers of the codes in z (…, m d): (…, m), place by place and level by level."""
         levels, _, width = self.book.shape
-        return nearest(z.unflatten(-1, (self.places, levels, width)), self.book).flatten(-2)
+        return nearest_codes(z.unflatten(-1, (self.places, levels, width)), self.book).flatten(-2)
 
     def vectors(self, indices: Tensor) -> Tensor:
         """The z (…, m d) of codes numbered (…, m)."""
         return looked_up(indices.unflatten(-1, (self.places, len(self.book))), self.book).flatten(-3)
 
 
-class Point(Codes):
+class PointMass(Codes):
     """All mass on one z: what an encoder gives that quantises. log q is 0 there, and −∞ at all other codes.
 
     Args:
@@ -261,8 +261,8 @@ def picked(log_p: Tensor, indices: Tensor) -> Tensor:
     return log_p.expand(*batch, log_p.shape[-1]).gather(-1, indices.expand(batch)[..., None])[..., 0].sum(-1)
 
 
-@register_kl(Point, Codes)
-def _point(q: Point, p: Codes) -> Tensor:
+@register_kl(PointMass, Codes)
+def _point(q: PointMass, p: Codes) -> Tensor:
     return -p.log_prob(q.point)
 
 

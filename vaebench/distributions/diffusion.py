@@ -13,12 +13,12 @@ from torch.distributions import Distribution, constraints
 
 from vaebench.distributions import LEVELS, Normal, SampleShape, uniform
 
-__all__ = ["Diffusion", "Noise", "Terms"]
+__all__ = ["Diffusion", "DiffusionTerms", "NoiseSchedule"]
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-class Noise(NamedTuple):
+class NoiseSchedule(NamedTuple):
     """Noise levels t = 1 … T: q(x_t|x) = N(α_t x, σ_t²) with α_t² + σ_t² = 1, for images in [−1, 1].
 
     Attributes:
@@ -35,7 +35,7 @@ class Noise(NamedTuple):
         return torch.sigmoid(-self.log_snr[t]).sqrt()
 
 
-class Terms(NamedTuple):
+class DiffusionTerms(NamedTuple):
     """The variational bound −(prior + steps + reconstruction), nats an image, (*batch) each."""
 
     prior: Tensor  # KL(q(x_T|x) ‖ N(0, I))
@@ -72,7 +72,7 @@ class Diffusion(Distribution):
     support: constraints.Constraint = constraints.real
 
     def __init__(
-        self, denoise: Denoise, noise: Noise, batch: torch.Size, event: torch.Size, levels: int | None
+        self, denoise: Denoise, noise: NoiseSchedule, batch: torch.Size, event: torch.Size, levels: int | None
     ) -> None:
         self.denoise, self.noise, self.levels = denoise, noise, levels
         if levels is not None:
@@ -115,7 +115,7 @@ class Diffusion(Distribution):
         values = torch.linspace(-1, 1, self.levels or 2, dtype=guess.dtype, device=guess.device)
         return -((values - guess.unsqueeze(-1)) * ratio).square() / 2
 
-    def terms(self, value: Tensor) -> Terms:
+    def terms(self, value: Tensor) -> DiffusionTerms:
         """The three terms of the bound for images in [0, 1], (*batch, *event), by one t and one draw for each."""
         x = 2 * value.expand(*self.batch_shape, *self.event_shape) - 1
         last = len(self.noise.log_snr) - 1
@@ -126,7 +126,7 @@ class Diffusion(Distribution):
         alpha, variance = (torch.sigmoid(side * self.noise.log_snr[last]) for side in (1, -1))
         prior = self._sum(alpha * x.square() + variance - 1 - variance.log()) / 2
         first = torch.zeros_like(t)
-        return Terms(prior, steps, -self._reconstruction(x, self._at(x, first)))
+        return DiffusionTerms(prior, steps, -self._reconstruction(x, self._at(x, first)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if torch.is_grad_enabled():

@@ -47,7 +47,7 @@ class Flow(NormalizingFlow):
         return super().log_prob(value)
 
 
-class Step(Transform):
+class FlowStep(Transform):
     """One transformation of vectors that is given with its log-determinant."""
 
     domain = codomain = constraints.real_vector
@@ -64,7 +64,7 @@ class Step(Transform):
         return self.call_and_ladj(x)[1]
 
 
-class Planar(Step):
+class Planar(FlowStep):
     r"""f(z) = z + û tanh(wᵀz + b), with û = u + (m(wᵀu) − wᵀu) w/‖w‖² and m(a) = softplus(a) − 1.
 
     So wᵀû = m(wᵀu) > −1, which is when f is invertible, and log det = log(1 + (1 − tanh²(wᵀz + b)) wᵀû). Rezende &
@@ -91,7 +91,7 @@ class Planar(Step):
         return y - self.u * torch.tanh(along + self.b)
 
 
-class Radial(Step):
+class Radial(FlowStep):
     r"""f(z) = z + β̂ (z − c)/(α + r), with r = ‖z − c‖ and β̂ = softplus(β) − α > −α, which makes f invertible.
 
     log det = (n − 1) log(1 + β̂/(α + r)) + log(1 + α β̂/(α + r)²). Rezende & Mohamed 2015, appendix A.2
@@ -122,7 +122,7 @@ class Radial(Step):
         return self.centre + away / (1 + self.beta / (self.alpha + r))
 
 
-class Sylvester(Step):
+class Sylvester(FlowStep):
     r"""f(z) = z + Q R tanh(R̃ Qᵀ z + b) with Q of m orthonormal columns and upper triangular R, R̃.
 
     log det = Σ_i log(1 + (1 − tanh²_i) R_ii R̃_ii), and f is invertible since the diagonals lie in (−1, 1). Q holds the

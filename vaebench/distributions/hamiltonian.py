@@ -67,7 +67,7 @@ def tempered_leapfrogs(z: Tensor, momentum: Tensor, slope: Slope, step: Tensor, 
     return z, momentum
 
 
-class Moved(Distribution):
+class HamiltonianPosterior(Distribution):
     r"""z_K: a sample of q(z_0) moved along with a momentum by an invertible map of both, (z_K, ρ_K) = Φ(z_0, γ/√β_0).
 
     .. math:: z_0 \sim q, \quad \gamma \sim N(0, I), \quad |\det \partial \Phi| = \beta_0^{n/2}

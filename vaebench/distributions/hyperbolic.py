@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaebench.distributions.flow import Step
+from vaebench.distributions.flow import FlowStep
 
 FARTHEST = 12.0  # tangent length, half the distance from the centre, up to which a point is exact to 1e-6 in float64
 
 
-class Exponential(Step):
+class Exponential(FlowStep):
     """f(v) = tanh(‖v‖) v/‖v‖: the exponential map at the centre, from the tangent space onto the ball.
 
     log det = −2 log cosh ‖v‖ + (n − 1) log(tanh(‖v‖)/‖v‖).
@@ -34,7 +34,7 @@ class Exponential(Step):
         return y / rho * torch.atanh(rho.clamp(max=1 - torch.finfo(y.dtype).eps))
 
 
-class Translation(Step):
+class Translation(FlowStep):
     r"""f(z) = μ ⊕ z, Möbius addition: the isometry of the ball that takes its centre to μ.
 
     .. math:: \mu \oplus z = \frac{(1 + 2\langle\mu, z\rangle + \|z\|^2)\,\mu + (1 - \|\mu\|^2)\,z}

@@ -66,7 +66,7 @@ class Similarity(Distribution):
     Args:
         mean: x̂ in [0, 1], of shape (*batch, c, h, w).
         weight: w, what two images without similarity cost, nats.
-        scales: of `ms_ssim`.
+        scales: of `vaebench.functional.ssim.ms_ssim`.
     """
 
     arg_constraints = {"mean": constraints.unit_interval}

@@ -33,7 +33,7 @@ class Conditioned:
     def posterior(self, x: Tensor) -> Distribution:
         """q(z|x, y) of images x (n, *data)."""
         if len(x) != len(self.y):
-            raise RuntimeError(f"{len(x)} images meet {len(self.y)} labels: take the model `at` those images")
+            raise RuntimeError(f"{len(x)} images meet {len(self.y)} labels: take the model `for_images` those images")
         return self._posterior(x)
 
 
@@ -42,7 +42,7 @@ def declared(model: LatentModel) -> LatentModel:
     return model.family if isinstance(model, Conditioned) else model
 
 
-def at(model: LatentModel, index: slice | Tensor) -> LatentModel:
+def for_images(model: LatentModel, index: slice | Tensor) -> LatentModel:
     """The model for some of the images that it is asked about: only a conditional one minds which."""
     if not isinstance(model, Conditioned):
         return model
@@ -52,7 +52,7 @@ def at(model: LatentModel, index: slice | Tensor) -> LatentModel:
 def each(model: LatentModel, x: Tensor, size: int) -> Iterator[tuple[LatentModel, Tensor]]:
     """Images x (n, *data) in batches, each with the model for them."""
     for start, images in zip(range(0, len(x), size), x.split(size), strict=True):
-        yield at(model, slice(start, start + size)), images
+        yield for_images(model, slice(start, start + size)), images
 
 
 def is_conditional(model: LatentModel) -> bool:
@@ -99,7 +99,7 @@ def _refuse(wrong: Tensor, what: str, remedy: str) -> None:
         raise UserError(f"image {int(images.nonzero()[0])} {what}; {remedy}")
 
 
-def place(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
     """Where a model lives and in which precision: those of its first floating tensor, else those of x."""
     tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules(model))
     floating = (t for t in tensors if t.is_floating_point())
@@ -108,7 +108,7 @@ def place(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
 
 
 @contextmanager
-def quiet(model: LatentModel, device: torch.device) -> Iterator[None]:
+def evaluation_mode(model: LatentModel, device: torch.device) -> Iterator[None]:
     """A block in evaluation mode, without gradients; every module's mode and the random state are put back after it."""
     inside = list(dict.fromkeys(chain.from_iterable(m.modules() for m in modules(model))))
     modes = [(module, module.training) for module in inside]
@@ -136,7 +136,7 @@ def noise_keys(x: Tensor, seed: int) -> list[bytes]:
 
 
 def start_noise(key: bytes, block: int, device: torch.device) -> None:
-    """Sets torch's random state on `device` for one block of an image's samples; call it inside `quiet`."""
+    """Sets torch's random state on `device` for one block of an image's samples; call it inside `evaluation_mode`."""
     seed = int.from_bytes(blake2b(key, salt=block.to_bytes(8, "little"), digest_size=8).digest(), "little")
     torch.default_generator.manual_seed(seed)  # torch.manual_seed costs a tenth of a millisecond
     if device.type == "cuda":

@@ -31,11 +31,11 @@ WRAP = (
 STILL = "make the adapter an nn.Module, so that evaluation can switch dropout off, and draw no noise in it"
 ALONE = "look for an axis that is reshaped into another, or batch statistics in use"
 
-Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> None:
-    """Raises a UserError unless a model's three parts are such as its figures can be trusted; call it inside `quiet`.
+    """Raises a UserError unless figures of a model's three parts can be trusted; call it inside `evaluation_mode`.
 
     Args:
         model: no family.
@@ -102,7 +102,7 @@ def _check_images(model: LatentModel, z: Tensor, x: Tensor, spec: DataSpec | Non
     _check_same(log_x[1:, 1:2], one, "likelihood(z) of a latent depends on the latents beside it", ALONE)
 
 
-def _made(what: str, make: Callable[[], Given]) -> Given:
+def _made(what: str, make: Callable[[], Made]) -> Made:
     """What a part gives; its own errors as sentences.
 
     Raises:

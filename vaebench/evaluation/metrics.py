@@ -47,7 +47,7 @@ class Metric:
     version: int = 1
 
 
-class Kind(NamedTuple):
+class MetricKind(NamedTuple):
     """What all figures of one name have in common; `{...}` in a definition is filled in by each.
 
     `version` rises when the definition changes what a figure is: records of different versions stay side by side, and
@@ -75,7 +75,7 @@ class Findings:
         warnings: sentences that a reader of the figures must know.
     """
 
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, MetricKind]
     measurement: str = ""
     metrics: dict[str, Metric] = field(default_factory=dict)
     per_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -173,12 +173,12 @@ class Findings:
         """What `pack` packed."""
         body = json.loads(str(arrays["body"]))
         metrics = {name: Metric(**metric) for name, metric in body.pop("metrics").items()}
-        found = cls({}, metrics=metrics, **body)
+        findings = cls({}, metrics=metrics, **body)
         for path, values in arrays.items():
             kind, _, name = path.partition("/")
             if name:
-                (found.per_image if kind == "per_image" else found.pictures)[name] = values
-        return found
+                (findings.per_image if kind == "per_image" else findings.pictures)[name] = values
+        return findings
 
 
 def _finite(value: Any) -> Any:

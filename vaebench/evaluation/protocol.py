@@ -3,7 +3,7 @@
 A protocol is a YAML file; those in `protocols/` go by their name. A measurement is a module in `measurements/` with
 
     KINDS: dict[str, Kind]                                            the figures that it can give
-    def measure(subject: Subject, found: Findings, **settings) -> None
+    def measure(subject: Subject, findings: Findings, **settings) -> None
 
 and is found by walking that folder: a new one is a new file, and no list names it.
 """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, require_kernels
-from vaebench.evaluation.conditions import Conditioned, modules, quiet, start_noise
+from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
 from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
@@ -96,7 +96,7 @@ def evaluate(
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)
-        with quiet(model, subject.device), require_kernels():
+        with evaluation_mode(model, subject.device), require_kernels():
             if "likelihood" in plan.measurements and not isinstance(model, Family):
                 check_model(model, subject.x, subject.spec)
             pieces = Pieces(subject.store, plan.measurements)
@@ -104,11 +104,11 @@ def evaluate(
                 describe(name)
                 module, settings = measurement(name), plan.measurements[name]
                 start_noise(name.encode(), subject.seed % 2**63, subject.device)
-                found = Findings(module.KINDS, name)
-                with found.attempt(*module.KINDS, **_open(module, settings)):
+                findings = Findings(module.KINDS, name)
+                with findings.attempt(*module.KINDS, **_open(module, settings)):
                     _require_labelled(subject, name, module)
-                    module.measure(subject, found, **settings)
-                pieces[name] = found.pack()
+                    module.measure(subject, findings, **settings)
+                pieces[name] = findings.pack()
     for arrays in pieces.finished():
         _merge(report, Findings.unpack(arrays))
     return report
@@ -132,16 +132,16 @@ def _open(module: ModuleType, settings: dict[str, Any]) -> dict[str, Any]:
     return {**{name: _Open() for _, name, _, _ in Formatter().parse(texts) if name}, **settings}
 
 
-def _merge(report: Report, found: Findings) -> None:
-    if (verdict := found.tables.pop("collapse", None)) is not None:
+def _merge(report: Report, findings: Findings) -> None:
+    if (verdict := findings.tables.pop("collapse", None)) is not None:
         report.collapse.clear()
         report.collapse.update(verdict)
-    report.warnings.extend(found.warnings)
-    report.metrics.update(found.metrics)
-    report.per_image.update(found.per_image)
-    report.units.update(found.units)
-    report.tables.update(found.tables)
-    report.pictures.update(found.pictures)
+    report.warnings.extend(findings.warnings)
+    report.metrics.update(findings.metrics)
+    report.per_image.update(findings.per_image)
+    report.units.update(findings.units)
+    report.tables.update(findings.tables)
+    report.pictures.update(findings.pictures)
 
 
 def _fingerprint(subject: Subject, plan: Protocol) -> str:
@@ -162,7 +162,7 @@ def _fingerprint(subject: Subject, plan: Protocol) -> str:
             plain.pop("training", None)
             digest.update(repr((name, type(module).__qualname__, sorted(plain.items()))).encode())
     if not parts:
-        with quiet(subject.model, subject.device):
+        with evaluation_mode(subject.model, subject.device):
             x, start = subject.x[:1], sample(subject.model.prior(), 1)
             log_x = subject.model.likelihood(sample(subject.model.posterior(x), 1)).log_prob(x)
         digest.update(f"{float(start.double().sum()):.6g} {float(log_x):.6g}".encode())

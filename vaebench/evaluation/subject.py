@@ -16,8 +16,8 @@ from vaebench.evaluation.conditions import (
     Conditioned,
     check_count,
     check_images,
+    device_and_dtype,
     is_conditional,
-    place,
     spread,
 )
 from vaebench.evaluation.estimators.latents import Latents, read_latents
@@ -90,7 +90,7 @@ class Subject:
         self.store, self.advance = store or Store(), advance
         self.raw = data.images("test")[:limit]
         check_images(self.raw, self.spec)
-        self.device, self.dtype = place(model, self.raw)
+        self.device, self.dtype = device_and_dtype(model, self.raw)
         if is_conditional(model):
             self.model = Conditioned(cast(Family, model), self._required_labels(model))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaebench.core import Conditional, DataSpec, Family, Given, Shape, Step
 from vaebench.core.compatibility import require_apart
-from vaebench.distributions.chains import join
+from vaebench.distributions.hierarchy import join
 from vaebench.errors import UserError
 from vaebench.likelihoods import Likelihood, natural
 from vaebench.posteriors import DiagonalGaussian

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Draw, Family, Shape, Step
-from vaebench.distributions.chains import named
+from vaebench.distributions.hierarchy import named_levels
 from vaebench.functional.objectives import balanced, elbo
 from vaebench.likelihoods import natural
 from vaebench.networks.ema import Averages
@@ -73,7 +73,7 @@ class TopDownVAE(Family):
         paid = torch.where(pull < 1, balanced(rates, self.posterior.levels), rate)
         logs = {"elbo": elbo(distortion, rate), "rate": rate, "skipped": self.get_buffer("skipped")}
         averages = self.average.moved(dict(self.named_parameters()), self.decay, t, "average")
-        return Step({"model": distortion + pull * paid}, logs | named("rate", down.rates), averages)
+        return Step({"model": distortion + pull * paid}, logs | named_levels("rate", down.rates), averages)
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
         z, log_q, log_p, _, end = self.posterior.descend(x, k)

@@ -8,11 +8,11 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.distributions.chains import named
+from vaebench.distributions.hierarchy import named_levels
 from vaebench.functional.objectives import importance_weighted
-from vaebench.posteriors.chains import BottomUp
+from vaebench.posteriors.hierarchy import BottomUp
 from vaebench.priors import PriorFactory
-from vaebench.priors.chains import TopDown, require_levels
+from vaebench.priors.hierarchy import TopDown, require_levels
 
 
 @final
@@ -62,4 +62,4 @@ class TwoLayerVAE(Family):
         rates = log_q - self.prior().log_prob_levels(z)
         log_w = self.likelihood(z).log_prob(x) - rates.sum(-1)  # (k, b)
         bound = importance_weighted(log_w).mean()
-        return Step({"model": -bound}, {"bound": bound, "elbo": log_w.mean()} | named("rate", rates))
+        return Step({"model": -bound}, {"bound": bound, "elbo": log_w.mean()} | named_levels("rate", rates))

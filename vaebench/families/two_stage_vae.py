@@ -10,9 +10,9 @@ from torch import Tensor
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
 from vaebench.distributions import divergence
 from vaebench.errors import UserError
-from vaebench.posteriors.chains import BottomUp
+from vaebench.posteriors.hierarchy import BottomUp
 from vaebench.priors import PriorFactory, StandardNormal
-from vaebench.priors.chains import TopDown, require_levels
+from vaebench.priors.hierarchy import TopDown, require_levels
 
 
 @final
@@ -57,7 +57,7 @@ class TwoStageVAE(Family):
         require_levels(type(self).__name__, self.posterior, self.prior)
         if not isinstance(self.posterior, BottomUp):
             raise UserError(
-                "TwoStageVAE encodes z before u; set model.posterior to vaebench.posteriors.chains.BottomUp"
+                "TwoStageVAE encodes z before u; set model.posterior to vaebench.posteriors.hierarchy.BottomUp"
             )
         self.first = StandardNormal(self.posterior.levels[:1])  # p(z) of the first stage
         self.hyper(pretrain=pretrain)

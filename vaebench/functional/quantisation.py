@@ -41,7 +41,7 @@ class Memory(NamedTuple):
     sums: Tensor
 
 
-def nearest(vectors: Tensor, book: Tensor) -> Tensor:
+def nearest_codes(vectors: Tensor, book: Tensor) -> Tensor:
     """Indices of the codes closest to vectors (…, n, l, d), each among its level's (l, k, d): (…, n, l)."""
     products = torch.einsum("...ld,lkd->...lk", vectors, book)
     return (book.square().sum(-1) - 2 * products).argmin(-1)
@@ -64,7 +64,7 @@ def quantised(vectors: Tensor, book: Tensor) -> Quantised:
     """
     found = []
     for level in book.unbind(0):
-        index = nearest(vectors[..., None, :], level[None])
+        index = nearest_codes(vectors[..., None, :], level[None])
         code = looked_up(index, level[None])
         found.append(Quantised(index, code, vectors[..., None, :]))
         vectors = vectors - code[..., 0, :]
@@ -160,7 +160,7 @@ def grid(levels: Sequence[int]) -> Tensor:
     return torch.cartesian_prod(*sides).reshape(1, -1, len(levels))
 
 
-def signs(vectors: Tensor) -> Tensor:
+def quantised_signs(vectors: Tensor) -> Tensor:
     """+1 where a value is positive, else −1, with the gradient straight through: lookup-free quantisation, (…, d).
 
     Yu et al. 2023 (https://arxiv.org/abs/2310.05737).

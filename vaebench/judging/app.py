@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from vaebench.errors import UserError
 from vaebench.judging.guard import BODY, SAFE, refusal
-from vaebench.judging.images import Images
+from vaebench.judging.images import PngImages
 from vaebench.judging.plan import ANSWERS, CHOICE, RATING, REAL, Question, questions
 from vaebench.judging.store import Judgements
 from vaebench.templates import templates
@@ -51,7 +51,7 @@ KEYS = {"first": ("1", "ArrowLeft"), "second": ("2", "ArrowRight"), "real": ("1"
         "generated": ("2", "ArrowRight")}  # fmt: skip
 
 
-def application(file: Judgements, images: Images, token: str, names: Collection[str] = ("localhost",)) -> Starlette:
+def application(file: Judgements, images: PngImages, token: str, names: Collection[str] = ("localhost",)) -> Starlette:
     """The page as an ASGI application.
 
     Args:
@@ -93,7 +93,7 @@ class Pages:
         token: the invitation's secret.
     """
 
-    def __init__(self, file: Judgements, images: Images, token: str) -> None:
+    def __init__(self, file: Judgements, images: PngImages, token: str) -> None:
         self.file, self.images, self.token, self.study = file, images, token, file.study()
         self._templates = templates(HERE)
 

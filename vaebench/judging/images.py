@@ -15,7 +15,7 @@ from vaebench.judging.plan import CHOICE, REAL
 from vaebench.records import RunRecord
 
 
-class Images:
+class PngImages:
     """PNG files of single images, in memory.
 
     Args:

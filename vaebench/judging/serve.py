@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from vaebench.errors import UserError
 from vaebench.judging.app import application
-from vaebench.judging.images import Images, find_runs
+from vaebench.judging.images import PngImages, find_runs
 from vaebench.judging.plan import Study
 from vaebench.judging.store import Judgements
 from vaebench.records import read_records
@@ -62,19 +62,19 @@ def server(app: Starlette) -> uvicorn.Server:
 
 def study(
     records: Sequence[str], judgements: Path, show: str, questions: Sequence[str], rounds: int, results: Path
-) -> tuple[Judgements, Images]:
+) -> tuple[Judgements, PngImages]:
     """The file of a study, begun or gone on with, and the images that it asks about."""
     file = Judgements(judgements)
     if not records:
         kept = file.study()
-        images = Images(find_runs(read_records(results), kept.runs, results), kept.shown, kept.kinds)
+        images = PngImages(find_runs(read_records(results), kept.runs, results), kept.shown, kept.kinds)
         if kept.images > min(map(len, images.made)) or kept.originals > len(images.originals):
             raise UserError(f"'{judgements}' asks about more images than its records have: expected a study that "
                             "`vaebench judge` wrote; name another file with --judgements")  # fmt: skip
     else:
         runs = [find_record(name, results) for name in records]
         kinds = tuple(dict.fromkeys(questions))
-        images = Images(runs, show, kinds)
+        images = PngImages(runs, show, kinds)
         count = min(len(made) for made in images.made)
         digests = tuple(run.digest for run in runs)
         file.start(Study(digests, show, kinds, rounds, secrets.randbits(32), count, len(images.originals)))

@@ -27,7 +27,7 @@ from vaebench.leaderboard.statistics import (
 from vaebench.leaderboard.table import shown_name, words
 from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
-from vaebench.records.find import folder, means
+from vaebench.records.find import names_record, record_folder
 
 EXTREMES = 5
 
@@ -131,8 +131,8 @@ def meetings(
     records = list(read_records(results))
     known = {record.path.resolve() for record in records if record.path}
     for name in (first, second):
-        if (folder(name) / RECORD).is_file() and folder(name).resolve() not in known:
-            records += read_records(folder(name))
+        if (record_folder(name) / RECORD).is_file() and record_folder(name).resolve() not in known:
+            records += read_records(record_folder(name))
     failures = read_failures(Path(results))[0]
     for trials in (False, True):
         found = boards(records, metric, failures, trials)
@@ -165,7 +165,7 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
         for index, board in enumerate(found)
         for row in board.rows
         for record in row.records
-        if means(name, record, results)
+        if names_record(name, record, results)
     ]
     if len(named_so := sorted({record.id for _, _, record in runs})) > 1:
         raise UserError(f"'{name}' may mean any of the runs {', '.join(named_so)}; give the id of one, or its folder")

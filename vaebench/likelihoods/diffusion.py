@@ -96,7 +96,7 @@ class Diffusion(Likelihood):
 
     def forward(self, c: Tensor | None = None) -> Distribution:
         assert c is not None  # a decoder has a latent
-        batch, noise = c.shape[: c.dim() - len(self.latent)], diffusion.Noise(self.log_snr)
+        batch, noise = c.shape[: c.dim() - len(self.latent)], diffusion.NoiseSchedule(self.log_snr)
         middle = self.net.output_bias.view(self.shape)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:

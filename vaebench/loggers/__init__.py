@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from vaebench.errors import unknown
 from vaebench.files import first_process
-from vaebench.loggers.about import About, of_record, of_training
+from vaebench.loggers.about import RunDescription, of_record, of_training
 from vaebench.records import RunRecord
 
 if TYPE_CHECKING:
     from lightning import Callback
 
-__all__ = ["About", "Log", "Logbook", "Sink", "of_record", "of_training"]
+__all__ = ["Log", "Logbook", "RunDescription", "Sink", "of_record", "of_training"]
 
 CHOICES = {"wandb": "runs", "tensorboard": "local", "csv": "local"}  # modules of this package
 Curves = Mapping[str, Mapping[str, list[float]]]
@@ -67,9 +67,9 @@ class Log:
         """What `Experiment.run` takes to tell this log its curves."""
         if self._sink is None:
             return []
-        from vaebench.loggers.callback import Follow
+        from vaebench.loggers.callback import LoggingCallback
 
-        return [Follow(self)]
+        return [LoggingCallback(self)]
 
     def history(self, curves: Curves) -> None:
         """Tells all points of a run's curves that are later than those told before; see `TrainingHistory.curves`."""
@@ -131,7 +131,7 @@ class Logbook:
         self.choice, self.folder = choice, folder
         self._logs: dict[str, Log] = {}
         self._said: set[str] = set()
-        self._open: Callable[[About], Sink] | None = None
+        self._open: Callable[[RunDescription], Sink] | None = None
         self._silent = not first_process()
         if choice is not None and not self._silent:  # of several processes that train a run, the first one tells
             name, colon, _ = choice.partition(":")
@@ -139,7 +139,7 @@ class Logbook:
                 raise unknown("logger", choice, CHOICES, "wandb may be followed by :ENTITY/PROJECT.")
             self._open = import_module(f"{__name__}.{CHOICES[name]}").opener(choice, folder)
 
-    def open(self, about: About) -> Log:
+    def open(self, about: RunDescription) -> Log:
         """The log of a run; the one that is open already where there is one. Never fails."""
         if self._open is None or self._silent:
             return Log()
@@ -148,7 +148,7 @@ class Logbook:
             self._logs[about.id] = log = self._new(about)
         return log
 
-    def _new(self, about: About) -> Log:
+    def _new(self, about: RunDescription) -> Log:
         assert self._open is not None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

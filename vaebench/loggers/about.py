@@ -17,7 +17,7 @@ LONGEST = 64  # characters of a tag, as Weights & Biases takes them
 
 
 @dataclass(frozen=True)
-class About:
+class RunDescription:
     """A run as people look for it.
 
     Attributes:
@@ -41,7 +41,7 @@ class About:
 
 def of_training(
     run: Experiment, data: ImageData, job: str, record: str = "", benchmark: str | None = None, variant: str = ""
-) -> About:
+) -> RunDescription:
     """A run that is to be trained.
 
     Args:
@@ -55,7 +55,7 @@ def of_training(
     return _about(record or run.identity(data), config, run.seed, (data.name, measure), job, benchmark, variant, record)
 
 
-def of_record(record: RunRecord) -> About:
+def of_record(record: RunRecord) -> RunDescription:
     """A run that was recorded, under the id that it was logged by if it was logged then."""
     data = record.data["name"], record.data["measure"]
     return _about(record.id, record.config, record.seed, data, "record", record.benchmark, record.variant, record.id)
@@ -70,7 +70,7 @@ def _about(
     benchmark: str | None,
     variant: str,
     record: str,
-) -> About:
+) -> RunDescription:
     family = name_of(config["model"]["class_path"])
     place = benchmark or data[0]
     row = variant or family
@@ -78,7 +78,7 @@ def _about(
     setting = f"{row} {setting_identity(family, config)[:6]}"
     named = {"family": family, "variant": row, "benchmark": benchmark, "dataset": data[0], "measure": data[1],
              "seed": seed, "setting": setting, "record": record}  # fmt: skip
-    return About(
+    return RunDescription(
         id=identity(run=number, benchmark=benchmark, variant=row) if record else number,
         name=f"{row}-s{seed}",
         group=f"{place}/{row if benchmark else setting}"[:128],

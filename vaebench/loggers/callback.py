@@ -8,7 +8,7 @@ from vaebench.loggers import Log
 from vaebench.training.keeper import Keeper
 
 
-class Follow(Callback):
+class LoggingCallback(Callback):
     """Passes a training's curves to a log: at the start those of an interrupted run, then after every epoch.
 
     Args:

@@ -10,7 +10,7 @@ from vaebench.curves import BOUND, LOG_X
 from vaebench.records import RunRecord
 
 
-def figures(record: RunRecord) -> dict[str, Any]:
+def logged_figures(record: RunRecord) -> dict[str, Any]:
     """Every figure of a record by name; docs/wandb.md lists them.
 
     Metrics are `test/NAME`, their standard errors over images `test/NAME_se`, and why one is missing

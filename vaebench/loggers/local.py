@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from vaebench.errors import UserError
-from vaebench.loggers.about import About
-from vaebench.loggers.figures import figures, finite
+from vaebench.loggers.about import RunDescription
+from vaebench.loggers.figures import finite, logged_figures
 from vaebench.records import RunRecord
 
 
-def opener(choice: str, folder: Path) -> Callable[[About], Files]:
+def file_opener(choice: str, folder: Path) -> Callable[[RunDescription], Files]:
     """Opens logs in `FOLDER/csv/GROUP/NAME-ID` or `FOLDER/tensorboard/GROUP/NAME-ID`.
 
     Raises:
@@ -37,7 +37,7 @@ class Files:
         about: the run.
     """
 
-    def __init__(self, kind: str, folder: Path, about: About) -> None:
+    def __init__(self, kind: str, folder: Path, about: RunDescription) -> None:
         from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
         group, version = about.group.replace("/", "-"), f"{about.name}-{about.id[:8]}"
@@ -59,7 +59,7 @@ class Files:
 
     def record(self, record: RunRecord) -> None:
         """All figures as the last point, and the pictures where the logger takes them."""
-        self.point(self._step, {k: v for k, v in figures(record).items() if isinstance(v, int | float)})
+        self.point(self._step, {k: v for k, v in logged_figures(record).items() if isinstance(v, int | float)})
         if self.draws:
             from PIL import Image
 

@@ -9,7 +9,7 @@ from vaebench.curves import BOUND
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.table import markdown, title
 from vaebench.loggers.about import flat
-from vaebench.loggers.figures import figures
+from vaebench.loggers.figures import logged_figures
 from vaebench.loggers.server import connected, require_wandb
 from vaebench.records import Damage, RunRecord
 
@@ -27,7 +27,7 @@ ABOUT = (
 )
 
 
-def write_report(path: str, boards: Sequence[Board], damaged: Sequence[Damage] = ()) -> str:
+def write_wandb_report(path: str, boards: Sequence[Board], damaged: Sequence[Damage] = ()) -> str:
     """Makes the report of a project, or renews it where there is one; returns its address.
 
     Args:
@@ -135,7 +135,7 @@ def _columns(board: Board, records: Sequence[RunRecord]) -> list[ParallelCoordin
     shared = sorted(set(configs[0]).intersection(*configs))
     values = {key: [config[key] for config in configs] for key in shared}
     varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
-    told = [figures(record) for record in records]
+    told = [logged_figures(record) for record in records]
     ends = dict.fromkeys(("held_out/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
     found = [
         *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),

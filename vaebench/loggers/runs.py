@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebench.loggers.about import About
-from vaebench.loggers.figures import figures, finite
-from vaebench.loggers.server import place, require_wandb, unreachable
+from vaebench.loggers.about import RunDescription
+from vaebench.loggers.figures import finite, logged_figures
+from vaebench.loggers.server import project_of, require_wandb, unreachable
 from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATIENCE = 120.0  # seconds that the end of a run waits for the server; what is left then goes by `wandb sync`
 
 
-def opener(choice: str, folder: Path) -> Callable[[About], WandbRun]:
+def opener(choice: str, folder: Path) -> Callable[[RunDescription], WandbRun]:
     """Opens runs in the project of 'wandb:ENTITY/PROJECT', or that of WANDB_ENTITY and WANDB_PROJECT for 'wandb'.
 
     Where there is no key or no server runs are kept as files in `folder/wandb`, which is said now.
@@ -29,7 +29,7 @@ def opener(choice: str, folder: Path) -> Callable[[About], WandbRun]:
         UserError: wandb is not installed, or the text names no project.
     """
     require_wandb()
-    entity, project = place(choice.partition(":")[2])
+    entity, project = project_of(choice.partition(":")[2])
     mode = os.environ.get("WANDB_MODE", "online")
     if mode == "online" and _must_wait(folder):
         mode = "offline"
@@ -57,7 +57,7 @@ class WandbRun:
         about: the run.
     """
 
-    def __init__(self, folder: Path, entity: str | None, project: str, mode: Any, about: About) -> None:
+    def __init__(self, folder: Path, entity: str | None, project: str, mode: Any, about: RunDescription) -> None:
         import wandb
 
         recorded = about.job == "record"  # elsewhere or before: this machine is none of its business
@@ -91,7 +91,7 @@ class WandbRun:
         import wandb
 
         assert record.path is not None
-        self.run.summary.update(figures(record))
+        self.run.summary.update(logged_figures(record))
         media: dict[str, Any] = {
             f"pictures/{name}": wandb.Image(str(path), caption=f"{record.variant}, seed {record.seed}")
             for name, path in record.pictures().items()

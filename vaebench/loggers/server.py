@@ -32,7 +32,7 @@ def has_key() -> bool:
     return found is not None
 
 
-def place(text: str) -> tuple[str | None, str]:
+def project_of(text: str) -> tuple[str | None, str]:
     """Entity and project of 'ENTITY/PROJECT' or 'PROJECT'; '' takes those of the environment.
 
     Raises:
@@ -62,7 +62,7 @@ def connected(path: str) -> Iterator[tuple[Any, str, str]]:
     require_wandb()
     import wandb
 
-    entity, project = place(path)
+    entity, project = project_of(path)
     try:
         if not has_key():
             raise UserError(

@@ -14,7 +14,7 @@ from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
 
-Draw = Callable[[Tensor], Tensor]
+Sampler = Callable[[Tensor], Tensor]
 
 
 class GatedPixelCNN(Network):
@@ -98,7 +98,7 @@ class GatedPixelCNN(Network):
         """s(z), (n, context, h, w), of latents (*batch, *latent) whose n are one after the other."""
         return None if self.context is None or z is None else self.context(z).reshape(-1, *self.context.outputs)
 
-    def sample(self, draw: Draw, n: int, z: Tensor | None = None) -> Tensor:
+    def sample(self, draw: Sampler, n: int, z: Tensor | None = None) -> Tensor:
         """n images (n, c, h, w), pixel after pixel; what the layers made of earlier pixels is kept, not made again.
 
         Ramachandran et al. 2017, Fast generation for convolutional autoregressive models,

@@ -64,7 +64,7 @@ class SpectralConv(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, padding=self.padding)
 
 
-class Cell(nn.Module):
+class ResidualCell(nn.Module):
     """x + ½ f(x), with f of 1 × 1, 3 × 3, 3 × 3 and 1 × 1 convolutions through half as many channels (VDVAE's block).
 
     Child 2021 (https://arxiv.org/abs/2011.10650), without batch normalisation as there; f's last weights start small.
@@ -93,7 +93,7 @@ class Cell(nn.Module):
         return x + y / 2 if self.residual else y
 
 
-class BottomUp(nn.Module):
+class FeaturePyramid(nn.Module):
     """An image (b, c, h, w) -> feature maps of every scale, the finest first.
 
     Args:
@@ -108,7 +108,9 @@ class BottomUp(nn.Module):
         super().__init__()
         self.layout = layout
         self.stem = SpectralConv(image[0], channels, 3, limit)
-        self.cells = nn.ModuleList(nn.Sequential(*(Cell(channels, limit) for _ in range(cells))) for _ in layout.sizes)
+        self.cells = nn.ModuleList(
+            nn.Sequential(*(ResidualCell(channels, limit) for _ in range(cells))) for _ in layout.sizes
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features, h = [], self.stem(x)
@@ -129,7 +131,7 @@ class Readout(Network):
 
     def __init__(self, inputs: Shape, outputs: Shape) -> None:
         super().__init__(inputs, outputs)
-        self.cell = Cell(inputs[0])
+        self.cell = ResidualCell(inputs[0])
         self.head = nn.Conv2d(inputs[0], outputs[0], 3, padding=1, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(torch.Size(outputs).numel()))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.codes import Categorical, Joint, Point
+from vaebench.distributions.codes import Categorical, Joint, PointMass
 from vaebench.errors import UserError
 from vaebench.functional.objectives import with_gradient
 from vaebench.functional.quantisation import (
@@ -21,9 +21,9 @@ from vaebench.functional.quantisation import (
     grid,
     moved,
     quantised,
+    quantised_signs,
     revived,
     rounded,
-    signs,
     taken,
 )
 from vaebench.measures import Shape
@@ -162,15 +162,15 @@ class ResidualQuantised(Codes):
     def book(self) -> Tensor:
         return book_of(Memory(self.shares, self.sums))
 
-    def read(self, x: Tensor | None) -> tuple[Point, Quantised]:
+    def read(self, x: Tensor | None) -> tuple[PointMass, Quantised]:
         """The point mass for images x (b, *data), and how it came about."""
         book = self.book
         found = quantised(self.net(x), book)
         first = with_gradient(found.codes[..., :1, :], found.inputs[..., :1, :])
         point = torch.cat([first, found.codes[..., 1:, :]], -2).flatten(-3)
-        return Point(point, book, self.places), found
+        return PointMass(point, book, self.places), found
 
-    def forward(self, c: Tensor | None = None) -> Point:
+    def forward(self, c: Tensor | None = None) -> PointMass:
         return self.read(c)[0]
 
     def after(self, found: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
@@ -240,8 +240,8 @@ class FiniteScalar(Codes):
     def book(self) -> Tensor:
         return self.grid
 
-    def forward(self, c: Tensor | None = None) -> Point:
-        return Point(rounded(self.net(c), self.steps).flatten(-2), self.book, self.places)
+    def forward(self, c: Tensor | None = None) -> PointMass:
+        return PointMass(rounded(self.net(c), self.steps).flatten(-2), self.book, self.places)
 
 
 class LookupFree(Codes):
@@ -276,12 +276,12 @@ class LookupFree(Codes):
     def book(self) -> Tensor:
         return self.grid
 
-    def read(self, x: Tensor | None) -> tuple[Point, Tensor]:
+    def read(self, x: Tensor | None) -> tuple[PointMass, Tensor]:
         """The point mass for images x (b, *data), and the vectors that it is the signs of, (b, n, d)."""
         vectors = self.net(x)
-        return Point(signs(vectors).flatten(-2), self.book, self.places), vectors
+        return PointMass(quantised_signs(vectors).flatten(-2), self.book, self.places), vectors
 
-    def forward(self, c: Tensor | None = None) -> Point:
+    def forward(self, c: Tensor | None = None) -> PointMass:
         return self.read(c)[0]
 
 

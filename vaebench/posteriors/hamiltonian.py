@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.func import grad
 from zuko.lazy import LazyDistribution
 
-from vaebench.distributions.hamiltonian import Moved, Phase, tempered_leapfrogs, tempering
+from vaebench.distributions.hamiltonian import HamiltonianPosterior, Phase, tempered_leapfrogs, tempering
 from vaebench.errors import UserError
 from vaebench.networks.unregistered import Shared
 from vaebench.posteriors import Posterior
@@ -22,7 +22,7 @@ class Hamiltonian(Posterior):
     r"""q(z|x): samples of the encoder, moved by K leapfrog steps under the potential −log p(x, z), which cool.
 
     The step sizes ε_j and the first inverse temperature β_0 learn with the rest. A sample is scored together with its
-    momentum (`Moved`); z has no density of its own. Each step takes a gradient of the likelihood in z.
+    momentum (`HamiltonianPosterior`); z has no density of its own. Each step takes a gradient of the likelihood in z.
 
     Reference:
         Caterini, Doucet & Sejdinovic 2018, Hamiltonian variational auto-encoder, https://arxiv.org/abs/1805.11328.
@@ -72,8 +72,8 @@ class Hamiltonian(Posterior):
         """β_0 in (0, 1), 0-dim."""
         return torch.sigmoid(self.beta_logit)
 
-    def forward(self, c: Tensor | None = None) -> Moved:
-        return Moved(self.encoder(c), partial(self._moved, cast(Tensor, c)) if self.steps else None)
+    def forward(self, c: Tensor | None = None) -> HamiltonianPosterior:
+        return HamiltonianPosterior(self.encoder(c), partial(self._moved, cast(Tensor, c)) if self.steps else None)
 
     def _moved(self, x: Tensor, z: Tensor, noise: Tensor) -> Phase:
         wanted = torch.is_grad_enabled()

@@ -11,12 +11,12 @@ from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.chains import Pairs
+from vaebench.distributions.hierarchy import Pairs
 from vaebench.errors import UserError
 from vaebench.measures import Shape
-from vaebench.networks.residual import BottomUp, Cell, batched, plan
+from vaebench.networks.residual import FeaturePyramid, ResidualCell, batched, plan
 from vaebench.networks.unregistered import Shared
-from vaebench.posteriors.chains import Correcting
+from vaebench.posteriors.hierarchy import Correcting
 
 Descent = Generator[tuple[Independent, Tensor], Tensor, Tensor]
 
@@ -71,8 +71,8 @@ class ResidualEncoder(Correcting):
         self.maps = maps[0]
         self.levels = tuple(self.maps * h * w for h, w in (self.layout.sizes[s] for s in self.layout.levels))
         self.event = (sum(self.levels),)
-        self.up = BottomUp(data, self.layout, channels, cells, spectral)
-        self.heads = nn.ModuleList(Cell(2 * channels, spectral, 2 * self.maps) for _ in self.levels)
+        self.up = FeaturePyramid(data, self.layout, channels, cells, spectral)
+        self.heads = nn.ModuleList(ResidualCell(2 * channels, spectral, 2 * self.maps) for _ in self.levels)
 
     def meet(self, prior: LazyDistribution) -> None:
         """Hands it the prior, which calls this when it is built; only a `ResidualDecoder` has states to read."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.chains import Chain, Walk
+from vaebench.distributions.hierarchy import Hierarchy, Walk
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
-from vaebench.networks.residual import Cell, SpectralConv, batched
+from vaebench.networks.residual import ResidualCell, SpectralConv, batched
 from vaebench.posteriors.residual import Descent, ResidualEncoder
 from vaebench.priors import Prior
 
@@ -48,10 +48,10 @@ class ResidualDecoder(Prior):
         channels, limit = posterior.channels, posterior.spectral
         self.seen = (channels, *self.layout.sizes[0])
         self.start = nn.ParameterList(torch.randn(channels, h, w) / 10 for h, w in self.layout.sizes)
-        self.heads = nn.ModuleList(Cell(channels, limit, 2 * self.maps + channels) for _ in self.levels)
+        self.heads = nn.ModuleList(ResidualCell(channels, limit, 2 * self.maps + channels) for _ in self.levels)
         self.reads = nn.ModuleList(SpectralConv(self.maps, channels, 1, limit) for _ in self.levels)
         self.cells = nn.ModuleList(
-            nn.Sequential(*(Cell(channels, limit) for _ in range(posterior.count))) for _ in self.levels
+            nn.Sequential(*(ResidualCell(channels, limit) for _ in range(posterior.count))) for _ in self.levels
         )
         posterior.meet(self)
 
@@ -71,7 +71,7 @@ class ResidualDecoder(Prior):
             h = batched(self.cells[level], h)
         return h
 
-    def forward(self, c: Tensor | None = None) -> Chain:
+    def forward(self, c: Tensor | None = None) -> Hierarchy:
         def walk() -> Walk:
             descent = self.descend()
             p, _ = next(descent)
@@ -80,7 +80,7 @@ class ResidualDecoder(Prior):
                 p, _ = descent.send(z)
             yield p
 
-        return Chain(walk, self.levels, "down")
+        return Hierarchy(walk, self.levels, "down")
 
     def see(self, z: Tensor) -> Tensor:
         """The last state, (*batch, channels, h, w), of z (*batch, units)."""

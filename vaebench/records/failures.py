@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from vaebench.files import write_atomically
 from vaebench.records.fields import RECORD as KINDS
-from vaebench.records.fields import Kind, fault
+from vaebench.records.fields import FieldKind, fault
 from vaebench.records.record import RECORD, Damage, identity
 
 ENDING, SCHEMA = ".failed.json", 1
-FIELDS: Kind = {
+FIELDS: FieldKind = {
     **{name: KINDS[name] for name in ("id", "family", "variant", "benchmark", "seed", "config", "data", "surrogate")},
     **dict.fromkeys(("kind", "reason", "digest"), str),
     "schema": int,
@@ -45,7 +45,7 @@ class Failure:
     reason: str
 
 
-def place(directory: Path) -> Path:
+def failure_path(directory: Path) -> Path:
     """Where the failure of a run stands whose record would be in a directory."""
     return directory.with_name(directory.name + ENDING)
 

@@ -20,10 +20,10 @@ DEEPEST = 40  # tables and lists within one another
 NAMES = {dict: "a table", list: "a list", str: "a text", bool: "true or false", int: "a whole number",
          float: "a number", type(None): "nothing"}  # fmt: skip
 
-Kind = Any  # what the module's head describes
+FieldKind = Any  # what the module's head describes
 
 _PART = {"class_path?": str, "init_args?": {...: JSON}, ...: JSON}
-METRIC: Kind = {
+METRIC: FieldKind = {
     "value?": (float, None),
     "se?": (float, None),
     "unit?": (str, None),
@@ -34,7 +34,7 @@ METRIC: Kind = {
     "version?": int,
     ...: JSON,
 }
-RECORD: Kind = {
+RECORD: FieldKind = {
     "id": str,
     "family": str,
     "variant": str,
@@ -68,14 +68,14 @@ RECORD: Kind = {
     "schema": int,
 }  # fmt: skip
 
-CHECKPOINT: Kind = {
+CHECKPOINT: FieldKind = {
     **{name: RECORD[name] for name in ("config", "seed", "data", "started_at_mean", "selection", "curves")},
     "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str], ...: JSON,
 }  # fmt: skip
 """What a checkpoint says of its run, which becomes part of its record."""
 
 
-def fault(value: Any, kind: Kind, where: str = "") -> str | None:
+def fault(value: Any, kind: FieldKind, where: str = "") -> str | None:
     """What keeps a value from being of a type; None where nothing does.
 
     Args:
@@ -112,7 +112,7 @@ def uneven(curves: Mapping[str, Any]) -> str | None:
     return f"has other numbers of steps than of values at curves.{odd[0]}" if odd else None
 
 
-def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, Kind], where: str) -> str | None:
+def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, FieldKind], where: str) -> str | None:
     names = {name.removesuffix("?"): name for name in kind if isinstance(name, str)}
     if lacking := sorted(_below(where, name) for name in names.keys() - value.keys() if names[name] == name):
         return f"lacks {', '.join(lacking)}"

@@ -8,13 +8,13 @@ from vaebench.errors import UserError, unknown
 from vaebench.records.record import RECORD, RunRecord, read_records
 
 
-def folder(name: str) -> Path:
+def record_folder(name: str) -> Path:
     """The folder that a name stands for where it is one, or the record.json in one."""
     path = Path(name)
     return path.parent if path.name == RECORD else path
 
 
-def means(name: str, record: RunRecord, results: Path) -> bool:
+def names_record(name: str, record: RunRecord, results: Path) -> bool:
     """Whether a name stands for a record: the start of its id, its folder's name, its folder, or its record.json.
 
     Args:
@@ -24,7 +24,7 @@ def means(name: str, record: RunRecord, results: Path) -> bool:
     """
     if name and record.id.startswith(name):
         return True
-    places = (folder(name).resolve(), (results / folder(name)).resolve())
+    places = (record_folder(name).resolve(), (results / record_folder(name)).resolve())
     return record.path is not None and (record.path.name == name or record.path.resolve() in places)
 
 
@@ -32,20 +32,20 @@ def find_record(name: str, results: Path) -> RunRecord:
     """The record that `name` means.
 
     Args:
-        name: see `means`.
+        name: see `names_record`.
         results: the folder of all records; read only where `name` is no file or folder.
 
     Raises:
         UserError: no record or several of that name, or one that is damaged or of a schema that is not known.
     """
-    directory = folder(name)
+    directory = record_folder(name)
     if directory.is_dir():
         records = read_records(directory)
         found = [record for record in records if len(records) == 1 or record.path == directory]
         damaged = records.damaged
     else:
         records = read_records(results)
-        found = [record for record in records if means(name, record, results)]
+        found = [record for record in records if names_record(name, record, results)]
         damaged = tuple(damage for damage in records.damaged if damage.path.name == name)
     if len(found) == 1:
         return found[0]

@@ -100,7 +100,7 @@ class Run:
     @property
     def note(self) -> Path:
         """The file that says why it has no record."""
-        return failures.place(self.directory)
+        return failures.failure_path(self.directory)
 
     def _has_record(self) -> bool:
         return (self.directory / RECORD).is_file()

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vaebench.configuration.parts import OURS, at, learning_key, of_kind
+from vaebench.configuration.parts import OURS, learning_key, of_kind, part_at
 from vaebench.configuration.source import Source
 from vaebench.core import Family
 from vaebench.core.rules import Recipe
@@ -64,7 +64,7 @@ def require_sections(config: Any, keys: Iterable[str]) -> None:
             continue
         kind = learning_key(key)
         module, _, name = section.class_path.rpartition(".")
-        if (part := at(section.class_path)) is not None:
+        if (part := part_at(section.class_path)) is not None:
             section.class_path = part.path
         elif module.partition(".")[0] in ("torch", "lightning"):
             raise unknown(kind, name, of_kind(kind), f"`vaebench parts {kind}` lists what a run of the suite takes.")

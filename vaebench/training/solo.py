@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning import Callback, Trainer
 
-from vaebench.core.divergence import Watch
+from vaebench.core.divergence import DivergenceWatch
 from vaebench.errors import require_kernels
 from vaebench.records import CHECKPOINT
 from vaebench.training.checkpoint import write_checkpoint, write_config
@@ -38,7 +38,7 @@ def train(job: Experiment, work: Path, progress: Progress | None, callbacks: Seq
     trainer = job.lightning_trainer(work, [*stopping.others, keeper, *callbacks])
     limits = job.budget(data, trainer.world_size)
     keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
-    model.watch = Watch()
+    model.watch = DivergenceWatch()
     data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if _takes_blocks(job, trainer) else 1)
     trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
     trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation

@@ -14,7 +14,7 @@ from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.drawing.canvas import labelled
 from vaebench.evaluation.estimators.reconstruction import code, mean_image
-from vaebench.evaluation.estimators.samples import draws
+from vaebench.evaluation.estimators.samples import sample_images
 from vaebench.evaluation.metrics import Picture
 from vaebench.functional.tiles import GAP, layout
 
@@ -32,7 +32,7 @@ def reconstruction_grid(x: Tensor, y: Tensor) -> Picture:
 
 
 def sample_grid(model: LatentModel) -> Picture:
-    """The means of p(x|z) for samples z of the prior, from the present random state; call it inside `quiet`.
+    """The means of p(x|z) for samples z of the prior, from the present random state; call it inside `evaluation_mode`.
 
     Where the likelihood has no mean in closed form they are images that it draws.
 
@@ -46,7 +46,7 @@ def sample_grid(model: LatentModel) -> Picture:
 def _decoded(model: LatentModel, z: Tensor) -> Tensor:
     with suppress(Unavailable):
         return mean_image(model, z[None])[0]
-    return draws(model, z)
+    return sample_images(model, z)
 
 
 def tiled(images: Tensor) -> Picture:
@@ -71,7 +71,7 @@ def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) 
     """A row for each pair of images: a, what is decoded on the straight line between their codes, b.
 
     Args:
-        model: the model; call it inside `quiet`.
+        model: the model; call it inside `evaluation_mode`.
         a: images at which the lines start, (m, c, h, w), where the model lives.
         b: images at which they end.
         seed: of the codes, where the posterior has no mean.
@@ -94,7 +94,7 @@ def traversal_grid(
     """A row for each unit: what is decoded while the unit goes from −3 to 3 standard deviations, and the rest stays.
 
     Args:
-        model: the model; call it inside `quiet`.
+        model: the model; call it inside `evaluation_mode`.
         z: the code of which the rest is kept, (*latent).
         centre: middle of each unit's way, (units,).
         sd: its standard deviation, (units,).

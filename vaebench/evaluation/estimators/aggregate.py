@@ -33,7 +33,7 @@ from vaebench.evaluation.estimators.likelihood import VALUES
 from vaebench.functional.regularisers import aggregate
 
 
-class Scores(NamedTuple):
+class AggregateDensities(NamedTuple):
     """m samples under the aggregate of N posteriors, nats, float64 on the CPU.
 
     A posterior that does not factorise counts as one unit.
@@ -71,7 +71,9 @@ class Scores(NamedTuple):
         return self.information_units.sum(-1) - self.information
 
 
-def scores(posteriors: Sequence[Distribution], z: Tensor, own: Tensor | None = None, each: bool = True) -> Scores:
+def aggregate_densities(
+    posteriors: Sequence[Distribution], z: Tensor, own: Tensor | None = None, each: bool = True
+) -> AggregateDensities:
     """Scores samples under all components of the aggregate; memory grows with neither their number nor N.
 
     Args:
@@ -86,7 +88,7 @@ def scores(posteriors: Sequence[Distribution], z: Tensor, own: Tensor | None = N
     values = max(q.batch_shape[0] for q in components) * z[0].numel()
     rows = max(1, VALUES.get(z.device.type, VALUES["cuda"]) // values)
     parts = [_score(components, n, *some) for some in zip(z.split(rows), own.to(z.device).split(rows), strict=True)]
-    return Scores(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+    return AggregateDensities(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
 
 
 def _components(q: Distribution) -> Distribution:

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.errors import UserError, unknown
-from vaebench.evaluation.conditions import check_count, noise_keys, place, start_noise
+from vaebench.evaluation.conditions import check_count, device_and_dtype, noise_keys, start_noise
 from vaebench.evaluation.estimators.hmc import (
     PILOTS,
     STRIDE,
     Anneals,
-    Noise,
-    Path,
-    Point,
+    ChainState,
+    GeometricPath,
     Start,
+    TransitionNoise,
     first_points,
     move,
     transition_noise,
@@ -37,7 +37,7 @@ POINTS = 32  # intervals between the points of a rate–distortion curve
 PILOT, UP, DOWN, SIMULATED = ((i + 1) << 32 for i in range(4))  # streams of an image's noise
 
 
-class Settings(NamedTuple):
+class AnnealingSettings(NamedTuple):
     """How chains are run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     leapfrog: int = 3
     start: Start = "prior"
 
-    def checked(self) -> Settings:
+    def checked(self) -> AnnealingSettings:
         """Itself, where all settings can be used."""
         for name, value in (("chains", self.chains), ("temperatures", self.temperatures), ("leapfrog", self.leapfrog)):
             check_count(name, value)
@@ -108,12 +108,12 @@ def curve_betas(temperatures: int) -> list[float]:
 def annealed(
     model: LatentModel,
     x: Tensor,
-    settings: Settings,
+    settings: AnnealingSettings,
     seed: int = 0,
     z: Tensor | None = None,
     names: Sequence[int] | None = None,
 ) -> Chains:
-    r"""Brackets log p(x) of every image by chains between f_0(z) and p(x, z); call it inside `quiet`.
+    r"""Brackets log p(x) of every image by chains between f_0(z) and p(x, z); call it inside `evaluation_mode`.
 
     .. math:: \log w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \log \frac{p(x, z_{t-1})}{f_0(z_{t-1})}, \quad
         z_0 \sim f_0, \quad z_t \sim T_t(\cdot|z_{t-1})
@@ -139,7 +139,7 @@ def annealed(
         Unavailable: a part has no density.
     """
     settings.checked()
-    device, dtype = place(model, x)
+    device, dtype = device_and_dtype(model, x)
     values = VALUES.get(device.type, VALUES["cuda"])
     size = max(1, values // (settings.chains * x[0].numel()))
     names, parts = names or range(len(x)), []
@@ -153,10 +153,15 @@ def annealed(
 
 
 def _bracket(
-    model: LatentModel, x: Tensor, keys: list[bytes], settings: Settings, z: Tensor | None, names: Sequence[int]
+    model: LatentModel,
+    x: Tensor,
+    keys: list[bytes],
+    settings: AnnealingSettings,
+    z: Tensor | None,
+    names: Sequence[int],
 ) -> Chains:
     count, leapfrog = settings.temperatures, settings.leapfrog
-    path, betas = Path(model, x, settings.start), schedule(count)
+    path, betas = GeometricPath(model, x, settings.start), schedule(count)
     first = _starts(model, x, keys, PILOTS, PILOT, settings.start)
     pilots = transition_noise(keys, PILOT + 1, math.ceil(count / STRIDE), first)
     steps = tune(path, first, betas, leapfrog, pilots)
@@ -187,7 +192,7 @@ def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, strea
 
 
 def climb(
-    path: Anneals, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]
+    path: Anneals, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[TransitionNoise]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """From β = 0 to 1: log weights (c, b), mean acceptance (b,), rate and distortion (b, points)."""
     here = path.at(z)
@@ -205,13 +210,15 @@ def climb(
     return log_w, acceptance, rate, distortion
 
 
-def _point(here: Point, beta: float, log_w: Tensor) -> tuple[Tensor, Tensor]:
+def _point(here: ChainState, beta: float, log_w: Tensor) -> tuple[Tensor, Tensor]:
     """Rate and distortion (b,) of the chains' states as codes; those of a path from the prior."""
     log_x = here.gain.double()
     return (beta * log_x - log_w).mean(0), -log_x.mean(0)
 
 
-def _descend(path: Path, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
+def _descend(
+    path: GeometricPath, z: Tensor, betas: Tensor, steps: Tensor, leapfrog: int, noise: Iterator[TransitionNoise]
+) -> Tensor:
     """From β = 1 to 0, the mirror image of `climb`: log weights (c, b)."""
     here = path.at(z)
     log_w = torch.zeros_like(here.gain, dtype=torch.float64)
@@ -233,7 +240,7 @@ def check_chains(log_w: Tensor, names: Sequence[int]) -> None:
 
 
 def simulate(model: LatentModel, first: int, last: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images of the model's own with their codes, z ~ p(z) and x ~ p(x|z): (m, *latent), (m, *data); inside `quiet`.
+    """Samples z ~ p(z), (m, *latent), and x ~ p(x|z), (m, *data); call it inside `evaluation_mode`.
 
     Args:
         model: anything with a prior and a likelihood that can be sampled.

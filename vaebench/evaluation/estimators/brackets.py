@@ -12,7 +12,7 @@ from vaebench.core import LatentModel
 from vaebench.evaluation.estimators import refined
 from vaebench.evaluation.estimators.ais import check_chains, climb, schedule, simulate
 from vaebench.evaluation.estimators.gaussians import Gaussians
-from vaebench.evaluation.estimators.hmc import PILOTS, STRIDE, Point, transition_noise, tune
+from vaebench.evaluation.estimators.hmc import PILOTS, STRIDE, ChainState, transition_noise, tune
 from vaebench.evaluation.estimators.joint import Joint, differentiable
 from vaebench.evaluation.estimators.refined import Effort
 from vaebench.evaluation.estimators.scoring import scorer
@@ -67,17 +67,19 @@ class _Path:
         self.joint, self.mean, self.factor = joint, q.mean.to(joint.x), q.factor.to(joint.x)
         self.volume = q.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(joint.x)
 
-    def at(self, z: Tensor) -> Point:
+    def at(self, z: Tensor) -> ChainState:
         u = z.detach()
         log_joint, slope = self.joint.slope(self.mean + torch.einsum("bij,cbj->cbi", self.factor, u))
         base = -(u.square().sum(-1) + math.log(2 * math.pi) * u.shape[-1]) / 2
-        return Point(u, base, log_joint + self.volume - base, -u, torch.einsum("bji,cbj->cbi", self.factor, slope) + u)
+        return ChainState(
+            u, base, log_joint + self.volume - base, -u, torch.einsum("bji,cbj->cbi", self.factor, slope) + u
+        )
 
 
 def annealed(
     model: LatentModel, x: Tensor, seed: int, effort: Effort, settings: Settings, names: list[int]
 ) -> Annealed:
-    """log p(x) of every image by annealed importance sampling from its refined proposal; call it inside `quiet`.
+    """log p(x) of every image by annealed importance sampling from its refined proposal; inside `evaluation_mode`.
 
     Neal 2001 (https://arxiv.org/abs/physics/9803008): a lower bound in expectation like L_K, and a tighter one where a
     Gaussian misses the posterior's shape.
@@ -115,7 +117,7 @@ def _chains(path: _Path, joint: Joint, keys: list[bytes], settings: Settings) ->
 def certificate(
     model: LatentModel, first: int, last: int, k: int, seed: int, effort: Effort, device: torch.device
 ) -> Certificate:
-    r"""Bounds from both sides on images of the model's own; call it inside `quiet`.
+    r"""Bounds from both sides on images of the model's own; call it inside `evaluation_mode`.
 
     With z ~ p(z) and x ~ p(x|z), z is an exact sample of p(z|x). With it among the K samples the mean weight W has
     E[1/W] = 1/p(x), so that E[log W] is at least log p(x) (Grosse et al. 2015, https://arxiv.org/abs/1511.02543).

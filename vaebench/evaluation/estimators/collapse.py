@@ -26,9 +26,9 @@ from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.distributions import Owned
-from vaebench.evaluation.conditions import at, spread, start_noise
+from vaebench.evaluation.conditions import for_images, spread, start_noise
 from vaebench.evaluation.estimators.latents import Latents
-from vaebench.evaluation.estimators.levels import beneath, level_of_units, tally
+from vaebench.evaluation.estimators.levels import beneath, count_by_level, level_of_units
 from vaebench.evaluation.estimators.likelihood import sample
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
@@ -72,9 +72,9 @@ class Drops(NamedTuple):
 
 
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
-    """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `quiet`."""
+    """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `evaluation_mode`."""
     some = spread(len(x), IMAGES).to(x.device)
-    model, x = at(model, some), x[some]
+    model, x = for_images(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
     q = model.posterior(x)
     z = sample(q, 1)  # (1, b, *latent); equal images must not share their noise here
@@ -132,7 +132,7 @@ def collapse(latents: Latents, drops: Drops, sizes: tuple[int, ...] | None = Non
     idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
     doubtful = sorted(idle - set(collapsed))
     reasons = {name: latents.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
-    levels = [] if sizes is None else tally(sizes, collapsed)
+    levels = [] if sizes is None else count_by_level(sizes, collapsed)
     each = [
         {"level": i, "units": n, "collapsed": m} for i, (n, m) in enumerate(zip(sizes or (), levels, strict=True), 1)
     ]

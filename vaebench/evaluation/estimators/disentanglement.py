@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
 Array = NDArray[np.float64]
-Codes = Array
+LatentCodes = Array
 Factors = NDArray[np.int64]
 
 BINS = 20
@@ -29,14 +29,14 @@ QUANTILE = 0.99
 # Mutual information ---------------------------------------------------------------------------------------------------
 
 
-def discretised(codes: Codes, bins: int = BINS) -> NDArray[np.int64]:
+def discretised(codes: LatentCodes, bins: int = BINS) -> NDArray[np.int64]:
     """The bin of each code, 0 to bins − 1, in equal parts of each unit's range: (n, units)."""
     low, high = codes.min(0), codes.max(0)
     width = np.where(high > low, high - low, 1.0)
     return np.minimum((codes - low) / width * bins, bins - 1).astype(np.int64)
 
 
-def mutual_information(codes: Codes, factors: Factors, bins: int = BINS) -> Array:
+def mutual_information(codes: LatentCodes, factors: Factors, bins: int = BINS) -> Array:
     """I(discretised z_j; v_k) of the table of counts, nats, (units, factors)."""
     units, binned = codes.shape[1], discretised(codes, bins)
     found = np.empty((units, factors.shape[1]))
@@ -89,7 +89,7 @@ def modularity(information: Array) -> float:
 
 
 def local_mig(
-    codes: Codes,
+    codes: LatentCodes,
     factors: Factors,
     draw: np.random.Generator,
     neighbourhoods: int,
@@ -131,7 +131,7 @@ def local_mig(
 # Robustness -----------------------------------------------------------------------------------------------------------
 
 
-def irs(codes: Codes, factors: Factors, quantile: float = QUANTILE) -> float:
+def irs(codes: LatentCodes, factors: Factors, quantile: float = QUANTILE) -> float:
     """Interventional robustness, in [0, 1]: how little units move while their best factor stands and others change.
 
     Of each unit and factor, 1 − (mean over the factor's values of the `quantile` of |z_j − its mean there|) / (largest
@@ -154,7 +154,7 @@ def irs(codes: Codes, factors: Factors, quantile: float = QUANTILE) -> float:
 
 
 def importances(
-    train: Codes, train_factors: Factors, test: Codes, test_factors: Factors, model: str, seed: int
+    train: LatentCodes, train_factors: Factors, test: LatentCodes, test_factors: Factors, model: str, seed: int
 ) -> tuple[Array, Array]:
     """How much a classifier of each factor relies on each unit, (units, factors), and its accuracy on test images.
 
@@ -203,13 +203,13 @@ def dci_completeness(importances: Array) -> float:
     return dci_disentanglement(importances.T)
 
 
-def standardised(train: Codes, *others: Codes) -> list[Codes]:
+def standardised(train: LatentCodes, *others: LatentCodes) -> list[LatentCodes]:
     """Codes less the mean of the first, over its standard deviation, or 1 where that is 0."""
     mean, scale = train.mean(0), train.std(0)
     return [(codes - mean) / np.where(scale > 0, scale, 1.0) for codes in (train, *others)]
 
 
-def separability(train: Codes, train_factors: Factors, test: Codes, test_factors: Factors) -> Array:
+def separability(train: LatentCodes, train_factors: Factors, test: LatentCodes, test_factors: Factors) -> Array:
     """Whether a linear classifier reads each factor off each single unit, right 1 or wrong 0: (test, units, factors).
 
     LinearSVC with C = 0.01 and balanced classes, as disentanglement_lib; codes are standardised, so that their scale
@@ -224,7 +224,7 @@ def separability(train: Codes, train_factors: Factors, test: Codes, test_factors
     return right
 
 
-def determination(codes: Codes, factors: Factors) -> Array:
+def determination(codes: LatentCodes, factors: Factors) -> Array:
     """R² of each factor, taken as a number, on each single unit, (units, factors); 0 for a unit that is constant."""
     (z, v) = (standardised(part.astype(np.float64))[0] for part in (codes, factors))
     return (z.T @ v / len(z)) ** 2
@@ -242,7 +242,7 @@ def sap(scores: Array) -> float:
     return float((ordered[-1] - ordered[-2]).mean())
 
 
-def chances(train: Codes, train_factors: Factors, test: Codes) -> list[Array]:
+def chances(train: LatentCodes, train_factors: Factors, test: LatentCodes) -> list[Array]:
     """What logistic regression on standardised codes gives each value of each factor, one (test, values) a factor."""
     train, test = standardised(train, test)
     fitted = [LogisticRegression(max_iter=2000).fit(train, values) for values in train_factors.T]
@@ -266,7 +266,7 @@ def explicitness(chances: list[Array], train_factors: Factors, test_factors: Fac
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def jackknife(statistic: Callable[[NDArray[np.int64]], float], n: int, groups: int = 20) -> float:
+def grouped_jackknife(statistic: Callable[[NDArray[np.int64]], float], n: int, groups: int = 20) -> float:
     """The standard error of a statistic of n images, from what it is without each of `groups` random groups.
 
     Efron & Stein 1981, https://doi.org/10.1214/aos/1176345462, with groups deleted for single images.

@@ -18,7 +18,7 @@ NEAREST, COVERED = 3, 5  # k of precision and recall, and of density and coverag
 ROWS = 100  # of a matrix of distances or kernels held at once: more leave the cache
 
 
-class Estimate(NamedTuple):
+class JackknifeEstimate(NamedTuple):
     """A figure of two sets.
 
     Attributes:
@@ -32,17 +32,17 @@ class Estimate(NamedTuple):
     se: float
 
 
-def _jackknife(estimate: Callable[[Tensor], Tensor]) -> Estimate:
+def _jackknife(estimate: Callable[[Tensor], Tensor]) -> JackknifeEstimate:
     """From a function of the groups that are kept, (GROUPS,) booleans, to its 0-dim figure."""
     everything = torch.ones(GROUPS, dtype=torch.bool)
     value = estimate(everything)
     left_out = torch.stack([estimate(everything.index_fill(0, torch.tensor(g), False)) for g in range(GROUPS)])
     corrected = GROUPS * value - (GROUPS - 1) * left_out.mean()
     se = ((GROUPS - 1) * left_out.var(correction=0)).sqrt()
-    return Estimate(float(value), float(corrected), float(se))
+    return JackknifeEstimate(float(value), float(corrected), float(se))
 
 
-def fid(x: Tensor, y: Tensor) -> Estimate:
+def fid(x: Tensor, y: Tensor) -> JackknifeEstimate:
     r"""Squared Fréchet distance between Gaussians with the moments of features x (m, d) and y (n, d), float64.
 
     .. math:: \|\mu_x - \mu_y\|^2 + \mathrm{tr}(\Sigma_x + \Sigma_y - 2 (\Sigma_x \Sigma_y)^{1/2})
@@ -84,7 +84,7 @@ def _root(covariance: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def kid(x: Tensor, y: Tensor, paired: bool = False) -> Estimate:
+def kid(x: Tensor, y: Tensor, paired: bool = False) -> JackknifeEstimate:
     """The unbiased estimate of MMD² under the kernel (⟨a, b⟩ / d + 1)³ between features x (m, d) and y (n, d).
 
     Bińkowski et al. 2018 (https://arxiv.org/abs/1801.01401), over all pairs in place of random subsets, which has the

@@ -70,10 +70,10 @@ def _moments(q: Distribution, key: bytes, device: torch.device) -> tuple[Tensor,
     return loc, torch.where(scale > 0, scale, SMALL)
 
 
-Joint = Callable[[Tensor], Tensor]
+LogJoint = Callable[[Tensor], Tensor]
 
 
-def _joint(model: LatentModel, x: Tensor) -> Joint:
+def _joint(model: LatentModel, x: Tensor) -> LogJoint:
     """z (b, k, d) -> log p(x, z), nats, (b, k)."""
     prior, likelihood = model.prior(), model.likelihood
 

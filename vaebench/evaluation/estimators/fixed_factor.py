@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from vaebench.evaluation.estimators.disentanglement import Array, Codes, Factors, standardised
+from vaebench.evaluation.estimators.disentanglement import Array, Factors, LatentCodes, standardised
 
 Index = NDArray[np.int64]
 
@@ -36,7 +36,7 @@ class Draws(NamedTuple):
     second: Index
 
 
-def draws(factors: Factors, count: int, draw: np.random.Generator, one_value: bool) -> Draws:
+def draw_factors(factors: Factors, count: int, draw: np.random.Generator, one_value: bool) -> Draws:
     """Draws factors at random, and images for each.
 
     Args:
@@ -69,7 +69,7 @@ def _table(values: Index) -> tuple[Index, Index, Index, Index]:
     return order, start, counts[index], rank - start
 
 
-def factor_vae_votes(codes: Codes, drawn: Draws, factors: int) -> Array:
+def factor_vae_votes(codes: LatentCodes, drawn: Draws, factors: int) -> Array:
     """How often each unit was the stillest while each factor was fixed, (factors, units).
 
     The stillest has the least variance among the draw's images over that among all; units whose standard deviation over
@@ -102,7 +102,7 @@ def factor_vae_score(learnt: Array, judged: Array) -> float:
     return float(judged[learnt.argmax(0), np.arange(judged.shape[1])].sum() / judged.sum())
 
 
-def beta_vae_features(codes: Codes, drawn: Draws) -> Array:
+def beta_vae_features(codes: LatentCodes, drawn: Draws) -> Array:
     """The mean of |z − z'| over the pairs of each draw, (count, units)."""
     chunks = range(0, len(drawn.factor), CHUNK)
     return np.concatenate([

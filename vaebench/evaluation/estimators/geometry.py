@@ -66,7 +66,7 @@ def participation(metric: Tensor) -> Tensor:
     return _trace(metric).square() / metric.square().sum((-2, -1))
 
 
-def frobenius(metric: Tensor) -> Tensor:
+def frobenius_norm(metric: Tensor) -> Tensor:
     """‖J‖_F = √tr G, (b, n, n) -> (b,)."""
     return _trace(metric).sqrt()
 
@@ -126,7 +126,7 @@ def _correlation(metric: Tensor) -> Tensor:
 # Between two codes ----------------------------------------------------------------------------------------------------
 
 
-class Path(NamedTuple):
+class Interpolation(NamedTuple):
     """What becomes of the straight line between two codes, (b,) each.
 
     Attributes:
@@ -140,7 +140,7 @@ class Path(NamedTuple):
     turning: Tensor
 
 
-def path(decode: Decoder, a: Tensor, b: Tensor, steps: int) -> Path:
+def path(decode: Decoder, a: Tensor, b: Tensor, steps: int) -> Interpolation:
     """Decodes the line from code a to code b, (m, n) each, at steps + 1 evenly spaced points.
 
     Length and turning are those of an inscribed polygon: no larger than the curve's own, and they approach its length
@@ -154,4 +154,4 @@ def path(decode: Decoder, a: Tensor, b: Tensor, steps: int) -> Path:
     headings = pieces / lengths[..., None]
     before, after = headings[:-1], headings[1:]
     turns = 2 * torch.atan2((after - before).norm(dim=-1), (after + before).norm(dim=-1))  # exact for small angles
-    return Path(lengths.sum(0).cpu(), (points[-1] - points[0]).norm(dim=-1).cpu(), turns.sum(0).cpu())
+    return Interpolation(lengths.sum(0).cpu(), (points[-1] - points[0]).norm(dim=-1).cpu(), turns.sum(0).cpu())

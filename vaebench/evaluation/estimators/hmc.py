@@ -28,7 +28,7 @@ MEMORY = 0.9  # weight of the past in a running mean
 Start = Literal["prior", "posterior"]
 
 
-class Point(NamedTuple):
+class ChainState(NamedTuple):
     """Where chains are, and what the path needs to know there: log f_β = base + β gain.
 
     Attributes:
@@ -57,11 +57,11 @@ class Point(NamedTuple):
 class Anneals(Protocol):
     """A path of densities."""
 
-    def at(self, z: Tensor) -> Point:
+    def at(self, z: Tensor) -> ChainState:
         """The path at z (c, b, *latent), with gradients."""
 
 
-class Path:
+class GeometricPath:
     """The geometric path log f_β(z) = (1 − β) log f_0(z) + β log p(x, z), from the prior or from q(z|x).
 
     Args:
@@ -75,7 +75,7 @@ class Path:
         with torch.no_grad():
             self.first = model.posterior(x) if start == "posterior" else None
 
-    def at(self, z: Tensor) -> Point:
+    def at(self, z: Tensor) -> ChainState:
         """The path at z (c, b, *latent), with gradients: one pass through the likelihood, there and back."""
         z = z.detach().requires_grad_()
         base, gain = self.prior.log_prob(z), self.likelihood(z).log_prob(self.x)
@@ -84,7 +84,7 @@ class Path:
             base, gain = first, base + gain - first
         (base_slope,) = torch.autograd.grad(base.sum(), z, retain_graph=self.first is not None)
         (gain_slope,) = torch.autograd.grad(gain.sum(), z)
-        return Point(z.detach(), base.detach(), gain.detach(), base_slope, gain_slope)
+        return ChainState(z.detach(), base.detach(), gain.detach(), base_slope, gain_slope)
 
 
 def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> None:
@@ -113,7 +113,7 @@ def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> Non
             z = first_points(model, x[:1].clone(), start, 1)
             if not z.is_floating_point():
                 raise Unavailable("the prior is discrete, and Hamiltonian Monte Carlo moves through real numbers")
-            Path(model, x[:1].clone(), start).at(z)
+            GeometricPath(model, x[:1].clone(), start).at(z)
     except RuntimeError as error:
         if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
             reason = "p(z) or p(x|z) has no gradient in z, which Hamiltonian Monte Carlo follows"
@@ -129,7 +129,7 @@ def first_points(model: LatentModel, x: Tensor, start: Start, chains: int) -> Te
         return sample(model.posterior(x), chains)
 
 
-class Noise(NamedTuple):
+class TransitionNoise(NamedTuple):
     """What one transition draws: momenta like z; log-uniform thresholds and uniform jitter in [−1, 1], (c, b)."""
 
     momentum: Tensor
@@ -137,7 +137,7 @@ class Noise(NamedTuple):
     jitter: Tensor
 
 
-def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -> Iterator[Noise]:
+def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -> Iterator[TransitionNoise]:
     """The noise of `count` transitions of chains like z (c, b, *latent), each image's from its own key.
 
     Args:
@@ -156,12 +156,17 @@ def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -
         thresholds, jitter = torch.stack(uniforms, 3).unbind(1)
         steps = zip(torch.stack(momenta, 2), thresholds.log(), 2 * jitter - 1, strict=True)
         for _, step in zip(range(count - done), steps, strict=False):
-            yield Noise(*step)
+            yield TransitionNoise(*step)
 
 
 def move(
-    at: Callable[[Tensor], Point], here: Point, beta: float, step: Tensor, leapfrog: int, noise: Noise
-) -> tuple[Point, Tensor]:
+    at: Callable[[Tensor], ChainState],
+    here: ChainState,
+    beta: float,
+    step: Tensor,
+    leapfrog: int,
+    noise: TransitionNoise,
+) -> tuple[ChainState, Tensor]:
     """One transition that leaves f_β invariant, with as many gradients as leapfrog steps.
 
     Neal 2011, MCMC using Hamiltonian dynamics (https://arxiv.org/abs/1206.1901). A trajectory that leaves the range of
@@ -191,10 +196,10 @@ def move(
     accept = noise.threshold < rise  # not so where the rise is no number
     chosen = (torch.where(accept.reshape(*accept.shape, *events) if a.dim() > 2 else accept, a, b)
               for a, b in zip(there, here, strict=True))  # fmt: skip
-    return Point(*chosen), rise.clamp(max=0).exp().nan_to_num(0)
+    return ChainState(*chosen), rise.clamp(max=0).exp().nan_to_num(0)
 
 
-def tune(path: Anneals, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[Noise]) -> Tensor:
+def tune(path: Anneals, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[TransitionNoise]) -> Tensor:
     r"""Step sizes for every temperature, image and direction, found by chains that do nothing else.
 
     As they are fixed before the chains that estimate start, these chains' transitions leave their densities invariant,

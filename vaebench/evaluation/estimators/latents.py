@@ -35,7 +35,7 @@ class Latents(NamedTuple):
 
 
 def read_latents(model: LatentModel, x: Tensor) -> Latents:
-    """Encodes images x (n, *data), which lie where the model does; call it inside `quiet`."""
+    """Encodes images x (n, *data), which lie where the model does; call it inside `evaluation_mode`."""
     pairs = [(some.posterior(images), some.prior()) for some, images in each(model, x, BATCH)]
     readers: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
         "mean": lambda q, _: _mean(q),

@@ -1,6 +1,6 @@
 """Hierarchies, level by level: what each level costs, how many of its units are active, and which carry nothing.
 
-It is read of models whose posterior and prior are chains of the same levels (`vaebench.distributions.chains.Chain`).
+Of models whose posterior and prior are a `vaebench.distributions.hierarchy.Hierarchy` of the same levels.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
-from vaebench.distributions.chains import Chain
-from vaebench.evaluation.conditions import at
-from vaebench.evaluation.estimators.likelihood import codes
+from vaebench.distributions.hierarchy import Hierarchy
+from vaebench.evaluation.conditions import for_images
+from vaebench.evaluation.estimators.likelihood import sample_posterior
 
 IMAGES, SAMPLES, BATCH = 1000, 32, 50
 
 
-class Levels(NamedTuple):
+class LevelRates(NamedTuple):
     """What S samples of the posteriors of n images tell, float64 on the CPU; L levels, the lowest first.
 
     Attributes:
@@ -41,37 +41,37 @@ class Levels(NamedTuple):
 
 def sizes(model: LatentModel, x: Tensor) -> tuple[int, ...] | None:
     """Units of every level of a model; None where it has one level, or its two sides differ in them."""
-    one = at(model, slice(0, 1))
+    one = for_images(model, slice(0, 1))
     sides = one.posterior(x[:1]), one.prior()
-    known = {side.sizes if isinstance(side, Chain) else None for side in sides}
+    known = {side.sizes if isinstance(side, Hierarchy) else None for side in sides}
     return known.pop() if len(known) == 1 else None
 
 
-def read_levels(model: LatentModel, x: Tensor, seed: int = 0) -> Levels:
-    """Samples the levels of images x (n, *data), n ≥ 2, which lie where the model does; call it inside `quiet`."""
-    prior, rates, means = cast(Chain, model.prior()), [], []
+def read_levels(model: LatentModel, x: Tensor, seed: int = 0) -> LevelRates:
+    """Samples the levels of images x (n, *data), n ≥ 2, on the model's device; call it inside `evaluation_mode`."""
+    prior, rates, means = cast(Hierarchy, model.prior()), [], []
     for images in x.split(BATCH):
-        q = cast(Chain, model.posterior(images))
-        z = codes(model, images, SAMPLES, seed)
+        q = cast(Hierarchy, model.posterior(images))
+        z = sample_posterior(model, images, SAMPLES, seed)
         rates.append((q.log_prob_levels(z).double() - prior.log_prob_levels(z).double()).mean(0).cpu())
         means.append(z.double().unflatten(0, (2, -1)).mean(1).cpu())
-    return Levels(prior.sizes, torch.cat(rates), torch.cat(means, 1))
+    return LevelRates(prior.sizes, torch.cat(rates), torch.cat(means, 1))
 
 
 def level_of_units(prior: Distribution, units: int) -> list[int]:
     """The level that each unit lies in, counted from 0, the lowest; 0 for all where there is one."""
-    if not isinstance(prior, Chain):
+    if not isinstance(prior, Hierarchy):
         return [0] * units
     return [level for level, size in enumerate(prior.sizes) for _ in range(size)]
 
 
 def beneath(prior: Distribution, z: Tensor) -> Tensor:
     """log p(z_1 … z_{i−1}|z_i … z_L) for every level i of a chain, nats: z (k, b, units) -> (k, b, L)."""
-    scores = cast(Chain, prior).log_prob_levels(z)
+    scores = cast(Hierarchy, prior).log_prob_levels(z)
     return scores.cumsum(-1) - scores
 
 
-def tally(sizes: tuple[int, ...], units: list[int]) -> list[int]:
+def count_by_level(sizes: tuple[int, ...], units: list[int]) -> list[int]:
     """How many of some units, named by their index, lie in each level."""
     ends = torch.tensor(sizes).cumsum(0)
     return [sum(end - size <= unit < end for unit in units) for end, size in zip(ends.tolist(), sizes, strict=True)]

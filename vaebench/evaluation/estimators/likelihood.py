@@ -18,15 +18,15 @@ from vaebench.core import Draw, Family, LatentModel
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import (
     Conditioned,
-    at,
     check_count,
     check_images,
     declared,
+    device_and_dtype,
     each,
+    evaluation_mode,
+    for_images,
     is_conditional,
     noise_keys,
-    place,
-    quiet,
     start_noise,
 )
 from vaebench.evaluation.contract import IMAGES, check_model
@@ -50,7 +50,7 @@ class Specified(Protocol):
 
 
 @runtime_checkable
-class Drawing(Protocol):
+class DrawsWhole(Protocol):
     """A model that draws and scores samples by itself, in one pass."""
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
@@ -126,9 +126,9 @@ def log_likelihood(
                 f"{type(model).__name__} is conditional on labels, and there are "
                 f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
             )
-        model = Conditioned(cast(Family, model), labels.to(place(model, x)[0]))
-    device, dtype = place(model, x)
-    with quiet(model, device), absence("the posterior or the prior has no density"):
+        model = Conditioned(cast(Family, model), labels.to(device_and_dtype(model, x)[0]))
+    device, dtype = device_and_dtype(model, x)
+    with evaluation_mode(model, device), absence("the posterior or the prior has no density"):
         if not isinstance(model, Family | Conditioned):
             check_model(model, x[:IMAGES].to(device, dtype), spec)
         score = scorer(model, precision, compile)
@@ -146,7 +146,7 @@ def estimate(
     start: int = 0,
     progress: Progress | None = None,
 ) -> Estimates:
-    """All that `log_likelihood`'s samples tell, of checked images; call it inside `quiet`.
+    """All that `log_likelihood`'s samples tell, of checked images; call it inside `evaluation_mode`.
 
     Args:
         model, x, k, seed, chunk, progress: as there.
@@ -158,7 +158,7 @@ def estimate(
     for name, size in (("chunk", chunk), ("batch", batch)):
         if size is not None:
             check_count(name, size)
-    device, dtype = place(model, x)
+    device, dtype = device_and_dtype(model, x)
     values = VALUES.get(device.type, VALUES["cuda"])
     pixels = _held(model, x)
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
@@ -172,7 +172,7 @@ def estimate(
     for first in range(0, len(x), images):
         group = x[first : first + images]
         keys = noise_keys(group, seed)
-        group, part = group.to(device, dtype), at(model, slice(first, first + images))
+        group, part = group.to(device, dtype), for_images(model, slice(first, first + images))
         rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
         if own := _own_draw(model):
             draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
@@ -185,8 +185,8 @@ def estimate(
     return found
 
 
-def codes(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
-    """k ≤ BLOCK samples of the posterior of each image under its own noise, (k, n, *latent); call it inside `quiet`."""
+def sample_posterior(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
+    """k ≤ BLOCK samples of q(z|x) of each image under its own noise, (k, n, *latent); inside `evaluation_mode`."""
     keys = noise_keys(x, seed)
     posteriors = (one.posterior(image) for one, image in each(model, x, 1))
     samples = [_sample(q, key, 0, k, x.device) for q, key in zip(posteriors, keys, strict=True)]
@@ -200,7 +200,7 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
             if own := _own_draw(model):
                 own(x[:1], 1)
             else:
-                one = at(model, slice(0, 1))
+                one = for_images(model, slice(0, 1))
                 q = one.posterior(x[:1])
                 z = sample(q, 1)
                 q.log_prob(z)
@@ -213,11 +213,11 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
 def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> Tensor:
     """−log p(x|z) of images x where the model lives, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
 
-    For models without a density of q or p; call it inside `quiet`.
+    For models without a density of q or p; call it inside `evaluation_mode`.
     """
     most = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
     size = 1 if _scores_by_noise(model) else most
-    scores = [one.likelihood(codes(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
+    scores = [one.likelihood(sample_posterior(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
@@ -269,7 +269,7 @@ def _halved(size: int, limit: int) -> int:
 def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
     if isinstance(model, Family) and not model.draws_whole:
         return None
-    return model.draw if isinstance(model, Drawing) else None
+    return model.draw if isinstance(model, DrawsWhole) else None
 
 
 def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:

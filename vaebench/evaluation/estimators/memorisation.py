@@ -47,7 +47,7 @@ class Copying(NamedTuple):
     cells: int
 
 
-def nearest(x: Tensor, train: Tensor) -> Nearest:
+def nearest_neighbours(x: Tensor, train: Tensor) -> Nearest:
     """The nearest of training vectors (t, d) to each of x (n, d), on one device; found in float32."""
     known = train.float()
     lengths = known.square().sum(1)

@@ -12,7 +12,7 @@ from vaebench.core import LatentModel
 from vaebench.distributions import Centred
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
-from vaebench.evaluation.estimators.likelihood import codes
+from vaebench.evaluation.estimators.likelihood import sample_posterior
 from vaebench.functional import ssim as similarity
 from vaebench.functional.ssim import WINDOW, compared
 
@@ -32,7 +32,7 @@ class Reconstruction(NamedTuple):
 
 
 def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
-    """The mean of p(x|z) at the posterior mean of z, or at one sample where q has none; call it inside `quiet`.
+    """The mean of p(x|z) at the posterior mean of z, or at one sample where q has none; inside `evaluation_mode`.
 
     Raises:
         Unavailable: the likelihood has no mean in closed form.
@@ -52,7 +52,7 @@ def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
         return q.centre, "the posterior's centre"
     with suppress(Unavailable), absence("the posterior has no mean in closed form"):
         return q.mean, "the posterior mean"
-    return codes(model, x, 1, seed)[0], "one sample of the posterior"
+    return sample_posterior(model, x, 1, seed)[0], "one sample of the posterior"
 
 
 def mean_image(model: LatentModel, z: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([compared(a.double(), b.double())[0].mean(-1).cpu() for a, b in pairs])
 
 
-def ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
+def image_ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
     """Multi-scale structural similarity of each image, as `vaebench.functional.ssim.ms_ssim`: float64 (n,) on the CPU.
 
     Args:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.errors import Unavailable, absence
-from vaebench.evaluation.conditions import at, check_count, noise_keys, place, start_noise
+from vaebench.evaluation.conditions import check_count, device_and_dtype, for_images, noise_keys, start_noise
 from vaebench.evaluation.estimators.gaussians import Gaussians, inverse_factor, widened
 from vaebench.evaluation.estimators.joint import Joint, differentiable
 from vaebench.evaluation.estimators.likelihood import VALUES, check_weights, sample
@@ -89,7 +89,7 @@ def estimate(
     start: int = 0,
     batch: int | None = None,
 ) -> Refined:
-    """log p(x) of every image by its own proposal; call it inside `quiet`, for a model that `require_gaussian` takes.
+    """log p(x) of every image by its own proposal; inside `evaluation_mode`, for a model that `require_gaussian` takes.
 
     Args:
         model: anything with a prior and a likelihood.
@@ -122,11 +122,11 @@ def groups(
 
     Call it inside `differentiable`.
     """
-    device, dtype = place(model, x)
+    device, dtype = device_and_dtype(model, x)
     values = x[0].numel() * model.prior().event_shape.numel() * effort.samples
     size = batch or max(1, 2 * VALUES.get(device.type, VALUES["cuda"]) // values)
     for first in range(0, len(x), size):
-        some, part = x[first : first + size], at(model, slice(first, first + size))
+        some, part = x[first : first + size], for_images(model, slice(first, first + size))
         yield Joint(part, some.to(device, dtype).clone()), part, noise_keys(some, seed), first
 
 
@@ -150,7 +150,7 @@ def _code(model: LatentModel, x: Tensor, keys: list[bytes]) -> Tensor:
     codes = []
     for i, key in enumerate(keys):
         start_noise(key, STARTING, x.device)
-        codes.append(sample(at(model, slice(i, i + 1)).posterior(x[i : i + 1]), 1)[0])
+        codes.append(sample(for_images(model, slice(i, i + 1)).posterior(x[i : i + 1]), 1)[0])
     return torch.cat(codes)
 
 

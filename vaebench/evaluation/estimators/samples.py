@@ -19,7 +19,7 @@ BATCH = 250
 
 
 def prior_codes(model: LatentModel, n: int) -> Tensor:
-    """n samples z ~ p(z), (n, *latent), from the present random state; call it inside `quiet`.
+    """n samples z ~ p(z), (n, *latent), from the present random state; call it inside `evaluation_mode`.
 
     Raises:
         Unavailable: the prior cannot be sampled.
@@ -36,7 +36,7 @@ def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
     return torch.cat([_sampled("posterior", model.posterior(part), 1)[0] for part in x.split(BATCH)])
 
 
-def draws(model: LatentModel, z: Tensor) -> Tensor:
+def sample_images(model: LatentModel, z: Tensor) -> Tensor:
     """One image x ~ p(x|z) for each z (n, *latent), clipped to [0, 1]: (n, *data), from the present random state.
 
     Raises:
@@ -46,7 +46,7 @@ def draws(model: LatentModel, z: Tensor) -> Tensor:
     return torch.cat(made).clamp(0, 1)
 
 
-def means(model: LatentModel, z: Tensor) -> Tensor:
+def mean_images(model: LatentModel, z: Tensor) -> Tensor:
     """E[x|z] for each z (n, *latent), clipped to [0, 1]: (n, *data).
 
     Raises:

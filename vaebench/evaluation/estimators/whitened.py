@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 from zuko.distributions import NormalizingFlow
 
-from vaebench.distributions.chains import Chain, advance
+from vaebench.distributions.hierarchy import Hierarchy, advance
 
 
 class Mapped(NamedTuple):
@@ -42,7 +42,7 @@ def push(p: Distribution, noise: Tensor) -> Mapped:
         case NormalizingFlow():
             inner = push(p.base, noise)
             return inner._replace(z=p.transform.inv(inner.z))
-        case Chain():
+        case Hierarchy():
             parts, made = noise.split(p.sizes, -1), dict[int, Mapped]()
 
             def take(level_p: Distribution, level: int) -> Tensor:
@@ -64,7 +64,7 @@ def pull(p: Distribution, z: Tensor) -> Tensor:
             return torch.linalg.solve_triangular(p.scale_tril, (z - p.loc)[..., None], upper=False)[..., 0]
         case NormalizingFlow():
             return pull(p.base, p.transform(z))
-        case Chain():
+        case Hierarchy():
             given, noise = z.split(p.sizes, -1), dict[int, Tensor]()
 
             def take(level_p: Distribution, level: int) -> Tensor:

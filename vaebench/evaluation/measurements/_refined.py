@@ -8,14 +8,14 @@ from typing import Literal
 from torch import Tensor
 
 from vaebench.errors import Unavailable, absence, unknown
-from vaebench.evaluation.conditions import Conditioned, at
+from vaebench.evaluation.conditions import Conditioned, for_images
 from vaebench.evaluation.estimators.brackets import Annealed, Certificate, Settings, annealed, certificate
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.estimators.likelihood import Estimates
 from vaebench.evaluation.estimators.refined import Effort, Refined, estimate
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 Proposal = Literal["encoder", "refined"]
@@ -29,66 +29,68 @@ CHAINS = Settings()
 HOW = "samples of a Gaussian refined for each image, K = {k}"
 
 KINDS = {
-    "log_likelihood": Kind(
+    "log_likelihood": MetricKind(
         "nats", True, f"importance-weighted estimate L_K of log p(x) by {HOW}; mean over the images{{bound}}", version=2
     ),
-    "nll": Kind("nats", False, f"−log_likelihood, by {HOW}{{bound}}", version=2),
-    "bits_per_dim": Kind(
+    "nll": MetricKind("nats", False, f"−log_likelihood, by {HOW}{{bound}}", version=2),
+    "bits_per_dim": MetricKind(
         "bits/dim", False, f"nll / (D ln 2), D = {{pixels}} values an image, by {HOW}{{bound}}", version=2
     ),
-    "log_likelihood_mc_se": Kind(
+    "log_likelihood_mc_se": MetricKind(
         "nats",
         False,
         "standard error that the K = {k} samples of refined proposals leave in log_likelihood, apart from the choice "
         "of images; by the jackknife over samples; not to be trusted for images whose pareto_k exceeds 0.7",
         version=3,
     ),
-    "log_likelihood_jackknife": Kind(
+    "log_likelihood_jackknife": MetricKind(
         "nats",
         True,
         f"L_K with its bias of order 1/K removed by the jackknife (Nowozin 2018), by {HOW}; no bound",
         version=2,
     ),
-    "log_likelihood_delta": Kind(
+    "log_likelihood_delta": MetricKind(
         "nats",
         True,
         f"L_K with its bias of order 1/K removed by the delta method, L_K + (K/ess − 1) / 2(K − 1), by {HOW}; no bound",
         version=2,
     ),
-    "log_likelihood_change": Kind(
+    "log_likelihood_change": MetricKind(
         "nats",
         False,
         f"by how much log_likelihood rises from K/10 to K samples, L_K less the mean of L_{{{{K/10}}}} over the "
         f"tenths of the samples, by {HOW}; where it is not small, neither is what K leaves of the bias",
     ),
-    "ess": Kind("samples", True, f"effective sample size (Σw)²/Σw² of an image's importance weights, {HOW}", version=2),
-    "pareto_k": Kind(
+    "ess": MetricKind(
+        "samples", True, f"effective sample size (Σw)²/Σw² of an image's importance weights, {HOW}", version=2
+    ),
+    "pareto_k": MetricKind(
         "",
         False,
         f"shape k̂ of the tail of an image's importance weights (Vehtari et al. 2024), {HOW}; beyond 0.7 its "
         "log-likelihood is not to be trusted",
         version=2,
     ),
-    "untrusted_images": Kind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
-    "untrusted_share": Kind("", False, f"share of the images whose pareto_k exceeds 0.7, {HOW}"),
-    "bracket_gap": Kind(
+    "untrusted_images": MetricKind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
+    "untrusted_share": MetricKind("", False, f"share of the images whose pareto_k exceeds 0.7, {HOW}"),
+    "bracket_gap": MetricKind(
         "nats",
         False,
         "log p(x) by annealed importance sampling from the refined proposals, {chains} chains of {temperatures} "
         "temperatures with {leapfrog} leapfrog steps each, less log_likelihood, K = {k}; both are lower bounds in "
         "expectation; mean on {n} of the test images",
     ),
-    "certificate_gap": Kind(
+    "certificate_gap": MetricKind(
         "nats",
         False,
         "upper less lower bound of log p(x) on {n} images that the model itself makes up, by K = {k} samples of "
         "refined proposals with and without the exact code among them (Grosse et al. 2015, arXiv:1511.02543); the "
         "bias of log_likelihood on such images is at most this in expectation",
     ),
-    "encoder_log_likelihood": Kind(
+    "encoder_log_likelihood": MetricKind(
         "nats", True, "importance-weighted estimate L_K of log p(x) by K = {k} samples of q(z|x); mean over the images"
     ),
-    "encoder_price": Kind(
+    "encoder_price": MetricKind(
         "nats",
         False,
         "log_likelihood by a proposal refined for each image less encoder_log_likelihood, K = {k} samples of either: "
@@ -97,12 +99,12 @@ KINDS = {
 }
 
 
-def named(found: Findings) -> Findings:
+def named(findings: Findings) -> Findings:
     """The same findings, to be filled by figures of refined proposals."""
-    return replace(found, kinds={**found.kinds, **KINDS})
+    return replace(findings, kinds={**findings.kinds, **KINDS})
 
 
-def wanted(subject: Subject, found: Findings, proposal: Proposal) -> bool:
+def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
     """Whether to refine: where that is asked for and can be had. The table 'proposal' says which, or why not.
 
     Raises:
@@ -115,15 +117,15 @@ def wanted(subject: Subject, found: Findings, proposal: Proposal) -> bool:
     x = subject.x[:1]
     try:
         with differentiable():
-            require_gaussian(at(subject.model, slice(0, 1)), x.clone())
+            require_gaussian(for_images(subject.model, slice(0, 1)), x.clone())
     except Unavailable as error:
-        found.tables["proposal"] = {"asked": "refined", "used": "encoder", "reason": str(error)}
-        found.warnings.append(
+        findings.tables["proposal"] = {"asked": "refined", "used": "encoder", "reason": str(error)}
+        findings.warnings.append(
             f"no proposal is refined for each image: {error}; log_likelihood is the encoder's bound, which measures "
             "the encoder too, and does not rank beside refined ones"
         )
         return False
-    found.tables["proposal"] = {"asked": "refined", "used": "refined"}
+    findings.tables["proposal"] = {"asked": "refined", "used": "refined"}
     return True
 
 
@@ -133,7 +135,7 @@ def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, co
     shards = subject.shards("refined-part", size=SHARD)
     for shard in shards:
         with differentiable():
-            model = at(subject.model, shard)
+            model = for_images(subject.model, shard)
         found = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
         shards.add(shard, found._asdict())
     return Refined(**shards.figures())
@@ -142,13 +144,13 @@ def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, co
 def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
     """log p(x) of some of the images in f32."""
     with differentiable():
-        model = at(subject.model, some)
+        model = for_images(subject.model, some)
     return estimate(model, subject.raw[some], k, subject.seed, effort).log_likelihood
 
 
-def add(found: Findings, refined: Refined, k: int) -> None:
+def add(findings: Findings, refined: Refined, k: int) -> None:
     """The rise from K/10 to K, and the share of images that are not to be trusted."""
-    there = named(found)
+    there = named(findings)
     there.average("log_likelihood_change", refined.change, k=k)
     n = len(refined.pareto_k)
     if k < FEWEST:
@@ -158,9 +160,9 @@ def add(found: Findings, refined: Refined, k: int) -> None:
     there.single("untrusted_share", share, n, (share * (1 - share) / n) ** 0.5, k=k)
 
 
-def bracket(subject: Subject, found: Findings, refined: Refined, k: int, effort: Effort) -> None:
+def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effort: Effort) -> None:
     """Annealed importance sampling on some of the test images, and bounds from both sides on images of the model's."""
-    there = named(found)
+    there = named(findings)
     with there.attempt("bracket_gap", n=BRACKETED, k=k, **CHAINS._asdict()):
         if isinstance(subject.model, Conditioned):
             raise Unavailable("chains are not told a conditional model's labels")
@@ -173,13 +175,13 @@ def bracket(subject: Subject, found: Findings, refined: Refined, k: int, effort:
         up = Annealed(**shards.figures())
         bound = refined.log_likelihood[some]
         there.average("bracket_gap", up.lower - bound, keep=False, n=len(some), k=k, **CHAINS._asdict())
-        value, se = found.metrics["bracket_gap"].value, found.metrics["bracket_gap"].se
+        value, se = findings.metrics["bracket_gap"].value, findings.metrics["bracket_gap"].se
         if value is not None and value > max(NOTABLE, 2 * (se or 0)):
-            found.warnings.append(
+            findings.warnings.append(
                 f"chains from the refined proposals find log p(x) to be {value:.2f} nats above log_likelihood on "
                 f"{len(some)} images: the posterior is far from a Gaussian, and the estimate too low by at least that"
             )
-        found.tables["bracket"] = {
+        findings.tables["bracket"] = {
             "image": some.tolist(),
             "annealed": up.lower.tolist(),
             "log_likelihood": bound.tolist(),
@@ -194,17 +196,17 @@ def bracket(subject: Subject, found: Findings, refined: Refined, k: int, effort:
             shards.add(shard, made._asdict())
         both = Certificate(**shards.figures())
         there.average("certificate_gap", both.upper - both.lower, keep=False, n=SIMULATED, k=k)
-        found.tables["certificate"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
+        findings.tables["certificate"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
 
 
-def add_encoder(found: Findings, refined: Refined, encoder: Estimates, k: int) -> None:
+def add_encoder(findings: Findings, refined: Refined, encoder: Estimates, k: int) -> None:
     """The encoder's own estimate, and what it lacks."""
-    there = named(found)
+    there = named(findings)
     there.average("encoder_log_likelihood", encoder.log_likelihood, k=k)
     there.average("encoder_price", refined.log_likelihood - encoder.log_likelihood, k=k)
 
 
-def miss_encoder(found: Findings, reason: str, k: int) -> None:
+def miss_encoder(findings: Findings, reason: str, k: int) -> None:
     """No estimate of the encoder's."""
     for name in ("encoder_log_likelihood", "encoder_price"):
-        named(found).missing(name, reason, k=k)
+        named(findings).missing(name, reason, k=k)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebench.evaluation.conditions import noise_keys
 from vaebench.evaluation.estimators import hmc
-from vaebench.evaluation.estimators.ais import Chains, Settings, annealed, simulate
+from vaebench.evaluation.estimators.ais import AnnealingSettings, Chains, annealed, simulate
 from vaebench.evaluation.estimators.fitted import encoded, fit, log_weights
 from vaebench.evaluation.estimators.hmc import Start
 from vaebench.evaluation.estimators.local import Posteriors
@@ -54,7 +54,7 @@ class Gaussians(NamedTuple):
     posteriors: Posteriors
 
 
-def require_chains(subject: Subject, start: Start = "prior") -> None:
+def require_chain_latents(subject: Subject, start: Start = "prior") -> None:
     """Requires a model in whose latents chains can move; raises `Unavailable` for another."""
     hmc.require_chains(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
 
@@ -62,10 +62,10 @@ def require_chains(subject: Subject, start: Start = "prior") -> None:
 def require_fit(subject: Subject) -> None:
     """Requires a model to whose images posteriors can be fitted; raises `Unavailable` for another."""
     encoded(subject.model, *_images(subject, torch.tensor([0])))
-    require_chains(subject)
+    require_chain_latents(subject)
 
 
-def chains(subject: Subject, images: int, settings: Settings) -> Chains:
+def chains(subject: Subject, images: int, settings: AnnealingSettings) -> Chains:
     """Chains up of some of the test images."""
     some = subject.some(images)
     shards = _shards(subject, len(some), "ais", images, *settings)
@@ -76,7 +76,7 @@ def chains(subject: Subject, images: int, settings: Settings) -> Chains:
     return Chains(**shards.figures())
 
 
-def brackets(subject: Subject, images: int, settings: Settings) -> Chains:
+def brackets(subject: Subject, images: int, settings: AnnealingSettings) -> Chains:
     """Chains up and down of images that the model itself makes up."""
     shards = _shards(subject, images, "ais-simulated", images, *settings)
     for shard in shards:

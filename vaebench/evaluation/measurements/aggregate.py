@@ -12,10 +12,10 @@ from torch.distributions import Distribution
 from vaebench.distributions import units
 from vaebench.errors import Unavailable, absence, unknown
 from vaebench.evaluation.conditions import spread
-from vaebench.evaluation.estimators.aggregate import Scores, scores
+from vaebench.evaluation.estimators.aggregate import AggregateDensities, aggregate_densities
 from vaebench.evaluation.estimators.latents import BATCH, Latents, read_latents
-from vaebench.evaluation.estimators.likelihood import codes
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.estimators.likelihood import sample_posterior
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 SATURATED = 0.95  # of log N
@@ -24,20 +24,22 @@ CLOSED = "the rate in closed form"
 OVER = "q(z) = (1/N) Σ_n q(z|x_n) over all N = {n} {split} images, one sample of q(z|x) for each of {m} of them"
 
 KINDS = {
-    "information": Kind("nats", None, "I = E KL(q(z|x)‖q(z)), " + OVER + "; at most log N = {limit:.2f}"),
-    "information_upper": Kind(
+    "information": MetricKind("nats", None, "I = E KL(q(z|x)‖q(z)), " + OVER + "; at most log N = {limit:.2f}"),
+    "information_upper": MetricKind(
         "nats",
         None,
         "information with each sample's own image left out of q(z), " + OVER + "; in expectation an upper bound on the "
         "mutual information of image and code, where information is a lower one",
     ),
-    "aggregate_kl": Kind("nats", False, "KL(q(z)‖p(z)) = rate − information, {how}, " + OVER),
-    "total_correlation": Kind("nats", None, "KL(q(z)‖Π_j q(z_j)), " + OVER),
-    "dimension_kl": Kind("nats", None, "Σ_j KL(q(z_j)‖p(z_j)) = aggregate_kl − total_correlation, {how}, " + OVER),
+    "aggregate_kl": MetricKind("nats", False, "KL(q(z)‖p(z)) = rate − information, {how}, " + OVER),
+    "total_correlation": MetricKind("nats", None, "KL(q(z)‖Π_j q(z_j)), " + OVER),
+    "dimension_kl": MetricKind(
+        "nats", None, "Σ_j KL(q(z_j)‖p(z_j)) = aggregate_kl − total_correlation, {how}, " + OVER
+    ),
 }
 
 
-def measure(subject: Subject, found: Findings, images: int = 1000, split: str = "test") -> None:
+def measure(subject: Subject, findings: Findings, images: int = 1000, split: str = "test") -> None:
     """What `estimators.aggregate` defines, from samples of the posteriors of some images under all of them.
 
     The work is `images` × N × units; 1,000 × 10,000 × 50 take ten seconds on one core. Per unit: its information
@@ -45,7 +47,7 @@ def measure(subject: Subject, found: Findings, images: int = 1000, split: str = 
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         images: images whose posterior is sampled.
         split: whose images the aggregate is of: 'test' or 'train'.
 
@@ -59,49 +61,49 @@ def measure(subject: Subject, found: Findings, images: int = 1000, split: str = 
     n, m = len(x), len(own)
     fill: dict[str, Any] = {"n": n, "m": m, "split": split, "limit": math.log(n)}
     posteriors = [subject.model.posterior(some) for some in x.split(BATCH)]
-    z = codes(subject.model, x[own.to(x.device)], 1, subject.seed)[0]
-    with found.attempt(*KINDS, how=CLOSED, **fill):
+    z = sample_posterior(subject.model, x[own.to(x.device)], 1, subject.seed)[0]
+    with findings.attempt(*KINDS, how=CLOSED, **fill):
         with absence("the posterior has no density"):
             shards = subject.shards(f"aggregate-{split}", m)
             for shard in shards:
-                shards.add(shard, scores(posteriors, z[shard], own[shard])._asdict())
-            sampled = Scores(**shards.figures())
+                shards.add(shard, aggregate_densities(posteriors, z[shard], own[shard])._asdict())
+            sampled = AggregateDensities(**shards.figures())
         for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
             if (strange := ~torch.isfinite(values)).any():
                 raise Unavailable(f"{what} is not finite for image {int(own[strange][0])}")
-        found.average("information", sampled.information, keep=False, **fill)
+        findings.average("information", sampled.information, keep=False, **fill)
         if n > 1:
-            found.average("information_upper", sampled.information_upper, keep=False, **fill)
+            findings.average("information_upper", sampled.information_upper, keep=False, **fill)
         else:
-            found.missing("information_upper", "one image has no others", **fill)
-        _warn(found, float(sampled.information.mean()), n, split)
+            findings.missing("information_upper", "one image has no others", **fill)
+        _warn(findings, float(sampled.information.mean()), n, split)
         latents = subject.latents if split == "test" else read_latents(subject.model, x)
         rates = _rates(subject, sampled, z, latents, own)
-        _add_divergences(found, sampled, rates, posteriors[0], fill)
+        _add_divergences(findings, sampled, rates, posteriors[0], fill)
 
 
 def _add_divergences(
-    found: Findings, sampled: Scores, rates: Rates, posterior: Distribution, fill: dict[str, Any]
+    findings: Findings, sampled: AggregateDensities, rates: Rates, posterior: Distribution, fill: dict[str, Any]
 ) -> None:
     fill = {**fill, "how": rates.how}
-    with found.attempt("aggregate_kl", **fill):
+    with findings.attempt("aggregate_kl", **fill):
         if rates.whole is None:
             raise Unavailable(rates.why)
-        found.average("aggregate_kl", rates.whole - sampled.information, keep=False, **fill)
-    with found.attempt("total_correlation", "dimension_kl", **fill):
+        findings.average("aggregate_kl", rates.whole - sampled.information, keep=False, **fill)
+    with findings.attempt("total_correlation", "dimension_kl", **fill):
         units("posterior", posterior)
-        found.average("total_correlation", sampled.correlation, keep=False, **fill)
-        found.units["information"] = sampled.information_units.mean(0).tolist()
+        findings.average("total_correlation", sampled.correlation, keep=False, **fill)
+        findings.units["information"] = sampled.information_units.mean(0).tolist()
         if rates.units is None:
             raise Unavailable(rates.why)
         single = rates.units - sampled.information_units
-        found.average("dimension_kl", single.sum(-1), keep=False, **fill)
-        found.units["aggregate_kl"] = single.mean(0).tolist()
+        findings.average("dimension_kl", single.sum(-1), keep=False, **fill)
+        findings.units["aggregate_kl"] = single.mean(0).tolist()
 
 
-def _warn(found: Findings, information: float, n: int, split: str) -> None:
+def _warn(findings: Findings, information: float, n: int, split: str) -> None:
     if n > 1 and information >= SATURATED * math.log(n):
-        found.warnings.append(
+        findings.warnings.append(
             f"the index-code mutual information, {information:.2f} nats, is within {1 - SATURATED:.0%} of its limit "
             f"log N = {math.log(n):.2f} for {n} {split} images: it says that codes tell images apart, and no more; "
             "aggregate_kl is then too large by what information lacks"
@@ -124,7 +126,7 @@ class Rates(NamedTuple):
     why: str = ""
 
 
-def _rates(subject: Subject, sampled: Scores, z: Tensor, latents: Latents, own: Tensor) -> Rates:
+def _rates(subject: Subject, sampled: AggregateDensities, z: Tensor, latents: Latents, own: Tensor) -> Rates:
     """In closed form where there is one: the mean is that of log q(z|x) − log p(z), and it varies less."""
     if latents.rate is not None and latents.kl is not None:
         return Rates(CLOSED, latents.rate[own], latents.kl[own])

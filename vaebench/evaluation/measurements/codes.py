@@ -11,28 +11,28 @@ from torch.distributions import Distribution
 from vaebench.distributions.codes import Categorical, Codes, Joint
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import BATCH
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.functional.quantisation import entropy
 
 POOLED = "over the images and the {places} places, mean of {levels} levels, out of k = {size}"
 
 KINDS = {
-    "code_usage": Kind("", True, "part of the k codes that are the likeliest one anywhere, " + POOLED),
-    "code_perplexity": Kind("codes", True, "exp H of how often q(z|x) takes each code, " + POOLED),
-    "code_perplexity_place": Kind(
+    "code_usage": MetricKind("", True, "part of the k codes that are the likeliest one anywhere, " + POOLED),
+    "code_perplexity": MetricKind("codes", True, "exp H of how often q(z|x) takes each code, " + POOLED),
+    "code_perplexity_place": MetricKind(
         "codes",
         True,
         "exp H of how often q(z|x) takes each code at one place and level, over the images; mean of the {count} codes "
         "of an image, out of k = {size}",
     ),
-    "code_entropy": Kind(
+    "code_entropy": MetricKind(
         "nats", None, "Σ H of the {count} codes of an image, each over the images: what a factorised prior must pay"
     ),
 }
 
 
-def measure(subject: Subject, found: Findings) -> None:
+def measure(subject: Subject, findings: Findings) -> None:
     """Usage and perplexity of the codes of all test images.
 
     A codebook that places share is judged over all of them (`code_usage`, `code_perplexity`); where each place has
@@ -41,13 +41,13 @@ def measure(subject: Subject, found: Findings) -> None:
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
     """
-    with found.attempt(*KINDS, places="no", levels="no", size="0", count="no"):
-        _add_usage(subject, found, _codes(subject.model.posterior(subject.x[:1])))
+    with findings.attempt(*KINDS, places="no", levels="no", size="0", count="no"):
+        _add_usage(subject, findings, _codes(subject.model.posterior(subject.x[:1])))
 
 
-def _add_usage(subject: Subject, found: Findings, first: Codes) -> None:
+def _add_usage(subject: Subject, findings: Findings, first: Codes) -> None:
     """All of it, where the codes of the first image are as given."""
     levels, n = len(first.book), len(subject.raw)
     shares = torch.zeros(first.places, levels, first.size, dtype=torch.float64)
@@ -59,11 +59,11 @@ def _add_usage(subject: Subject, found: Findings, first: Codes) -> None:
         used += likeliest.sum(0).unflatten(0, (first.places, levels))
     fill: dict[str, Any] = {"places": first.places, "levels": levels, "size": first.size, "count": first.count}
     pooled, each = shares.mean(0), entropy(shares)
-    found.single("code_usage", float((used.sum(0) > 0).double().mean()), n, **fill)
-    found.single("code_perplexity", float(entropy(pooled).exp().mean()), n, **fill)
-    found.single("code_perplexity_place", float(each.exp().mean()), n, **fill)
-    found.single("code_entropy", float(each.sum()), n, **fill)
-    found.tables["codes"] = {"shares": pooled.tolist(), "perplexity": each.exp().tolist()}
+    findings.single("code_usage", float((used.sum(0) > 0).double().mean()), n, **fill)
+    findings.single("code_perplexity", float(entropy(pooled).exp().mean()), n, **fill)
+    findings.single("code_perplexity_place", float(each.exp().mean()), n, **fill)
+    findings.single("code_entropy", float(each.sum()), n, **fill)
+    findings.tables["codes"] = {"shares": pooled.tolist(), "perplexity": each.exp().tolist()}
 
 
 def _codes(q: Distribution) -> Codes:

@@ -9,49 +9,51 @@ import torch
 from vaebench.distributions.diffusion import Diffusion
 from vaebench.errors import Unavailable
 from vaebench.evaluation.drawing.pictures import COLUMNS, tiled
-from vaebench.evaluation.estimators.likelihood import codes
+from vaebench.evaluation.estimators.likelihood import sample_posterior
 from vaebench.evaluation.estimators.samples import prior_codes
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 BATCH = 250
 OF = "of a diffusion of T = {steps} steps, at one sample of q(z|x), one t and one draw an image"
 
 KINDS = {
-    "diffusion_bound": Kind("nats", True, f"variational bound on log p(x|z), −(prior + steps + reconstruction), {OF}"),
-    "diffusion_prior": Kind("nats", False, f"KL(q(x_T|x)‖N(0, I)) {OF}"),
-    "diffusion_steps": Kind("nats", False, f"Σ_t KL(q(x_(t−1)|x_t, x)‖p(x_(t−1)|x_t, z)) {OF}"),
-    "diffusion_reconstruction": Kind("nats", False, f"−log p(x|x_1) {OF}"),
+    "diffusion_bound": MetricKind(
+        "nats", True, f"variational bound on log p(x|z), −(prior + steps + reconstruction), {OF}"
+    ),
+    "diffusion_prior": MetricKind("nats", False, f"KL(q(x_T|x)‖N(0, I)) {OF}"),
+    "diffusion_steps": MetricKind("nats", False, f"Σ_t KL(q(x_(t−1)|x_t, x)‖p(x_(t−1)|x_t, z)) {OF}"),
+    "diffusion_reconstruction": MetricKind("nats", False, f"−log p(x|x_1) {OF}"),
 }
 
 
-def measure(subject: Subject, found: Findings, few: int = 10) -> None:
+def measure(subject: Subject, findings: Findings, few: int = 10) -> None:
     """The bound, its three terms, and pictures of samples through all steps and through a few.
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         few: steps of the shorter sampler, of which there is one for half as many too.
     """
-    with found.attempt(*KINDS, steps="none"):
-        p = subject.model.likelihood(codes(subject.model, subject.x[:1], 1, subject.seed))
+    with findings.attempt(*KINDS, steps="none"):
+        p = subject.model.likelihood(sample_posterior(subject.model, subject.x[:1], 1, subject.seed))
         if not isinstance(p, Diffusion):
             raise Unavailable(f"the likelihood, {type(p).__name__}, is no diffusion")
-        _add_terms(subject, found, p, few)
+        _add_terms(subject, findings, p, few)
 
 
-def _add_terms(subject: Subject, found: Findings, p: Diffusion, few: int) -> None:
+def _add_terms(subject: Subject, findings: Findings, p: Diffusion, few: int) -> None:
     """All of it, where p(x|z) is as at the code of the first image."""
     model, rows = subject.model, 4
     total = len(p.noise.log_snr)
     terms = [
-        torch.stack(cast(Diffusion, model.likelihood(codes(model, x, 1, subject.seed)[0])).terms(x))
+        torch.stack(cast(Diffusion, model.likelihood(sample_posterior(model, x, 1, subject.seed)[0])).terms(x))
         for x in subject.x.split(BATCH)
     ]
     prior, steps, reconstruction = torch.cat(terms, 1)
     for name, values in zip(KINDS, (-(prior + steps + reconstruction), prior, steps, reconstruction), strict=True):
-        found.average(name, values, steps=total)
+        findings.average(name, values, steps=total)
     z = prior_codes(model, COLUMNS * rows)
     for count in dict.fromkeys((total, min(few, total), max(1, min(few, total) // 2))):
         made = cast(Diffusion, model.likelihood(z)).sample(steps=count).clamp(0, 1)
-        found.pictures[f"diffusion_samples_{count}"] = tiled(made)
+        findings.pictures[f"diffusion_samples_{count}"] = tiled(made)

@@ -13,10 +13,10 @@ from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators import disentanglement as scores
 from vaebench.evaluation.estimators.disentanglement import (
     BINS,
-    Codes,
     Factors,
+    LatentCodes,
     entropies,
-    jackknife,
+    grouped_jackknife,
     local_mig,
     mutual_information,
 )
@@ -26,12 +26,12 @@ from vaebench.evaluation.estimators.fixed_factor import (
     Index,
     beta_vae_features,
     beta_vae_score,
-    draws,
+    draw_factors,
     factor_vae_score,
     factor_vae_votes,
 )
 from vaebench.evaluation.estimators.latents import finite_mean, read_latents
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 FEWEST = 100  # images of a neighbourhood
@@ -46,47 +46,49 @@ DRAWN = (
 )
 
 KINDS = {
-    "mig": Kind("", True, "mutual information gap (Chen et al. 2018), " + TABLE + JACKKNIFED),
-    "modularity": Kind("", True, "modularity (Ridgeway & Mozer 2018), idle units included, " + TABLE + JACKKNIFED),
-    "irs": Kind(
+    "mig": MetricKind("", True, "mutual information gap (Chen et al. 2018), " + TABLE + JACKKNIFED),
+    "modularity": MetricKind(
+        "", True, "modularity (Ridgeway & Mozer 2018), idle units included, " + TABLE + JACKKNIFED
+    ),
+    "irs": MetricKind(
         "", True, "interventional robustness (Suter et al. 2019) at the 0.99 quantile, {n} test images" + JACKKNIFED
     ),
-    "local_mig": Kind(
+    "local_mig": MetricKind(
         "",
         True,
         "mig within {count} neighbourhoods of factors (Rhodes & Lee 2021) of 100 images or more, out of {n} test and "
         f"training images: factors of {{ordered}} values or more within {{locality:.0%}} of their values from the "
         f"centre's, the others equal to it; {BINS} equal bins",
     ),
-    "sap": Kind(
+    "sap": MetricKind(
         "",
         True,
         "separated attribute predictability (Kumar et al. 2018), accuracy of linear classifiers " + LEARNT + JACKKNIFED,
     ),
-    "sap_r2": Kind(
+    "sap_r2": MetricKind(
         "",
         True,
         "the same with factors taken as numbers: R² over {n} test images, meant for ordered factors" + JACKKNIFED,
     ),
-    "dci_disentanglement": Kind(
+    "dci_disentanglement": MetricKind(
         "", True, "disentanglement (Eastwood & Williams 2018), importances of a {model} " + LEARNT
     ),
-    "dci_completeness": Kind("", True, "completeness, likewise, importances of a {model} " + LEARNT),
-    "dci_informativeness": Kind("", True, "accuracy, mean over factors, of the same {model} " + LEARNT),
-    "explicitness": Kind(
+    "dci_completeness": MetricKind("", True, "completeness, likewise, importances of a {model} " + LEARNT),
+    "dci_informativeness": MetricKind("", True, "accuracy, mean over factors, of the same {model} " + LEARNT),
+    "explicitness": MetricKind(
         "",
         True,
         "explicitness (Ridgeway & Mozer 2018): mean area under the ROC of a factor's values, 0.5 at chance, logistic "
         "regression " + LEARNT + JACKKNIFED,
     ),
-    "factor_vae_score": Kind("", True, "FactorVAE score (Kim & Mnih 2018), " + DRAWN),
-    "beta_vae_score": Kind("", True, "β-VAE score (Higgins et al. 2017), " + DRAWN),
+    "factor_vae_score": MetricKind("", True, "FactorVAE score (Kim & Mnih 2018), " + DRAWN),
+    "beta_vae_score": MetricKind("", True, "β-VAE score (Higgins et al. 2017), " + DRAWN),
 }
 
 
 def measure(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     train: int = 5000,
     learnt: int = 1000,
     drawn: int = 10_000,
@@ -99,7 +101,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         train: training images that classifiers and votes are learnt from.
         learnt: how many of them the slow ones take: DCI and SAP.
         drawn: draws that the FactorVAE and β-VAE scores learn from; half as many judge.
@@ -127,23 +129,23 @@ def measure(
         **{"n": len(subject.raw), "m": train, "model": MODELS[dci], "drawn": drawn, "judged": -(-drawn // 2)},
         **{"count": neighbourhoods, "ordered": ordered, "locality": locality},
     }
-    with found.attempt(*KINDS, **fill, what="images"):
+    with findings.attempt(*KINDS, **fill, what="images"):
         train_set, few, test_set = _coded(subject, train, learnt)
         fill["m"] = len(train_set.codes)
-        found.tables["mutual_information"] = mutual_information(*test_set).tolist()
-        _add_tables(found, test_set, fill)
-        _add_local(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+        findings.tables["mutual_information"] = mutual_information(*test_set).tolist()
+        _add_tables(findings, test_set, fill)
+        _add_local(findings, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
         subject.advance(0.1)
-        _add_learnt(found, few, test_set, dci, subject.seed % 2**32, {**fill, "m": len(few.codes)})
+        _add_learnt(findings, few, test_set, dci, subject.seed % 2**32, {**fill, "m": len(few.codes)})
         subject.advance(0.8)
-        _add_explicitness(found, train_set, test_set, fill)
-        _add_drawn(found, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
+        _add_explicitness(findings, train_set, test_set, fill)
+        _add_drawn(findings, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
 
 
 class Coded(NamedTuple):
     """Images by their codes, (n, units), and those of their factors that vary, (n, factors)."""
 
-    codes: Codes
+    codes: LatentCodes
     factors: Factors
 
 
@@ -173,9 +175,9 @@ def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Cod
     return learning, few, Coded(codes.numpy(), tested[:, varying])
 
 
-def _add_tables(found: Findings, test: Coded, fill: dict[str, Any]) -> None:
+def _add_tables(findings: Findings, test: Coded, fill: dict[str, Any]) -> None:
     """The scores that learn nothing."""
-    statistics: dict[str, Callable[[Codes, Factors], float]] = {
+    statistics: dict[str, Callable[[LatentCodes, Factors], float]] = {
         "mig": lambda z, v: scores.mig(mutual_information(z, v), entropies(v)),
         "modularity": lambda z, v: scores.modularity(mutual_information(z, v)),
         "irs": scores.irs,
@@ -184,59 +186,61 @@ def _add_tables(found: Findings, test: Coded, fill: dict[str, Any]) -> None:
     n = len(test.codes)
     for name, statistic in statistics.items():
 
-        def of(some: Index, statistic: Callable[[Codes, Factors], float] = statistic) -> float:
+        def of(some: Index, statistic: Callable[[LatentCodes, Factors], float] = statistic) -> float:
             return statistic(test.codes[some], test.factors[some])
 
-        found.single(name, statistic(*test), n, jackknife(of, n), **fill)
+        findings.single(name, statistic(*test), n, grouped_jackknife(of, n), **fill)
 
 
-def _add_local(found: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
+def _add_local(findings: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
     codes, factors = (np.concatenate(parts) for parts in zip(test, train, strict=True))
     fill = {**fill, "n": len(codes)}
     values = local_mig(codes, factors, draw, fill["count"], fill["locality"], fill["ordered"], FEWEST)
     if not values:
-        found.missing("local_mig", f"no neighbourhood has {FEWEST} images among which an ordered factor varies", **fill)
+        findings.missing(
+            "local_mig", f"no neighbourhood has {FEWEST} images among which an ordered factor varies", **fill
+        )
         return
     fill["count"] = len(values)
     se = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
-    found.single("local_mig", float(np.mean(values)), len(codes), se, **fill)
+    findings.single("local_mig", float(np.mean(values)), len(codes), se, **fill)
 
 
-def _add_learnt(found: Findings, few: Coded, test: Coded, dci: str, seed: int, fill: dict[str, Any]) -> None:
+def _add_learnt(findings: Findings, few: Coded, test: Coded, dci: str, seed: int, fill: dict[str, Any]) -> None:
     """SAP and DCI, which learn from a few images."""
     n, right = len(test.codes), scores.separability(*few, *test)
-    se = jackknife(lambda some: scores.sap(right[some].mean(0)), n)
-    found.single("sap", scores.sap(right.mean(0)), n, se, **fill)
+    se = grouped_jackknife(lambda some: scores.sap(right[some].mean(0)), n)
+    findings.single("sap", scores.sap(right.mean(0)), n, se, **fill)
     relied, predicted = scores.importances(*few, *test, dci, seed)
-    found.tables["dci_importances"] = relied.tolist()
-    found.single("dci_disentanglement", scores.dci_disentanglement(relied), n, **fill)
-    found.single("dci_completeness", scores.dci_completeness(relied), n, **fill)
-    found.average("dci_informativeness", torch.from_numpy(predicted.mean(1)), keep=False, **fill)
+    findings.tables["dci_importances"] = relied.tolist()
+    findings.single("dci_disentanglement", scores.dci_disentanglement(relied), n, **fill)
+    findings.single("dci_completeness", scores.dci_completeness(relied), n, **fill)
+    findings.average("dci_informativeness", torch.from_numpy(predicted.mean(1)), keep=False, **fill)
 
 
-def _add_explicitness(found: Findings, train: Coded, test: Coded, fill: dict[str, Any]) -> None:
+def _add_explicitness(findings: Findings, train: Coded, test: Coded, fill: dict[str, Any]) -> None:
     chances = scores.chances(*train, test.codes)
 
     def of(some: Index) -> float:
         return scores.explicitness([part[some] for part in chances], train.factors, test.factors[some])
 
     n = len(test.codes)
-    found.single("explicitness", of(np.arange(n)), n, jackknife(of, n), **fill)
+    findings.single("explicitness", of(np.arange(n)), n, grouped_jackknife(of, n), **fill)
 
 
-def _add_drawn(found: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
+def _add_drawn(findings: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
     """The scores of what stays still while one factor does."""
     counts = (train, fill["drawn"]), (test, fill["judged"])
 
     def add(name: str, score: float, what: str) -> None:
-        found.single(name, score, fill["n"], (score * (1 - score) / fill["judged"]) ** 0.5, **fill, what=what)
+        findings.single(name, score, fill["n"], (score * (1 - score) / fill["judged"]) ** 0.5, **fill, what=what)
 
     if min(part.codes.std(0, ddof=1).max() for part in (train, test)) < ACTIVE:
-        found.missing("factor_vae_score", f"no unit's standard deviation reaches {ACTIVE}", **fill, what="images")
+        findings.missing("factor_vae_score", f"no unit's standard deviation reaches {ACTIVE}", **fill, what="images")
     else:
         factors = test.factors.shape[1]
-        votes = [factor_vae_votes(p.codes, draws(p.factors, count, draw, True), factors) for p, count in counts]
+        votes = [factor_vae_votes(p.codes, draw_factors(p.factors, count, draw, True), factors) for p, count in counts]
         add("factor_vae_score", factor_vae_score(*votes), "images")
-    pairs = [draws(part.factors, count, draw, False) for part, count in counts]
+    pairs = [draw_factors(part.factors, count, draw, False) for part, count in counts]
     learnt, judged = (beta_vae_features(part.codes, drawn) for part, drawn in zip((train, test), pairs, strict=True))
     add("beta_vae_score", beta_vae_score(learnt, pairs[0].factor, judged, pairs[1].factor), "pairs")

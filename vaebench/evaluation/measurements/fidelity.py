@@ -11,27 +11,27 @@ from torch import Tensor
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.features import Extractor, Inception, inception, mnist28
 from vaebench.evaluation.estimators.fidelity import FEWEST, fid, inception_score, kid, support
-from vaebench.evaluation.estimators.samples import draws, means, posterior_codes, prior_codes
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.estimators.samples import mean_images, posterior_codes, prior_codes, sample_images
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.measures import BINARY
 
 SETS = "{made} and {test} test images in features of {extractor}"
 GIVEN = "it depends on both numbers of images; se over the {over}, the neighbourhoods given"
 DISTANCES = {
-    "fid{end}": Kind(
+    "fid{end}": MetricKind(
         "",
         False,
         f"squared Fréchet distance ‖μ−μ'‖² + tr(Σ+Σ'−2(ΣΣ')^½) between {SETS}; biased upward by terms of order 1/n: "
         "compare at equal numbers; se by the jackknife over 20 groups",
     ),
-    "fid{end}_jackknife": Kind(
+    "fid{end}_jackknife": MetricKind(
         "",
         False,
         f"fid{{end}} with its bias of order 1/n removed by the jackknife over 20 groups, which may leave it below 0: "
         f"{SETS}",
     ),
-    "kid{end}": Kind(
+    "kid{end}": MetricKind(
         "",
         False,
         f"unbiased MMD² under the kernel (⟨a,b⟩/d + 1)³ between {SETS}, over all pairs; it may be below 0; se by the "
@@ -39,19 +39,19 @@ DISTANCES = {
     ),
 }
 SHARES = {
-    "precision_mnist28": Kind(
+    "precision_mnist28": MetricKind(
         "", True, f"share of samples within the 3rd neighbour's distance of some test image: {SETS}; {GIVEN}"
     ),
-    "recall_mnist28": Kind(
+    "recall_mnist28": MetricKind(
         "", True, f"share of test images within the 3rd neighbour's distance of some sample: {SETS}; {GIVEN}"
     ),
-    "density_mnist28": Kind(
+    "density_mnist28": MetricKind(
         "",
         None,
         "a fifth of the number of test images that a sample is closer to than their 5th neighbour is, near 1 where "
         f"samples are distributed as images: {SETS}; {GIVEN}",
     ),
-    "coverage_mnist28": Kind(
+    "coverage_mnist28": MetricKind(
         "", True, f"share of test images with a sample within their 5th neighbour's distance: {SETS}; {GIVEN}"
     ),
 }
@@ -62,7 +62,7 @@ KINDS = {
         for name, kind in DISTANCES.items()
     },
     **SHARES,
-    "inception_score": Kind(
+    "inception_score": MetricKind(
         "", True, "exp E KL(p(y|x)‖p(y)) of {made}, mean of 10 splits and its se; classes y of {extractor}"
     ),
 }
@@ -92,7 +92,7 @@ class Made(NamedTuple):
     paired: bool = False
 
 
-def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int = 10_000) -> None:
+def measure(subject: Subject, findings: Findings, samples: int = 10_000, test: int = 10_000) -> None:
     """Fréchet and kernel distances, precision, recall, density, coverage; Inception's figures where its weights are.
 
     Images are draws from p(x|z), which are distributed as the data where the model is perfect. Where the measure is not
@@ -101,7 +101,7 @@ def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int 
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         samples: images to make from samples of the prior.
         test: most test images to compare them with.
     """
@@ -110,14 +110,14 @@ def measure(subject: Subject, found: Findings, samples: int = 10_000, test: int 
     sets: list[Made] = []
     for end, name, network in (("_mnist28", "mnist28", mnist28), ("", "inception-2015-12-05", inception)):
         made = Made("", DRAWS.format(samples))
-        with found.attempt(*_names(made, end), **_fill(made, real, name)):
+        with findings.attempt(*_names(made, end), **_fill(made, real, name)):
             extractor = network(shape, device)
             sets = sets or list(_sets(subject, samples, real))
             if isinstance(extractor, Inception):
-                _compare(found, sets, real, extractor.features, end)
-                _score(found, sets, extractor.classes)
+                _compare(findings, sets, real, extractor.features, end)
+                _score(findings, sets, extractor.classes)
             else:
-                _compare(found, sets, real, extractor, end)
+                _compare(findings, sets, real, extractor, end)
 
 
 def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
@@ -129,11 +129,11 @@ def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
         except Unavailable as error:
             return Made(end, label, None, str(error), paired)
 
-    yield made("", DRAWS.format(samples), lambda: draws(model, prior_codes(model, samples)))
+    yield made("", DRAWS.format(samples), lambda: sample_images(model, prior_codes(model, samples)))
     if subject.spec.kind != BINARY:
-        yield made("_means", MEANS.format(samples), lambda: means(model, prior_codes(model, samples)))
+        yield made("_means", MEANS.format(samples), lambda: mean_images(model, prior_codes(model, samples)))
     again = AGAIN.format(len(real))
-    yield made("_reconstructions", again, lambda: draws(model, posterior_codes(model, real)), paired=True)
+    yield made("_reconstructions", again, lambda: sample_images(model, posterior_codes(model, real)), paired=True)
 
 
 def _names(made: Made, end: str) -> list[str]:
@@ -146,16 +146,16 @@ def _fill(made: Made, real: Tensor, extractor: str, over: str = "images") -> dic
     return {"made": made.label, "test": len(real), "extractor": extractor, "over": over}
 
 
-def _compare(found: Findings, sets: list[Made], real: Tensor, extractor: Extractor, end: str) -> None:
+def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extractor, end: str) -> None:
     """The figures of every set by one extractor."""
     y = extractor(real)
     for made in sets:
 
         def add(name: str, value: float, se: float | None, over: str = "", made: Made = made) -> None:
             fill = _fill(made, real, extractor.label, over)
-            found.single(f"{name}{made.end}", value, len(real), se, name, **fill)
+            findings.single(f"{name}{made.end}", value, len(real), se, name, **fill)
 
-        with found.attempt(*_names(made, end), end=made.end, **_fill(made, real, extractor.label)):
+        with findings.attempt(*_names(made, end), end=made.end, **_fill(made, real, extractor.label)):
             if made.images is None:
                 raise Unavailable(made.reason)
             x = extractor(made.images)
@@ -178,10 +178,10 @@ def _require_comparable(x: Tensor, y: Tensor) -> None:
         raise Unavailable("the model makes images that are not finite")
 
 
-def _score(found: Findings, sets: list[Made], classes: Extractor) -> None:
+def _score(findings: Findings, sets: list[Made], classes: Extractor) -> None:
     """The Inception Score of the samples that could be compared; the reason stands already where they could not."""
     for made in sets:
-        if not made.paired and made.images is not None and found.metrics[f"fid{made.end}"].value is not None:
+        if not made.paired and made.images is not None and findings.metrics[f"fid{made.end}"].value is not None:
             value, se = inception_score(classes(made.images))
             fill = {"made": made.label, "extractor": classes.label}
-            found.single(f"inception_score{made.end}", value, len(made.images), se, "inception_score", **fill)
+            findings.single(f"inception_score{made.end}", value, len(made.images), se, "inception_score", **fill)

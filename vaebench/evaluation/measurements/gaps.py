@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from vaebench.evaluation.estimators.ais import Settings
+from vaebench.evaluation.estimators.ais import AnnealingSettings
 from vaebench.evaluation.estimators.likelihood import Estimates, estimate
 from vaebench.evaluation.measurements import _shared as _runs
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 SOURCE = "(Cremer, Li & Duvenaud 2018, arXiv:1801.03558); mean on {n} of the test images"
@@ -19,22 +19,22 @@ GAUSSIAN = "the diagonal Gaussian q* fitted to each image"
 FLOW = "the flow q* (full covariance and affine couplings) fitted to each image"
 
 KINDS = {
-    "log_likelihood_best": Kind("nats", True, f"{BEST}; mean on {{n}} of the test images"),
-    "inference_gap": Kind("nats", False, f"{BEST}, less ELBO(q(z|x)) {SOURCE}"),
-    "approximation_gap": Kind("nats", False, f"{BEST}, less ELBO(q*) of {GAUSSIAN} {SOURCE}"),
-    "amortisation_gap": Kind(
+    "log_likelihood_best": MetricKind("nats", True, f"{BEST}; mean on {{n}} of the test images"),
+    "inference_gap": MetricKind("nats", False, f"{BEST}, less ELBO(q(z|x)) {SOURCE}"),
+    "approximation_gap": MetricKind("nats", False, f"{BEST}, less ELBO(q*) of {GAUSSIAN} {SOURCE}"),
+    "amortisation_gap": MetricKind(
         "nats",
         False,
         f"ELBO(q*) of {GAUSSIAN}, less ELBO(q(z|x)); negative where q(z|x) is richer than a Gaussian {SOURCE}",
     ),
-    "approximation_gap_flow": Kind("nats", False, f"{BEST}, less ELBO(q*) of {FLOW} {SOURCE}"),
-    "amortisation_gap_flow": Kind("nats", False, f"ELBO(q*) of {FLOW}, less ELBO(q(z|x)) {SOURCE}"),
+    "approximation_gap_flow": MetricKind("nats", False, f"{BEST}, less ELBO(q*) of {FLOW} {SOURCE}"),
+    "amortisation_gap_flow": MetricKind("nats", False, f"ELBO(q*) of {FLOW}, less ELBO(q(z|x)) {SOURCE}"),
 }
 
 
 def measure(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     images: int = 100,
     k: int = 1000,
     steps: int = 300,
@@ -49,7 +49,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         images: test images that are looked at.
         k: samples an image of each ELBO and each L_K.
         steps: of Adam, for each fit.
@@ -58,11 +58,11 @@ def measure(
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
     """
-    settings = Settings(chains, temperatures, leapfrog).checked()
+    settings = AnnealingSettings(chains, temperatures, leapfrog).checked()
     some = subject.some(images)
     names = f"L_{k} from q(z|x), the fitted Gaussian and the fitted flow, and annealed importance sampling"
     fill: dict[str, Any] = {"n": len(some), "estimators": names}
-    with found.attempt(*KINDS, **fill):
+    with findings.attempt(*KINDS, **fill):
         _runs.require_fit(subject)
         gaussian, start, _ = _runs.gaussians(subject, images, k, steps, samples)
         flow = _runs.flows(subject, images, k, steps, samples)
@@ -79,9 +79,9 @@ def measure(
             encoder = _bound(drawn) if start is None else start.elbo  # the same noise as for the fits, where it can be
         best = highest(estimates)
         _add_gaps(
-            found, estimates[best].values, encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill
+            findings, estimates[best].values, encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill
         )
-        found.tables["gaps"] = {
+        findings.tables["gaps"] = {
             "best": best,
             "log_likelihood": {name: float(each.values.mean()) for name, each in estimates.items()},
             "elbo": {"gaussian": float(gaussian.elbo.mean()), "flow": float(flow.elbo.mean())}
@@ -89,14 +89,14 @@ def measure(
         }
 
 
-class Estimate(NamedTuple):
+class LikelihoodEstimate(NamedTuple):
     """Estimates of log p(x), nats, (n,), and the variance that their samples leave in the mean, nats²."""
 
     values: Tensor
     variance: float
 
 
-def highest(estimates: dict[str, Estimate]) -> str:
+def highest(estimates: dict[str, LikelihoodEstimate]) -> str:
     """The estimator with the least Monte Carlo error of those that do not lie clearly below the highest mean.
 
     All are lower bounds in expectation, and a maximum over their noise would not be. Clearly is by more than two
@@ -112,8 +112,8 @@ def highest(estimates: dict[str, Estimate]) -> str:
     return min(near or estimates, key=lambda name: estimates[name].variance)
 
 
-def _estimate(values: Tensor, ess: Tensor, samples: int) -> Estimate:
-    return Estimate(values, float((1 / ess - 1 / samples).clamp(min=0).mean()) / len(ess))
+def _estimate(values: Tensor, ess: Tensor, samples: int) -> LikelihoodEstimate:
+    return LikelihoodEstimate(values, float((1 / ess - 1 / samples).clamp(min=0).mean()) / len(ess))
 
 
 def _bound(drawn: Estimates) -> Tensor:
@@ -121,21 +121,21 @@ def _bound(drawn: Estimates) -> Tensor:
 
 
 def _add_gaps(
-    found: Findings,
+    findings: Findings,
     best: Tensor,
     encoder: Tensor | None,
     bounds: dict[str, Tensor],
     reason: str | None,
     fill: dict[str, Any],
 ) -> None:
-    found.average("log_likelihood_best", best, keep=False, **fill)
+    findings.average("log_likelihood_best", best, keep=False, **fill)
     for end, bound in bounds.items():
-        found.average(f"approximation_gap{end}", best - bound, keep=False, **fill)
+        findings.average(f"approximation_gap{end}", best - bound, keep=False, **fill)
         if encoder is None:
-            found.missing(f"amortisation_gap{end}", reason or "", **fill)
+            findings.missing(f"amortisation_gap{end}", reason or "", **fill)
         else:
-            found.average(f"amortisation_gap{end}", bound - encoder, keep=False, **fill)
+            findings.average(f"amortisation_gap{end}", bound - encoder, keep=False, **fill)
     if encoder is None:
-        found.missing("inference_gap", reason or "", **fill)
+        findings.missing("inference_gap", reason or "", **fill)
     else:
-        found.average("inference_gap", best - encoder, keep=False, **fill)
+        findings.average("inference_gap", best - encoder, keep=False, **fill)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from vaebench.errors import Unavailable, UserError, absence
-from vaebench.evaluation.estimators.aggregate import scores
+from vaebench.evaluation.estimators.aggregate import aggregate_densities
 from vaebench.evaluation.estimators.latents import BATCH
-from vaebench.evaluation.estimators.likelihood import codes, sample
+from vaebench.evaluation.estimators.likelihood import sample, sample_posterior
 from vaebench.evaluation.estimators.two_sample import classifier_test, mmd_test, share_below
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.functional.regularisers import directions, sliced_wasserstein
 
@@ -20,38 +20,38 @@ LEVEL = 0.01
 PAIR = "between {m} codes z ~ q(z|x), one a test image, and as many samples of p(z)"
 
 KINDS = {
-    "holes": Kind(
+    "holes": MetricKind(
         "",
         False,
         "share of {m} samples z ~ p(z) that lie where codes hardly ever do: log q(z) is below the {level} quantile of "
         "that of {m} codes, each without its own image, q(z) over all N = {n} test images; {level} where q(z) = p(z)",
     ),
-    "strays": Kind(
+    "strays": MetricKind(
         "",
         False,
         "share of {m} codes that lie where the prior hardly ever does: log p(z) is below its {level} quantile over {m} "
         "samples of p(z); {level} where q(z) = p(z)",
     ),
-    "mmd": Kind(
+    "mmd": MetricKind(
         "",
         False,
         "unbiased MMD² " + PAIR + ", inverse multiquadratic kernel of seven widths; 0 where they agree, and the "
         "standard error is that of this case",
     ),
-    "mmd_p": Kind("", None, "p-value of mmd, {permutations} random exchanges"),
-    "sliced_wasserstein": Kind("", False, "sliced 2-Wasserstein distance " + PAIR + ", {directions} directions"),
-    "sliced_wasserstein_floor": Kind(
+    "mmd_p": MetricKind("", None, "p-value of mmd, {permutations} random exchanges"),
+    "sliced_wasserstein": MetricKind("", False, "sliced 2-Wasserstein distance " + PAIR + ", {directions} directions"),
+    "sliced_wasserstein_floor": MetricKind(
         "", None, "the same between two sets of {m} samples of p(z): what sliced_wasserstein is where they agree"
     ),
-    "classifier_accuracy": Kind(
+    "classifier_accuracy": MetricKind(
         "", False, "accuracy of a nearest-neighbour classifier, on samples it has not seen, " + PAIR + "; 0.5 at chance"
     ),
-    "classifier_p": Kind("", None, "p-value of classifier_accuracy, exact binomial test"),
+    "classifier_p": MetricKind("", None, "p-value of classifier_accuracy, exact binomial test"),
 }
 
 
 def measure(
-    subject: Subject, found: Findings, samples: int = 1000, permutations: int = 500, directions: int = 200
+    subject: Subject, findings: Findings, samples: int = 1000, permutations: int = 500, directions: int = 200
 ) -> None:
     """Holes in the sense of Rezende & Viola 2018 (https://arxiv.org/abs/1810.00597): prior mass without codes.
 
@@ -60,7 +60,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         samples: codes, one for each of as many test images, and samples of the prior.
         permutations: random exchanges of the MMD's test.
         directions: of the sliced distance.
@@ -79,43 +79,45 @@ def measure(
         "permutations": permutations,
         "directions": directions,
     }
-    with found.attempt(*KINDS, **fill):
+    with findings.attempt(*KINDS, **fill):
         if m < 4:
             raise Unavailable(f"{m} images are too few: 4 are needed")
         own = own[torch.randperm(m)]  # splits are often sorted by class
         with absence("the prior cannot be sampled"):
             drawn = sample(subject.model.prior(), 2 * m)
-            z = codes(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
+            z = sample_posterior(subject.model, subject.x[own.to(subject.device)], 1, subject.seed)[0]
         if not (torch.isfinite(z).all() and torch.isfinite(drawn).all()):
             raise Unavailable("a code or a sample of the prior is not finite")
-        _add_holes(subject, found, z, drawn[:m], own, fill)
+        _add_holes(subject, findings, z, drawn[:m], own, fill)
         a, b, c = (part.flatten(1).double() for part in (z, drawn[:m], drawn[m:]))
-        _add_distances(found, a, b, c, permutations, directions, fill)
+        _add_distances(findings, a, b, c, permutations, directions, fill)
 
 
-def _add_holes(subject: Subject, found: Findings, z: Tensor, drawn: Tensor, own: Tensor, fill: dict) -> None:
-    with found.attempt("holes", **fill), absence("the posterior has no density"):
+def _add_holes(subject: Subject, findings: Findings, z: Tensor, drawn: Tensor, own: Tensor, fill: dict) -> None:
+    with findings.attempt("holes", **fill), absence("the posterior has no density"):
         posteriors = [subject.model.posterior(x) for x in subject.x.split(BATCH)]
-        reference = scores(posteriors, z, own, each=False).others
+        reference = aggregate_densities(posteriors, z, own, each=False).others
         subject.advance(0.45)
-        share, se = share_below(scores(posteriors, drawn, each=False).joint, reference, LEVEL)
+        share, se = share_below(aggregate_densities(posteriors, drawn, each=False).joint, reference, LEVEL)
         subject.advance(0.9)
-        found.single("holes", share, fill["m"], se, **fill)
-    with found.attempt("strays", **fill), absence("the prior has no density"):
+        findings.single("holes", share, fill["m"], se, **fill)
+    with findings.attempt("strays", **fill), absence("the prior has no density"):
         prior = subject.model.prior()
         share, se = share_below(prior.log_prob(z), prior.log_prob(drawn), LEVEL)
-        found.single("strays", share, fill["m"], se, **fill)
+        findings.single("strays", share, fill["m"], se, **fill)
 
 
-def _add_distances(found: Findings, a: Tensor, b: Tensor, c: Tensor, permutations: int, count: int, fill: dict) -> None:
+def _add_distances(
+    findings: Findings, a: Tensor, b: Tensor, c: Tensor, permutations: int, count: int, fill: dict
+) -> None:
     """Codes a and samples of the prior, b and c, (m, n) each."""
     m = len(a)
     test = mmd_test(a, b, permutations)
-    found.single("mmd", test.statistic, m, test.se, **fill)
-    found.single("mmd_p", test.p_value, m, **fill)
+    findings.single("mmd", test.statistic, m, test.se, **fill)
+    findings.single("mmd_p", test.p_value, m, **fill)
     along = directions(count, a)
-    found.single("sliced_wasserstein", float(sliced_wasserstein(a, b, along).sqrt()), m, **fill)
-    found.single("sliced_wasserstein_floor", float(sliced_wasserstein(c, b, along).sqrt()), m, **fill)
+    findings.single("sliced_wasserstein", float(sliced_wasserstein(a, b, along).sqrt()), m, **fill)
+    findings.single("sliced_wasserstein_floor", float(sliced_wasserstein(c, b, along).sqrt()), m, **fill)
     test = classifier_test(a, b)
-    found.single("classifier_accuracy", test.statistic, test.n, test.se, **fill)
-    found.single("classifier_p", test.p_value, test.n, **fill)
+    findings.single("classifier_accuracy", test.statistic, test.n, test.se, **fill)
+    findings.single("classifier_p", test.p_value, test.n, **fill)

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from vaebench.distributions.codes import Point
-from vaebench.evaluation.conditions import at, declared, noise_keys
+from vaebench.distributions.codes import PointMass
+from vaebench.evaluation.conditions import declared, for_images, noise_keys
 from vaebench.evaluation.estimators.likelihood import Estimates, estimate, sampled_distortion
 from vaebench.evaluation.estimators.refined import Effort, Refined
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
 from vaebench.evaluation.measurements import _refined
 from vaebench.evaluation.measurements._refined import Proposal
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.traits import LikelihoodTraits, PosteriorTraits, PriorTraits
 
@@ -27,49 +27,51 @@ SHARD = 2**20  # samples
 LABELLED = True  # conditional models are told the labels
 LATER = ("proposal", "rounds", "bracket")  # settings that a record does not name where they have their defaults
 KINDS = {
-    "log_likelihood": Kind(
+    "log_likelihood": MetricKind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
     ),
-    "nll": Kind("nats", False, "−log_likelihood, K = {k}{bound}"),
-    "bits_per_dim": Kind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}{bound}"),
-    "log_likelihood_mc_se": Kind(
+    "nll": MetricKind("nats", False, "−log_likelihood, K = {k}{bound}"),
+    "bits_per_dim": MetricKind("bits/dim", False, "nll / (D ln 2), D = {pixels} values an image, K = {k}{bound}"),
+    "log_likelihood_mc_se": MetricKind(
         "nats",
         False,
         "standard error that the K = {k} samples leave in log_likelihood, apart from the choice of images; by the "
         "jackknife over samples; not to be trusted for images whose pareto_k exceeds 0.7",
         version=2,  # 1: by the delta method
     ),
-    "log_likelihood_jackknife": Kind(
+    "log_likelihood_jackknife": MetricKind(
         "nats",
         True,
         "L_K with its bias of order 1/K removed by the jackknife (Nowozin 2018), K = {k}; no bound: it errs both ways",
     ),
-    "log_likelihood_delta": Kind(
+    "log_likelihood_delta": MetricKind(
         "nats",
         True,
         "L_K with its bias of order 1/K removed by the delta method, L_K + (K/ess − 1) / 2(K − 1), K = {k}; no bound",
     ),
-    "ess": Kind("samples", True, "effective sample size (Σw)²/Σw² of an image's K = {k} importance weights"),
-    "pareto_k": Kind(
+    "ess": MetricKind("samples", True, "effective sample size (Σw)²/Σw² of an image's K = {k} importance weights"),
+    "pareto_k": MetricKind(
         "",
         False,
         "shape k̂ of the tail of an image's K = {k} importance weights (Vehtari et al. 2024); beyond 0.7 its "
         "log-likelihood is not to be trusted",
     ),
-    "untrusted_images": Kind("images", False, "images whose pareto_k exceeds 0.7, K = {k}"),
-    "elbo": Kind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits{bound}"),
-    "rate": Kind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
-    "distortion": Kind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image{bound}"),
-    "bf16_error": Kind(
+    "untrusted_images": MetricKind("images", False, "images whose pareto_k exceeds 0.7, K = {k}"),
+    "elbo": MetricKind("nats", True, "−(rate + distortion), the bound at β = 1 without free bits{bound}"),
+    "rate": MetricKind("nats", None, "KL(q(z|x)‖p(z)), {how}"),
+    "distortion": MetricKind("nats", False, "−log p(x|z), mean of {samples} samples of q(z|x) an image{bound}"),
+    "bf16_error": MetricKind(
         "nats", None, "log_likelihood in bf16 less that in f32 under the same noise, on {n} of the images; mean"
     ),
-    "bf16_error_largest": Kind("nats", False, "the largest absolute bf16_error of an image, among {n} of the images"),
+    "bf16_error_largest": MetricKind(
+        "nats", False, "the largest absolute bf16_error of an image, among {n} of the images"
+    ),
 }
 
 
 def measure(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     k: int = 5000,
     precision: Precision = "f32",
     compile: bool = False,
@@ -82,7 +84,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         k: importance samples an image; one is taken where q(z|x) is a point mass on codes.
         precision: of the likelihood's network in the estimate: 'f32' or 'bf16'; the error of the latter is measured on
             some of the images and reported.
@@ -94,53 +96,53 @@ def measure(
         bracket: hold refined estimates against chains on 100 of the images, and against an upper bound on 50 images
             that the model makes up.
     """
-    _keep_facts(subject, found)
+    _keep_facts(subject, findings)
     refined = None
-    if _refined.wanted(subject, found, proposal):
+    if _refined.wanted(subject, findings, proposal):
         effort = Effort(rounds=rounds)
         refined = _refined.estimates(subject, k, effort, precision, compile)
-        _add_likelihood(subject, _refined.named(found), refined, k, corrections)
-        _add_trust(_refined.named(found), refined, k)
-        _refined.add(found, refined, k)
+        _add_likelihood(subject, _refined.named(findings), refined, k, corrections)
+        _add_trust(_refined.named(findings), refined, k)
+        _refined.add(findings, refined, k)
         if precision == "bf16":
-            _add_bf16_error(subject, found, refined, lambda some: _refined.exact(subject, some, k, effort))
+            _add_bf16_error(subject, findings, refined, lambda some: _refined.exact(subject, some, k, effort))
         if bracket:
-            _refined.bracket(subject, found, refined, k, effort)
+            _refined.bracket(subject, findings, refined, k, effort)
     if reason := subject.no_density:
         if refined is None:
-            _miss_likelihood(subject, found, reason, k)
+            _miss_likelihood(subject, findings, reason, k)
         else:
-            _refined.miss_encoder(found, reason, k)
+            _refined.miss_encoder(findings, reason, k)
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
-        _add_bound(subject, found, distortion, None, SAMPLES, reason)
+        _add_bound(subject, findings, distortion, None, SAMPLES, reason)
         return
-    if isinstance(at(subject.model, slice(0, 1)).posterior(subject.x[:1]), Point):
+    if isinstance(for_images(subject.model, slice(0, 1)).posterior(subject.x[:1]), PointMass):
         k = 1
-        found.warnings.append(
+        findings.warnings.append(
             "q(z|x) has all its mass on one code, so that further samples are the same: log_likelihood is the bound at "
             "k = 1"
         )
     score = scorer(subject.model, precision, compile)
     shards = subject.shards("likelihood-part", size=max(50, min(5000, SHARD // k)))
     for shard in shards:
-        model, x = at(subject.model, shard), subject.raw[shard]
+        model, x = for_images(subject.model, shard), subject.raw[shard]
         shards.add(shard, estimate(model, x, k, subject.seed, score=score, start=shard.start)._asdict())
     estimates = Estimates(**shards.figures())
     if refined is None:
-        _add_likelihood(subject, found, estimates, k, corrections)
-        _add_trust(found, estimates, k)
+        _add_likelihood(subject, findings, estimates, k, corrections)
+        _add_trust(findings, estimates, k)
     else:
-        _refined.add_encoder(found, refined, estimates, k)
-    _add_bound(subject, found, estimates.distortion, estimates.rate, k)
+        _refined.add_encoder(findings, refined, estimates, k)
+    _add_bound(subject, findings, estimates.distortion, estimates.rate, k)
     if precision == "bf16" and refined is None:
 
         def exact(some: Tensor) -> Tensor:
-            return estimate(at(subject.model, some), subject.raw[some], k, subject.seed).log_likelihood
+            return estimate(for_images(subject.model, some), subject.raw[some], k, subject.seed).log_likelihood
 
-        _add_bf16_error(subject, found, estimates, exact)
+        _add_bf16_error(subject, findings, estimates, exact)
 
 
-def _keep_facts(subject: Subject, found: Findings) -> None:
+def _keep_facts(subject: Subject, findings: Findings) -> None:
     """The table 'likelihood': what p(x|z) is, with the settings that its figures hang on; no table for a bare function.
 
     A warning where its figures are bounds, and one where log p(z) is an estimate.
@@ -148,10 +150,10 @@ def _keep_facts(subject: Subject, found: Findings) -> None:
     likelihood = declared(subject.model).likelihood
     traits = LikelihoodTraits.of(likelihood)
     if traits.facts:
-        found.tables["likelihood"] = {"name": type(likelihood).__name__, **traits.facts}
+        findings.tables["likelihood"] = {"name": type(likelihood).__name__, **traits.facts}
     if traits.bound:
-        found.warnings.append(f"in place of log p(x|z): {traits.bound}")
-    found.warnings.extend(part.doubt() for part in _doubtful(subject))
+        findings.warnings.append(f"in place of log p(x|z): {traits.bound}")
+    findings.warnings.extend(part.doubt() for part in _doubtful(subject))
 
 
 def _fill(subject: Subject, k: int) -> dict[str, Any]:
@@ -174,45 +176,45 @@ def _whole(subject: Subject) -> str:
     return _short(subject) + "".join(f"; {part.estimate}" for part in _doubtful(subject))
 
 
-def _miss_likelihood(subject: Subject, found: Findings, reason: str, k: int) -> None:
+def _miss_likelihood(subject: Subject, findings: Findings, reason: str, k: int) -> None:
     for name in ("log_likelihood", "nll", "bits_per_dim", "log_likelihood_mc_se", "ess", "pareto_k"):
-        found.missing(name, reason, **_fill(subject, k))
+        findings.missing(name, reason, **_fill(subject, k))
 
 
 def _add_likelihood(
-    subject: Subject, found: Findings, estimates: Estimates | Refined, k: int, corrections: bool
+    subject: Subject, findings: Findings, estimates: Estimates | Refined, k: int, corrections: bool
 ) -> None:
     n, bound, fill = len(estimates.ess), estimates.log_likelihood, _fill(subject, k)
-    found.average("log_likelihood", bound, **fill)
-    found.average("nll", -bound, keep=False, **fill)
+    findings.average("log_likelihood", bound, **fill)
+    findings.average("nll", -bound, keep=False, **fill)
     if subject.spec.levels is None:
-        found.missing("bits_per_dim", "a density over continuous images has no bits", **fill)
+        findings.missing("bits_per_dim", "a density over continuous images has no bits", **fill)
     else:
-        found.average("bits_per_dim", -bound / (subject.spec.dimensions * math.log(2)), keep=False, **fill)
+        findings.average("bits_per_dim", -bound / (subject.spec.dimensions * math.log(2)), keep=False, **fill)
     if k == 1:
         for name in ("log_likelihood_mc_se", *(["log_likelihood_jackknife", "log_likelihood_delta"] * corrections)):
-            found.missing(name, "one sample has no spread", k=k)
+            findings.missing(name, "one sample has no spread", k=k)
         return
-    found.single("log_likelihood_mc_se", mean_error(estimates.variance, noise_keys(subject.raw, 0)), n, k=k)
+    findings.single("log_likelihood_mc_se", mean_error(estimates.variance, noise_keys(subject.raw, 0)), n, k=k)
     if corrections:
         excess = (1 / estimates.ess - 1 / k).clamp(min=0) * k / (k - 1)  # the variance of w over its squared mean, / K
-        found.average("log_likelihood_jackknife", estimates.corrected, k=k)
-        found.average("log_likelihood_delta", bound + excess / 2, k=k)
+        findings.average("log_likelihood_jackknife", estimates.corrected, k=k)
+        findings.average("log_likelihood_delta", bound + excess / 2, k=k)
 
 
-def _add_trust(found: Findings, estimates: Estimates | Refined, k: int) -> None:
+def _add_trust(findings: Findings, estimates: Estimates | Refined, k: int) -> None:
     """Effective sample size and k̂, with a warning where the estimate is not to be trusted."""
-    found.average("ess", estimates.ess, k=k)
+    findings.average("ess", estimates.ess, k=k)
     n = len(estimates.ess)
     if k < FEWEST:
         for name in ("pareto_k", "untrusted_images"):
-            found.missing(name, f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
+            findings.missing(name, f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
         return
-    found.average("pareto_k", estimates.pareto_k, k=k)
+    findings.average("pareto_k", estimates.pareto_k, k=k)
     strange = estimates.pareto_k > TRUSTED
-    found.single("untrusted_images", int(strange.sum()), n, k=k)
+    findings.single("untrusted_images", int(strange.sum()), n, k=k)
     if strange.any():
-        found.warnings.append(
+        findings.warnings.append(
             f"the log-likelihood of {int(strange.sum())} of {n} images (the first is image "
             f"{int(strange.nonzero()[0])}) is not to be trusted: the largest of their {k} importance weights outweigh "
             "the rest (Pareto k̂ > 0.7), so that it is likely too low; take a larger k, or bracket it with the "
@@ -222,7 +224,7 @@ def _add_trust(found: Findings, estimates: Estimates | Refined, k: int) -> None:
 
 def _add_bound(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     distortion: Tensor,
     sampled: Tensor | None,
     samples: int,
@@ -230,23 +232,23 @@ def _add_bound(
 ) -> None:
     """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
     bound = _whole(subject)
-    found.average("distortion", distortion, samples=samples, bound=_short(subject))
+    findings.average("distortion", distortion, samples=samples, bound=_short(subject))
     rate, how = subject.latents.rate, "in closed form"
     if rate is None:
         rate, how = sampled, f"mean of {samples} samples{PosteriorTraits.of(subject.model.posterior).auxiliary}"
     if rate is None:
         for name in ("rate", "elbo"):
-            found.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form", bound=bound)
+            findings.missing(name, f"{reason}, and {subject.latents.why['rate']}", how="in closed form", bound=bound)
     else:
-        found.average("rate", rate, how=how)
-        found.average("elbo", -(rate + distortion), bound=bound)
+        findings.average("rate", rate, how=how)
+        findings.average("elbo", -(rate + distortion), bound=bound)
 
 
 def _add_bf16_error(
-    subject: Subject, found: Findings, estimates: Estimates | Refined, exact: Callable[[Tensor], Tensor]
+    subject: Subject, findings: Findings, estimates: Estimates | Refined, exact: Callable[[Tensor], Tensor]
 ) -> None:
     """The error on some of the images, of which `exact` gives the estimates in f32."""
     some = subject.some(BF16_CHECKED)
     error = estimates.log_likelihood[some] - exact(some)
-    found.average("bf16_error", error, keep=False, n=len(some))
-    found.single("bf16_error_largest", float(error.abs().max()), len(some), n=len(some))
+    findings.average("bf16_error", error, keep=False, n=len(some))
+    findings.single("bf16_error_largest", float(error.abs().max()), len(some), n=len(some))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
 from vaebench.evaluation.estimators.features import mnist28
-from vaebench.evaluation.estimators.memorisation import Nearest, copying, nearest, partition
-from vaebench.evaluation.estimators.samples import draws, prior_codes
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.estimators.memorisation import Nearest, copying, nearest_neighbours, partition
+from vaebench.evaluation.estimators.samples import prior_codes, sample_images
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 SETS = (
@@ -20,17 +20,17 @@ SETS = (
     "{space}, {cells} cells of k-means"
 )
 KINDS = {
-    "copying_c_t": Kind(
+    "copying_c_t": MetricKind(
         "standard deviations",
         None,
         "C_T (Meehan et al. 2020): Mann and Whitney's Z of the samples' distances to their nearest training images "
         "against the test images', mean over cells; far below 0 the model copies, far above 0 its samples keep away "
         f"from real images: {SETS}",
     ),
-    "copying_p": Kind(
+    "copying_p": MetricKind(
         "", None, f"probability of so low a C_T where samples are distributed as test images; uniform there: {SETS}"
     ),
-    "nearest_train_ratio": Kind(
+    "nearest_train_ratio": MetricKind(
         "",
         None,
         "median distance of a sample to its nearest training image over that of a test image; below 1 where the model "
@@ -42,7 +42,7 @@ ALARM = -3  # a lower C_T is worth a warning; images of one data set apart come 
 
 
 def measure(
-    subject: Subject, found: Findings, samples: int = 2000, test: int = 2000, train: int = 60_000, cells: int = 10
+    subject: Subject, findings: Findings, samples: int = 2000, test: int = 2000, train: int = 60_000, cells: int = 10
 ) -> None:
     """The data-copying test, between pixels and, for images of 1 × 28 × 28, between features of mnist28.
 
@@ -51,7 +51,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         samples: draws to make from samples of the prior.
         test: most test images.
         train: most training images; fewer find fewer copies.
@@ -62,35 +62,35 @@ def measure(
 
     @cache
     def drawn() -> Tensor:
-        return draws(subject.model, prior_codes(subject.model, samples))
+        return sample_images(subject.model, prior_codes(subject.model, samples))
 
-    with found.attempt(*KINDS, space=SPACES[""], **fill):
+    with findings.attempt(*KINDS, space=SPACES[""], **fill):
         sets = drawn(), real, known
-        close = _judge(found, "", [t.flatten(1) for t in sets], subject.seed, space=SPACES[""], **fill)
+        close = _judge(findings, "", [t.flatten(1) for t in sets], subject.seed, space=SPACES[""], **fill)
         half = COLUMNS * PAIRS // 2
         order = torch.cat([close.distance.argsort(stable=True)[:half], torch.arange(min(half, samples))])
-        found.pictures["nearest_train"] = reconstruction_grid(drawn()[order], known[close.image[order]])
-    with found.attempt(*KINDS, end="_mnist28", space=SPACES["_mnist28"], **fill):
+        findings.pictures["nearest_train"] = reconstruction_grid(drawn()[order], known[close.image[order]])
+    with findings.attempt(*KINDS, end="_mnist28", space=SPACES["_mnist28"], **fill):
         sets, extractor = (drawn(), real, known), mnist28(subject.spec.shape, subject.device)
         space = f"features of {extractor.label}"
-        _judge(found, "_mnist28", [extractor(t) for t in sets], subject.seed, space=space, **fill)
+        _judge(findings, "_mnist28", [extractor(t) for t in sets], subject.seed, space=space, **fill)
 
 
-def _judge(found: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any) -> Nearest:
+def _judge(findings: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any) -> Nearest:
     """The figures of samples, test and training vectors, (n, d) each, and the samples' nearest training images."""
     made, real, known = sets
-    close, usual = nearest(made, known), nearest(real, known)
-    with found.attempt("copying_c_t", "copying_p", end=end, **fill):
+    close, usual = nearest_neighbours(made, known), nearest_neighbours(real, known)
+    with findings.attempt("copying_c_t", "copying_p", end=end, **fill):
         cells, others = partition(known, fill["cells"], seed, made, real)
         found_out = copying(close.distance, usual.distance, cells, others)
-        found.single(f"copying_c_t{end}", found_out.c_t, len(real), None, "copying_c_t", **fill)
-        found.single(f"copying_p{end}", found_out.p, len(real), None, "copying_p", **fill)
+        findings.single(f"copying_c_t{end}", found_out.c_t, len(real), None, "copying_c_t", **fill)
+        findings.single(f"copying_p{end}", found_out.p, len(real), None, "copying_p", **fill)
         if found_out.c_t < ALARM:
-            found.warnings.append(
+            findings.warnings.append(
                 f"samples lie closer to training images than test images do, between {fill['space']} (C_T "
                 f"{found_out.c_t:.1f}): the model copies, or its samples vary less than the data; see the picture "
                 "nearest_train"
             )
     ratio = close.distance.median() / usual.distance.median()
-    found.single(f"nearest_train_ratio{end}", float(ratio), len(real), None, "nearest_train_ratio", **fill)
+    findings.single(f"nearest_train_ratio{end}", float(ratio), len(real), None, "nearest_train_ratio", **fill)
     return close

@@ -10,27 +10,29 @@ from torch import Tensor
 
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import finite_mean
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 NORMS = {"l1": 1, "l2": 2}
 CODES = "L{p} distance between the codes E_q[z] of an image and of "
 
 KINDS = {
-    "neighbour_distance": Kind("", None, CODES + "its nearest neighbour (L2 between images) among {n} test images"),
-    "random_distance": Kind("", None, CODES + "another one drawn at random among {n} test images"),
-    "neighbour_ratio": Kind(
+    "neighbour_distance": MetricKind(
+        "", None, CODES + "its nearest neighbour (L2 between images) among {n} test images"
+    ),
+    "random_distance": MetricKind("", None, CODES + "another one drawn at random among {n} test images"),
+    "neighbour_ratio": MetricKind(
         "", False, "mean neighbour_distance_l{p} over mean random_distance_l{p}: 1 where codes do not know what is near"
     ),
 }
 
 
-def measure(subject: Subject, found: Findings, images: int = 10_000) -> None:
+def measure(subject: Subject, findings: Findings, images: int = 10_000) -> None:
     """L1 and L2 distances between codes of neighbours and of random pairs, and their ratio, which no scale changes.
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         images: test images that are compared, each with all the others.
     """
     some = subject.some(images)
@@ -48,17 +50,17 @@ def measure(subject: Subject, found: Findings, images: int = 10_000) -> None:
         return codes, nearest, other
 
     for norm, p in NORMS.items():
-        with found.attempt(*KINDS, end=f"_{norm}", p=p, n=n):
+        with findings.attempt(*KINDS, end=f"_{norm}", p=p, n=n):
             codes, *others = pairs()
             near, far = ((codes - codes[pair]).norm(p=p, dim=1) for pair in others)
             for name, values in (("neighbour_distance", near), ("random_distance", far)):
                 se = float(values.std()) / n**0.5
-                found.single(f"{name}_{norm}", float(values.mean()), n, se, kind=name, p=p, n=n)
+                findings.single(f"{name}_{norm}", float(values.mean()), n, se, kind=name, p=p, n=n)
             if far.mean() == 0:
                 raise Unavailable("all codes are the same")
             ratio = float(near.mean() / far.mean())
             se = float((near - ratio * far).std()) / n**0.5 / float(far.mean())  # by the delta method
-            found.single(f"neighbour_ratio_{norm}", ratio, n, se, kind="neighbour_ratio", p=p)
+            findings.single(f"neighbour_ratio_{norm}", ratio, n, se, kind="neighbour_ratio", p=p)
 
 
 def neighbours(x: Tensor) -> Tensor:

@@ -10,19 +10,19 @@ from torch import Tensor
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.drawing.charts import aggregate_plane, rate_distortion_plane, unit_bars
 from vaebench.evaluation.drawing.pictures import interpolation_grid, traversal_grid
-from vaebench.evaluation.estimators.likelihood import codes, sampled_distortion
+from vaebench.evaluation.estimators.likelihood import sample_posterior, sampled_distortion
 from vaebench.evaluation.estimators.reconstruction import code
-from vaebench.evaluation.metrics import Findings, Kind, Picture
+from vaebench.evaluation.metrics import Findings, MetricKind, Picture
 from vaebench.evaluation.subject import Subject
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, MetricKind] = {}
 PAIRS, UNITS = 8, 10  # rows of interpolations and of traversals
 SAMPLES = 16  # of the distortion
 
 
 def measure(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     images: int = 1000,
     interpolations: bool = True,
     traversals: bool = True,
@@ -34,7 +34,7 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         images: whose codes, rate and distortion are drawn, evenly spaced over the test images.
         interpolations: between the codes of pairs of images.
         traversals: of the most informative units, one after the other.
@@ -55,11 +55,11 @@ def measure(
         if wanted:
             try:
                 with absence("the model cannot give it"):
-                    found.pictures[name] = draw()
+                    findings.pictures[name] = draw()
             except Unavailable as error:
                 left_out[name] = str(error)
         subject.advance(drawn / len(pictures))
-    found.tables["pictures_left_out"] = left_out
+    findings.tables["pictures_left_out"] = left_out
 
 
 def _interpolations(subject: Subject) -> Picture:
@@ -73,7 +73,7 @@ def _interpolations(subject: Subject) -> Picture:
 def _traversals(subject: Subject, some: Tensor) -> Picture:
     if len(some) < 2:
         raise Unavailable("one image has no variance")
-    z = codes(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
+    z = sample_posterior(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
     kl = _kl(subject, z.shape[1])
     order = list(range(z.shape[1])) if kl is None else kl.argsort(descending=True, stable=True).tolist()
     names = [f"unit {j}" if kl is None else f"unit {j}: {float(kl[j]):.2f} nats" for j in order]
@@ -100,7 +100,7 @@ def _rate_distortion(subject: Subject, some: Tensor) -> Picture:
 def _aggregate_posterior(subject: Subject, some: Tensor) -> Picture:
     if len(some) < 2:
         raise Unavailable("one image has no variance")
-    z = codes(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
+    z = sample_posterior(subject.model, subject.x[some], 1, subject.seed)[0].flatten(1)
     prior = subject.model.prior().sample(torch.Size((len(some),))).flatten(1)
     labels = subject.labels("test")
     return aggregate_plane(z, prior, _kl(subject, z.shape[1]), None if labels is None else labels[some.cpu()])

@@ -15,23 +15,23 @@ from sklearn.preprocessing import StandardScaler
 
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import finite_mean, read_latents
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 ITERATIONS = 5000  # of the solver, which stops where the gradient is below 1e-4
 
 KINDS = {
-    "linear_probe_accuracy": Kind(
+    "linear_probe_accuracy": MetricKind(
         "", True, "accuracy of logistic regression (L2, C = 1) on standardised codes E_q[z], {learnt}"
     ),
-    "majority_accuracy": Kind(
+    "majority_accuracy": MetricKind(
         "", None, "accuracy of the commonest training label: what a classifier reaches without the images, {learnt}"
     ),
-    "knn_accuracy": Kind("", True, "accuracy of the {k} nearest neighbours (L2) of codes E_q[z], {learnt}"),
+    "knn_accuracy": MetricKind("", True, "accuracy of the {k} nearest neighbours (L2) of codes E_q[z], {learnt}"),
 }
 
 
-def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) -> None:
+def measure(subject: Subject, findings: Findings, train: int = 10_000, k: int = 5) -> None:
     """Accuracies of classifiers that learn from codes of training images, on all test images, and those on pixels.
 
     The table 'probes' has both, of codes and of pixels (standardised as the codes for the linear probe), with their
@@ -39,11 +39,11 @@ def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) 
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         train: training images that the classifiers learn from, evenly spaced over the split.
         k: neighbours.
     """
-    with found.attempt(*KINDS, k=k, learnt=f"learnt from {train} training images"):
+    with findings.attempt(*KINDS, k=k, learnt=f"learnt from {train} training images"):
         truth = _labels(subject, train, k)
         judged = finite_mean(subject.latents)
         images = subject.train(train)
@@ -59,19 +59,19 @@ def measure(subject: Subject, found: Findings, train: int = 10_000, k: int = 5) 
                 se = float(right.std()) / len(right) ** 0.5 if len(right) > 1 else None
                 table.setdefault(name, {})[side] = {"accuracy": float(right.mean()), "se": se}
                 if side == "codes":
-                    found.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
+                    findings.average(name, right, k=k, learnt=f"learnt from {len(x)} training images")
             subject.advance((at + 1) / len(sides))
-        found.tables["probes"] = table
-        _add_majority(found, *truth, k=k, learnt=f"learnt from {len(truth[0])} training images")
+        findings.tables["probes"] = table
+        _add_majority(findings, *truth, k=k, learnt=f"learnt from {len(truth[0])} training images")
 
 
-def _add_majority(found: Findings, train: NDArray[np.int64], test: NDArray[np.int64], **fill: Any) -> None:
+def _add_majority(findings: Findings, train: NDArray[np.int64], test: NDArray[np.int64], **fill: Any) -> None:
     """What guessing reaches, and a warning of labels that nothing could be learnt of."""
     values, counts = np.unique(train, return_counts=True)
-    found.average("majority_accuracy", torch.from_numpy(test == values[counts.argmax()]).double(), False, **fill)
+    findings.average("majority_accuracy", torch.from_numpy(test == values[counts.argmax()]).double(), False, **fill)
     unknown = ~np.isin(test, values)
     if unknown.any():
-        found.warnings.append(
+        findings.warnings.append(
             f"{int(unknown.sum())} of {len(test)} test images have labels that no training image has (the first is "
             f"{int(test[unknown][0])}): linear_probe_accuracy and knn_accuracy count them as wrong"
         )

@@ -7,26 +7,26 @@ from typing import Any
 
 from torch import Tensor
 
-from vaebench.evaluation.estimators.ais import Settings, curve_betas
+from vaebench.evaluation.estimators.ais import AnnealingSettings, curve_betas
 from vaebench.evaluation.measurements import _shared as _runs
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 HOW = "{chains} chains of {temperatures} temperatures, on {n} of the test images (Huang et al. 2020, arXiv:2008.06653)"
 
 KINDS = {
-    "rate_annealed": Kind(
+    "rate_annealed": MetricKind(
         "nats",
         False,
         "upper bound on the rate of the annealed codes at β = 1, E[log p(x|z) − log w] over " + HOW,
     ),
-    "distortion_annealed": Kind("nats", False, "−E log p(x|z) of the annealed codes at β = 1, over " + HOW),
+    "distortion_annealed": MetricKind("nats", False, "−E log p(x|z) of the annealed codes at β = 1, over " + HOW),
 }
 
 
 def measure(
     subject: Subject,
-    found: Findings,
+    findings: Findings,
     images: int = 100,
     chains: int = 16,
     temperatures: int = 400,
@@ -40,22 +40,22 @@ def measure(
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
         images: test images that chains are run for.
         chains: of each image.
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
     """
-    settings = Settings(chains, temperatures, leapfrog).checked()
+    settings = AnnealingSettings(chains, temperatures, leapfrog).checked()
     n = len(subject.some(images))
     fill: dict[str, Any] = {"chains": chains, "temperatures": temperatures, "n": n}
-    with found.attempt(*KINDS, **fill):
-        _runs.require_chains(subject)
+    with findings.attempt(*KINDS, **fill):
+        _runs.require_chain_latents(subject)
         curve = _runs.chains(subject, images, settings)
-        found.average("rate_annealed", curve.rate[:, -1], keep=False, **fill)
-        found.average("distortion_annealed", curve.distortion[:, -1], keep=False, **fill)
+        findings.average("rate_annealed", curve.rate[:, -1], keep=False, **fill)
+        findings.average("distortion_annealed", curve.distortion[:, -1], keep=False, **fill)
         rows = zip(curve_betas(temperatures), curve.rate.T, curve.distortion.T, strict=True)
-        found.tables["rate_distortion"] = [
+        findings.tables["rate_distortion"] = [
             {
                 "beta": beta,
                 "rate": float(rate.mean()),

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
 from vaebench.evaluation.estimators.lpips import lpips, read_lpips
-from vaebench.evaluation.estimators.reconstruction import ms_ssim, mse, psnr, reconstruct, ssim
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, psnr, reconstruct, ssim
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 LABELLED = True  # conditional models are told the labels
 KINDS = {
-    "mse": Kind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
-    "psnr": Kind("dB", True, "−10 log10 of an image's mse"),
-    "ssim": Kind("", True, "structural similarity of E[x|z] at {code} with x, Gaussian window σ = 1.5, data range 1"),
-    "ms_ssim": Kind(
+    "mse": MetricKind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
+    "psnr": MetricKind("dB", True, "−10 log10 of an image's mse"),
+    "ssim": MetricKind(
+        "", True, "structural similarity of E[x|z] at {code} with x, Gaussian window σ = 1.5, data range 1"
+    ),
+    "ms_ssim": MetricKind(
         "", True, "multi-scale structural similarity (Wang et al. 2003) of E[x|z] at {code} with x, 5 scales, as ssim"
     ),
-    "ms_ssim_3": Kind(
+    "ms_ssim_3": MetricKind(
         "",
         True,
         "as ms_ssim, with the first 3 of its 5 scales and their exponents divided by their sum: another figure than "
         "ms_ssim, for smaller images; of E[x|z] at {code} with x",
     ),
-    "lpips": Kind(
+    "lpips": MetricKind(
         "",
         False,
         "perceptual distance (Zhang et al. 2018, version 0.1) of E[x|z] at {code}, clipped to [0, 1], and x by "
@@ -31,26 +33,26 @@ KINDS = {
 }
 
 
-def measure(subject: Subject, found: Findings) -> None:
+def measure(subject: Subject, findings: Findings) -> None:
     """MSE, PSNR, SSIM, MS-SSIM and LPIPS of every test image; the last three where the images' size allows them.
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
     """
-    with found.attempt(*KINDS, code="the posterior mean", weights="none read"):
+    with findings.attempt(*KINDS, code="the posterior mean", weights="none read"):
         made = reconstruct(subject.model, subject.x, subject.seed)
         x, y, code = subject.x, made.images, made.code
-        found.average("mse", mse(x, y), code=code)
-        found.average("psnr", psnr(x, y))
-        with found.attempt("ssim", code=code):
-            found.average("ssim", ssim(x, y), code=code)
-        with found.attempt("ms_ssim", code=code):
-            found.average("ms_ssim", ms_ssim(x, y), code=code)
-        with found.attempt("ms_ssim_3", code=code):
-            found.average("ms_ssim_3", ms_ssim(x, y, 3), code=code)
-        with found.attempt("lpips", code=code, weights="none read"):
+        findings.average("mse", mse(x, y), code=code)
+        findings.average("psnr", psnr(x, y))
+        with findings.attempt("ssim", code=code):
+            findings.average("ssim", ssim(x, y), code=code)
+        with findings.attempt("ms_ssim", code=code):
+            findings.average("ms_ssim", image_ms_ssim(x, y), code=code)
+        with findings.attempt("ms_ssim_3", code=code):
+            findings.average("ms_ssim_3", image_ms_ssim(x, y, 3), code=code)
+        with findings.attempt("lpips", code=code, weights="none read"):
             network, sha256 = read_lpips(subject.spec.shape, subject.device)
-            found.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
+            findings.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
         shown = subject.some(COLUMNS * PAIRS)
-        found.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])
+        findings.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])

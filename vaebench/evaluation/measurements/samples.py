@@ -7,24 +7,24 @@ from contextlib import suppress
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import Conditioned
 from vaebench.evaluation.drawing.pictures import class_grid, sample_grid
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 LABELLED = True  # conditional models are told the labels
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, MetricKind] = {}
 
 
-def measure(subject: Subject, found: Findings) -> None:
+def measure(subject: Subject, findings: Findings) -> None:
     """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
 
     Of a conditional model a row for each class.
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
     """
     with suppress(Unavailable), absence():
         if isinstance(subject.model, Conditioned):
-            found.pictures["samples"] = class_grid(subject.model)
+            findings.pictures["samples"] = class_grid(subject.model)
         else:
-            found.pictures["samples"] = sample_grid(subject.model)
+            findings.pictures["samples"] = sample_grid(subject.model)

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaebench.evaluation.conditions import at
+from vaebench.evaluation.conditions import for_images
 from vaebench.evaluation.estimators.latents import THRESHOLDS, active_units
 from vaebench.evaluation.estimators.levels import IMAGES, SAMPLES, read_levels, sizes
-from vaebench.evaluation.metrics import Findings, Kind
+from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 THRESHOLD = 0.01  # of a level's active units
 
 LABELLED = True  # conditional models are told the labels
 KINDS = {
-    "rate_level": Kind(
+    "rate_level": MetricKind(
         "nats",
         None,
         "E[log q(z_{level}|·) − log p(z_{level}|·)], the rate of level {level} of {count} (1 is the lowest), {units} "
         "units, mean of {samples} samples on {n} of the test images",
     ),
-    "active_units_level": Kind(
+    "active_units_level": MetricKind(
         "units",
         True,
         "units of level {level} of {count} (1 is the lowest) with Var_x(E_q[z]) > {threshold}, out of {units}; the "
         "variance without bias from two means of {samples} samples, on {n} of the test images",
     ),
-    "active_units": Kind("units", True, "units with Var_x(E_q[z]) > {threshold}, unbiased, out of {units}"),
+    "active_units": MetricKind("units", True, "units with Var_x(E_q[z]) > {threshold}, unbiased, out of {units}"),
 }
 
 
-def measure(subject: Subject, found: Findings) -> None:
+def measure(subject: Subject, findings: Findings) -> None:
     """Active units (Burda et al. 2016) at three thresholds, and the rate and the mean's variance of every unit.
 
     Of a hierarchy also the rate and the active units of every level, and the table 'levels'.
 
     Args:
         subject: the model and its images.
-        found: is filled.
+        findings: receives the figures.
     """
     latents, n = subject.latents, len(subject.raw)
     mean = latents.mean
@@ -46,27 +46,27 @@ def measure(subject: Subject, found: Findings) -> None:
         if mean is None or n < 2:
             reason = latents.why.get("mean", "one image has no variance")
             units = None if mean is None else mean.shape[1]
-            found.missing(name, reason, "active_units", threshold=threshold, units=units)
+            findings.missing(name, reason, "active_units", threshold=threshold, units=units)
         else:
             count = active_units(mean, threshold)
-            found.single(name, count, n, kind="active_units", threshold=threshold, units=mean.shape[1])
+            findings.single(name, count, n, kind="active_units", threshold=threshold, units=mean.shape[1])
     if latents.kl is not None:
-        found.units["kl"] = latents.kl.mean(0).tolist()
+        findings.units["kl"] = latents.kl.mean(0).tolist()
     if mean is not None and n > 1:
-        found.units["mean_variance"] = mean.var(0).tolist()
+        findings.units["mean_variance"] = mean.var(0).tolist()
     if (known := sizes(subject.model, subject.x)) is not None and n > 1:
-        _add_levels(subject, found, known)
+        _add_levels(subject, findings, known)
 
 
-def _add_levels(subject: Subject, found: Findings, known: tuple[int, ...]) -> None:
+def _add_levels(subject: Subject, findings: Findings, known: tuple[int, ...]) -> None:
     some = subject.some(IMAGES)
-    levels = read_levels(at(subject.model, some), subject.x[some.to(subject.device)], subject.seed)
+    levels = read_levels(for_images(subject.model, some), subject.x[some.to(subject.device)], subject.seed)
     table = []
     for i, (rate, variances) in enumerate(zip(levels.rates.T, levels.variances.split(known), strict=True), 1):
         fill: dict[str, Any] = {"level": i, "count": len(known), "units": known[i - 1], "n": len(some)}
-        found.average(f"rate_level_{i}", rate, keep=False, kind="rate_level", samples=SAMPLES, **fill)
+        findings.average(f"rate_level_{i}", rate, keep=False, kind="rate_level", samples=SAMPLES, **fill)
         active = int((variances > THRESHOLD).sum())
         name, kind = f"active_units_level_{i}", "active_units_level"
-        found.single(name, active, len(some), kind=kind, samples=SAMPLES // 2, threshold=THRESHOLD, **fill)
+        findings.single(name, active, len(some), kind=kind, samples=SAMPLES // 2, threshold=THRESHOLD, **fill)
         table.append({"level": i, "units": known[i - 1], "rate": float(rate.mean()), "active_units": active})
-    found.tables["levels"] = table
+    findings.tables["levels"] = table

@@ -13,7 +13,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from vaebench.core import Family
-from vaebench.core.divergence import Watch
+from vaebench.core.divergence import DivergenceWatch
 from vaebench.curves import BOUND, LOG_X, TRAIN, VAL
 from vaebench.errors import Diverged
 from vaebench.training.checkpoint import write_checkpoint, write_config
@@ -72,7 +72,7 @@ class Member:
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
         self.rules = self.model.rules()
         require_adam(self.rules)
-        self.stopping, self.stopped, self._watch = job.stopping(), False, Watch()
+        self.stopping, self.stopped, self._watch = job.stopping(), False, DivergenceWatch()
         self.diverged: Diverged | None = None
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)

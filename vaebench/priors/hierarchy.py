@@ -1,4 +1,4 @@
-"""A prior of several levels: p(z) = p(z_L) Π_i p(z_i|z_{i+1}) as a `Chain`."""
+"""A prior of several levels: p(z) = p(z_L) Π_i p(z_i|z_{i+1}) as a `Hierarchy`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution
 
-from vaebench.distributions.chains import Chain, Walk, gaussian
+from vaebench.distributions.hierarchy import Hierarchy, Walk, gaussian
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks import MLP, Network
 from vaebench.networks.unregistered import Shared
 from vaebench.posteriors import Posterior
-from vaebench.posteriors.chains import Descending, Topped
+from vaebench.posteriors.hierarchy import Descending, Topped
 from vaebench.priors import Prior, PriorFactory, StandardNormal
 from vaebench.traits import LatentTraits, PosteriorTraits
 
@@ -55,13 +55,13 @@ class TopDown(Prior):
         if isinstance(posterior, Descending):
             posterior.meet(self)
 
-    def forward(self, c: Tensor | None = None) -> Chain:
+    def forward(self, c: Tensor | None = None) -> Hierarchy:
         def walk() -> Walk:
             z = yield self.top()
             for net in list(self.nets)[::-1]:
                 z = yield gaussian(net(z))
 
-        return Chain(walk, self.levels, "down")
+        return Hierarchy(walk, self.levels, "down")
 
     def see(self, z: Tensor) -> Tensor:
         """What the likelihood sees of z (*, n_1 + … + n_L): its first units, (*, *seen)."""
@@ -84,7 +84,7 @@ class _Top(Posterior):
         if not isinstance(posterior, Topped):
             raise UserError(
                 f"the prior over the highest level is made of q(z_L|x), which {type(posterior).__name__} does not "
-                "give in closed form; set model.posterior to vaebench.posteriors.chains.TopDown"
+                "give in closed form; set model.posterior to vaebench.posteriors.hierarchy.TopDown"
             )
         return posterior.top(cast(Tensor, c))
 
@@ -103,5 +103,5 @@ def require_levels(who: str, *parts: nn.Module) -> None:
         if len(LatentTraits.of(part).levels) < 2:
             raise UserError(
                 f"{who} needs a posterior and a prior of several levels, and {type(part).__name__} has one; choose "
-                "vaebench.posteriors.chains.BottomUp, TopDown or Ladder, and vaebench.priors.chains.TopDown"
+                "vaebench.posteriors.hierarchy.BottomUp, TopDown or Ladder, and vaebench.priors.hierarchy.TopDown"
             )

@@ -1,4 +1,4 @@
-"""Posteriors of several levels: q(z_1 … z_L|x) as a `Chain`, drawn from the bottom up or from the top down.
+"""Posteriors of several levels: q(z_1 … z_L|x) as a `Hierarchy`, drawn from the bottom up or from the top down.
 
 `latent` counts the units of all levels together; `upper` says how many of them lie above the first. A posterior that is
 drawn from the top down is handed the prior that it descends with (`meet`), so that one pass serves both (`pairs`).
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
-from vaebench.distributions.chains import Chain, Pairs, Pass, Walk, descend, gaussian, join, merged, paired
+from vaebench.distributions.hierarchy import Hierarchy, Pairs, Pass, Walk, descend, gaussian, join, merged, paired
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
@@ -75,7 +75,7 @@ class BottomUp(Posterior):
         below = [inner((a,), (2 * b,)) for a, b in zip(self.levels[:-1], self.levels[1:], strict=True)]
         self.nets = nn.ModuleList([net(data, (2 * self.levels[0],)), *below])
 
-    def forward(self, c: Tensor | None = None) -> Chain:
+    def forward(self, c: Tensor | None = None) -> Hierarchy:
         x = cast(Tensor, c)
 
         def walk() -> Walk:
@@ -83,7 +83,7 @@ class BottomUp(Posterior):
             for net in self.nets:
                 z = yield gaussian(net(z))
 
-        return Chain(walk, self.levels, "up", x.shape[:1])
+        return Hierarchy(walk, self.levels, "up", x.shape[:1])
 
 
 class Descending(Posterior):
@@ -100,9 +100,9 @@ class Descending(Posterior):
         """Whether it has a prior to descend beside."""
         return self._prior is not None
 
-    def prior(self) -> Chain:
+    def prior(self) -> Hierarchy:
         """The prior beside which it descends."""
-        return cast(Chain, cast(Shared[LazyDistribution], self._prior).module())
+        return cast(Hierarchy, cast(Shared[LazyDistribution], self._prior).module())
 
     @abstractmethod
     def pairs(self, x: Tensor) -> Pairs:
@@ -120,9 +120,9 @@ class Correcting(Descending):
         beside: class path of a prior that it goes with.
     """
 
-    beside: ClassVar[str] = "vaebench.priors.chains.TopDown"
+    beside: ClassVar[str] = "vaebench.priors.hierarchy.TopDown"
 
-    def forward(self, c: Tensor | None = None) -> Chain:
+    def forward(self, c: Tensor | None = None) -> Hierarchy:
         x = cast(Tensor, c)
 
         def walk() -> Walk:
@@ -133,7 +133,7 @@ class Correcting(Descending):
                 q, _ = pairs.send(z)
             yield q
 
-        return Chain(walk, self.levels, "down", x.shape[:1])
+        return Hierarchy(walk, self.levels, "down", x.shape[:1])
 
 
 @final
@@ -170,7 +170,7 @@ class TopDown(Descending):
             inner((features + sum(self.levels[i + 1 :]),), (2 * size,)) for i, size in enumerate(self.levels)
         )
 
-    def forward(self, c: Tensor | None = None) -> Chain:
+    def forward(self, c: Tensor | None = None) -> Hierarchy:
         x = cast(Tensor, c)
 
         def walk() -> Walk:
@@ -179,7 +179,7 @@ class TopDown(Descending):
                 z = yield gaussian(inner(seen))
                 seen = join(seen, z)
 
-        return Chain(walk, self.levels, "down", x.shape[:1])
+        return Hierarchy(walk, self.levels, "down", x.shape[:1])
 
     def pairs(self, x: Tensor) -> Pairs:
         return paired(self(x), self.prior())

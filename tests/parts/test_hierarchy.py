@@ -13,14 +13,14 @@ from torch.distributions import MultivariateNormal, kl_divergence
 import vaebench as vb
 from vaebench.core import draw
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.chains import descend, gaussian, merged
+from vaebench.distributions.hierarchy import descend, gaussian, merged
 from vaebench.errors import UserError
-from vaebench.posteriors.chains import level_sizes
+from vaebench.posteriors.hierarchy import level_sizes
 
 HIERARCHIES = ["two_layer_vae", "ladder_vae", "hvae"]
 
 
-def test_a_chains_density_is_that_of_the_joint_gaussian() -> None:
+def test_the_density_of_a_hierarchy_is_that_of_the_joint_gaussian() -> None:
     model = LinearChain()
     joint = model.joint()
     exact = MultivariateNormal(joint.mean[9:], joint.covariance_matrix[9:, 9:])
@@ -98,7 +98,7 @@ def test_rates_in_closed_form_equal_sampled_ones() -> None:
 
 
 def _own(kind: str, **arguments: object) -> dict[str, object]:
-    return {"class_path": f"vaebench.posteriors.chains.{kind}", "init_args": {"net": NET, "inner": NET, **arguments}}
+    return {"class_path": f"vaebench.posteriors.hierarchy.{kind}", "init_args": {"net": NET, "inner": NET, **arguments}}
 
 
 @pytest.mark.parametrize("name", HIERARCHIES)
@@ -175,7 +175,7 @@ def test_k_samples_tighten_the_bound_of_two_layers() -> None:
 
 
 def test_any_objective_takes_levels() -> None:
-    prior = {"class_path": "vaebench.priors.chains.TopDown", "init_args": {"net": NET}}
+    prior = {"class_path": "vaebench.priors.hierarchy.TopDown", "init_args": {"net": NET}}
     for kind in ("BottomUp", "TopDown", "Ladder"):
         model = small("iwae", posterior=_own(kind), prior=prior)
         assert torch.isfinite(model.step(bits(4), None, torch.tensor(0.0)).losses["model"])
@@ -184,7 +184,7 @@ def test_any_objective_takes_levels() -> None:
 @pytest.mark.parametrize(("kind", "whole"), [("Ladder", False), ("TopDown", True)])
 def test_beta_vae_at_one_takes_a_hierarchys_rates_in_closed_form(kind: str, whole: bool) -> None:
     """It took them from samples: 15.92 nats where the ladder's own step gave 17.02."""
-    prior = {"class_path": "vaebench.priors.chains.TopDown", "init_args": {"net": NET, "whole": whole}}
+    prior = {"class_path": "vaebench.priors.hierarchy.TopDown", "init_args": {"net": NET, "whole": whole}}
     model, x = small("beta_vae", beta=1.0, posterior=_own(kind), prior=prior), bits(6)
     torch.manual_seed(4)
     step = model.step(x, None, torch.tensor(0.0))
@@ -237,7 +237,7 @@ def test_a_chain_of_more_levels_than_sizes_is_an_error() -> None:
 
 def _vamp(kind: str, **settings: object) -> dict[str, object]:
     top = {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 3, "start": "mean"}}
-    prior = {"class_path": "vaebench.priors.chains.TopDown", "init_args": {"net": NET, "top": top, "whole": True}}
+    prior = {"class_path": "vaebench.priors.hierarchy.TopDown", "init_args": {"net": NET, "top": top, "whole": True}}
     return {"posterior": _own(kind, **settings), "prior": prior}
 
 

@@ -1,7 +1,7 @@
-"""Chains: several levels of latents in one event, each drawn given the levels before it.
+"""Hierarchies: several levels of latents in one event, each drawn given the levels before it.
 
-A chain is written as a generator, which reads like its equation: it yields the distribution of a level and is sent the
-level's value, sampled or given. A ladder's two passes, which share what they compute, yield pairs (q_i, p_i) instead.
+A hierarchy is written as a generator, which reads like its equation: it yields the distribution of a level and is sent
+the value of the level, sampled or given. A ladder's two passes, which share what they compute, yield pairs (q_i, p_i).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pairs = Generator[tuple[Distribution, Distribution], Tensor, Any]
 Yielded = TypeVar("Yielded")
 
 
-class Chain(Distribution):
+class Hierarchy(Distribution):
     r"""The levels z = (z_1, …, z_L), concatenated into one event (n_1 + … + n_L,); z_1 is the lowest.
 
     .. math:: \text{up: } \prod_i p(z_i | z_1 … z_{i-1}), \qquad \text{down: } \prod_i p(z_i | z_{i+1} … z_L)
@@ -32,7 +32,7 @@ class Chain(Distribution):
             z2 = yield DiagonalNormal(loc, scale)   # p(z2), (*batch, n_2)
             yield DiagonalNormal(*net(z2))          # p(z1|z2), for z2 (*sample, *batch, n_2)
 
-        Chain(walk, (n_1, n_2), "down")
+        Hierarchy(walk, (n_1, n_2), "down")
 
     Args:
         walk: starts the generator.
@@ -92,7 +92,7 @@ class Chain(Distribution):
 
 
 class Pass(NamedTuple):
-    """One pass down both chains, with z ~ q.
+    """One pass down both hierarchies, with z ~ q.
 
     Attributes:
         z: (*sample, *batch, units).
@@ -137,11 +137,11 @@ def _end(walk: Pairs, last: Tensor) -> Any:
         walk.send(last)
     except StopIteration as end:
         return end.value
-    raise RuntimeError("the chain's generator yields more levels than it has sizes")
+    raise RuntimeError("the generator of the hierarchy yields more levels than it has sizes")
 
 
-def paired(q: Chain, p: Chain) -> Pairs:
-    """Two chains that are drawn from the top down, as one generator for `descend`."""
+def paired(q: Hierarchy, p: Hierarchy) -> Pairs:
+    """Two hierarchies that are drawn from the top down, as one generator for `descend`."""
     ours, theirs = q.walk(), p.walk()
     pair = next(ours), next(theirs)
     for _ in q.sizes[1:]:
@@ -153,7 +153,7 @@ def paired(q: Chain, p: Chain) -> Pairs:
 def advance(
     walk: Generator[Yielded, Tensor, Any], take: Callable[[Yielded, int], Tensor], levels: int, order: Order
 ) -> list[Tensor]:
-    """Runs a chain's generator: what it yields for a level is turned into the level's value by `take`.
+    """Runs the generator of a hierarchy: what it yields for a level is turned into the level's value by `take`.
 
     Returns:
         The values by level, the lowest first.
@@ -196,6 +196,6 @@ def merged(a: Independent, b: Independent) -> Independent:
     return DiagonalNormal(variance * (one.loc * ours + other.loc * theirs), variance.sqrt())
 
 
-def named(what: str, levels: Tensor) -> dict[str, Tensor]:
+def named_levels(what: str, levels: Tensor) -> dict[str, Tensor]:
     """Means of figures of every level (*, L), by name: `rate_1` is the lowest level's."""
     return {f"{what}_{i}": value for i, value in enumerate(levels.flatten(0, -2).mean(0).unbind(), 1)}
