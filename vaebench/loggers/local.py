@@ -17,7 +17,7 @@ from vaebench.loggers.figures import finite, logged_figures
 from vaebench.records import RunRecord
 
 
-def file_opener(choice: str, folder: Path) -> Callable[[RunDescription], Files]:
+def opener(choice: str, folder: Path) -> Callable[[RunDescription], Files]:
     """Opens logs in `FOLDER/csv/GROUP/NAME-ID` or `FOLDER/tensorboard/GROUP/NAME-ID`.
 
     Raises:
