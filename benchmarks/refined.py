@@ -21,7 +21,7 @@ from torch import Tensor
 
 import vaebench as vb
 from vaebench.core import Family
-from vaebench.evaluation.conditions import quiet
+from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators import ais, brackets, refined
 from vaebench.evaluation.estimators.brackets import Settings
 from vaebench.evaluation.estimators.likelihood import estimate, no_density
@@ -53,7 +53,7 @@ def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)
     for path in arguments.checkpoints:
         model = vb.load(path).eval()
-        with quiet(model, CPU):
+        with evaluation_mode(model, CPU):
             print("| " + " | ".join([path.parent.name if path.stem == "model" else path.stem,
                                      *row(model, x, arguments)]) + " |", flush=True)  # fmt: skip
 
@@ -64,7 +64,7 @@ def row(model: Family, x: Tensor, arguments: argparse.Namespace) -> list[str]:
     names, k = list(range(len(x))), arguments.k
     reference = _log_mean(
         brackets.annealed(model, x, 1, effort, Settings(16, arguments.temperatures), names).lower,
-        ais.annealed(model, x, ais.Settings(8, arguments.prior_temperatures), 1).lower,
+        ais.annealed(model, x, ais.AnnealingSettings(8, arguments.prior_temperatures), 1).lower,
     )
     chains = brackets.annealed(model, x, 0, effort, Settings(), names).lower
     start = time.perf_counter()
