@@ -20,6 +20,7 @@ import vaebench as vb
 from vaebench.cli import main
 from vaebench.configuration import gate
 from vaebench.configuration.former import current_run
+from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.configuration.parts import canonical_config
 from vaebench.errors import UserError
 from vaebench.loggers.transfer import _kept
@@ -66,6 +67,7 @@ SLOTS = {
     "what a callback monitors": ("trainer", "callbacks", 0, "init_args", "monitor"),
     "logger": ("trainer", "logger"),
     "strategy": ("trainer", "strategy"),
+    "plugins": ("trainer", "plugins"),
     "engine": ("engine",),
 }
 
@@ -357,3 +359,13 @@ def test_trust_takes_a_class_and_a_folder_of_files(tmp_path: Path, monkeypatch: 
     for wrong in ("", " ", 3):
         with pytest.raises(UserError, match="cannot be trusted"):
             vb.trust(wrong)  # type: ignore[arg-type]
+
+
+def test_records_may_have_the_options_that_training_knows_and_no_other() -> None:
+    """Defect: the gate kept a list of its own, and let through what Lightning has but training did not know."""
+    for name in sorted((COUNTED | PASSED | REFUSED.keys()) - COSMETIC):
+        config = {**CONFIG, "trainer": {name: 2}}
+        assert gate.vetted_run(config, "a record")["trainer"] == {name: 2}
+    for name in sorted({*(COSMETIC - {"logger"}), "zzz"}):
+        with pytest.raises(UserError, match=f"trainer.{name} '2'"):
+            gate.vetted_run({**CONFIG, "trainer": {name: 2}}, "a record")

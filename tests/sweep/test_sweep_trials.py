@@ -28,6 +28,7 @@ from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.queue import Outcome, count_states, mend, study_lock, take
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.held_out import held_out
+from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.sweep.workers.trial import PruningCallback, TrialRunner
 from vaebench.sweep.workers.worker import Interruption, work
 from vaebench.training.experiment import experiment
@@ -183,6 +184,39 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned_and_leaves_nothing(tmp_
     assert list(study.trials[2].intermediate_values) == [1], "at the first epoch at which it may be"
     assert not list((tmp_path / "work").rglob("*.ckpt"))
     assert not list((tmp_path / "results").rglob("record.json"))
+
+
+WARMING = "{class_path: Linear, init_args: {length: 25}}"  # it ends within the third epoch
+
+
+@pytest.mark.parametrize("engine", ["local", "population"])
+def test_a_trial_that_still_warms_up_is_neither_pruned_nor_compared_with(tmp_path: Path, engine: str) -> None:
+    """Defect: bounds in the middle of a warm-up were reported, judged, and others judged by them."""
+    more = f"pruner: {{name: median, startup: 1}}\nengine: {{name: {engine}}}\nstop: {{trials: 2}}\n"
+    (tmp_path / "tiny.yaml").write_text(
+        TEXT.replace("stop: {trials: 2}\n", more).replace(
+            "max_epochs: 3,", f"max_epochs: 4, model.schedule: {WARMING},"
+        )
+    )
+    sweep = read_sweep(tmp_path / "tiny.yaml")
+    storage = connect(sweep, default_storage(sweep, tmp_path / "results"))
+    study = create_study(sweep, storage, resume=False)
+    study.add_trial(
+        create_trial(
+            params={"model.beta": 1.0},
+            distributions={"model.beta": FloatDistribution(0.1, 10, log=True)},
+            values=[-1.0],
+            intermediate_values=dict.fromkeys(range(1, 5), -1.0),
+        )
+    )
+    if engine == "local":
+        runner = TrialRunner(sweep, tmp_path / "results", tmp_path / "work")
+        work(sweep, storage, study, runner, Interruption(), lambda: True)
+    else:
+        population = TrialPopulation(sweep, tmp_path / "results", tmp_path / "work", "cpu")
+        work_population(sweep, storage, study, population, Interruption(), lambda: True)
+    for trial in study.trials[1:]:
+        assert (trial.state, list(trial.intermediate_values)) == (TrialState.PRUNED, [3])
 
 
 def test_a_trial_whose_worker_died_after_its_record_finds_it_again(

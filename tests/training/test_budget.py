@@ -13,6 +13,7 @@ import torch
 from lightning import Callback
 
 from vaebench.api import load
+from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.core import Family
 from vaebench.errors import UserError
 from vaebench.running.recording import weights_hash
@@ -21,7 +22,7 @@ from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population.lane import Lane
-from vaebench.training.trainer import COSMETIC, COUNTED, DEFAULTS, PASSED, POPULATION, REFUSED, TrainingBudget
+from vaebench.training.trainer import DEFAULTS, POPULATION, TrainingBudget
 
 EPOCH = 11  # batches of 128 of the digits' 1,297 training images
 BUDGETS = {
@@ -202,7 +203,7 @@ def test_a_group_that_rests_has_the_mean_of_the_batches_it_learnt_from(monkeypat
 
 
 def test_every_option_of_lightnings_trainer_is_classified_once() -> None:
-    """A new Lightning option is caught here: say in `vaebench.training.trainer` how it is treated."""
+    """A new Lightning option is caught here: say in `vaebench.configuration.options` how it is treated."""
     assert Counter([*COUNTED, *PASSED, *REFUSED]) == Counter(list(DEFAULTS))
     assert POPULATION <= COUNTED | PASSED
     assert set(DEFAULTS) >= COSMETIC

@@ -25,6 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench.configuration import parts
 from vaebench.configuration.former import current
+from vaebench.configuration.options import RECORDED
 from vaebench.errors import UserError
 
 LIBRARY = frozenset(
@@ -35,16 +36,6 @@ LIBRARY = frozenset(
     | {part.path for part in parts.torch_parts()}
 )  # fmt: skip
 """Other classes that configurations may name: none of them writes, calls or imports what it is given."""
-
-TRAINER = {
-    "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
-    "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_test_batches",
-    "limit_predict_batches", "overfit_batches", "val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps",
-    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark",
-    "inference_mode", "use_distributed_sampler", "detect_anomaly", "barebones", "sync_batchnorm",
-    "reload_dataloaders_every_n_epochs", "enable_autolog_hparams", "model_registry", "callbacks",
-}  # fmt: skip
-"""Settings of Lightning's trainer that a record may have: none that names a place to write to or a logger."""
 
 DEEPEST, LARGEST = 40, 20_000  # tables in tables, and values in all: a few lines of a file can stand for more
 WORD = re.compile(
@@ -132,7 +123,7 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
     """The configuration of a run, {"model", "data", "trainer"}, optimisers and what trained it, that may be built.
 
     Raises:
-        UserError: as `vetted`, or the trainer has a setting that is not in `TRAINER`.
+        UserError: as `vetted`, or the trainer has a option that is not in `RECORDED`.
     """
     known = {"model", "data", "trainer", "engine"}
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
@@ -145,7 +136,7 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
     if not isinstance(trainer, Mapping):
         raise _refused(source, "trainer", trainer, "a table of settings")
     for key, value in trainer.items():
-        if key not in TRAINER and value not in (None, True, False):
+        if key not in RECORDED and value not in (None, True, False):
             raise _refused(source, f"trainer.{key}", value, "no setting of the trainer that names a place or a logger")
         if key == "callbacks" and isinstance(value, str):
             raise _refused(source, "trainer.callbacks", value, "callbacks as {class_path: …}")

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from vaebench.configuration.discovery import datasets, families
 from vaebench.configuration.explain import SECTIONS, _files, explained, require_kinds, require_values
 from vaebench.configuration.gate import remember
+from vaebench.configuration.options import COSMETIC, PASSED
 from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family
@@ -34,9 +35,7 @@ from vaebench.training.silence import quiet_lightning
 from vaebench.training.solo import train
 from vaebench.training.stopping import Stopping
 from vaebench.training.trainer import (
-    COSMETIC,
     DEFAULTS,
-    PASSED,
     LimitedTrainer,
     TrainingBudget,
     budget,

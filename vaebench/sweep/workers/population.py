@@ -151,7 +151,7 @@ class TrialPopulation:
         if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.history.curves:
             return False
         callback = PruningCallback(one.trial, self.sweep.pruner["name"] != "none")
-        return patiently(partial(callback.report, first.bound, first.epoch))
+        return patiently(partial(callback.report, first.model, first.bound, first.epoch))
 
     def _report_progress(self, one: TrialMembers) -> None:
         """Notes how far a trial is."""
