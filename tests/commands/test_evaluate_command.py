@@ -83,7 +83,7 @@ def test_an_evaluation_that_is_killed_goes_on_and_leaves_no_trace(checkpoint: Pa
     command = [sys.executable, "-m", "vaebench", "evaluate", checkpoint, "--k", 20_000, "--device", "cpu"]
     argv = [str(part) for part in [*command, "--limit", 60, "--results", tmp_path / "results"]]
     running = subprocess.Popen(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    pieces = f"digits/.*{WORK}/*/likelihood-part-*.npz"
+    pieces = f"digits/.*{WORK}/*/likelihood-part-*.piece"
     while not (done := list((tmp_path / "results").glob(pieces))):
         assert running.poll() is None
         time.sleep(0.02)

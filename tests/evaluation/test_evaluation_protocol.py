@@ -251,3 +251,23 @@ def test_the_page_s_curve_over_beta_is_drawn_from_the_records(monkeypatch: pytes
 def test_measurements_that_are_no_table_are_refused_in_a_sentence(measurements: Any) -> None:
     with pytest.raises(UserError, match="where a table of measurements and their settings is expected"):
         read_protocol("quick", measurements=measurements)
+
+
+@pytest.mark.parametrize("wrong", ["cut", "empty", "flipped", "of another piece", "of another program"])
+def test_a_piece_that_is_damaged_or_anothers_is_made_anew(tmp_path: Path, wrong: str) -> None:
+    """Defect: a cut piece was a traceback at every later evaluation, and another's content stood for the images'."""
+
+    def pieces() -> dict[int, float]:
+        return {
+            i: float(piece["x"][0]) for i, piece in Store(tmp_path).pieces(["a", "b"], lambda i: {"x": np.ones(1) * i})
+        }
+
+    assert pieces() == {0: 0.0, 1: 1.0}
+    file, other = tmp_path / "a.piece", tmp_path / "b.piece"
+    good = file.read_bytes()
+    np.savez(tmp_path / "c.npz", x=np.full(1, 7.0))
+    bad = {"cut": good[: len(good) // 2], "empty": b"", "flipped": good[:-30] + b"!" + good[-29:],
+           "of another piece": other.read_bytes(), "of another program": (tmp_path / "c.npz").read_bytes()}  # fmt: skip
+    file.write_bytes(bad[wrong])
+    assert pieces() == {0: 0.0, 1: 1.0}
+    assert file.read_bytes() == good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ Arrays = Mapping[str, NDArray[Any]]
 class Store:
     """A folder of arrays by name, which several processes may share: each piece is claimed by one of them.
 
-    A claim is a lock on a file, which the system lifts when its owner dies, so that nothing waits for the dead.
+    A claim is a lock on a file, which the system lifts when its owner dies, so that nothing waits for the dead. A file
+    begins with the SHA-256 of its name and content: a piece that is damaged, or another one's, counts as unfinished.
 
     Args:
         folder: where the pieces are kept; None keeps none.
@@ -34,9 +36,13 @@ class Store:
 
     def read(self, name: str) -> Arrays | None:
         """The arrays of a finished piece; None where it is not finished."""
-        if self.folder is None or not (path := self.folder / f"{name}.npz").is_file():
+        if self.folder is None or not (path := self.folder / f"{name}.piece").is_file():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
+        written = path.read_bytes()
+        digest, content = written[:32], written[32:]
+        if digest != _digest(name, content):
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
 
     def write(self, name: str, arrays: Arrays) -> None:
@@ -44,7 +50,8 @@ class Store:
         if self.folder is not None:
             buffer = io.BytesIO()
             np.savez(buffer, **arrays)  # type: ignore[arg-type]
-            write_atomically(self.folder / f"{name}.npz", buffer.getvalue())
+            content = buffer.getvalue()
+            write_atomically(self.folder / f"{name}.piece", _digest(name, content) + content)
 
     @contextmanager
     def claim(self, name: str, wait: bool) -> Iterator[bool]:
@@ -68,6 +75,10 @@ class Store:
         """Gives up all claims: from here on the work is divided into pieces that any process may claim."""
         for file in self._claims:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).digest()
 
 
 class Pieces:

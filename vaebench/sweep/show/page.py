@@ -68,7 +68,7 @@ def _charts(sweep: Sweep, study: Study) -> Iterator[dict[str, str]]:
     if len(names) == 1:
         yield _chart(
             "Held-out bound while training",
-            "What pruning reads: bounds after epochs once schedules have ended, nats; lines that end early were pruned.",
+            "What pruning reads: bounds after epochs once schedules ended, nats; lines that end early were pruned.",
             lambda: visualization.plot_intermediate_values(study),
         )
 
