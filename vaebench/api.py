@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
 from vaebench.configuration.discovery import find_class
-from vaebench.configuration.explain import explained, require_kinds
+from vaebench.configuration.explain import explained, require_kinds, require_values
 from vaebench.configuration.former import current_state
 from vaebench.configuration.gate import remember, vetted, vetted_run
 from vaebench.configuration.parts import located
@@ -54,6 +54,7 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
     require_kinds(config)
     with explained():
         parsed = parser.parse_object({"model": config})
+        require_values(parsed.as_dict())
         return parser.instantiate(parsed, instantiators=[(construct, Family, True)]).model
 
 
@@ -133,4 +134,6 @@ def data_module(config: Mapping[str, Any], source: object = "data") -> ImageData
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageData, "data", required=True)
     with explained():
-        return parser.instantiate(parser.parse_object({"data": located(config, "data set")})).data
+        parsed = parser.parse_object({"data": located(config, "data set")})
+        require_values(parsed.as_dict())
+        return parser.instantiate(parsed).data

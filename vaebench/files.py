@@ -121,6 +121,25 @@ def is_plain(name: object) -> bool:
     return isinstance(name, str) and bool(_NAME.fullmatch(name)) and name[-1] != "." and not _DEVICE.fullmatch(name)
 
 
+def require_folder_name(name: str, what: str) -> str:
+    """The name of a benchmark or sweep, if a folder of records can have it.
+
+    Args:
+        name: as the file gives it.
+        what: it is the name of, and the file, for the error.
+
+    Raises:
+        UserError: it leads elsewhere, is hidden, or is longer than file systems take.
+    """
+    odd = not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 200
+    if odd or not name.strip() or name[0] == ".":
+        raise UserError(
+            f"{what} is named {name[:100]!r}: expected what can be a folder's name, without / and without a dot at its "
+            "beginning; give it another one"
+        )
+    return name
+
+
 def open_file(folder: Path, name: str) -> BinaryIO:
     """Opens a file of a record or card, whose files may be a stranger's, for reading.
 

@@ -1,4 +1,4 @@
-"""What numbers a setting may be: one check for every scalar of every family and schedule.
+"""What numbers a setting may be: one check for every scalar of every part, the suite's and torch's.
 
 A whole number is at least 1 and any other at least 0, unless the class says otherwise in `RANGES`. All are finite.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -46,13 +47,21 @@ def ranges(cls: type) -> dict[str, Range]:
     """The range of every number that a class and its parents are built with, by the argument's name."""
     found: dict[str, Range] = {}
     for parent in reversed(cls.__mro__):
-        if "__init__" in vars(parent) and parent.__module__.split(".")[0] not in ("torch", "lightning", "builtins"):
+        foreign = parent.__module__.split(".")[0] in ("torch", "lightning", "builtins")
+        if "__init__" in vars(parent) and (not foreign or parent.__module__.startswith("torch.optim.")):
             for name, argument in inspect.signature(vars(parent)["__init__"]).parameters.items():
-                words = str(argument.annotation).replace(" ", "").split("|")
-                if {"int", "float"} & set(words):
+                words = _numbers(argument.annotation)
+                if {"int", "float"} & words:
                     found[name] = AMOUNT if "float" in words else COUNT
         found.update(vars(parent).get("RANGES", {}))
     return found
+
+
+def _numbers(annotation: Any) -> set[str]:
+    """The kinds of numbers, 'int' and 'float', that an argument takes, alone or in a list."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    text = re.sub(r"\b(?:Sequence|Iterable|list|tuple)\[([^\[\]]*)\]", r"\1", text)
+    return set() if "[" in text else {"int", "float"} & set(re.split(r"[|, ]+", text))
 
 
 def require_ranges(cls: type, values: Mapping[str, Any], where: str, owner: str = "") -> None:

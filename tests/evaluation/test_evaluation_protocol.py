@@ -258,9 +258,10 @@ def test_a_piece_that_is_damaged_or_anothers_is_made_anew(tmp_path: Path, wrong:
     """Defect: a cut piece was a traceback at every later evaluation, and another's content stood for the images'."""
 
     def pieces() -> dict[int, float]:
-        return {
-            i: float(piece["x"][0]) for i, piece in Store(tmp_path).pieces(["a", "b"], lambda i: {"x": np.ones(1) * i})
-        }
+        found = Pieces(Store(tmp_path), ["a", "b"])
+        for name in found:
+            found[name] = {"x": np.full(1, float("ab".index(name)))}
+        return {i: float(piece["x"][0]) for i, piece in enumerate(found.finished())}
 
     assert pieces() == {0: 0.0, 1: 1.0}
     file, other = tmp_path / "a.piece", tmp_path / "b.piece"

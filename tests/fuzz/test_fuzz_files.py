@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fuzz import BUDGET, CONFIGS, Outcome, cases, obeys, run, yaml_file
 
 DIGITS, VAE, BETA = (f"{CONFIGS}/{name}.yaml" for name in ("data/digits", "family/vae", "family/beta_vae"))
@@ -91,6 +92,8 @@ def test_a_protocol_measures_or_says_why_not(count: int, checkpoint: Path) -> No
         ("measurements: {likelihood: {k: 2026-11-30}}", "line 1: 2026-11-30 is a date"),
         ("measurements: [likelihood]", "has no measurements: expected 'measurements:'"),
         ("measurements: {likelihood: [k]}", "expected a table of settings"),
+        ("measurements: {likelihood: {precision: .inf}}", "likelihood.precision is inf, where finite numbers are"),
+        ("measurements: {likelihood: {k: [.nan]}}", "likelihood.k is [nan], where finite numbers are expected"),
     ],
 )
 def test_a_protocol_that_ended_in_a_traceback_is_refused(
@@ -108,3 +111,15 @@ def test_a_date_among_the_settings_of_a_file_is_named_with_its_line(command: str
     outcome = run(command, f"{tmp_path}/own.yaml")
     assert outcome.kind == "refusal", outcome
     assert "line 2: 2026-11-30 is a date: expected a text or a number; put it in quotes" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", ".a", "", "a/b", "a\\b", "a\nb", "a" * 201])
+@pytest.mark.parametrize("command", ["bench", "sweep"])
+def test_a_name_that_leads_out_of_the_folder_of_records_is_refused(command: str, name: str, tmp_path: Path) -> None:
+    """Defect: `benchmark: ../a` wrote its records beside the folder of results."""
+    body, key = (BENCHMARK, "benchmark") if command == "bench" else (SWEEP, "sweep")
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**body, key: name}))
+    outcome = run(command, f"{tmp_path}/own.yaml", f"--results={tmp_path}/results", f"--work={tmp_path}/work")
+    assert outcome.kind == "refusal", outcome
+    assert "expected what can be a folder's name" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]

@@ -44,7 +44,8 @@ from vaebench.sweep.storage.queue import (
     tell,
     to_do,
 )
-from vaebench.sweep.storage.study import AwayError, connect, create_study, default_storage, load_study
+from vaebench.sweep.storage.sound import AwayError
+from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
 from vaebench.sweep.workers.worker import AWAY, Interruption, run_worker, work
 
 Started = tuple[Sweep, RDBStorage, Study]

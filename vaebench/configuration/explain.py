@@ -37,6 +37,7 @@ from vaebench.configuration.parts import (
     torch_parts,
 )
 from vaebench.errors import UserError, out_of_memory, unknown
+from vaebench.ranges import require_ranges
 
 if TYPE_CHECKING:
     pass
@@ -126,7 +127,7 @@ def _unfit(report: str, error: BaseException) -> UserError:
 
 
 def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") -> None:
-    """Refuses null where a setting takes none, and numbers that are not finite, in a parsed configuration.
+    """Refuses null where a setting takes none, and numbers that are not finite or outside their ranges.
 
     jsonargparse takes null for every setting, and a record cannot hold what is not finite.
 
@@ -139,6 +140,8 @@ def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") 
         UserError: a value that cannot be.
     """
     parameters = _parameters(owner) if owner else {}
+    if part := part_at(owner):
+        require_ranges(_class(part.path), config, f"{place}.")
     for name, value in config.items():
         key, taken = f"{place}.{name}".lstrip("."), parameters.get(name)
         if value is None and taken and taken.default is not None and "None" not in str(taken.annotation):
@@ -232,10 +235,14 @@ def _unknown_key(key: str) -> UserError:
     return unknown("key", shown(key), SECTIONS, "Settings of parts go below them, such as model.latent.")
 
 
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
 def _parameters(path: str) -> dict[str, inspect.Parameter]:
     """All constructor arguments of a class, its parents' included."""
-    module, _, name = path.rpartition(".")
-    cls = getattr(import_module(module), name)
+    cls = _class(path)
     found: dict[str, inspect.Parameter] = {}
     for parent in cls.__mro__ if inspect.isclass(cls) else ():
         own = vars(parent).get("__init__")

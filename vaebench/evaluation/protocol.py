@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in known:
             raise unknown("setting", key, known, f"It is given to the measurement '{name}'.")
+        if not _is_finite(value):
+            raise UserError(f"{name}.{key} is {value}, where finite numbers are expected; give it such a value")
         check_type = type(known[key])
         if check_type is int:
             check_count(f"{name}.{key}", value)
@@ -180,3 +183,12 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{name}.{key} is {value!r}, where true or false is expected; give it one of them")
     late = getattr(module, "LATER", ())
     return {key: value for key, value in {**known, **given}.items() if key not in late or value != known[key]}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a record can hold a value: its numbers are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

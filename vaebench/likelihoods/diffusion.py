@@ -15,6 +15,7 @@ from vaebench.likelihoods import Likelihood
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE, DataSpec, Shape
 from vaebench.networks import MLP, Network
 from vaebench.networks.unet import UNet
+from vaebench.ranges import ANY
 
 SPREAD = 0.5  # standard deviation of images in [−1, 1] that the denoiser expects before it learns
 
@@ -45,6 +46,7 @@ class Diffusion(Likelihood):
 
     support = frozenset({BINARY, DISCRETE, CONTINUOUS})
     averaged = True  # one term of the bound stands for all T
+    RANGES = {"clear": ANY, "noisy": ANY}
     log_snr: Tensor
 
     def __init__(

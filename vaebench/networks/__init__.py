@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vaebench.errors import UserError
 from vaebench.measures import Shape
+from vaebench.ranges import AMOUNT
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -111,6 +112,8 @@ class MLP(Network):
         widths: units of each hidden layer, in the place of width and depth; None takes those.
         start: how weights are drawn, see `begin`; None as torch's `nn.Linear` does.
     """
+
+    RANGES = {"depth": AMOUNT}
 
     def __init__(
         self,
@@ -228,6 +231,8 @@ class Conv(Network):
     Raises:
         UserError: not exactly one of the two shapes is an image.
     """
+
+    RANGES = {"levels": AMOUNT, "blocks": AMOUNT}
 
     def __init__(
         self,

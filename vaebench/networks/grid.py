@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import ACTIVATIONS, Activation, Network, Residual
+from vaebench.ranges import AMOUNT
 
 
 @final
@@ -36,6 +37,8 @@ class ConvGrid(Network):
     Raises:
         UserError: neither or both of the shapes are an image, or the places asked for are not those of the grid.
     """
+
+    RANGES = {"levels": AMOUNT, "blocks": AMOUNT}
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from vaebench.configuration.discovery import figure_names, measurement_of
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument
 from vaebench.errors import UserError, unknown
+from vaebench.files import require_folder_name
 
 KEYS = {"benchmark", "seeds", "protocol", "rank", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides", "claims"}
@@ -80,7 +81,7 @@ def read_benchmark(path: Path) -> Benchmark:
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         args = [*shared[0], *own[0], *shared[1], *own[1]]
         plan += [BenchmarkRun(variant, seed, [*args, f"--seed_everything={seed}"], tuple(claims)) for seed in seeds]
-    name = str(content.get("benchmark", path.stem))
+    name = require_folder_name(str(content.get("benchmark", path.stem)), f"the benchmark of '{path}'")
     return Benchmark(name, protocol, plan, rank if rank is None else str(rank))
 
 

@@ -24,6 +24,7 @@ from vaebench.sweep.show.terminal import LiveTable, overview, verdict
 from vaebench.sweep.spec.engine import engines
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.queue import mend, over, patiently, study_lock, to_do
+from vaebench.sweep.storage.sound import answering
 from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
 
 POLL = 0.5  # seconds between two looks
@@ -66,9 +67,9 @@ def run_sweep(
     engine_workers = start(launch)
     store = connect(sweep, launch.storage)
     study = create_study(sweep, store, resume)
-    with LiveTable(sweep, study, console) as table:
+    with answering(), LiveTable(sweep, study, console) as table:
         reason = drive(sweep, store, study, engine_workers, table)
-    trials = study.get_trials(deepcopy=False)
+        trials = study.get_trials(deepcopy=False)
     table.console.print(f"{sweep.name}: {reason}\n{verdict(sweep, study, trials)}", highlight=False, soft_wrap=True)
     errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
     if errors and not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
@@ -191,7 +192,8 @@ def status(file: Path, results: Path, storage: str | None = None, console: Conso
         UserError: it was never started.
     """
     sweep, study = _started(file, results, storage)
-    overview(sweep, study, study.get_trials(deepcopy=False), console)
+    with answering():
+        overview(sweep, study, study.get_trials(deepcopy=False), console)
 
 
 def report(file: Path, results: Path, storage: str | None = None) -> Path:
@@ -203,7 +205,8 @@ def report(file: Path, results: Path, storage: str | None = None) -> Path:
     from vaebench.sweep.show.page import write_sweep_report
 
     sweep, study = _started(file, results, storage)
-    return write_sweep_report(sweep, study, results)
+    with answering():
+        return write_sweep_report(sweep, study, results)
 
 
 def _started(file: Path, results: Path, storage: str | None) -> tuple[Sweep, Study]:

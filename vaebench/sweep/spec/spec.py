@@ -16,6 +16,7 @@ from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument, config_file
 from vaebench.curves import BOUND, VAL
 from vaebench.errors import unknown
+from vaebench.files import require_folder_name
 from vaebench.records import identity
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
 from vaebench.sweep.spec.space import Space, read_space
@@ -124,7 +125,7 @@ def read_sweep(path: Path) -> Sweep:
     args = [argument("config", file) for file in files]
     args += [argument(key, value) for key, value in overrides.items()]
     sweep = Sweep(
-        name=str(content.get("sweep", path.stem)),
+        name=require_folder_name(str(content.get("sweep", path.stem)), f"the sweep of '{path}'"),
         args=args,
         space=read_space(source),
         sampler=_named(source, "sampler", "tpe", SAMPLERS, ("seed",)),

@@ -28,7 +28,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
-from vaebench.sweep.storage.study import AwayError, sampler
+from vaebench.sweep.storage.sound import AwayError
+from vaebench.sweep.storage.study import sampler
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from vaebench.curves import VAL
 from vaebench.errors import UserError
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep
+from vaebench.sweep.storage.sound import reading, require_sound
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 GRACE = 3  # heartbeats that may fail to come before a worker is taken for dead
-
-
-class AwayError(UserError):
-    """Nothing answers at a storage's address: a worker waits for it, as for one that goes away later."""
 
 
 def default_storage(sweep: Sweep, results: Path) -> str:
@@ -41,7 +37,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         address: `sqlite:///FILE`, for one machine, or `postgresql://USER@HOST/DATABASE`, for many.
 
     Raises:
-        UserError: another kind of address, or nothing answers there.
+        UserError: another kind of address, nothing answers there, or what does is no storage of Optuna's.
     """
     from optuna import logging
     from optuna.exceptions import ExperimentalWarning
@@ -51,7 +47,10 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, multivariate TPE, GP
     warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used", UserWarning)  # it is
     if address.startswith("sqlite:///"):
-        Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = address.removeprefix("sqlite:///")
+        if file in ("", ":memory:") or "\0" in file or Path(file).is_dir():
+            raise UserError(f"'{address}' names no file that processes share: expected sqlite:///FILE; mend --storage")
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {"connect_args": {"timeout": 60}}
     elif address.startswith("postgresql://"):
         address = address.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -64,7 +63,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
             f"'{address.partition(':')[0]}:' is no storage with heartbeats: expected sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE; give --storage one of them"
         )
-    try:
+    with reading():
         storage = RDBStorage(
             address, settings, heartbeat_interval=sweep.heartbeat, grace_period=GRACE * sweep.heartbeat
         )
@@ -72,20 +71,19 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
             with storage.engine.connect() as connection:  # a commit then waits for the disk once, and no less surely
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         return storage
-    except (SQLAlchemyError, ImportError) as error:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-        raise AwayError(
-            f"the storage does not answer ({reason}): expected a database that accepts connections; start it, mend "
-            "--storage, or install vaebench[postgres]"
-        ) from error
 
 
 def create_study(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
     """Makes the sweep's study, or resumes it; a grid is queued point by point.
 
     Raises:
-        UserError: it exists and `resume` is off, or was made by a file with another search space.
+        UserError: it exists and `resume` is off, or was made by a file with another search space, or is damaged.
     """
+    with reading():
+        return _created(sweep, storage, resume)
+
+
+def _created(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
     import optuna
     from optuna.study import StudyDirection
 
@@ -118,18 +116,19 @@ def load_study(sweep: Sweep, storage: RDBStorage) -> Study:
     """The study of a sweep that was started.
 
     Raises:
-        UserError: there is none, or it was made by a file with another search space.
+        UserError: there is none, or it was made by a file with another search space, or is damaged.
     """
     import optuna
 
-    try:
-        study = optuna.load_study(study_name=sweep.name, storage=storage, pruner=pruner(sweep))
-    except KeyError:
-        raise UserError(
-            f"the storage holds no sweep '{sweep.name}'; start it with `vaebench sweep {sweep.source.path}`"
-        ) from None
-    _same(sweep, study)
-    return study
+    with reading():
+        try:
+            study = optuna.load_study(study_name=sweep.name, storage=storage, pruner=pruner(sweep))
+        except KeyError:
+            raise UserError(
+                f"the storage holds no sweep '{sweep.name}'; start it with `vaebench sweep {sweep.source.path}`"
+            ) from None
+        _same(sweep, study)
+        return study
 
 
 def _same(sweep: Sweep, study: Study) -> None:
@@ -138,6 +137,7 @@ def _same(sweep: Sweep, study: Study) -> None:
             f"'{sweep.source.path}' or a file it names has changed since the sweep '{sweep.name}' began, where its "
             "trials could no longer be compared: restore it, or give it another name (sweep: NAME)"
         )
+    require_sound(study, len(sweep.objectives))
 
 
 def sampler(sweep: Sweep, turn: int) -> BaseSampler:
