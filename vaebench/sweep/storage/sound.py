@@ -12,6 +12,7 @@ from optuna import Study
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from vaebench.errors import UserError
@@ -27,6 +28,21 @@ class AwayError(UserError):
     """Nothing answers at a storage's address: a worker waits for it, as for one that goes away later."""
 
 
+def require_address(address: str) -> None:
+    """Refuses an address that cannot be read, without repeating it: it may hold a password.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        make_url(address)
+    except (ArgumentError, ValueError):
+        raise UserError(
+            "the storage's address cannot be read: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE; mend "
+            "--storage"
+        ) from None
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """A block that speaks with a storage.
@@ -39,11 +55,6 @@ def answering() -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-        if isinstance(cause, ArgumentError):  # whose words repeat the address, which may hold a password
-            raise UserError(
-                "the storage's address cannot be read: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE; "
-                "mend --storage"
-            ) from None
         inner = cause.orig if isinstance(cause, DBAPIError) else cause
         if type(inner) is sqlite3.DatabaseError:  # its subclasses say that a file cannot be reached
             raise damaged(inner) from error

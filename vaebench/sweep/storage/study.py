@@ -13,7 +13,7 @@ from vaebench.curves import VAL
 from vaebench.errors import UserError
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.sound import reading, require_sound
+from vaebench.sweep.storage.sound import reading, require_address, require_sound
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -53,6 +53,7 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {"connect_args": {"timeout": 60}}
     elif address.startswith("postgresql://"):
+        require_address(address)
         address = address.replace("postgresql://", "postgresql+psycopg://", 1)
         settings = {
             "pool_pre_ping": True,
