@@ -157,6 +157,7 @@ SETTINGS: dict[str, Make] = {
         for r in (5, 10)
         for m in (1, 2, 4, 10, 30)
     },
+    "quiet group against one noisy run, sd × 10: 2 variants of 20 seeds, 1 of 1": noisy([20] * 2 + [1], 10),
     "quiet group against a noisy variant, sd × 8: 13 variants of 3 seeds": noisy([3] * 13, 8),
     **{f"a deviation apart: 20 variants of {s} seeds": ladder([s] * 20) for s in (2, 3, 5, 10)},
     "a deviation apart: 15 variants of 1 seed, 5 of 3": ladder([1] * 15 + [3] * 5),

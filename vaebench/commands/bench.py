@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaebench.commands._parser import logger_option
+
+if TYPE_CHECKING:
+    from vaebench.running.bench import Ended
+    from vaebench.running.benchmark import Benchmark
 
 HELP = "train, evaluate and record families × seeds; goes on where it stopped, and past runs that fail"
 EXAMPLE = "vaebench bench configs/benchmark/digits.yaml --results results"
@@ -19,6 +25,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
     parser.add_argument("--engine", choices=["solo", "population"], default="solo",
                      help="one run after another, or all that can be trained as one model (default: solo)")  # fmt: skip
+    parser.add_argument("--until-decided", action="store_true",
+                        help="add seeds until the comparisons that the file names are decided")  # fmt: skip
+    parser.add_argument("--most-seeds", type=int, default=20, help="that a variant may get for it (default: 20)")
+    parser.add_argument("--core-minutes", type=float, help="of all its records, after which no seed is added for it")
     logger_option(parser)
 
 
@@ -29,8 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     benchmark, logbook = read_benchmark(arguments.file), Logbook(arguments.logger, arguments.work)
     from vaebench.running.bench import bench  # with torch: a mistake in the file is answered at once
+    from vaebench.running.until import UntilDecided
 
-    runs = bench(benchmark, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
+    def run_all(benchmark: Benchmark) -> Iterator[Ended]:
+        return bench(benchmark, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
+
+    until = None
+    if arguments.until_decided:
+        until = UntilDecided(benchmark, run_all, arguments.most_seeds, arguments.core_minutes)
+    runs = run_all(benchmark) if until is None else until
     failed = []
     for ended in runs:
         who = f"{ended.training.variant} seed {ended.training.seed}"
@@ -41,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if any(arguments.results.rglob("record.json")):
         print(f"\n{board(arguments.results)}")
+    for sentence in () if until is None else until.verdicts():
+        print(sentence)
     for sentence in failed:
         print(f"vaebench: {sentence}", file=sys.stderr)
     return 1 if failed else 0

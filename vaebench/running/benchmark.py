@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from vaebench.configuration.source import Source, argument
 from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 
-KEYS = {"benchmark", "seeds", "protocol", "rank", "configs", "overrides", "runs"}
+KEYS = {"benchmark", "seeds", "protocol", "rank", "compare", "configs", "overrides", "runs"}
 RUN_KEYS = {"configs", "overrides", "claims"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
@@ -33,6 +33,10 @@ class BenchmarkRun:
     args: list[str]
     claims: tuple[str, ...] = ()
 
+    def seeded(self, seed: int) -> BenchmarkRun:
+        """The same variant with another seed."""
+        return replace(self, seed=seed, args=[*self.args[:-1], _seed(seed)])
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -43,12 +47,14 @@ class Benchmark:
         protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
         runs: every variant with every seed.
         rank: the figure that its boards are ranked by; None: the log-likelihood.
+        compare: pairs of variants that seeds are added for until they are decided; see `running/until.py`.
     """
 
     name: str
     protocol: dict[str, Any]
     runs: list[BenchmarkRun] = field(default_factory=list)
     rank: str | None = None
+    compare: tuple[tuple[str, str], ...] = ()
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -80,9 +86,28 @@ def read_benchmark(path: Path) -> Benchmark:
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         args = [*shared[0], *own[0], *shared[1], *own[1]]
-        plan += [BenchmarkRun(variant, seed, [*args, f"--seed_everything={seed}"], tuple(claims)) for seed in seeds]
+        plan += [BenchmarkRun(variant, seed, [*args, _seed(seed)], tuple(claims)) for seed in seeds]
     name = require_folder_name(str(content.get("benchmark", path.stem)), f"the benchmark of '{path}'")
-    return Benchmark(name, protocol, plan, rank if rank is None else str(rank))
+    compare = _pairs(content.get("compare") or [], list(runs), path)
+    return Benchmark(name, protocol, plan, rank if rank is None else str(rank), compare)
+
+
+def _seed(seed: int) -> str:
+    """The argument of `vaebench fit` that a run's arguments end with."""
+    return f"--seed_everything={seed}"
+
+
+def _pairs(content: Any, variants: list[str], path: Path) -> tuple[tuple[str, str], ...]:
+    """Pairs of different variants."""
+    if not isinstance(content, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+        raise UserError(f"'{path}' has compare {content!r}: expected pairs of variants such as [[iwae, vae]]")
+    for pair in content:
+        for name in pair:
+            if name not in variants:
+                raise unknown("variant", str(name), variants, f"It stands in {path}, under compare.")
+        if pair[0] == pair[1]:
+            raise UserError(f"'{path}' compares '{pair[0]}' with itself: expected two variants; name another")
+    return tuple((first, second) for first, second in content)
 
 
 def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
