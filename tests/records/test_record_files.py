@@ -23,7 +23,8 @@ from vaebench.leaderboard import boards
 from vaebench.leaderboard.page import page
 from vaebench.loggers.transfer import _kept
 from vaebench.records.claims import CARD, IMPORTED, VERIFIED, claimed, note, verified
-from vaebench.records.record import RECORD, RunRecord, _digest, _render, canonical, read_records
+from vaebench.records.identities import canonical
+from vaebench.records.record import RECORD, RunRecord, _digest, _render, read_records
 from vaebench.reproduction.repeat import _name
 
 BAD = ["../../x.png", "/etc/hostname", "a/b.png", "a\\b.png", "..", ".", "", ".hidden.png", "x.png\0", "x.png\n",

@@ -1,5 +1,6 @@
 """Run records, what they are worth, and how they are found. Imports no torch."""
 
+from vaebench.records.identities import canonical, identity, leaves, run_identity, seedless, setting_identity
 from vaebench.records.record import (
     CHECKPOINT,
     LONGEST,
@@ -8,14 +9,8 @@ from vaebench.records.record import (
     Damage,
     Records,
     RunRecord,
-    canonical,
-    identity,
-    leaves,
     read_record,
     read_records,
-    run_identity,
-    seedless,
-    setting_identity,
     stable,
     write_record,
 )

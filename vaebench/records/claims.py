@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.files import read_file, write_atomically
-from vaebench.records.record import LONGEST, RunRecord, identity
+from vaebench.records.identities import identity
+from vaebench.records.record import LONGEST, RunRecord
 
 IMPORTED, VERIFIED, CARD = "imported.json", "verified.json", "card.json"
 

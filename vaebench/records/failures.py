@@ -14,7 +14,8 @@ from typing import Any, Literal
 from vaebench.files import write_atomically
 from vaebench.records.fields import RECORD as KINDS
 from vaebench.records.fields import FieldKind, fault
-from vaebench.records.record import RECORD, Damage, identity
+from vaebench.records.identities import identity
+from vaebench.records.record import RECORD, Damage
 
 ENDING, SCHEMA = ".failed.json", 1
 FIELDS: FieldKind = {

@@ -23,16 +23,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vaebench.configuration.parts import canonical_config
 from vaebench.errors import UNREADABLE, UserError
 from vaebench.files import PARTIAL, copy_file, hash_file, is_plain, open_file, read_file, whole_folder
 from vaebench.records import fields
 from vaebench.records.fields import fault
+from vaebench.records.identities import SCHEMA, canonical
 from vaebench.records.selection import Selection, parsed
 
-SCHEMA = 3
 OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # what a record of an older schema lacks
-SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
 RECORD, PER_IMAGE, CHECKPOINT = "record.json", "per_image.npz", "model.ckpt"
 INDEX, ORDER = "index", "order"  # arrays of `per_image.npz` that are no figures
 IN_ORDER = "row i is image i of the test split, which is image index[i] of the data set's source, from 0"
@@ -149,58 +147,6 @@ class Records(tuple[RunRecord, ...]):
 
     root: Path
     damaged: tuple[Damage, ...]
-
-
-def canonical(value: Any) -> bytes:
-    """One spelling for one JSON value: keys sorted, no blanks, floats as Python's repr; ValueError if not finite.
-
-    >>> canonical({"b": 0.1, "a": [1, None]})
-    b'{"a":[1,null],"b":0.1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def identity(**determinants: Any) -> str:
-    """16 hex digits that stand for everything given."""
-    return _sha256(canonical(determinants))[:16]
-
-
-def run_identity(config: Mapping[str, Any], seed: int, hashes: Mapping[str, str], schema: int = SCHEMA) -> str:
-    """16 hex digits of all that determines what a run learns; with the protocol that judges it, of a record (`id`).
-
-    Args:
-        config: every setting, defaults included: {"model", "data", "trainer"}. The suite's classes count by their
-            names, not by the modules that define them, and others by their class paths.
-        seed: of the run.
-        hashes: SHA-256 of the data's splits.
-        schema: of the record; those before 3 had class paths in their ids, and keep them.
-    """
-    return identity(config=canonical_config(config) if schema > 2 else config, seed=seed, data=hashes)
-
-
-def setting_identity(family: str, config: Mapping[str, Any]) -> str:
-    """16 hex digits of what runs have in common that differ in nothing but their seeds."""
-    return identity(family=family, config=canonical_config(seedless(config)))
-
-
-def seedless(config: Any) -> Any:
-    """A configuration without its seeds, which tell runs of one setting apart."""
-    if isinstance(config, Mapping):
-        return {name: seedless(value) for name, value in config.items() if name not in SEEDS}
-    return config
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their dotted names.
-
-    >>> dict(leaves({"model": {"beta": 2, "net": {}}, "seed": 0}))
-    {'model.beta': 2, 'model.net': {}, 'seed': 0}
-    """
-    if not isinstance(value, Mapping) or not value:
-        yield path, value
-    else:
-        for key, inner in value.items():
-            yield from leaves(inner, f"{path}.{key}" if path else str(key))
 
 
 def stable(record: RunRecord) -> dict[str, Any]:
