@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import POSTERIORS, PRIORS, SPEC, bits, small, tiny
+from helpers import LAWFUL, POSTERIORS, PRIORS, SPEC, bits, images_of, small, tiny
 from oracles import Codes, Data, LinearChain, LinearGaussian, OneLatent, Parts
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
@@ -415,6 +415,18 @@ def test_deterministic_autoencoders_have_a_likelihood(name: str) -> None:
     assert "deterministic" in found.metrics["encoder_price"].unavailable
     assert "deterministic" in found.metrics["encoder_log_likelihood"].unavailable
     assert found.metrics["distortion"].value is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAWFUL)
+def test_every_family_has_a_refined_likelihood_or_says_why_not(name: str) -> None:
+    model, spec = small(name), images_of(name)
+    x = bits(3) if spec is SPEC else torch.rand(3, *spec.shape, generator=torch.Generator().manual_seed(0)).double()
+    found = vb.evaluate(model, Data(x, spec, torch.arange(3) % 3), measurements=REFINED)
+    table = found.tables["proposal"]
+    assert table["used"] == "refined" or table["reason"]
+    assert (table["used"] == "refined") == ("encoder_price" in found.metrics)
+    assert math.isfinite(found.metrics["log_likelihood"].value)
 
 
 def test_where_nothing_can_be_refined_the_record_says_which_bound_stands_in() -> None:
