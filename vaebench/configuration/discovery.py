@@ -62,7 +62,7 @@ def figures() -> dict[str, str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
             for key, value in pairs:
-                kind = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "MetricKind"
+                kind = isinstance(value, ast.Call) and ast.unparse(value.func) == "MetricKind"
                 if kind and isinstance(key, ast.Constant):
                     found[str(key.value)] = path.stem
     return found
