@@ -11,11 +11,12 @@ import numpy as np
 from vaebench.errors import unknown
 from vaebench.judging.scores import Scores
 from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD, comparable
-from vaebench.leaderboard.figures import UNTRUSTED, estimates, figures, of_images
+from vaebench.leaderboard.figures import estimates, figures, of_images
 from vaebench.leaderboard.moderation import LEAST_FREEDOM, Evidence, Trainings, evidence, trainings
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare
 from vaebench.leaderboard.training import span, trained
+from vaebench.leaderboard.trust import UNTRUSTED, open_ends, undecided
 from vaebench.leaderboard.variants import variants
 from vaebench.records import RunRecord, canonical, setting_identity
 from vaebench.records.claims import claimed
@@ -35,6 +36,7 @@ class Row:
         estimates: of the metrics that at least one run has.
         rank: first and last rank it may hold among the ranked; None where it cannot be ranked.
         provisional: it has a score and no rank, because nothing measured says how far its trainings scatter.
+        undecided: why its score decides nothing, and it has no rank; empty where it does.
         gap: its score less the best one's, not corrected; None for the best itself and where it has no score.
         beaten_by: names of the variants that are better beyond the noise, all pairs of the board at once.
         claimed: its runs came on cards and were not verified: it has no rank, and no part in those of others.
@@ -50,6 +52,7 @@ class Row:
     beaten_by: frozenset[str] = frozenset()
     claimed: bool = False
     failures: tuple[Failure, ...] = ()
+    undecided: str = ""
 
     @property
     def seeds(self) -> list[int]:
@@ -226,7 +229,7 @@ def _with_claims(sheet: _Sheet, borrowed: tuple[tuple[str, ...], Evidence | None
     """The board of the runs that were measured or verified here, and below them those that are only claimed."""
     board = _board(sheet, *borrowed)
     rows = [
-        Row(f"{name} (claimed)", runs, estimates(runs, _shown(board.score)), claimed=True)
+        Row(f"{name} (claimed)", runs, estimates(runs, _shown(board.score, runs)), claimed=True)
         for name, runs in sorted(sheet.claims.items())
     ]
     return replace(board, rows=(*board.rows, *rows))
@@ -253,21 +256,26 @@ def _with_failures(board: Board, failures: Iterable[Failure]) -> Board:
 def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) -> Board:
     scored, score, names = sheet.scored, sheet.score, list(sheet.scored)
     noise = trainings(sheet.evidence, others)
-    order = sorted(names, key=lambda name: (-sheet.sign * scored[name].mean(), name))
+    doubts = {name: undecided(sheet.variants[name], score) for name in names}
+    order = sorted(names, key=lambda name: (bool(doubts[name]), -sheet.sign * scored[name].mean(), name))
     noise = noise.of(*(names.index(name) for name in order))
-    ranked = [i for i in range(len(order)) if noise.known[i] and not noise.two_cannot_decide]
-    told = better([sheet.sign * scored[order[i]] for i in ranked], noise.of(*ranked)) if ranked else np.zeros((0, 0))
+    opened = open_ends([sheet.variants[name] for name in order], score)
+    able = [noise.known[i] and not noise.two_cannot_decide and not doubts[order[i]] for i in range(len(order))]
+    ranked = [i for i, yes in enumerate(able) if yes]
+    values, apart = [sheet.sign * scored[order[i]] for i in ranked], opened[np.ix_(ranked, ranked)]
+    told = better(values, noise.of(*ranked), opened=apart) if ranked else np.zeros((0, 0))
     found = dict(zip((order[i] for i in ranked), zip(ranks(told), told.T, strict=True), strict=True))
     rows = []
     for place, name in enumerate(order):
-        gap = compare(scored[name], scored[order[0]], noise.of(place, 0)) if place else None
+        gap = compare(scored[name], scored[order[0]], noise.of(place, 0), opened[place, 0]) if place else None
         rank, beaten = found.get(name, (None, ()))
         beaten_by = frozenset(order[ranked[i]] for i in np.flatnonzero(beaten))
-        means = estimates(sheet.variants[name], _shown(score))
-        rows.append(Row(name, sheet.variants[name], means, rank, rank is None, gap, beaten_by))
-    rows += [
-        Row(n, runs, estimates(runs, _shown(score))) for n, runs in sorted(sheet.variants.items()) if n not in scored
-    ]
+        means = estimates(sheet.variants[name], _shown(score, sheet.variants[name]))
+        provisional = rank is None and not doubts[name]
+        row = Row(name, sheet.variants[name], means, rank, provisional, gap, beaten_by, undecided=doubts[name])
+        rows.append(row)
+    rest = [(name, runs) for name, runs in sorted(sheet.variants.items()) if name not in scored]
+    rows += [Row(name, runs, estimates(runs, _shown(score, runs))) for name, runs in rest]
     told_by = borrowed if noise.known.any() else ()
     return Board(
         **sheet.common,
@@ -283,6 +291,6 @@ def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) ->
     )
 
 
-def _shown(score: str) -> tuple[str, ...]:
-    """The figures of which a row has estimates."""
-    return tuple(dict.fromkeys((score, *METRICS, UNTRUSTED)))
+def _shown(score: str, runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """The figures of which a row has estimates: all that its runs have, those that every table shows first."""
+    return tuple(dict.fromkeys((score, *METRICS, UNTRUSTED, *(name for run in runs for name in sorted(run.metrics)))))

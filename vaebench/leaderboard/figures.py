@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vaebench.leaderboard.comparable import BITS, computed_from
+from vaebench.leaderboard.comparable import computed_from, in_units
 from vaebench.leaderboard.statistics import Estimate, estimate
+from vaebench.leaderboard.trust import UNTRUSTED, untrusted
 from vaebench.records import RunRecord
-
-UNTRUSTED = "untrusted"  # share of the images, in per cent, whose importance weights are not to be trusted
 
 
 def value(record: RunRecord, metric: str) -> float | None:
     """The value of a metric, or of `UNTRUSTED`; None where the run has none."""
-    if metric == UNTRUSTED:
-        found = record.value("untrusted_images")
-        return None if found is None else 100 * found / record.protocol["n"]
-    return record.value(metric)
+    return untrusted(record) if metric == UNTRUSTED else record.value(metric)
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -42,7 +37,7 @@ def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np
     """
     shape, seeds = (records[0].protocol["n"] if images else 1,), []
     for runs in by_seed(records):
-        arrays = [_of_run(r, score, images) if r.value(score) is not None else None for r in runs]
+        arrays = [of_run(r, score, images) if r.value(score) is not None else None for r in runs]
         usable = [a for a in arrays if a is not None and a.shape == shape and np.isfinite(a).all()]
         if len(usable) < len(runs):
             return None
@@ -50,15 +45,14 @@ def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np
     return np.stack(seeds) if shape[0] > 1 or not images else None
 
 
-def _of_run(record: RunRecord, score: str, images: bool) -> np.ndarray | None:
-    """(n,) figures, those of NLL and bits/dim from the log-likelihoods; or (1,), the run's own."""
+def of_run(record: RunRecord, score: str, images: bool = True) -> np.ndarray | None:
+    """(n,) figures of a run, those of NLL and bits/dim from the log-likelihoods; or (1,), the run's own."""
     if not images:
         return np.array([record.value(score)], dtype=np.float64)
     found = record.per_image().get(computed_from(score))
     if computed_from(score) == score:
         return found
-    scale = math.prod(record.data["shape"]) * math.log(2) if score == BITS else 1
-    return None if found is None else -found / scale
+    return None if found is None else -found / in_units(record, score)
 
 
 def estimates(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, Estimate]:

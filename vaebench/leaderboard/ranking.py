@@ -12,7 +12,13 @@ from vaebench.leaderboard.noise import LEVEL
 
 
 def told_apart(
-    means: np.ndarray, images: np.ndarray, n: int, variances: np.ndarray, level: float = LEVEL, seed: int = 0
+    means: np.ndarray,
+    images: np.ndarray,
+    n: int,
+    variances: np.ndarray,
+    level: float = LEVEL,
+    seed: int = 0,
+    opened: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     r"""Which of m variants differ beyond the noise, all pairs at once: booleans (m, m).
 
@@ -30,6 +36,7 @@ def told_apart(
         means: (m,). images: covariance (m, m) of their errors over n images; what all share does not matter.
         variances: draws (draws, m) of the variance of each mean over seeds.
         level: 1 less the probability of any false verdict. seed: of the draws.
+        opened: what the estimator alone may move each difference by, (m, m): only what is beyond it counts.
 
     Reference:
         Romano and Wolf 2005, https://doi.org/10.1198/016214504000000539, for step-down maxima.
@@ -46,7 +53,8 @@ def told_apart(
     tails = _exceeded(variances, alpha / m) ** 2
     widths = np.sqrt(ndtri(1 - alpha / m / 2) ** 2 * pairs + tails[first] + tails[second])
     widths = np.maximum(widths, np.finfo(float).tiny)
-    seen = np.abs(means[first] - means[second]) / widths
+    free = np.broadcast_to(opened, (m, m))[first, second]
+    seen = np.maximum(np.abs(means[first] - means[second]) - free, 0) / widths
     drawn = np.abs(errors[:, first] - errors[:, second]) / widths
     told, left = np.zeros((m, m), dtype=bool), np.arange(len(first))
     while len(left):
@@ -75,7 +83,9 @@ def _exceeded(variances: np.ndarray, probability: float) -> np.ndarray:
     return high
 
 
-def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL) -> np.ndarray:
+def better(
+    figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL, opened: np.ndarray | float = 0.0
+) -> np.ndarray:
     """Which variant scores higher than which beyond the noise: booleans (m, m).
 
     With a probability of at least `level` (95 %), no pair of equal variants is told apart, as far as the noise over
@@ -86,6 +96,7 @@ def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL
             themselves, the noise is that over trainings alone.
         noise: of their trainings; known for all.
         level: 1 less the probability of any false verdict.
+        opened: what the estimator alone may move each difference by, (m, m).
     """
     means = np.stack([one.mean(0, dtype=np.float64) for one in figures])  # (m, n)
     overall, n = means.mean(-1), means.shape[-1]
@@ -93,7 +104,7 @@ def better(figures: Sequence[np.ndarray], noise: Trainings, level: float = LEVEL
     rest -= rest.mean(-1, keepdims=True)
     number = np.array([len(one) for one in figures])
     images = rest @ rest.T / (n - 1) / n if n > 1 else np.zeros((len(means), len(means)))
-    told = told_apart(overall, images, max(n, 2), noise.variances / number, level)
+    told = told_apart(overall, images, max(n, 2), noise.variances / number, level, opened=opened)
     return told & (overall[:, None] > overall)
 
 

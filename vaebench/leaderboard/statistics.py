@@ -76,6 +76,7 @@ class Comparison:
             is None where nothing measured says how far trainings scatter. The interval covers images alone then.
         turns: where that is so: the standard deviation over trainings, equal in both, beyond which the interval would
             hold 0; None where it does so already.
+        opened: what the estimator of the figure adds to either side of the interval.
     """
 
     difference: float
@@ -84,6 +85,7 @@ class Comparison:
     over_images: float
     over_seeds: float | None
     turns: float | None = None
+    opened: float = 0.0
 
     @property
     def provisional(self) -> bool:
@@ -96,7 +98,7 @@ class Comparison:
         return self.interval[0] <= 0 <= self.interval[1]
 
 
-def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None) -> Comparison:
+def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None, opened: float = 0.0) -> Comparison:
     """Compares two variants on the same test images.
 
     Not corrected for looking at many pairs: `ranking.py` does that. Seeds are not paired, equal numbers or not: it
@@ -108,16 +110,17 @@ def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = Non
             none of every image: the noise is that over seeds alone then.
         second: the same for the other variant, (seeds', n), images in the same order.
         noise: over trainings of the two, two columns, as their board knows it; None: from these figures alone.
+        opened: by how much the estimator of the figure may move the difference: it widens the interval (`trust.py`).
     """
     paired, noise = _paired(first, second), _noise(first, second, noise)
     difference, known = float(paired.mean()), bool(noise.known.all())
     drawn = _drawn(paired, noise.variances / (len(first), len(second)) if known else np.zeros((1, 2)))
-    half = drawn.half_width()
+    half, beyond = drawn.half_width() + opened, max(abs(difference) - opened, 0.0)
     interval = (difference - half, difference + half)
-    found = Comparison(difference, interval, drawn.p(difference), math.sqrt(drawn.images), None)
+    found = Comparison(difference, interval, drawn.p(beyond), math.sqrt(drawn.images), None, opened=opened)
     if known:
         return replace(found, over_seeds=float(np.sqrt(np.median(drawn.seeds))))
-    spare = (difference / NORMAL) ** 2 - drawn.images
+    spare = (beyond / NORMAL) ** 2 - drawn.images
     return replace(found, turns=math.sqrt(spare / (1 / len(first) + 1 / len(second)))) if not found.tie else found
 
 

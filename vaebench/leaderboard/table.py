@@ -11,10 +11,11 @@ from typing import Any
 from vaebench.judging.scores import COLUMNS, judged_columns, pooled
 from vaebench.leaderboard.boards import METRICS, Board, Row
 from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD, NLL
-from vaebench.leaderboard.figures import UNTRUSTED
+from vaebench.leaderboard.kinds import kind
 from vaebench.leaderboard.pareto import rate_distortion_front
 from vaebench.leaderboard.statistics import Estimate
 from vaebench.leaderboard.training import epochs, trained
+from vaebench.leaderboard.trust import CHANGE, ESTIMATED, GAP, UNTRUSTED
 from vaebench.records import RunRecord
 from vaebench.records.claims import imported
 
@@ -27,6 +28,10 @@ NAMES = {  # heading, unit, decimals
     BITS: ("bits/dim", "", 3),
     "active_units": ("active units", "", 1),
     "mig": ("MIG", "", 4),
+    CHANGE: ("rise from K/10 to K", "nats", 2),
+    GAP: ("bracket by AIS", "nats", 2),
+    "ess": ("effective samples", "", 1),
+    "encoder_price": ("price of the encoder", "nats", 2),
     UNTRUSTED: ("images with k̂ > 0.7", "%", 0),
 }
 DECIMALS = {"": 4, "nats": 2, "dB": 2, "units": 1, "codes": 1, "samples": 1, "images": 0}  # of other figures, by unit
@@ -40,7 +45,12 @@ LEGEND = (
     "Nats are per image; log-likelihood and ELBO are better the higher they are."
 )
 NONE = "–"
-SCORES_OF_WEIGHTS = (LOG_LIKELIHOOD, NLL, BITS)  # estimated from importance weights
+LEVELS = {  # of the columns that are shown first where there is little room; rank, variant and score are always there
+    1: ("rank", "variant"),
+    2: ("seeds", "turns", "gap"),
+    3: ("over_seeds", "over_images", "epochs", UNTRUSTED),
+    4: ("elbo", "rate", "distortion", "active_units"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,10 +117,14 @@ def facts(board: Board) -> dict[str, str]:
 
 def _measures(board: Board) -> str:
     """What an estimate of the likelihood from an encoder's samples is, and on how many images it is to be trusted."""
-    if board.score not in SCORES_OF_WEIGHTS:
+    if board.score not in ESTIMATED:
         return ""
     shares = sorted(one.mean for row in board.rows if (one := row.estimates.get(UNTRUSTED)))
     bound = "L_K with samples of the encoder, a lower bound that measures the encoder too"
+    if board.estimator.get("proposal") == "refined":
+        bound = (
+            "L_K with samples of a Gaussian refined for each image, a lower bound in expectation, of the model alone"
+        )
     if not shares:
         return bound
     ends = dict.fromkeys(f"{share:.0f}" for share in (shares[0], shares[-1]))
@@ -179,11 +193,15 @@ def error(value: float | None, decimals: int = 0) -> str:
 
 def table(board: Board) -> Table:
     """The cells of a board; its score comes first, with both standard errors."""
-    others = [metric for metric in METRICS if metric != board.score]
+    known = {name for row in board.rows for name in row.estimates}
+    refined = board.score in ESTIMATED and board.estimator.get("proposal") == "refined"
+    asked = [name for name in (CHANGE, GAP, "ess", "encoder_price") if refined and name in known]
+    others = [*asked, *(metric for metric in METRICS if metric != board.score)]
     early = any((chosen := r.measured) and not chosen.last for row in board.rows for r in row.records)
     provisional = any(row.gap.provisional for row in board.rows if row.gap is not None)
     people = judged_columns(board.judged, [r.digest for r in board.records])
-    trust = board.score in SCORES_OF_WEIGHTS and any(UNTRUSTED in row.estimates for row in board.rows)
+    more = sorted(known - {board.score, UNTRUSTED, *others})
+    trust = board.score in ESTIMATED and any(UNTRUSTED in row.estimates for row in board.rows)
     columns = [
         Column("rank", "rank"),
         Column("variant", "variant", words=True),
@@ -207,6 +225,8 @@ def table(board: Board) -> Table:
         Column("shown", "images shown", page=True),
         Column("train", "training", "s"),
         *([Column("measured", "measured at step")] if early else []),
+        Column("kind", "kind", words=True, page=True),
+        *(Column(name, named(name)[0], page=True) for name in more),
     ]
     notes: dict[str, int] = {}
     usual = _usual_definition(board)
@@ -233,9 +253,16 @@ def table(board: Board) -> Table:
                 *_budget(row),
                 _mean([record.times.get("train_seconds") for record in row.records], 1),
                 *([_measured(row, notes)] if early else []),
+                _kind(row),
+                *(_known(row, name) for name in more),
             ]
         )
     return Table(columns, cells, list(notes))
+
+
+def level(board: Board, key: str) -> int:
+    """From how much room on a column is shown: 1 is always, 5 where there is room for all or the reader asks for it."""
+    return 1 if key == board.score else next((level for level, keys in LEVELS.items() if key in keys), 5)
 
 
 def _note(notes: dict[str, int], text: str) -> int:
@@ -257,6 +284,8 @@ def _rank(board: Board, row: Row, notes: dict[str, int]) -> Cell:
     if row.provisional:
         lost = (_note(notes, f"the runs that survived: {_lost(row)}"),) if row.failures else ()
         return Cell("provisional", board.rows.index(row), (_note(notes, _why_provisional(board)), *lost))
+    if row.undecided:
+        return Cell("not decided", None, (_note(notes, f"not decided: {row.undecided}"),))
     if row.rank is None:
         whole = " of every image" if board.images else ""
         return Cell(NONE, None, (_note(notes, f"not ranked: not every run has a {heading}{whole}"),))
@@ -303,7 +332,7 @@ def _seeds(row: Row, notes: dict[str, int]) -> Cell:
 
 def _usual_definition(board: Board) -> str:
     """How most runs define the score, where that is an estimate or a bound; empty for other figures."""
-    if board.score not in (*SCORES_OF_WEIGHTS, ELBO):
+    if board.score not in (*ESTIMATED, ELBO):
         return ""
     found = Counter(text for record in board.records if (text := _definition(record, board.score)))
     return found.most_common(1)[0][0] if found else ""
@@ -326,6 +355,16 @@ def _metric(row: Row, metric: str, notes: dict[str, int], decimals: int, usual: 
     partly = f"of {len(row.records) - len(missing)} in {len(row.records)} runs; unavailable in the others: {reasons}"
     told = ([partly] if missing else []) + [f"not as in most rows: {text}" for text in sorted(others - {""})]
     return Cell(number(estimate.mean, decimals), estimate.mean, tuple(_note(notes, text) for text in told))
+
+
+def _known(row: Row, metric: str) -> Cell:
+    """The mean of a metric that is on the page alone; nothing where a row has none."""
+    found = row.estimates.get(metric)
+    return Cell(number(found.mean, named(metric)[2]), found.mean) if found else Cell(NONE, None)
+
+
+def _kind(row: Row) -> Cell:
+    return Cell(text := kind(row.records[0]), text) if row.records else Cell(NONE, None)
 
 
 def _share(estimate: Estimate | None) -> Cell:

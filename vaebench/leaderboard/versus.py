@@ -25,6 +25,7 @@ from vaebench.leaderboard.statistics import (
     on_a_fresh_image,
 )
 from vaebench.leaderboard.table import shown_name, words
+from vaebench.leaderboard.trust import open_ends
 from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
 from vaebench.records.find import names_record, record_folder
@@ -178,7 +179,8 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
 
 
 def _versus(board: Board, first: Side, second: Side, over_trainings: Trainings | None) -> Versus:
-    result = compare(first.figures, second.figures, over_trainings)
+    opened = open_ends([first.records, second.records], board.score)[0, 1]
+    result = compare(first.figures, second.figures, over_trainings, float(opened))
     signed = [board.sign * side.figures for side in (first, second)]
     whole = all(side.records == side.row.records and side.row.rank for side in (first, second))
     rivals = first.row.variant in second.row.beaten_by or second.row.variant in first.row.beaten_by

@@ -48,6 +48,14 @@ def sentences(one: Versus) -> Iterator[str]:
     """The verdict, what it rests on, what it means for a fresh image and a fresh training, and what is unknown."""
     yield _verdict(one)
     yield _noise(one)
+    if one.result.opened:
+        yield (
+            f"The interval has {amount(one, one.result.opened)} on either side for the estimator: what the difference "
+            "changed from K/10 to K samples, and the gap between the bounds of AIS where there are some."
+        )
+    for side in (one.first, one.second):
+        if side.row.undecided:
+            yield f"Of {side.name} nothing is decided: {side.row.undecided}."
     if one.by_image is not None:
         median, ends = one.by_image.median
         yield (

@@ -1,0 +1,44 @@
+"""What a model is about, in one word, by which pages colour it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vaebench.configuration import parts
+from vaebench.records import RunRecord
+
+KINDS = ("plain", "importance-weighted", "prior", "posterior", "hierarchy", "discrete", "disentangling")
+WEIGHTED = ("iwae", "miwae", "piwae", "ciwae", "dreg")  # families whose objective weighs several samples
+SEEKING = ("beta_tc_vae", "factor_vae", "dip_vae", "dip_vae_i", "dip_vae_ii", "jl_vae", "jl1_vae", "jl2_vae",
+           "orojar_vae")  # families that seek independent latents  # fmt: skip
+ORDINARY = {"posterior": "DiagonalGaussian", "prior": "StandardNormal"}
+HIERARCHIES, CODES = ("chains", "residual"), ("codes",)  # modules of posteriors and priors
+
+
+def kind(record: RunRecord) -> str:
+    """One of `KINDS`: what distinguishes the model of a run, the latents before the objective.
+
+    Discrete codes and hierarchies first, then an objective that weighs samples or seeks independent latents, then
+    a prior or a posterior other than a Gaussian with a diagonal covariance.
+    """
+    found = {part: _module(record.config, part) for part in ORDINARY}
+    modules = {module for module, _ in found.values()}
+    if modules & set(CODES):
+        return "discrete"
+    if modules & set(HIERARCHIES):
+        return "hierarchy"
+    if record.family in WEIGHTED:
+        return "importance-weighted"
+    if record.family in SEEKING:
+        return "disentangling"
+    others = [part for part in ("prior", "posterior") if found[part][1] not in ("", ORDINARY[part])]
+    return others[0] if others else "plain"
+
+
+def _module(config: Mapping[str, Any], part: str) -> tuple[str, str]:
+    """The module, below its kind's folder, and the name of a run's posterior or prior; empty where it names none."""
+    chosen = config.get("model", {}).get("init_args", {}).get(part)
+    path = chosen.get("class_path") if isinstance(chosen, Mapping) else None
+    known = parts.at(path) if isinstance(path, str) else None
+    return (known.path.split(".")[-2], known.name) if known else ("", "")
