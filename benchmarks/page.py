@@ -55,7 +55,7 @@ def make(results: Path, html: Path) -> None:
     read = time.perf_counter()
     ranked = boards(records)
     compared = time.perf_counter()
-    html.write_text(page(ranked, records), encoding="utf-8")
+    html.write_text(page(ranked, records), encoding="utf-8")  # in one file
     end = time.perf_counter()
     print(
         f"made in {end - start:.1f} s: records read {read - start:.1f}, ranked {compared - read:.1f}, page "
@@ -71,7 +71,7 @@ def load(html: Path, rounds: int) -> None:
     for _ in range(rounds):
         with chromium() as browser:
             page = browser.new_page()
-            page.goto(html.as_uri(), wait_until="load")
+            page.goto(f"{html.as_uri()}#board-digits-binary-k-1000", wait_until="load")
             times = page.evaluate(TIMES)
             for name, value in zip(found, times, strict=False):
                 found[name].append(value or float("nan"))

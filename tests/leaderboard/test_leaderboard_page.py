@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import re
+from collections import Counter
 from html import escape as html_escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,15 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fake_records import write_board, write_fake
+from fake_records import fake_arrays, fake_body, write_board, write_fake
+from rich.console import Console
 
 from vaebench.cli import main
-from vaebench.configuration.discovery import datasets
+from vaebench.commands._boards import print_boards
+from vaebench.configuration.discovery import datasets, names
 from vaebench.evaluation.drawing.pictures import reconstruction_grid
 from vaebench.leaderboard import boards, markdown
-from vaebench.leaderboard.page import page, picture_rows
+from vaebench.leaderboard.definitions import definitions, merged
+from vaebench.leaderboard.forest import forest
+from vaebench.leaderboard.formats import FORMATS
+from vaebench.leaderboard.kinds import WEIGHTED, kind
+from vaebench.leaderboard.page import page, picture_rows, write_page
 from vaebench.leaderboard.published import figures, published
-from vaebench.records import Records, read_records
+from vaebench.records import Records, RunRecord, read_records
 
 EVIL = "\"'><script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>&amp;</script>{{ 7 * 7 }}"
 VOID = {"meta", "input", "img", "br", "link"}
@@ -145,7 +154,7 @@ def test_every_run_is_there_with_its_pictures_hashes_and_figures(rendered):
         assert json.loads(run["config"]) == record.config
         assert run["curves"] == record.curves
         pngs = [base64.b64encode(path.read_bytes()).decode() for path in record.pictures().values()]
-        assert [picture["png"] for picture in run["pictures"]] == pngs
+        assert [picture["src"] for picture in run["pictures"]] == [f"data:image/png;base64,{png}" for png in pngs]
         assert all((picture["width"], picture["height"]) == (320, 160) for picture in run["pictures"])
         assert {metric["name"] for metric in run["metrics"]} == {name.replace("_", " ") for name in record.metrics}
     drawn = [run for board in board_data(parsed) for variant in board["variants"] for run in variant["runs"]]
@@ -178,8 +187,8 @@ def test_tables_can_be_sorted_by_keyboard_and_read_aloud(rendered):
         assert len([a for a in found.every("th") if a.get("scope") == "row"]) == len(rows)
         assert len(found.every("td")) == len(rows) * (len(headers) - 1)
     assert [a.get("lang") for a in parsed.every("html")] == ["en-GB"]
-    assert [a["type"] for a in parsed.every("input")] == ["search"]
-    assert len(parsed.every("output")) == 1
+    assert {a["type"] for a in parsed.every("input")} == {"search", "checkbox"}
+    assert len(parsed.every("output")) == 1 + len(tables)  # of the filter, and of what was copied
 
 
 def test_sorting_values_are_the_numbers_behind_the_text(rendered):
@@ -242,6 +251,184 @@ def test_the_page_cuts_reconstructions_into_the_rows_that_the_evaluation_draws(n
     rows = picture_rows(n)
     tile = shape[1] * max(1, round(56 / max(shape[1:])))
     assert picture.shape[0] - 2 == rows * (tile + 2)
+
+
+# What stands on it ------------------------------------------------------------------------------------------------
+
+
+def test_pictures_stand_beside_the_page_or_in_it_and_those_of_a_former_page_go(tmp_path):
+    records = write_board(tmp_path / "results", {"vae": 0.0, "iwae": 1.0}, seeds=1)
+    found = boards(records)
+    path, all_records = tmp_path / "page.html", read_records(tmp_path / "results")
+    write_page(path, found, all_records)
+    folder = tmp_path / "page_files"
+    run = next(part for name, part in Page(path.read_text()).data.items() if name.startswith("run-"))
+    sent = [(tmp_path / picture["src"]).read_bytes() for picture in run["pictures"]]
+    (record,) = [record for record in all_records if record.digest == run["hashes"]["digest"]]
+    assert sent == [file.read_bytes() for file in record.pictures().values()]
+    assert "img-src data: &#39;self&#39; file:;" in path.read_text()
+    (folder / "mine.png").write_bytes(b"kept")
+    write_page(path, boards(records[:1]), all_records)
+    assert len(list(folder.glob("*.png"))) == 3  # two of the run, and the reader's own
+    write_page(path, found, all_records, single=True)
+    assert "page_files" not in path.read_text()
+
+
+def test_addresses_of_boards_and_runs_stay_when_records_are_added(tmp_path):
+    write_board(tmp_path / "results", {"vae": 0.0}, seeds=2)
+    before, _, _ = render(tmp_path / "results")
+    write_board(tmp_path / "results" / "more", {"iwae": 1.0, "beta_vae": -1.0}, seeds=1)
+    after, _, records = render(tmp_path / "results")
+    assert set(run_data(before)) < set(run_data(after)) == {f"run-{record.id}" for record in records}
+    assert {name for name in before.data if name.startswith("board-")} == {"board-digits-binary-k-1000"}
+    assert "board-digits-binary-k-1000" in after.data
+
+
+def test_a_run_that_is_there_twice_has_two_addresses(tmp_path):
+    for name in ("once", "again"):
+        write_fake(tmp_path / name, np.random.default_rng(0))
+    parsed, _, records = render(tmp_path)
+    assert len({record.id for record in records}) == 1
+    assert set(run_data(parsed)) == {f"run-{records[0].id}", f"run-{records[0].id}-2"}
+
+
+def test_a_card_says_who_leads_by_how_much_and_whether_it_is_decided(tmp_path):
+    write_board(tmp_path / "decided", {"vae": 0.0, "iwae": 3.0})
+    write_board(tmp_path / "provisional", {"vae": 0.0, "iwae": 3.0}, seeds=1, surrogate=True)
+    parsed, html, records = render(tmp_path)
+    (card,) = re.findall(r'<li class="card".*?\n</li>', html, re.DOTALL)
+    text = " ".join(Page(card).text.split())
+    gap = abs(boards(records)[0].rows[1].gap.difference)
+    assert f"digits · binary 2 models · 3 seeds each · 60 test images iwae leads by {gap:.2f} nats decided" in text
+    assert f"iwae leads vae by {gap:.2f} nats, beyond the noise of seeds and images." in text
+    assert "surrogate likelihoods 2 models, provisional" in text
+    assert "which holds unless seeds scatter by more than" in parsed.text
+
+
+def test_the_forest_is_drawn_to_scale_with_hollow_marks_for_one_seed(tmp_path):
+    write_board(tmp_path / "three", {"vae": 0.0, "twin": 0.0, "best": 3.0})
+    write_board(tmp_path / "one", {"alone": -1.0}, seeds=1)
+    _, html, records = render(tmp_path)
+    (board,) = boards(records)
+    drawn = forest(board)
+    low, high = drawn.axis
+    marks = re.findall(r'<li class="mark".*?</li>', html)
+    assert len(marks) == len(board.rows) == 4
+    for row, mark in zip(board.rows, marks, strict=True):
+        difference = row.gap.difference if row.gap else 0.0
+        (at,) = re.findall(r'<i class="dot[^"]*" style="left:([\d.]+)%"', mark)
+        assert float(at) == pytest.approx(100 * (min(max(difference, low), high) - low) / (high - low), abs=1e-3)
+        assert ("dot hollow" in mark) == (len(row.seeds) == 1)
+        if row.gap and not row.gap.provisional and low <= row.gap.interval[0] and row.gap.interval[1] <= high:
+            ((start, width),) = re.findall(r'<i class="both" style="left:([\d.]+)%;width:([\d.]+)%"', mark)
+            ends = [low + (high - low) * float(part) / 100 for part in (start, float(start) + float(width))]
+            assert ends == pytest.approx(row.gap.interval, abs=1e-3 * (high - low))
+
+
+def test_the_band_of_ties_holds_those_that_the_board_does_not_tell_from_the_leader(tmp_path):
+    write_board(tmp_path, {"best": 3.0, "twin": 3.0, "poor": 0.0})
+    drawn = forest(boards(read_records(tmp_path))[0])
+    assert [mark.tie for mark in drawn.marks] == [True, True, False]
+    assert drawn.band == (drawn.marks[1].difference, 0.0)
+
+
+def test_kinds_are_what_a_model_is_about():
+    def told(family: str, **named: str) -> str:
+        init = {part: {"class_path": path} for part, path in named.items()}
+        body = fake_body(fake_arrays(np.random.default_rng(0)), family=family)
+        body["config"]["model"]["init_args"] |= init
+        return kind(RunRecord(**{**body, "files": {}}))
+
+    plain = {"posterior": "vaebench.posteriors.DiagonalGaussian", "prior": "vaebench.priors.StandardNormal"}
+    assert told("vae", **plain) == told("wae_mmd") == "plain"
+    assert told("iwae", **plain) == "importance-weighted"
+    assert told("factor_vae") == "disentangling"
+    assert told("vae", prior="vaebench.priors.vamp.VampPrior") == "prior"
+    assert told("vae", posterior="vaebench.posteriors.flows.InverseAutoregressive") == "posterior"
+    assert told("hvae", posterior="vaebench.posteriors.chains.TopDown") == "hierarchy"
+    assert told("vq_vae", posterior="vaebench.posteriors.codes.VectorQuantised") == "discrete"
+    assert set(WEIGHTED) <= set(names("family"))
+
+
+def test_every_metric_is_defined_once_and_none_is_out_of_none(rendered):
+    parsed, _, _ = rendered
+    assert "out of None" not in parsed.text
+    found = [
+        definition.name for definition in definitions(read_records(Path(__file__).parents[2] / "results" / "frey"))
+    ]
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["L_K, K = 500", "L_K, K = 100"], "L_K, K = 100 or 500"),
+        ([f"out of {n}" for n in (5, 50, 9, 120, 7)], "out of 5 to 120"),
+        (["out of None", "out of 50"], "out of 50"),
+        (
+            ["a bound", "a bound", "a bound; p(z) with an estimated Z"],
+            "a bound; for some models: p(z) with an estimated Z",
+        ),
+        (["in closed form", "by samples"], "in closed form; for some models: by samples"),
+    ],
+)
+def test_wordings_that_differ_in_numbers_are_one_definition(texts, expected):
+    assert merged(Counter(texts)) == expected
+
+
+# Formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_is_copied_as_csv_and_json_with_figures_that_are_not_rounded(tmp_path):
+    records = write_board(tmp_path, {"vae": 0.0, "=iwae": 1.0})
+    found = boards(records)
+    lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](found))))
+    (told,) = json.loads(FORMATS["json"](found))
+    assert [line["variant"] for line in lines] == ["'=iwae", "vae"]  # a spreadsheet would compute what begins with =
+    for line, row, board_row in zip(lines, told["rows"], found[0].rows, strict=True):
+        assert float(line["mean"]) == row["mean"] == board_row.estimates["log_likelihood"].mean
+        assert row["records"] == [record.id for record in board_row.records]
+    assert (told["state"], told["higher_is_better"]) == ("decided", True)
+
+
+def test_latex_has_a_cell_for_every_column_and_escapes_what_it_reads_as_commands(tmp_path):
+    write_board(tmp_path, {r"50%_of\all & more": 0.0, "vae": 1.0})
+    text = FORMATS["latex"](boards(read_records(tmp_path)))
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(rows) == 3
+    assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+    assert r"50\%\_of\textbackslash{}all \& more" in text
+    assert "$-$" in text
+
+
+def test_bibtex_names_the_papers_of_the_models_and_invents_no_title():
+    records = read_records(Path(__file__).parents[2] / "results" / "frey")
+    text = FORMATS["bibtex"](boards(records))
+    assert "@misc{kingma2014,\n  title = {{Auto-Encoding Variational Bayes}},\n  author = {Kingma and Welling}," in text
+    assert len(re.findall(r"^@misc\{(\w+),", text, re.MULTILINE)) == text.count("@misc")
+    assert text.count("{") == text.count("}")
+
+
+def test_the_command_prints_a_format_alone(tmp_path, capsys):
+    write_board(tmp_path / "results", {"vae": 0.0}, seeds=1)
+    page_at = tmp_path / "page.html"
+    assert main(["leaderboard", str(tmp_path / "results"), "--format", "json", "--html", str(page_at)]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["rows"][0]["variant"] == "vae"
+    assert f"Page: {page_at}" in told.err
+
+
+@pytest.mark.parametrize("width", [60, 90, 140])
+def test_a_table_in_the_terminal_fits_its_width_and_has_the_score(tmp_path, width):
+    write_board(tmp_path, {"vae": 0.0, "a variant of a long name": 1.0})
+    out = io.StringIO()
+    found = boards(read_records(tmp_path))
+    print_boards(found, console=Console(file=out, width=width, force_terminal=True, color_system=None))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    (line,) = [line for line in lines if " a variant of a long name " in line and "leads" not in line]
+    assert f"{found[0].rows[0].estimates['log_likelihood'].mean:.2f}".replace("-", "−") in line
+    assert any(line.startswith("decided: a variant of a long name leads vae by") for line in lines) or width == 60
 
 
 # Published figures ------------------------------------------------------------------------------------------------

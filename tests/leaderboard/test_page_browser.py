@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +20,10 @@ from PIL import Image
 from vaebench.leaderboard import leaderboard
 from vaebench.records import RunRecord, read_records, write_record
 
+CROWDED = "#board-digits-binary-k-1000"
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
 MEANS = {"vae": 0.0, "iwae": 1.0, "beta_vae": -2.0, "free_bits": -1.0}
+BOARD = "#board-binarized-mnist-binary-k-1000"
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 
 
@@ -60,8 +64,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def html(results: Path) -> Path:
     path = results.with_name("page.html")
-    leaderboard(results, path)
+    leaderboard(results, path, single=True)  # scripts may not read the pixels of pictures in files
     return path
+
+
+def run_id(results: Path, variant: str, seed: int = 0) -> str:
+    (record,) = [r for r in read_records(results) if r.variant == variant and r.seed == seed]
+    return f"run-{record.id}"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of more variants than a legend can name."""
     path = tmp_path_factory.mktemp("crowded")
     write_board(path / "results", {f"variant {i}": float(i) for i in range(20)}, seeds=1)
-    leaderboard(path / "results", path / "page.html")
+    leaderboard(path / "results", path / "page.html", single=True)
     return path / "page.html"
 
 
@@ -80,7 +89,7 @@ def visit(browser: Any, html: Path) -> Iterator[Callable[..., Any]]:
     asked: list[str] = []
     contexts, known = [], set()
 
-    def opened(fragment: str = "", file: Path = html, **settings: Any) -> Any:
+    def opened(fragment: str = BOARD, file: Path = html, **settings: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 500}, **settings})
         context.set_default_timeout(60_000)
         contexts.append(context)
@@ -174,6 +183,146 @@ def test_published_figures_are_a_table_of_their_own(visit):
     assert cells == sorted(cells, reverse=True)
 
 
+# Views and their addresses ---------------------------------------------------------------------------------------
+
+
+def test_the_first_screen_says_who_leads_and_a_card_leads_to_its_board(visit):
+    page = visit("")
+    assert page.locator(".view.current").get_attribute("id") == "index"
+    card = page.locator(".card", has_text="binarized_mnist")
+    assert "iwae leads by" in card.inner_text()
+    assert card.evaluate("card => card.getBoundingClientRect().bottom <= innerHeight + 200")
+    card.get_by_role("link", name="binarized_mnist · binary").focus()
+    page.keyboard.press("Enter")
+    page.locator(f"{BOARD}.current").wait_for()
+    assert not page.locator("#index").is_visible()
+    page.go_back()
+    page.locator("#index.current").wait_for()
+
+
+def test_the_filter_finds_what_its_hint_says(visit):
+    page = visit()
+    for word in page.locator("#filter-help i").all_inner_texts():
+        page.locator("#filter").fill(word)
+        found = names(page)
+        assert bool(found) == (word == "partial")  # no variant here weighs samples
+    page.locator("#filter").fill("binarized plain")
+    assert len(names(page)) == 7
+
+
+def test_the_address_holds_what_was_chosen_and_brings_it_back(visit, results):
+    page = visit()
+    page.locator(".chooser summary").click()
+    for key in ("elbo", "kind"):
+        page.locator(f".chooser input[value={key}]").check()
+    page.locator(".ranking th.elbo button").click()
+    page.locator("#filter").fill("vae")
+    compare = page.locator(".compare")
+    compare.scroll_into_view_if_needed()
+    compare.locator("select.a").select_option(value=run_id(results, "beta_vae"))
+    compare.locator("select.b").select_option(value=run_id(results, "free_bits", 1))
+    page.locator(".metric").select_option("elbo")
+    address = page.evaluate("location.hash")
+    again = visit(address)
+    assert names(again) == names(page)
+    assert column(again, "elbo") == column(page, "elbo") == sorted(column(page, "elbo"), key=float, reverse=True)
+    assert again.locator("#filter").input_value() == "vae"
+    assert again.locator(".metric").input_value() == "elbo"
+    assert again.locator("select.a").input_value() == run_id(results, "beta_vae")
+    assert again.locator("select.b").input_value() == run_id(results, "free_bits", 1)
+    assert again.locator(".ranking td.kind").first.is_visible()
+    assert not again.locator(".ranking td.parameters").first.is_visible()
+
+
+def test_the_forest_shows_another_figure_without_a_verdict_and_comes_back(visit, results):
+    page = visit()
+    before = page.locator(".marks").inner_html()
+    page.locator(".metric").select_option("rate" if page.locator(".metric option[value=rate]").count() else "elbo")
+    records = read_records(results)
+    means = {v: np.mean([r.value("elbo") for r in records if r.variant == v]) for v in {r.variant for r in records}}
+    shown = page.locator(".mark .who").all_inner_texts()
+    assert shown == sorted(shown, key=lambda name: -means[name])
+    assert "without a verdict" in page.locator(".axis").inner_text()
+    page.locator(".metric").select_option("log_likelihood")
+    assert page.locator(".marks").inner_html() == before
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_the_table_fits_the_screen_and_keeps_the_score(visit, width):
+    page = visit(viewport={"width": width, "height": 800})
+    room = page.locator(".current .ranking").evaluate(
+        "t => [t.closest('.scroll').scrollWidth, t.closest('.scroll').clientWidth]"
+    )
+    assert room[0] <= room[1]
+    cell = page.locator(".ranking tbody td.log_likelihood").first
+    box = cell.bounding_box()
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_board_is_copied_and_a_copied_cell_has_no_footnote(visit, html):
+    page = visit()
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.locator(".copier summary").click()
+    page.get_by_role("button", name="csv", exact=True).click()
+    assert page.locator(".copied").inner_text() == "csv copied"
+    told = page.evaluate("copied")
+    assert told == json.loads(re.findall(r'id="copy-[\w-]+-csv">(.*?)</script>', html.read_text())[0])
+    assert told.startswith("board,variant,rank_first")
+    assert told.count("\n") == 8
+    copied = page.locator(".ranking td.rank:has(sup)").first.evaluate(
+        "cell => { getSelection().selectAllChildren(cell); return getSelection().toString(); }"
+    )
+    assert copied.strip() in ("–", "provisional", *(str(rank) for rank in range(10)))
+
+
+def test_escape_closes_a_menu_and_returns_to_its_button(visit):
+    page = visit()
+    page.locator(".chooser summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    assert not page.locator(".chooser").evaluate("menu => menu.open")
+    assert page.evaluate("document.activeElement.closest('.chooser') !== null")
+
+
+def test_pictures_beside_the_page_are_shown_and_compared(results, tmp_path, browser):
+    leaderboard(results, tmp_path / "page.html")
+    context = browser.new_context(viewport={"width": 1280, "height": 500})
+    page = context.new_page()
+    failed: list[str] = []
+    page.on("console", lambda message: failed.append(message.text))
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.goto((tmp_path / "page.html").as_uri() + BOARD)
+    compare = page.locator(".compare")
+    compare.scroll_into_view_if_needed()
+    compare.locator(".triple canvas").first.wait_for()
+    assert compare.locator(".most").count() == 6
+    page.goto((tmp_path / "page.html").as_uri() + f"#{run_id(results, 'iwae')}")
+    image = page.locator("details.run[open] img").first
+    image.evaluate("image => image.decode()")
+    assert image.evaluate("image => image.naturalWidth") > 0
+    assert failed == []
+    context.close()
+
+
+def test_where_two_differ_most_are_the_images_of_the_largest_differences(visit, results):
+    page = visit()
+    compare = page.locator(".compare")
+    compare.scroll_into_view_if_needed()
+    compare.locator(".most").first.wait_for()
+    a, b = (
+        next(r for r in read_records(results) if r.variant == variant and r.seed == 0).per_image()["log_likelihood"][
+            :40
+        ]
+        for variant in ("iwae", "vae")
+    )
+    order = np.argsort(-np.abs(a - b))[:6]
+    shown = compare.locator(".most figcaption").all_inner_texts()
+    expected = [f"image {i}, A and B: {'A' if a[i] > b[i] else 'B'} is better by" for i in order]
+    assert [text.rpartition(" by ")[0] + " by" for text in shown] == expected
+
+
 # Runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +334,7 @@ def test_a_run_opens_from_the_table_by_keyboard_with_figures_curves_pictures_and
     page.keyboard.press("Enter")
     run = page.locator("details.run[open]:has(summary:focus)")
     run.wait_for()
-    assert run.get_attribute("id") == "run-0-0-0"
+    assert run.get_attribute("id") == f"run-{record.id}"
     assert run.locator(".config").inner_text().startswith('{\n  "data"')
     assert record.digest in run.inner_text()
     assert run.locator(".metrics tbody tr").count() == len(record.metrics)
@@ -200,9 +349,11 @@ def test_a_run_opens_from_the_table_by_keyboard_with_figures_curves_pictures_and
     assert base64.b64decode(sent) == record.pictures()["reconstructions"].read_bytes()
 
 
-def test_an_address_with_a_run_opens_it(visit):
-    page = visit("#run-0-1-1")
-    assert page.locator("details.run[open]").get_attribute("id") == "run-0-1-1"
+def test_an_address_with_a_run_opens_it(visit, results):
+    wanted = run_id(results, "vae", 1)
+    page = visit(f"#{wanted}")
+    assert page.locator("details.run[open]").get_attribute("id") == wanted
+    assert page.locator(".board.current").count() == 1
 
 
 def test_texts_of_records_stay_texts_where_scripts_show_them(visit):
@@ -240,7 +391,7 @@ def test_any_two_runs_stand_side_by_side_on_the_same_test_images(visit, results)
             page.keyboard.press("ArrowDown")
     compare.locator("figcaption", has_text="B: vae, seed 0").wait_for()
     compare.locator("figcaption", has_text="A: free_bits, seed 1").wait_for()
-    shown = [pixels(canvas) for canvas in compare.locator("canvas").all()]
+    shown = [pixels(canvas) for canvas in compare.locator(".triple canvas").all()]
     chosen = {(r.variant, r.seed): r for r in read_records(results)}
     a, b = (
         np.asarray(Image.open(chosen[key].pictures()["reconstructions"]).convert("RGB"))
@@ -306,37 +457,35 @@ def test_the_plane_shows_every_run_the_front_and_lines_of_slope_minus_one(visit,
         assert float(text.removeprefix("ELBO −")) == pytest.approx(total)
 
 
-def test_of_many_variants_every_run_is_drawn_in_few_traces_without_a_legend(visit, crowded):
-    page = visit(file=crowded)
-    _, *traces = plane(page).evaluate(
-        "node => node.data.map(({ customdata, showlegend }) => ({ customdata, showlegend }))"
-    )
-    assert len(traces) == 8
-    assert not any(trace["showlegend"] for trace in traces)
-    assert sorted(run for trace in traces for run in trace["customdata"]) == sorted(f"run-0-{i}-0" for i in range(20))
+def test_of_many_variants_every_run_is_drawn_and_the_first_have_colours_and_a_legend(visit, crowded):
+    page = visit(CROWDED, file=crowded)
+    _, others, *traces = plane(page).evaluate("node => node.data.map(({ customdata, name }) => ({ customdata, name }))")
+    assert (others["name"], len(others["customdata"]), len(traces)) == ("the others", 10, 10)
+    shown = [run for trace in (others, *traces) for run in trace["customdata"]]
+    assert sorted(shown) == sorted(f"run-{record.id}" for record in read_records(crowded.parent / "results"))
     bounds = page.locator("[data-plot=bounds]")
     bounds.scroll_into_view_if_needed()
     bounds.locator(".main-svg").first.wait_for()
     lines = bounds.evaluate(
         "node => node.data.map(({ x, connectgaps }) => [x.filter(v => v === null).length, connectgaps])"
     )
-    assert sum(count for count, _ in lines) == 20  # a gap after each
+    assert sum(count for count, _ in lines) == 10  # a gap after each
     assert not any(connected for _, connected in lines)
 
 
 def test_no_two_variants_of_a_legend_look_alike(visit, tmp_path):
     """Also where other boards have many variants, between which those of this one stand in the alphabet."""
-    write_board(tmp_path / "results" / "one", {f"variant {8 * i}": float(i) for i in range(12)}, seeds=1)
+    write_board(tmp_path / "results" / "one", {f"variant {8 * i}": float(i) for i in range(10)}, seeds=1)
     others = {f"variant {i}": float(i) for i in range(96) if i % 8}
     write_board(tmp_path / "results" / "two", others, seeds=1, surrogate=True)
-    leaderboard(tmp_path / "results", tmp_path / "page.html")
-    page = visit(file=tmp_path / "page.html")
+    leaderboard(tmp_path / "results", tmp_path / "page.html", single=True)
+    page = visit(CROWDED, file=tmp_path / "page.html")
     marks = plane(page).evaluate("node => node.data.slice(1).map(({ marker }) => [marker.color, marker.symbol].join())")
     bounds = page.locator("[data-plot=bounds]").first
     bounds.scroll_into_view_if_needed()
     bounds.locator(".main-svg").first.wait_for()
     lines = bounds.evaluate("node => node.data.map(({ line }) => [line.color, line.dash].join())")
-    assert len(set(marks)) == len(set(lines)) == 12
+    assert len(set(marks)) == len(set(lines)) == 10
 
 
 MARK = """node => {
@@ -361,14 +510,15 @@ def test_a_click_on_a_mark_opens_its_run(visit):
         target = node.evaluate(MARK)
 
 
-def test_the_filter_keeps_marks_and_an_address_of_a_run_lifts_it(visit):
+def test_the_filter_keeps_marks_and_an_address_of_a_run_lifts_it(visit, results):
     page = visit()
     node = plane(page)
     page.locator("#filter").fill("iwae")
     page.wait_for_function("node => node.data.length === 2", arg=node.element_handle())
-    assert node.evaluate("node => node.data[1].customdata") == ["run-0-0-0", "run-0-0-1"]
-    page.evaluate("location.hash = 'run-0-1-0'")
-    page.locator("details.run[open]#run-0-1-0").wait_for()
+    assert node.evaluate("node => node.data[1].customdata") == [run_id(results, "iwae", seed) for seed in (0, 1)]
+    wanted = run_id(results, "vae")
+    page.evaluate(f"location.hash = '{wanted}'")
+    page.locator(f"details.run[open]#{wanted}").wait_for()
     assert page.locator("#filter").input_value() == ""
     page.wait_for_function("node => node.data.length > 2", arg=node.element_handle())
 
@@ -396,8 +546,8 @@ def test_colours_follow_the_system_until_the_reader_chooses_and_are_remembered(v
     assert page.evaluate(LIGHTNESS) < 0.1
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit):
-    page = visit("#run-0-0-0", **PHONE)
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit, results):
+    page = visit(f"#{run_id(results, 'iwae')}", **PHONE)
     page.locator("details.run[open] .plot").first.scroll_into_view_if_needed()
     page.locator("details.run[open] .plot .main-svg").first.wait_for()
     compare = page.locator(".compare")
@@ -423,9 +573,9 @@ def test_without_scripts_the_tables_are_there_and_nothing_that_does_not_work(vis
 # Accessibility ----------------------------------------------------------------------------------------------------
 
 
-def unfolded(visit: Callable[..., Any], **settings: Any) -> Any:
+def unfolded(visit: Callable[..., Any], results: Path, **settings: Any) -> Any:
     """The page with a run open, two compared and the plots drawn."""
-    page = visit("#run-0-0-0", **settings)
+    page = visit(f"#{run_id(results, 'iwae')}", **settings)
     page.locator("details.run[open] .plot").first.scroll_into_view_if_needed()
     page.locator("details.run[open] .plot .main-svg").first.wait_for()
     page.locator(".compare").scroll_into_view_if_needed()
@@ -435,8 +585,8 @@ def unfolded(visit: Callable[..., Any], **settings: Any) -> Any:
     return page
 
 
-def test_every_text_stands_out_from_what_is_behind_it_in_light_and_dark(visit):
-    page = unfolded(visit)
+def test_every_text_stands_out_from_what_is_behind_it_in_light_and_dark(visit, results):
+    page = unfolded(visit, results)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         for _ in range(50):  # plots are painted again after the colours of the page have changed
@@ -464,9 +614,9 @@ NAMED = {
 ONCE = ("banner", "main", "contentinfo", "search", "navigation", "alert")
 
 
-def test_a_screen_reader_finds_landmarks_headings_and_a_name_for_everything(visit):
+def test_a_screen_reader_finds_landmarks_headings_and_a_name_for_everything(visit, results):
     """What Chromium hands to assistive technology."""
-    page = unfolded(visit)
+    page = unfolded(visit, results)
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     nodes = [
         {
@@ -514,8 +664,8 @@ def test_tab_walks_through_everything_in_reading_order_and_shows_where_it_is(vis
     for plot in page.locator(".plot:visible").all():  # drawn when it is first seen, with controls of its own
         plot.scroll_into_view_if_needed()
         plot.locator(".main-svg").first.wait_for()
-    page.evaluate("scrollTo(0, 0)")
-    places = []
+    page.locator(".skip").focus()  # an address with a board starts there
+    places = [page.evaluate(FOCUS)["place"]]
     for _ in range(500):
         page.keyboard.press("Tab")
         at = page.evaluate(FOCUS)

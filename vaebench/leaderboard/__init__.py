@@ -12,7 +12,7 @@ from vaebench.leaderboard.table import escaped, markdown
 from vaebench.records import Records, read_records
 from vaebench.records.failures import read_failures
 
-__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked"]
+__all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked", "without"]
 
 LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names a damaged record
 
@@ -24,16 +24,18 @@ def leaderboard(
     budget: str | None = None,
     judgements: str | Path | None = None,
     trials: bool = False,
+    single: bool = False,
 ) -> str:
     """Ranks the records below a directory.
 
     Args:
         path: the directory.
-        html: where to write the page, which needs no other file and no network; None: no page.
+        html: where to write the page, which needs no network, with its pictures in a folder beside it; None: no page.
         metric: what to rank by; None: what each benchmark names, or else the log-likelihood; see `boards`.
         budget: parameters, flops, seconds or trials: instead of the boards' tables, who is best at equal cost.
         judgements: a file that `vaebench judge` wrote, whose scores become columns.
         trials: rank trials of sweeps among the other runs.
+        single: pictures in the page itself, which then needs no other file.
 
     Returns:
         Markdown: what was damaged and left out first, then the boards.
@@ -42,20 +44,31 @@ def leaderboard(
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
     records, found = ranked(path, metric, judgements, trials)
-    return presented(records, found, html, budget)
+    return presented(records, found, html, budget, single)
 
 
-def presented(records: Records, found: list[Board], html: str | Path | None = None, budget: str | None = None) -> str:
+def presented(
+    records: Records,
+    found: list[Board],
+    html: str | Path | None = None,
+    budget: str | None = None,
+    single: bool = False,
+) -> str:
     """What `leaderboard` makes of records and their boards that are `ranked`."""
     if html is not None:
-        from vaebench.files import write_atomically
-        from vaebench.leaderboard.page import page
+        from vaebench.leaderboard.page import write_page
 
-        write_atomically(Path(html), page(found, records).encode())
+        write_page(Path(html), found, records, single)
     lines = [f"{LEFT_OUT}{escaped(str(damage))}\n" for damage in records.damaged]
-    if missing := len(records) - sum(len(board.records) for board in found):
-        lines.append(f"**Left out:** {missing} of {len(records)} runs, on whose boards none has this figure.\n")
+    if missing := without(records, found):
+        lines.append(f"**Left out:** {missing}\n")
     return "\n".join([*lines, markdown(found) if budget is None else budget_markdown(found, budget)])
+
+
+def without(records: Records, found: list[Board]) -> str:
+    """How many runs are on no board, because none on theirs has the figure; empty where all are."""
+    missing = len(records) - sum(len(board.records) for board in found)
+    return f"{missing} of {len(records)} runs, on whose boards none has this figure." if missing else ""
 
 
 def ranked(

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from vaebench.leaderboard.figures import of_run
 from vaebench.leaderboard.table import number
 from vaebench.records import RunRecord
 from vaebench.records.claims import claimed, imported
 
+Pictures = Callable[[bytes], str]  # gives the address of a picture, a PNG
+RECONSTRUCTIONS, TILES = "reconstructions", 10  # a picture of the evaluation's, and its test images in a row
 SMALLEST = 320  # pixels across: smaller pictures are shown enlarged by a whole number
 
 
-def details(record: RunRecord, root: Path) -> dict[str, Any]:
-    """A run as the page's scripts show it: figures as text, pictures as PNG in base64.
+def in_base64(png: bytes) -> str:
+    """The address of a picture that is its own content."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def details(
+    record: RunRecord, root: Path, pictures: Pictures = in_base64, rows: int = 0, score: str | None = None
+) -> dict[str, Any]:
+    """A run as the page's scripts show it: figures as text, pictures by their addresses.
 
     Args:
         record: the run.
         root: where the records were read; places on the page are told from there.
+        pictures: gives the address of a picture.
+        rows: of tiles on a picture of reconstructions.
+        score: of which the figures of the images on that picture are given; None: of none.
     """
     hashes = {f"{split} split": str(value) for split, value in record.data["hashes"].items()}
     weights = (record.checkpoint or {}).get("weights")
@@ -28,7 +47,9 @@ def details(record: RunRecord, root: Path) -> dict[str, Any]:
     return {
         "seed": record.seed,
         "metrics": [_metric(name, metric) for name, metric in sorted(record.metrics.items())],
-        "pictures": [{"name": spaced(name), **_picture(record, path.name)} for name, path in record.pictures().items()],
+        "pictures": [_picture(record, name, path.name, pictures) for name, path in record.pictures().items()],
+        "shown": _shown(record, rows),
+        "scores": _scores(record, score, rows),
         "curves": record.curves,
         "facts": {
             "selected": record.selection,
@@ -75,13 +96,40 @@ def _metric(name: str, metric: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _picture(record: RunRecord, file: str) -> dict[str, Any]:
+def _picture(record: RunRecord, name: str, file: str, pictures: Pictures) -> dict[str, Any]:
     """A PNG and the size at which it is shown; its own size stands at a fixed place of its header."""
-    with record.open(file) as opened:
-        png = opened.read()
+    png = _read(record, file)
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     scale = max(1, SMALLEST // max(width, 1))
-    return {"png": base64.b64encode(png).decode(), "width": scale * width, "height": scale * height}
+    return {"name": spaced(name), "src": pictures(png), "width": scale * width, "height": scale * height}
+
+
+def _read(record: RunRecord, file: str) -> bytes:
+    with record.open(file) as opened:
+        return opened.read()
+
+
+def _shown(record: RunRecord, rows: int) -> str | None:
+    """A hash of the test images on the picture of reconstructions, every other row of it; None without the picture.
+
+    Pictures of equal hashes can be shown tile by tile: the browser may not read pixels from files beside a page.
+    """
+    path = record.pictures().get(RECONSTRUCTIONS)
+    if path is None or not rows:
+        return None
+    with Image.open(io.BytesIO(_read(record, path.name))) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    height, rest = divmod(pixels.shape[0] - 2, rows)
+    if rest or height < 1:
+        return None
+    strips = [pixels[row * height : row * height + height + 2] for row in range(0, rows, 2)]
+    return hashlib.sha256(np.stack(strips).tobytes() + str(pixels.shape).encode()).hexdigest()[:16]
+
+
+def _scores(record: RunRecord, score: str | None, rows: int) -> list[float]:
+    """The score of every image on the picture of reconstructions, in its order; empty where there are none."""
+    figures = of_run(record, score) if score is not None and record.value(score) is not None else None
+    return [] if figures is None else [round(float(value), 3) for value in figures[: rows // 2 * TILES]]
 
 
 def _command(record: RunRecord) -> str:

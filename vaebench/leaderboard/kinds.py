@@ -40,5 +40,5 @@ def _module(config: Mapping[str, Any], part: str) -> tuple[str, str]:
     """The module, below its kind's folder, and the name of a run's posterior or prior; empty where it names none."""
     chosen = config.get("model", {}).get("init_args", {}).get(part)
     path = chosen.get("class_path") if isinstance(chosen, Mapping) else None
-    known = parts.at(path) if isinstance(path, str) else None
+    known = parts.part_at(path) if isinstance(path, str) else None
     return (known.path.split(".")[-2], known.name) if known else ("", "")

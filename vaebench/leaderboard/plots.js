@@ -3,7 +3,7 @@
 const plots = (() => {
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down"];
   const DASHES = ["solid", "dash", "dot", "dashdot"];
-  const LEGEND = 16; // variants; more would leave no room for the plot, and the pointer tells them
+  const LEGEND = 10; // variants in colour; more would leave no room for the plot, and the pointer tells them
   const COLOURS = 8;
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const numbers = (values) => values.filter((v) => Number.isFinite(v));
@@ -26,7 +26,7 @@ const plots = (() => {
     return getComputedStyle(probe).color;
   }
   // Variants that share a colour differ in their marks and lines.
-  const colour = (index) => css(`c${index % COLOURS}`);
+  const colour = (index) => (index < 0 ? css("muted") : css(`c${index % COLOURS}`));
   const symbol = (index) => SYMBOLS[(index + Math.floor(index / COLOURS)) % SYMBOLS.length];
   const dash = (index) => DASHES[Math.floor(index / COLOURS) % DASHES.length];
 
@@ -68,26 +68,32 @@ const plots = (() => {
     }
   }
 
-  // Every run that the filter keeps, with the name of its variant; `group` is the trace it is drawn in: its variant, or its colour where there are
-  // too many to name, since every trace takes time.
-  const many = (board) => board.variants.length > LEGEND;
+  // Every run that the filter keeps, with the name of its variant. In colour and in the legend are the variants of the two runs that are compared
+  // and the first of the others; the rest is one grey trace, which the pointer tells apart.
   const kept = ({ id }) => !document.getElementById(id).hidden;
-  function runs(board) {
-    return board.variants.flatMap(({ name, colour, runs }) =>
-      runs.filter(kept).map((run) => ({
-        ...run, name, colour, label: `${plain(name)}, seed ${plain(run.seed)}`, group: many(board) ? `${colour % COLOURS}` : name,
-      })));
+  const chosen = (id) => [...document.querySelectorAll(`.compare[data-board="${id}"] select`)].map((select) => select.value);
+  function runs(board, id) {
+    const two = chosen(id), left = board.variants.filter((variant) => variant.runs.some(kept));
+    const first = left.filter((variant) => variant.runs.some((run) => two.includes(run.id)));
+    const places = new Set([...first, ...left.filter((variant) => !first.includes(variant))].slice(0, LEGEND));
+    const picked = left.filter((variant) => places.has(variant));
+    return left.flatMap((variant) => {
+      const { name, runs } = variant, colour = picked.indexOf(variant);
+      const group = colour < 0 ? "the others" : `: ${name}`;
+      return runs.filter(kept).map((run) => ({ ...run, name, colour, group, label: `${plain(name)}, seed ${plain(run.seed)}` }));
+    });
   }
 
   const grouped = (items) => [...Map.groupBy(items, ({ group }) => group).values()];
 
-  function plane(board) {
-    const known = runs(board).filter((run) => Number.isFinite(run.rate) && Number.isFinite(run.distortion));
-    const traces = grouped(known).map((group) => ({
-      type: "scatter", mode: "markers", name: plain(group[0].name), x: group.map((run) => run.rate),
+  function plane(board, id) {
+    const known = runs(board, id).filter((run) => Number.isFinite(run.rate) && Number.isFinite(run.distortion));
+    const traces = grouped(known).sort(([a], [b]) => (b.colour < 0) - (a.colour < 0)).map((group) => ({
+      type: "scatter", mode: "markers", name: group[0].colour < 0 ? "the others" : plain(group[0].name), x: group.map((run) => run.rate),
       y: group.map((run) => run.distortion), customdata: group.map((run) => run.id),
       text: group.map(({ label }) => label),
-      showlegend: !many(board), marker: { color: colour(group[0].colour), symbol: symbol(group[0].colour), size: 9, opacity: 0.85 },
+      marker: group[0].colour < 0 ? { color: colour(-1), symbol: "circle", size: 6, opacity: 0.45 }
+        : { color: colour(group[0].colour), symbol: symbol(group[0].colour), size: 9, opacity: 0.9 },
       hovertemplate: "%{text}<br>rate %{x:.2f}<br>distortion %{y:.2f}<extra></extra>",
     }));
     const plot = layout("rate, nats", "distortion, nats");
@@ -126,11 +132,11 @@ const plots = (() => {
     return curves([{ id: run, name, label, colour: Number(colour), group: run, bound: all[curve] }], title, false);
   }
 
-  const bounds = (board) => curves(runs(board), "held-out ELBO, nats", !many(board));
+  const bounds = (board, id) => curves(runs(board, id).filter((run) => run.colour >= 0), "held-out ELBO, nats", true);
 
   const FIGURES = {
-    plane: ({ board }) => plane(parse(board)),
-    bounds: ({ board }) => bounds(parse(board)),
+    plane: ({ board }) => plane(parse(board), board),
+    bounds: ({ board }) => bounds(parse(board), board),
     curve,
   };
 
@@ -165,6 +171,6 @@ const plots = (() => {
     near.observe(node);
   }
   const observe = (within) => within.querySelectorAll(".plot").forEach((node) => whenNear(node, draw));
-  const again = () => document.querySelectorAll(".js-plotly-plot").forEach(draw);
+  const again = () => document.querySelectorAll(".current .js-plotly-plot").forEach(draw);
   return { observe, again, parse, whenNear };
 })();

@@ -1,14 +1,14 @@
 "use strict";
 // What is shown of one run when it is opened, and of two side by side. Texts of records are set as text, never as markup.
 const runs = (() => {
+  const TILES = 10, MOST = 6; // test images in a row of a picture, and those that are shown where two runs differ most
   const element = (tag, properties = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), properties);
     node.append(...children);
     return node;
   };
-  const address = (picture) => `data:image/png;base64,${picture.png}`;
-  const image = ({ name, width, height, ...picture }, whose) =>
-    element("img", { src: address(picture), width, height, alt: `${name} of ${whose}`, decoding: "async" });
+  const image = ({ name, src, width, height }, whose) =>
+    element("img", { src, width, height, alt: `${name} of ${whose}`, decoding: "async", loading: "lazy" });
   const cell = (kind, text) => element("td", { className: kind }, text);
   const heading = (text) => element("th", { className: "words", scope: "row" }, text);
   const pairs = (list, entries) =>
@@ -50,7 +50,7 @@ const runs = (() => {
   // Side by side --------------------------------------------------------------------------------------------------
 
   async function decoded(picture) {
-    const image = element("img", { src: address(picture) });
+    const image = element("img", { src: picture.src });
     await image.decode();
     return image;
   }
@@ -59,28 +59,46 @@ const runs = (() => {
   function strip(image, row, rows, label) {
     const height = (image.naturalHeight - 2) / rows, width = image.naturalWidth;
     const canvas = element("canvas", { width, height: height + 2, role: "img", ariaLabel: label });
-    const drawing = canvas.getContext("2d", { willReadFrequently: true });
-    drawing.drawImage(image, 0, row * height, width, height + 2, 0, 0, width, height + 2);
+    canvas.getContext("2d").drawImage(image, 0, row * height, width, height + 2, 0, 0, width, height + 2);
     return canvas;
   }
 
-  function equal(...canvases) {
-    const [a, b] = canvases.map((c) => c.getContext("2d").getImageData(0, 0, c.width, c.height).data);
-    return a.length === b.length && a.every((value, i) => value === b[i]);
-  }
-
-  // Rows of test images, each over what A and B make of it; null where the two pictures do not show the same images.
-  function triples(a, b, rows, names) {
-    if (a.naturalHeight !== b.naturalHeight || a.naturalWidth !== b.naturalWidth || (a.naturalHeight - 2) % rows) return null;
+  // Rows of test images, each over what A and B make of it.
+  function triples(pictures, rows, names) {
     const groups = [];
     for (let row = 0; row < rows; row += 2) {
-      const images = strip(a, row, rows, "test images");
-      if (!equal(images, strip(b, row, rows))) return null;
-      const made = [a, b].map((image, i) => strip(image, row + 1, rows, `reconstructions by ${names[i]}`));
-      const letter = (text) => element("span", { className: "letter", ariaHidden: "true" }, text);
+      const images = strip(pictures[0], row, rows, "test images");
+      const made = pictures.map((image, i) => strip(image, row + 1, rows, `reconstructions by ${names[i]}`));
       groups.push(element("div", { className: "triple" }, letter("image"), images, letter("A"), made[0], letter("B"), made[1]));
     }
     return groups;
+  }
+
+  const letter = (text) => element("span", { className: "letter", ariaHidden: "true" }, text);
+
+  // One tile of a picture, enlarged.
+  function tile(image, index, row, rows, label) {
+    const height = (image.naturalHeight - 2) / rows, width = (image.naturalWidth - 2) / TILES;
+    const [wide, high] = [width - 2, height - 2], from = [2 + (index % TILES) * width, 2 + row * height]; // without the frame
+    const canvas = element("canvas", { width: 2 * wide, height: 2 * high, role: "img", ariaLabel: label });
+    const drawing = canvas.getContext("2d");
+    drawing.imageSmoothingEnabled = false;
+    drawing.drawImage(image, ...from, wide, high, 0, 0, 2 * wide, 2 * high);
+    return canvas;
+  }
+
+  // The test images on which the two differ most, among those that are pictured: image, A, B and the difference of the score.
+  function most(pictures, found, rows, names, { sign, decimals, unit }) {
+    const [a, b] = found.map(({ scores }) => scores);
+    const order = a.map((_, i) => i).filter((i) => i < b.length).sort((i, j) => Math.abs(a[j] - b[j]) - Math.abs(a[i] - b[i]));
+    return order.slice(0, MOST).map((i) => {
+      const row = 2 * Math.floor(i / TILES), difference = a[i] - b[i];
+      const better = difference * sign > 0 ? "A" : "B", amount = Math.abs(difference).toFixed(decimals);
+      return element("figure", { className: "most" },
+        element("div", {}, tile(pictures[0], i, row, rows, `test image ${i}`),
+          ...pictures.map((picture, which) => tile(picture, i, row + 1, rows, `test image ${i} by ${names[which]}`))),
+        element("figcaption", {}, `image ${i}, A and B: ${better} is better by ${amount} ${unit}`));
+    });
   }
 
   // The whole pictures of one name, A's and B's.
@@ -103,17 +121,21 @@ const runs = (() => {
   }
 
   // Everything of two runs, given by their ids, that can stand side by side.
-  async function compare(first, second, rows) {
+  async function compare(first, second, board) {
     const found = [first, second].map(plots.parse), names = found.map(({ variant, seed }) => `${variant}, seed ${seed}`);
     const pictures = found.map((run) => new Map(run.pictures.map((picture) => [picture.name, picture])));
-    const shown = [];
+    const same = found[0].shown !== null && found[0].shown === found[1].shown, shown = [];
     for (const name of new Set(pictures.flatMap((of) => [...of.keys()]))) {
-      const pair = pictures.map((of) => of.get(name));
-      const groups = name === "reconstructions" && pair.every(Boolean)
-        ? triples(...(await Promise.all(pair.map(decoded))), rows, names) : undefined;
-      if (groups) shown.push(element("h4", {}, "reconstructions"), element("div", { className: "triples" }, ...groups));
-      else shown.push(...couple(name, pair, names));
-      if (groups === null) shown.push(element("p", { className: "note" },
+      const pair = pictures.map((of) => of.get(name)), both = name === "reconstructions" && pair.every(Boolean);
+      if (both && same) {
+        const images = await Promise.all(pair.map(decoded)), differ = most(images, found, board.rows, names, board);
+        if (differ.length) shown.push(element("h4", {}, "where they differ most, of the images that are pictured"),
+          element("div", { className: "mosts" }, ...differ));
+        shown.push(element("h4", {}, "reconstructions"), element("div", { className: "triples" }, ...triples(images, board.rows, names)));
+        continue;
+      }
+      shown.push(...couple(name, pair, names));
+      if (both) shown.push(element("p", { className: "note" },
         "These two pictures do not show the same test images, so they stand as they were recorded."));
     }
     if (!shown.length) shown.push(element("p", { className: "note" }, "Neither run recorded a picture."));
