@@ -84,6 +84,7 @@ def test_every_figure_of_every_measurement_is_found_by_reading_the_sources():
     assert measurement_of("active_units_0.001") == "units"
     assert measurement_of("fid_mnist28") == measurement_of("fid") == "fidelity"
     assert measurement_of("log_likelyhood") is None
+    assert measurement_of("encoder_log_likelihood") == "likelihood"
     assert len(figures()) > 50
 
 

@@ -345,7 +345,7 @@ def test_kinds_are_what_a_model_is_about():
     assert told("factor_vae") == "disentangling"
     assert told("vae", prior="vaebench.priors.vamp.VampPrior") == "prior"
     assert told("vae", posterior="vaebench.posteriors.flows.InverseAutoregressive") == "posterior"
-    assert told("hvae", posterior="vaebench.posteriors.chains.TopDown") == "hierarchy"
+    assert told("hvae", posterior="vaebench.posteriors.hierarchy.TopDown") == "hierarchy"
     assert told("vq_vae", posterior="vaebench.posteriors.codes.VectorQuantised") == "discrete"
     assert set(WEIGHTED) <= set(names("family"))
 

@@ -54,9 +54,9 @@ def test_a_difference_counts_beyond_what_it_changed_from_a_tenth_of_the_samples(
     assert ("for the estimator" in " ".join(plain([compared]).split())) == (changes[0] != changes[1])
 
 
-def test_the_bracket_of_annealed_importance_sampling_opens_the_interval_too(tmp_path):
-    write_refined(tmp_path, "good", 2.0, ais_gap=0.1)
-    write_refined(tmp_path, "poor", 0.0, ais_gap=3.0)
+def test_the_wider_gap_to_what_lies_above_the_estimates_opens_the_interval_too(tmp_path):
+    write_refined(tmp_path, "good", 2.0, bracket_gap=-0.1, certificate_gap=0.1)
+    write_refined(tmp_path, "poor", 0.0, bracket_gap=3.0, certificate_gap=0.2)
     gap = board(tmp_path).rows[1].gap
     assert gap.opened == pytest.approx(3.0)
     assert gap.tie
@@ -113,7 +113,7 @@ def test_refined_estimates_and_those_of_encoders_never_share_a_board(tmp_path):
 
 
 def test_how_far_an_estimate_is_to_be_trusted_are_columns(tmp_path):
-    write_refined(tmp_path, "vae", 0.0, log_likelihood_change=0.03, ais_gap=0.2, ess=321.0, encoder_price=1.5)
+    write_refined(tmp_path, "vae", 0.0, log_likelihood_change=0.03, bracket_gap=0.2, ess=321.0, encoder_price=1.5)
     lines = [line for line in markdown([board(tmp_path)]).splitlines() if line.startswith("| rank")]
     for heading in ("rise from K/10 to K", "bracket by AIS", "effective samples", "price of the encoder", "k̂ > 0.7"):
         assert heading in lines[0]

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -55,17 +56,27 @@ def protocols() -> list[str]:
 def figures() -> dict[str, str]:
     """Names of the figures that evaluation can give, and of the measurement of each, read without importing any.
 
-    A name may have an open end, '{end}', that a measurement fills in: FID is measured in several spaces.
+    A name may have an open end, '{end}', that a measurement fills in: FID is measured in several spaces. Figures of a
+    module that is no measurement, '_refined', are those of the one that imports it.
     """
+    folder = parts.PACKAGE / "evaluation" / "measurements"
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     found: dict[str, str] = {}
-    for path in sorted((parts.PACKAGE / "evaluation" / "measurements").glob("[!_]*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
-            for key, value in pairs:
-                kind = isinstance(value, ast.Call) and ast.unparse(value.func) == "MetricKind"
-                if kind and isinstance(key, ast.Constant):
-                    found[str(key.value)] = path.stem
+    for name, source in sources.items():
+        users = [user for user, text in sources.items() if user[0] != "_" and f"measurements.{name} import" in text]
+        owner = name if name[0] != "_" else next(iter(users), None)
+        if owner is not None:
+            found |= dict.fromkeys(_kinds(source), owner)
     return found
+
+
+def _kinds(source: str) -> Iterator[str]:
+    """The keys of dictionaries whose values are built as `MetricKind(...)`."""
+    for node in ast.walk(ast.parse(source)):
+        for key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
+            kind = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "MetricKind"
+            if kind and isinstance(key, ast.Constant):
+                yield str(key.value)
 
 
 def figure_names() -> list[str]:

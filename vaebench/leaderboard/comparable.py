@@ -15,7 +15,7 @@ EQUIVALENT = {2: 1}  # versions of the protocols under which no figure was defin
 FORMER = {LIKELIHOOD: {"k": None, "precision": "f32", "proposal": "encoder"}}  # settings before there was a choice
 REFINED = {"log_likelihood": 2}  # versions of figures by proposals that are refined for each image
 ELSEWHERE = ("seed", "limit", "name", "k", "precision", "compiled", "version", "measurements")  # or of no account
-ROUNDING = {LIKELIHOOD: ("compile", "corrections")}  # settings that leave every figure as it is, but for rounding
+ROUNDING = {LIKELIHOOD: ("compile", "corrections", "bracket")}  # settings that leave other figures as they are
 
 
 def comparable(record: RunRecord, figure: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ WEIGHTED = ("iwae", "miwae", "piwae", "ciwae", "dreg")  # families whose objecti
 SEEKING = ("beta_tc_vae", "factor_vae", "dip_vae", "dip_vae_i", "dip_vae_ii", "jl_vae", "jl1_vae", "jl2_vae",
            "orojar_vae")  # families that seek independent latents  # fmt: skip
 ORDINARY = {"posterior": "DiagonalGaussian", "prior": "StandardNormal"}
-HIERARCHIES, CODES = ("chains", "residual"), ("codes",)  # modules of posteriors and priors
+HIERARCHIES, CODES = ("hierarchy", "residual"), ("codes",)  # modules of posteriors and priors
 
 
 def kind(record: RunRecord) -> str:

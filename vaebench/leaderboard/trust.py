@@ -9,7 +9,8 @@ import numpy as np
 from vaebench.leaderboard.comparable import BITS, LOG_LIKELIHOOD, NLL, in_units
 from vaebench.records import RunRecord
 
-CHANGE, GAP = "log_likelihood_change", "ais_gap"  # from K/10 to K samples; between the bounds of AIS from both sides
+CHANGE = "log_likelihood_change"  # by how much the estimate rises from K/10 to K samples
+GAPS = ("bracket_gap", "certificate_gap")  # between it and what lies above it: AIS, and an upper bound on made images
 UNTRUSTED = "untrusted"  # share of the images, in per cent, whose importance weights are not to be trusted
 MOST = 50.0  # per cent: a refined estimate of which more is untrusted decides nothing
 ESTIMATED = (LOG_LIKELIHOOD, NLL, BITS)  # scores that are estimated from importance weights
@@ -49,13 +50,13 @@ def undecided(records: Sequence[RunRecord], score: str) -> str:
 def open_ends(variants: Sequence[Sequence[RunRecord]], score: str) -> np.ndarray:
     """By how much the estimator alone may move the difference of each pair of variants, (m, m), in the score's unit.
 
-    The rise of the difference from K/10 to K samples, which is what K leaves of it or more, and the wider of the two
-    brackets by AIS, where there are some: the truth of each lies in its own.
+    The rise of the difference from K/10 to K samples, and the widest of the gaps of the two, where there are some: the
+    truth of each lies above its estimate by its own gap at most, as far as chains and certificate can say.
     """
     if score not in ESTIMATED:
         return np.zeros((len(variants), len(variants)))
-    rises, gaps = (np.array([_mean(runs, name) for runs in variants]) for name in (CHANGE, GAP))
-    gaps = np.maximum(gaps, 0)
+    rises = np.array([_mean(runs, CHANGE) for runs in variants])
+    gaps = np.array([max(0.0, *(_mean(runs, name) for name in GAPS)) for runs in variants])
     found = np.abs(rises[:, None] - rises) + np.maximum(gaps[:, None], gaps)
     np.fill_diagonal(found, 0)
     return found / in_units(variants[0][0], score) if len(variants) else found

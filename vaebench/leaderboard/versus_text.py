@@ -51,7 +51,7 @@ def sentences(one: Versus) -> Iterator[str]:
     if one.result.opened:
         yield (
             f"The interval has {amount(one, one.result.opened)} on either side for the estimator: what the difference "
-            "changed from K/10 to K samples, and the gap between the bounds of AIS where there are some."
+            "changed from K/10 to K samples, and the gap to what lies above the estimates where that was measured."
         )
     for side in (one.first, one.second):
         if side.row.undecided:
