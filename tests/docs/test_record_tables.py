@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
+from vaebench.functional.regularisers import mmd
 from vaebench.records import read_records
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +41,20 @@ def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
         assert len(record.collapse["units"]) < len(plain.collapse["units"])
     drawn = (ROOT / "docs" / "figures" / "strong_decoder.svg").read_text(encoding="utf-8")
     assert all(f">{name}<" in drawn for name in ["vae", *records])
+
+
+def test_what_the_page_says_of_objectives_far_below_the_vae() -> None:
+    """Section 9 of objectives.md: curves of the held-out bound, and what the discrepancy costs in nats."""
+    runs = {record.variant: record for record in read_records(ROOT / "results" / "objectives")}
+    bounds = {name: dict(zip(*runs[name].curves["val/elbo"].values(), strict=True)) for name in
+              ("vae", "encoder_steps_vae", "mmd_vae")}  # fmt: skip
+    steps = list(bounds["vae"])
+    assert steps[-1] == 7820
+    assert bounds["vae"][steps[-1] // 5] < bounds["encoder_steps_vae"][steps[-1]] < bounds["vae"][steps[-1]]
+    assert max(bounds["mmd_vae"], key=bounds["mmd_vae"].get) == steps[3]
+    torch.manual_seed(0)
+    prior = [torch.randn(100, 128, 50) for _ in range(2)]
+    alike = torch.stack([1000 * mmd(a, b, "rbf") for a, b in zip(*prior, strict=True)])
+    apart = torch.stack([1000 * mmd(a + 0.3, b, "rbf") for a, b in zip(*prior, strict=True)])
+    assert float(alike.std()) == pytest.approx(1.2, abs=0.15)
+    assert float(apart.mean()) == pytest.approx(33, abs=0.5)

@@ -136,7 +136,9 @@ def _command(record: RunRecord) -> str:
     """How to train and measure the run again."""
     checkout = f"git checkout {shlex.quote(str(commit))}\n" if (commit := record.environment.get("commit")) else ""
     if record.benchmark:
-        return f"{checkout}vaebench bench {shlex.quote(f'configs/benchmark/{record.benchmark}.yaml')}"
+        name = record.benchmark.removeprefix("repeat_")
+        folder = "benchmark" if name == record.benchmark else "repeat"
+        return f"{checkout}vaebench bench {shlex.quote(f'configs/{folder}/{name}.yaml')}"
     return f"{checkout}vaebench fit --config config.json --seed_everything {record.seed}"
 
 

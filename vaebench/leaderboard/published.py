@@ -32,6 +32,7 @@ class Figure:
         family, variant: the model.
         metric: as boards name it; nats per image or bits per dimension.
         value: with the sign that boards give it: a published NLL of 88.7 is a log-likelihood of −88.7.
+        written: the figure as it was published, with its decimals.
         spread: ± as published, with what it covers where the source says so; may be empty.
         trainings: of which `spread` is the standard deviation, or 3 where the source says that it is over trainings and
             their number, at least 3, was not looked up; None where there are not several.
@@ -49,6 +50,7 @@ class Figure:
     variant: str
     metric: str
     value: float
+    written: str
     spread: str
     trainings: int | None
     samples: int | None
@@ -77,6 +79,7 @@ def _figure(line: Mapping[str, str]) -> Figure:
         surrogate=line["surrogate"] == "yes",
         metric=metric,
         value=sign * float(line["value"]),
+        written=line["value"],
         trainings=int(line["trainings"]) if line["trainings"] else None,
         samples=int(line["samples"]) if line["samples"] else None,
         **{key: line[key] for key in ("id", "split", "family", "variant", "spread", "architecture", "source", "known")},

@@ -1,0 +1,175 @@
+"""Verdicts on published figures, by the statistics of the boards: of a repeat, and of what a paper says is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD
+from vaebench.leaderboard.moderation import Evidence, Trainings, trainings
+from vaebench.leaderboard.noise import Drawn, Seeds, of_difference
+from vaebench.leaderboard.published import Figure
+from vaebench.leaderboard.ranking import told_apart
+from vaebench.records import RunRecord
+
+Repeat = Literal["equal", "better", "worse", "not decidable"]
+Judgement = Literal["holds", "not decidable", "reversed"]
+ALIKE = {LOG_LIKELIHOOD: 1.0, ELBO: 1.0, BITS: 0.01, "active_units": 3.0}  # differences that are none, by metric
+MANY = 10**9  # images: those of a test set are the same for both figures, and are no sample here
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A published figure beside what was measured here.
+
+    Attributes:
+        value: mean over seeds, with the sign that boards give it. seeds: their number.
+        over_seeds: standard error over seeds; None with one. over_images: mean standard error over images.
+        difference: value less the published one; higher than 0 is better. interval: 95 %, None where nothing says how
+            far trainings scatter.
+        verdict: on the difference.
+    """
+
+    value: float
+    seeds: int
+    over_seeds: float | None
+    over_images: float | None
+    difference: float
+    interval: tuple[float, float] | None
+    verdict: Repeat
+
+
+def measured(figure: Figure, record: RunRecord) -> tuple[float, float | None]:
+    """A record's value of a published metric, and its standard error over images; a figure of one sample is a bound.
+
+    Raises:
+        KeyError: the record has no such figure.
+    """
+    name, scale = figure.metric, 1.0
+    if figure.samples == 1 and figure.metric in (LOG_LIKELIHOOD, BITS):
+        name, scale = ELBO, 1.0
+        if figure.metric == BITS:
+            scale = -1 / (math.prod(record.data["shape"]) * math.log(2))
+    value, error = record.value(name), record.error(name)
+    if value is None:
+        raise KeyError(name)
+    return scale * value, None if error is None else abs(scale) * error
+
+
+def rounding(written: str) -> float:
+    """Variance of what is cut off a figure as it was written, uniform in half a unit of its last decimal.
+
+    >>> round(rounding("0.19") ** 0.5, 5), rounding("19") ** 0.5 < 0.3
+    (0.00289, True)
+    """
+    return float(10.0 ** (-2 * len(written.partition(".")[2])) / 12)
+
+
+def repeated(figure: Figure, records: Sequence[RunRecord], redrawn: float = 0.0) -> Repeated:
+    """The verdict on a repeat: is the difference inside the noise of trainings, and small?
+
+    The test images are those of the published figure and no sample. What differs by chance are trainings, of which
+    the spread of either side stands for a side that has none; the last decimal of the published figure; and, where the
+    bits of the test images are drawn anew, those. With one training on each side nothing is decided.
+
+    Args:
+        figure: as published.
+        records: of this setting, one a seed.
+        redrawn: standard error over draws of the test images' bits, in the unit of the metric.
+    """
+    values, errors = zip(*(measured(figure, record) for record in records), strict=True)
+    known = [error for error in errors if error is not None]
+    mean, number, sign = float(np.mean(values)), len(values), -1 if figure.metric == BITS else 1
+    own = np.array(np.var(values, ddof=1) / number if number > 1 else math.nan)
+    spread, several = float(figure.spread.split()[0] or 0) if figure.trainings else math.nan, figure.trainings or 1
+    theirs = np.array(spread**2 / several)
+    difference, interval = sign * (mean - figure.value), None
+    if number > 1 or figure.trainings:
+        chance = np.array(rounding(figure.written) + redrawn**2)
+        first, second = Seeds(own, own, np.array(float(number))), Seeds(theirs, theirs, np.array(float(several)))
+        half = float(of_difference(chance, MANY, first, second).half_width())
+        interval = (difference - half, difference + half)
+    return Repeated(
+        value=mean,
+        seeds=number,
+        over_seeds=float(np.sqrt(own)) if number > 1 else None,
+        over_images=float(np.mean(known)) if known else None,
+        difference=difference,
+        interval=interval,
+        verdict=_repeat(interval, ALIKE[figure.metric]),
+    )
+
+
+def _repeat(interval: tuple[float, float] | None, alike: float) -> Repeat:
+    if interval is None:
+        return "not decidable"
+    if interval[0] > 0 or interval[1] < 0:
+        return "better" if interval[0] > 0 else "worse"
+    return "equal" if max(-interval[0], interval[1]) <= alike else "not decidable"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the published spreads say of a claim that one model is better than another.
+
+    Attributes:
+        difference: by how much it is said to be better, in the unit of the metric; more than 0 as published.
+        interval, p: 95 % interval and two-sided p-value of it, for this pair alone; None where no spread is known.
+        verdict: 'holds' where the table of which it is a part tells the two apart, all pairs at once.
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    verdict: Judgement
+
+
+def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged:
+    """Judges a claim by the spreads over trainings of the table that it is from.
+
+    All groups' variances are learned together, as a board's are (`moderation.py`), and all pairs are compared at once.
+    Figures without a spread borrow the others' where those have the degrees of freedom that boards ask for.
+
+    Args:
+        better, worse: ids of the first figures of two groups.
+        table: groups that were measured alike: one figure with a spread over trainings, one without, or one for each
+            training.
+    """
+    means, sizes, noise, cut = _table(table)
+    names = [group[0].id for group in table]
+    i, j = names.index(better), names.index(worse)
+    sign = -1 if table[i][0].metric == BITS else 1
+    difference = sign * float(means[i] - means[j])
+    pair = noise.of(i, j)
+    if not pair.known.all():
+        return Judged(difference, None, None, "not decidable")
+    seeds = np.sort((pair.variances / sizes[[i, j]]).sum(1))
+    drawn = Drawn(float(cut[i] + cut[j]), MANY, seeds)
+    half = drawn.half_width()
+    kept = [k for k in range(len(names)) if noise.known[k]]
+    told = told_apart(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
+    apart = bool(told[kept.index(i), kept.index(j)])
+    verdict: Judgement = "not decidable" if not apart else "holds" if difference > 0 else "reversed"
+    return Judged(difference, (difference - half, difference + half), drawn.p(difference), verdict)
+
+
+def _table(table: Sequence[Sequence[Figure]]) -> tuple[np.ndarray, np.ndarray, Trainings, np.ndarray]:
+    """Means (m,), numbers of trainings (m,), draws of their noise, and the variance of what rounding cut off (m,)."""
+    variances, sizes = [], []
+    for group in table:
+        first = group[0]
+        if len(group) > 1:
+            variances.append(float(np.var([figure.value for figure in group], ddof=1)))
+            sizes.append(len(group))
+        else:
+            variances.append(float(first.spread.split()[0]) ** 2 if first.trainings else 0.0)
+            sizes.append(first.trainings or 1)
+    numbers = np.array(sizes, dtype=float)
+    found = trainings(Evidence(np.array(variances), numbers - 1, np.zeros(len(table))))
+    means = np.array([np.mean([figure.value for figure in group]) for group in table])
+    cut = np.array([rounding(group[0].written) / len(group) for group in table])
+    return means, numbers, found, cut
