@@ -20,6 +20,7 @@ FORBIDDEN = {
     "priors": [*ABOVE_PARTS, "likelihoods"],
     "core": ["families", "data", "evaluation", "training", "records", "running", "leaderboard", "api"],
     "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "running"],
+    "metrics": ["families", "data", "training", "records", "leaderboard", "api", "running", "sweep", "commands"],
     "families": ["evaluation", "data", "training", "records", "leaderboard", "running"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "configuration": [*ABOVE_PARTS, "sweep", "posteriors", "priors", "likelihoods", "networks"],
@@ -56,6 +57,17 @@ def test_nothing_points_backwards(layer: str) -> None:
         for target in FORBIDDEN[layer]:
             wrong = [m for m in _imports(path) if m == f"vaebench.{target}" or m.startswith(f"vaebench.{target}.")]
             assert not wrong, f"{path.relative_to(PACKAGE)} imports {wrong}"
+
+
+def test_metrics_stand_on_estimators_and_serve_users_alone() -> None:
+    """One implementation of each measure: a Metric calls what the harness calls."""
+    room = PACKAGE / "metrics"
+    own = {m for path in room.rglob("*.py") for m in _imports(path) if m.startswith("vaebench.")}
+    allowed = ("metrics", "evaluation.estimators", "evaluation.contract", "evaluation.conditions", "core", "errors")
+    assert not [m for m in own if not m.removeprefix("vaebench.").startswith(allowed)]
+    for path in PACKAGE.rglob("*.py"):
+        wrong = [m for m in _imports(path) if m == "vaebench.metrics" or m.startswith("vaebench.metrics.")]
+        assert not wrong or room in path.parents, f"{path.relative_to(PACKAGE)} imports {wrong}"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

@@ -7,17 +7,24 @@ probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution
 
-from vaebench.core import LatentModel
+from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, UserError, absence
-from vaebench.evaluation.conditions import declared
+from vaebench.evaluation.conditions import (
+    Conditioned,
+    check_images,
+    declared,
+    device_and_dtype,
+    evaluation_mode,
+    is_conditional,
+)
 from vaebench.measures import CONTINUOUS, DataSpec
 from vaebench.traits import LikelihoodTraits
 
@@ -32,6 +39,53 @@ STILL = "make the adapter an nn.Module, so that evaluation can switch dropout of
 ALONE = "look for an axis that is reshaped into another, or batch statistics in use"
 
 Made = TypeVar("Made")
+
+
+@runtime_checkable
+class Specified(Protocol):
+    """A model that says which images it is for."""
+
+    data: DataSpec
+
+
+def specification(model: LatentModel) -> DataSpec | None:
+    """Shape and measure of the images that a model is for; None where it does not say."""
+    return model.data if isinstance(model, Specified) and isinstance(model.data, DataSpec) else None
+
+
+@contextmanager
+def admitted(
+    model: LatentModel, x: Tensor, labels: Tensor | None = None, check: bool = True
+) -> Iterator[tuple[LatentModel, Tensor]]:
+    """A block in evaluation mode in which anyone's model may be measured: the model and its images are checked first.
+
+    Args:
+        model: anything with the three parts.
+        x: images, (n, *data), in [0, 1].
+        labels: (n,), which a conditional model needs.
+        check: whether to check the parts of a model that is no family, which costs a few passes.
+
+    Yields:
+        The model for these images, and the images where it lives and in its precision.
+
+    Raises:
+        UserError: the images, the labels or the model's parts are not as expected.
+        Unavailable: the block asks the model for what it does not have.
+    """
+    spec = specification(model)
+    check_images(x, spec)
+    if is_conditional(model):
+        if labels is None or len(labels) != len(x):
+            raise UserError(
+                f"{type(model).__name__} is conditional on labels, and there are "
+                f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
+            )
+        model = Conditioned(cast(Family, model), labels.to(device_and_dtype(model, x)[0]))
+    device, dtype = device_and_dtype(model, x)
+    with evaluation_mode(model, device), absence("the posterior or the prior has no density"):
+        if check and not isinstance(model, Family | Conditioned):
+            check_model(model, x[:IMAGES].to(device, dtype), spec)
+        yield model, x.to(device, dtype)
 
 
 def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.errors import Unavailable, UserError, absence
+from vaebench.evaluation.estimators.moments import average
 from vaebench.evaluation.store import Arrays
 
 FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)  # of the data, not the code
@@ -94,13 +95,13 @@ class Findings:
             kind: the key of `kinds`, where it is not the name.
             fill: what the definition leaves open.
         """
-        n, values = len(values), values.double().cpu()
+        values = values.double().cpu()
         strange = ~torch.isfinite(values)
         if strange.any():
             self.missing(name, f"it is not finite for image {int(strange.nonzero()[0])}", kind, **fill)
             return
-        se = float(values.std()) / math.sqrt(n) if n > 1 else None
-        self.single(name, float(values.mean()), n, se, kind, **fill)
+        value, se = average(values)
+        self.single(name, value, len(values), se, kind, **fill)
         if keep:
             self.per_image[name] = values.float().numpy()
 

@@ -18,7 +18,6 @@ Where one of the first two sees an idle unit and the third does not, it is not c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -30,10 +29,12 @@ from vaebench.evaluation.conditions import for_images, spread, start_noise
 from vaebench.evaluation.estimators.latents import Latents
 from vaebench.evaluation.estimators.levels import beneath, count_by_level, level_of_units
 from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.evaluation.estimators.moments import Moments, count_error
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES = 500  # shuffled, evenly spaced over the split
 ERRORS = 3  # standard errors by which a fall must exceed its threshold to count
+ROUNDING = 1e-12  # of a share that is put together of batches
 COSTLY = 0.1  # nats: a collapsed unit whose rate exceeds this is written to
 
 ENCODER_IDLE = (
@@ -71,6 +72,11 @@ class Drops(NamedTuple):
     images: int
 
 
+def collapsed_error(drops: Drops) -> float:
+    """Standard error of the number of units that the third sign marks, as that of any count over a threshold."""
+    return float(count_error((drops.units - ERRORS * drops.se - THRESHOLDS["decoder_drop"]) / drops.se))
+
+
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `evaluation_mode`."""
     some = spread(len(x), IMAGES).to(x.device)
@@ -106,11 +112,39 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
 
 
-def collapse(latents: Latents, drops: Drops, sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
+class EncoderSigns(NamedTuple):
+    """What the first two signs are read from, moments over the images; None where it is not defined.
+
+    Attributes:
+        mean: of E_q[z_j].
+        kl: of KL(q(z_j|x) ‖ p(z_j)), nats.
+        idle: of whether that is below its threshold, 0 or 1.
+        why: reasons, by the names of `Latents`.
+    """
+
+    mean: Moments | None
+    kl: Moments | None
+    idle: Moments | None
+    why: dict[str, str]
+
+
+def encoder_signs(latents: Latents) -> EncoderSigns:
+    """Those of the posteriors of images; moments of several batches may be merged."""
+    mean, kl = (None if figures is None else Moments.of(figures) for figures in (latents.mean, latents.kl))
+    idle = None if latents.kl is None else Moments.of((latents.kl < THRESHOLDS["kl"]).double())
+    return EncoderSigns(mean, kl, idle, latents.why)
+
+
+def unseen() -> dict[str, Any]:
+    """The verdict on fewer images than two."""
+    return {"verdict": "unknown", "units": [], "sentence": "one image alone cannot show posterior collapse"}
+
+
+def collapse(encoder: EncoderSigns, drops: Drops, sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
     """The verdict, JSON-able.
 
     Args:
-        latents: the first two signs.
+        encoder: the first two signs.
         drops: the third.
         sizes: units of every level of a hierarchy.
 
@@ -121,17 +155,17 @@ def collapse(latents: Latents, drops: Drops, sizes: tuple[int, ...] | None = Non
         levels, of a hierarchy alone: units and collapsed units of every level, the lowest first.
     """
     count = len(drops.units)
-    kl, mean = (_of_units(figures, count) for figures in (latents.kl, latents.mean))
+    kl, idle_share, mean = (_of_units(figures, count) for figures in (encoder.kl, encoder.idle, encoder.mean))
     signs = {
-        "kl": _marked(kl, lambda kl: (kl < THRESHOLDS["kl"]).double().mean(0) >= THRESHOLDS["kl_share"]),
-        "mean": _marked(mean, lambda mean: mean.var(0) < THRESHOLDS["mean_variance"]),
-        "decoder": _marked(drops.units - ERRORS * drops.se, lambda least: least <= THRESHOLDS["decoder_drop"]),
+        "kl": None if idle_share is None else _marked(idle_share.mean >= THRESHOLDS["kl_share"] - ROUNDING),
+        "mean": None if mean is None else _marked(mean.variance < THRESHOLDS["mean_variance"]),
+        "decoder": _marked(drops.units - ERRORS * drops.se <= THRESHOLDS["decoder_drop"]),
     }
     unmoved = drops.whole - ERRORS * drops.whole_se <= THRESHOLDS["decoder_drop"]
     collapsed = list(range(count)) if unmoved else signs["decoder"] or []
     idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
     doubtful = sorted(idle - set(collapsed))
-    reasons = {name: latents.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
+    reasons = {name: encoder.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
     levels = [] if sizes is None else count_by_level(sizes, collapsed)
     each = [
         {"level": i, "units": n, "collapsed": m} for i, (n, m) in enumerate(zip(sizes or (), levels, strict=True), 1)
@@ -156,21 +190,21 @@ def _by_level(levels: list[dict[str, int]]) -> str:
     return f"; carrying nothing: {', '.join(said)}" if said else ""
 
 
-def _of_units(figures: Tensor | None, count: int) -> Tensor | None:
-    return figures if figures is not None and figures.shape[1] == count else None
+def _of_units(figures: Moments | None, count: int) -> Moments | None:
+    return figures if figures is not None and len(figures.mean) == count else None
 
 
-def _marked(figures: Tensor | None, test: Callable[[Tensor], Tensor]) -> list[int] | None:
-    return None if figures is None else test(figures).nonzero().flatten().tolist()
+def _marked(units: Tensor) -> list[int]:
+    return units.nonzero().flatten().tolist()
 
 
-def _suspect(collapsed: list[int], idle: set[int], kl: Tensor | None, mean: Tensor | None) -> str:
+def _suspect(collapsed: list[int], idle: set[int], kl: Moments | None, mean: Moments | None) -> str:
     """Who is to blame, by what holds for most of the collapsed units, and what usually mends it."""
     if kl is None and mean is None:
         return UNKNOWN
     if 2 * len(idle & set(collapsed)) < len(collapsed):
         return DECODER_DEAF
-    costly = kl is not None and bool(kl[:, collapsed].mean() > COSTLY)
+    costly = kl is not None and bool(kl.mean[collapsed].mean() > COSTLY)
     return ENCODER_BLIND if costly else ENCODER_IDLE
 
 

@@ -13,6 +13,7 @@ from vaebench.core import LatentModel
 from vaebench.distributions import closed_form, divergence_units
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
+from vaebench.evaluation.estimators.moments import Moments
 
 THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
 BATCH = 500
@@ -71,13 +72,13 @@ def _mean(q: Distribution) -> Tensor:
         return q.mean.flatten(1)
 
 
-def active_units(mean: Tensor, threshold: float = 0.01) -> int:
+def active_units(means: Moments, threshold: float = 0.01) -> int:
     """Number of units whose posterior mean varies over the images: Var_x(E_q[z_j]) > threshold.
 
     Burda, Grosse & Salakhutdinov 2016, section 5.2 (https://arxiv.org/abs/1509.00519); the variance is unbiased.
 
     Args:
-        mean: E_q[z], (n, units), n ≥ 2.
+        means: of E_q[z], of n ≥ 2 images.
         threshold: in the latent's squared units.
     """
-    return int((mean.var(0) > threshold).sum())
+    return int((means.variance > threshold).sum())

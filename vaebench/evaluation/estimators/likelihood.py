@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import Draw, Family, LatentModel
+from vaebench.distributions.codes import PointMass
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import (
-    Conditioned,
     check_count,
-    check_images,
     declared,
     device_and_dtype,
     each,
-    evaluation_mode,
     for_images,
-    is_conditional,
     noise_keys,
     start_noise,
 )
-from vaebench.evaluation.contract import IMAGES, check_model
+from vaebench.evaluation.contract import admitted
 from vaebench.evaluation.estimators.scoring import Precision, Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k, tail_length
-from vaebench.measures import DataSpec
 from vaebench.traits import LikelihoodTraits
 
 BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
@@ -40,13 +36,6 @@ NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
-
-
-@runtime_checkable
-class Specified(Protocol):
-    """A model that says which images it is for."""
-
-    data: DataSpec
 
 
 @runtime_checkable
@@ -118,21 +107,19 @@ def log_likelihood(
             torch lacks for the precision or on the device.
         Unavailable: the posterior or the prior has no density.
     """
-    spec = model.data if isinstance(model, Specified) and isinstance(model.data, DataSpec) else None
-    check_images(x, spec)
-    if is_conditional(model):
-        if labels is None or len(labels) != len(x):
-            raise UserError(
-                f"{type(model).__name__} is conditional on labels, and there are "
-                f"{'none' if labels is None else len(labels)} for {len(x)} images; give one label an image"
-            )
-        model = Conditioned(cast(Family, model), labels.to(device_and_dtype(model, x)[0]))
-    device, dtype = device_and_dtype(model, x)
-    with evaluation_mode(model, device), absence("the posterior or the prior has no density"):
-        if not isinstance(model, Family | Conditioned):
-            check_model(model, x[:IMAGES].to(device, dtype), spec)
+    with admitted(model, x, labels) as (model, _):
         score = scorer(model, precision, compile)
         return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
+
+
+def has_one_code(model: LatentModel, x: Tensor) -> bool:
+    """Whether q(z|x) has all its mass on one code, so that its samples are the same; x (n, *data) lie where it does."""
+    return isinstance(for_images(model, slice(0, 1)).posterior(x[:1]), PointMass)
+
+
+def bits_per_dim(log_likelihood: Tensor, dimensions: int) -> Tensor:
+    """−log₂ p(x) / D of log p(x), nats, (n,), for images of D values on finitely many levels."""
+    return -log_likelihood / (dimensions * math.log(2))
 
 
 def estimate(

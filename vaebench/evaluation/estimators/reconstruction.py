@@ -73,7 +73,12 @@ def mse(x: Tensor, y: Tensor) -> Tensor:
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, −10 log10 mse, dB; infinite where the two are equal."""
-    return -10 * mse(x, y).log10()
+    return decibels(mse(x, y))
+
+
+def decibels(mse: Tensor) -> Tensor:
+    """PSNR of mean squared errors of values in [0, 1], dB."""
+    return -10 * mse.log10()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.distributions import Distribution
-
-from vaebench.distributions.codes import Categorical, Codes, Joint
-from vaebench.errors import Unavailable
-from vaebench.evaluation.estimators.latents import BATCH
+from vaebench.distributions.codes import Codes
+from vaebench.evaluation.estimators.codes import codes, count_codes, usage
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.functional.quantisation import entropy
@@ -44,43 +39,18 @@ def measure(subject: Subject, findings: Findings) -> None:
         findings: receives the figures.
     """
     with findings.attempt(*KINDS, places="no", levels="no", size="0", count="no"):
-        _add_usage(subject, findings, _codes(subject.model.posterior(subject.x[:1])))
+        _add_usage(subject, findings, codes(subject.model.posterior(subject.x[:1])))
 
 
 def _add_usage(subject: Subject, findings: Findings, first: Codes) -> None:
     """All of it, where the codes of the first image are as given."""
     levels, n = len(first.book), len(subject.raw)
-    shares = torch.zeros(first.places, levels, first.size, dtype=torch.float64)
-    used = torch.zeros_like(shares)
-    for images in subject.x.split(BATCH):
-        taken = _shares(_codes(subject.model.posterior(images)))
-        shares += taken.sum(0).unflatten(0, (first.places, levels)) / n
-        likeliest = taken.argmax(-1, keepdim=True) == torch.arange(first.size)
-        used += likeliest.sum(0).unflatten(0, (first.places, levels))
+    counts = count_codes(subject.model, subject.x)
     fill: dict[str, Any] = {"places": first.places, "levels": levels, "size": first.size, "count": first.count}
+    shares = counts.shares / n
     pooled, each = shares.mean(0), entropy(shares)
-    findings.single("code_usage", float((used.sum(0) > 0).double().mean()), n, **fill)
+    findings.single("code_usage", usage(counts.images), n, **fill)
     findings.single("code_perplexity", float(entropy(pooled).exp().mean()), n, **fill)
     findings.single("code_perplexity_place", float(each.exp().mean()), n, **fill)
     findings.single("code_entropy", float(each.sum()), n, **fill)
     findings.tables["codes"] = {"shares": pooled.tolist(), "perplexity": each.exp().tolist()}
-
-
-def _codes(q: Distribution) -> Codes:
-    """The codes of a posterior, which may stand beside other units.
-
-    Raises:
-        Unavailable: it has none.
-    """
-    part = q.codes if isinstance(q, Joint) else q
-    if isinstance(part, Codes):
-        return part
-    raise Unavailable(f"the posterior, {type(q).__name__}, has no codes")
-
-
-def _shares(q: Codes) -> Tensor:
-    """Probabilities of the codes of b images, float64 on the CPU, (b, m, k)."""
-    if isinstance(q, Categorical):
-        return q.logits.exp().double().cpu()
-    indices = q.indices(q.mean).cpu()
-    return (indices[..., None] == torch.arange(q.size)).double()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaebench.evaluation.estimators.collapse import collapse, shuffle_drops
+from vaebench.evaluation.estimators.collapse import collapse, encoder_signs, shuffle_drops, unseen
 from vaebench.evaluation.estimators.levels import sizes
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
@@ -19,9 +19,8 @@ def measure(subject: Subject, findings: Findings) -> None:
         findings: receives the figures.
     """
     if len(subject.raw) < 2:
-        sentence = "one image alone cannot show posterior collapse"
-        findings.tables["collapse"] = {"verdict": "unknown", "units": [], "sentence": sentence}
+        findings.tables["collapse"] = unseen()
         return
     drops = shuffle_drops(subject.model, subject.x, subject.seed)
     findings.units["decoder_drop"] = drops.units.tolist()
-    findings.tables["collapse"] = collapse(subject.latents, drops, sizes(subject.model, subject.x))
+    findings.tables["collapse"] = collapse(encoder_signs(subject.latents), drops, sizes(subject.model, subject.x))

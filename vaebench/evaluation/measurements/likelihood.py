@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from vaebench.distributions.codes import PointMass
 from vaebench.evaluation.conditions import declared, for_images, noise_keys
-from vaebench.evaluation.estimators.likelihood import Estimates, estimate, sampled_distortion
+from vaebench.evaluation.estimators.likelihood import (
+    Estimates,
+    bits_per_dim,
+    estimate,
+    has_one_code,
+    sampled_distortion,
+)
 from vaebench.evaluation.estimators.refined import Effort, Refined
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
@@ -116,7 +120,7 @@ def measure(
         distortion = sampled_distortion(subject.model, subject.x, SAMPLES, subject.seed)
         _add_bound(subject, findings, distortion, None, SAMPLES, reason)
         return
-    if isinstance(for_images(subject.model, slice(0, 1)).posterior(subject.x[:1]), PointMass):
+    if has_one_code(subject.model, subject.x):
         k = 1
         findings.warnings.append(
             "q(z|x) has all its mass on one code, so that further samples are the same: log_likelihood is the bound at "
@@ -190,7 +194,7 @@ def _add_likelihood(
     if subject.spec.levels is None:
         findings.missing("bits_per_dim", "a density over continuous images has no bits", **fill)
     else:
-        findings.average("bits_per_dim", -bound / (subject.spec.dimensions * math.log(2)), keep=False, **fill)
+        findings.average("bits_per_dim", bits_per_dim(bound, subject.spec.dimensions), keep=False, **fill)
     if k == 1:
         for name in ("log_likelihood_mc_se", *(["log_likelihood_jackknife", "log_likelihood_delta"] * corrections)):
             findings.missing(name, "one sample has no spread", k=k)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from torch import Tensor
-
 from vaebench.evaluation.estimators.ais import AnnealingSettings, curve_betas
+from vaebench.evaluation.estimators.moments import average
 from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
@@ -59,13 +57,9 @@ def measure(
             {
                 "beta": beta,
                 "rate": float(rate.mean()),
-                "rate_se": _se(rate),
+                "rate_se": average(rate)[1],
                 "distortion": float(distortion.mean()),
-                "distortion_se": _se(distortion),
+                "distortion_se": average(distortion)[1],
             }
             for beta, rate, distortion in rows
         ]
-
-
-def _se(values: Tensor) -> float | None:
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None

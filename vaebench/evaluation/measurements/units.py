@@ -7,6 +7,7 @@ from typing import Any
 from vaebench.evaluation.conditions import for_images
 from vaebench.evaluation.estimators.latents import THRESHOLDS, active_units
 from vaebench.evaluation.estimators.levels import IMAGES, SAMPLES, read_levels, sizes
+from vaebench.evaluation.estimators.moments import Moments
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
@@ -48,12 +49,12 @@ def measure(subject: Subject, findings: Findings) -> None:
             units = None if mean is None else mean.shape[1]
             findings.missing(name, reason, "active_units", threshold=threshold, units=units)
         else:
-            count = active_units(mean, threshold)
+            count = active_units(Moments.of(mean), threshold)
             findings.single(name, count, n, kind="active_units", threshold=threshold, units=mean.shape[1])
     if latents.kl is not None:
         findings.units["kl"] = latents.kl.mean(0).tolist()
     if mean is not None and n > 1:
-        findings.units["mean_variance"] = mean.var(0).tolist()
+        findings.units["mean_variance"] = Moments.of(mean).variance.tolist()
     if (known := sizes(subject.model, subject.x)) is not None and n > 1:
         _add_levels(subject, findings, known)
 

@@ -1,0 +1,113 @@
+"""Every class of `vaebench.metrics` on a tiny model, with what the estimators say of all its images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from helpers import SPEC, small
+from oracles import Channels, LinearGaussian
+from torch import Tensor
+
+from vaebench import metrics
+from vaebench.evaluation.contract import admitted
+from vaebench.evaluation.estimators import refined
+from vaebench.evaluation.estimators.codes import codes
+from vaebench.evaluation.estimators.collapse import collapse, encoder_signs, shuffle_drops
+from vaebench.evaluation.estimators.disentanglement import entropies, mig, mutual_information
+from vaebench.evaluation.estimators.latents import read_latents
+from vaebench.evaluation.estimators.likelihood import estimate
+from vaebench.evaluation.estimators.reconstruction import mse, psnr, reconstruct, ssim
+
+N, K = 20, 8
+
+
+@dataclass
+class Case:
+    """A measure, a model with its images, and its figure."""
+
+    make: Callable[..., metrics.ModelMetric]
+    model: Any
+    x: Tensor
+    expected: Callable[[Any, Tensor], Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, Tensor] = field(default_factory=dict)
+
+    def metric(self) -> metrics.ModelMetric:
+        return self.make(**self.settings)
+
+    def update(self, metric: Any, some: slice) -> None:
+        metric.update(self.model, self.x[some], **{name: values[some] for name, values in self.beside.items()})
+
+    def whole(self) -> Tensor:
+        """The figure of all images at once."""
+        with admitted(self.model, self.x) as (model, x):
+            return torch.as_tensor(self.expected(model, x), dtype=torch.float64)
+
+
+def _codes_in_use(model: Any, x: Tensor) -> float:
+    q = codes(model.posterior(x))
+    return len(q.indices(q.mean).unique()) / q.size
+
+
+def _gap(model: Any, x: Tensor) -> float:
+    codes = model.posterior(x).mean.numpy()
+    return mig(mutual_information(codes, FACTORS.numpy()), entropies(FACTORS.numpy()))
+
+
+LINEAR = LinearGaussian((1, 12, 12), orthogonal=True, stretch=1.2, shift=0.1)
+CHANNELS = Channels([1, 0, 1, 1], [1, 1, 0, 1])
+DISCRETE = small("vq_vae")
+X, BITS = LINEAR.images(N), CHANNELS.images(N)
+BINARY = (torch.rand(N, *SPEC.shape, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+FACTORS = torch.stack([BITS.flatten(1)[:, 0], torch.arange(N) % 3, torch.ones(N)], 1).long()
+
+CASES = {
+    "ELBO": Case(
+        metrics.ELBO,
+        LINEAR,
+        X,
+        lambda m, x: -(read_latents(m, x).rate + estimate(m, x, K).distortion).mean(),
+        {"k": K},
+    ),
+    "Rate": Case(metrics.Rate, LINEAR, X, lambda m, x: read_latents(m, x).rate.mean(), {"k": K}),
+    "Distortion": Case(metrics.Distortion, LINEAR, X, lambda m, x: estimate(m, x, K).distortion.mean(), {"k": K}),
+    "ImportanceWeightedLogLikelihood": Case(
+        metrics.ImportanceWeightedLogLikelihood,
+        LINEAR,
+        X,
+        lambda m, x: estimate(m, x, 30).log_likelihood.mean(),
+        {"k": 30},
+    ),
+    "refined": Case(
+        metrics.ImportanceWeightedLogLikelihood,
+        CHANNELS,
+        BITS,
+        lambda m, x: refined.estimate(m, x, 30).log_likelihood.mean(),
+        {"k": 30, "proposal": "refined"},
+    ),
+    "BitsPerDim": Case(
+        metrics.BitsPerDim,
+        CHANNELS,
+        BITS,
+        lambda m, x: -estimate(m, x, 30).log_likelihood.mean() / (4 * torch.tensor(2.0).double().log()),
+        {"k": 30},
+    ),
+    "ActiveUnits": Case(
+        metrics.ActiveUnits, CHANNELS, BITS, lambda m, x: (m.posterior(x).mean.var(0) > 0.01).double().sum()
+    ),
+    "UnitRates": Case(metrics.UnitRates, LINEAR, X, lambda m, x: read_latents(m, x).kl.mean(0)),
+    "PosteriorCollapse": Case(
+        metrics.PosteriorCollapse,
+        CHANNELS,
+        BITS,
+        lambda m, x: len(collapse(encoder_signs(read_latents(m, x)), shuffle_drops(m, x))["units"]),
+    ),
+    "CodebookUsage": Case(metrics.CodebookUsage, DISCRETE, BINARY, _codes_in_use),
+    "MIG": Case(metrics.MIG, CHANNELS, BITS, _gap, beside={"factors": FACTORS}),
+    "MSE": Case(metrics.MSE, LINEAR, X, lambda m, x: mse(x, reconstruct(m, x).images).mean()),
+    "PSNR": Case(metrics.PSNR, LINEAR, X, lambda m, x: psnr(x, reconstruct(m, x).images).mean()),
+    "SSIM": Case(metrics.SSIM, LINEAR, X, lambda m, x: ssim(x, reconstruct(m, x).images).mean()),
+}

@@ -1,0 +1,193 @@
+"""What single classes of `vaebench.metrics` promise, their standard errors, and use in a LightningModule."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SPEC, small
+from lightning import Trainer
+from metric_cases import CHANNELS, LINEAR, X
+from oracles import Channels, Data, Parts, without
+from torch import nn
+from torch.distributions import Categorical, Distribution, MixtureSameFamily
+from torch.utils.data import DataLoader
+
+import vaebench as vb
+from vaebench.distributions import DiagonalNormal
+from vaebench.errors import Unavailable, UserError
+from vaebench.evaluation import Protocol
+from vaebench.evaluation.estimators.codes import usage, usage_error
+from vaebench.evaluation.estimators.moments import Moments, average, count_error
+from vaebench.metrics import (
+    ELBO,
+    MIG,
+    ActiveUnits,
+    BitsPerDim,
+    Distortion,
+    ImportanceWeightedLogLikelihood,
+    PosteriorCollapse,
+    Rate,
+)
+
+K = 20
+
+
+def plain_vae() -> Any:
+    """The module that the page shows: a VAE as people write them, with no part of the suite but its measures."""
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) < 50
+    found: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, "docs/metrics.md", "exec"), found)
+    return found["PlainVAE"]().double()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_plain_lightning_module_logs_what_the_harness_records() -> None:
+    torch.manual_seed(0)
+    prototypes = torch.rand(4, 1, 4, 4) < 0.5
+    x = (prototypes[torch.arange(60) % 4].double() - (torch.rand(60, 1, 4, 4) < 0.05).double()).abs()
+    model = plain_vae()
+    trainer = Trainer(max_epochs=3, accelerator="cpu", precision="64-true", logger=False, enable_checkpointing=False,
+                      enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    trainer.fit(model, DataLoader(x, 10), DataLoader(x, 25))
+    logged = trainer.callback_metrics
+    plan = Protocol("own", 0, None, {"likelihood": {"k": K}, "units": {}, "collapse": {}})
+    report = vb.evaluate(model, Data(x), plan, progress=False)
+    assert float(logged["val/log_likelihood"]) == pytest.approx(report.metrics["log_likelihood"].value, abs=1e-6)
+    assert float(logged["val/active"]) == report.metrics["active_units"].value > 0
+    assert float(logged["val/collapse"]) == len(report.collapse["units"])
+    assert model.collapse.verdict == report.collapse
+    assert float(model.log_likelihood.standard_error) == pytest.approx(report.metrics["log_likelihood"].se, abs=1e-6)
+
+
+def test_measuring_leaves_the_mode_and_the_random_state_as_they_were() -> None:
+    model, x = plain_vae().train(), Data(CHANNELS.images(5)).x.expand(5, 1, 4, 4)
+    before = torch.random.get_rng_state()
+    model.log_likelihood.update(model, x)
+    assert model.training
+    assert model.encoder.training
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_verdict_is_that_of_the_estimator_for_any_split() -> None:
+    x = CHANNELS.images(200)
+    for size in (33, 200):
+        metric = PosteriorCollapse()
+        for batch in x.split(size):
+            metric.update(CHANNELS, batch)
+        assert metric.compute() == 2
+        assert metric.verdict["verdict"] == "partial"
+        assert metric.verdict["signs"] == {"kl": [1], "mean": [1], "decoder": [1, 2]}
+
+
+def test_a_restored_verdict_needs_a_model() -> None:
+    metric = PosteriorCollapse()
+    metric.update(CHANNELS, CHANNELS.images(5))
+    with pytest.raises(UserError, match="call update"):
+        pickle.loads(pickle.dumps(metric)).compute()
+
+
+def test_one_image_has_no_variance_and_no_verdict() -> None:
+    for metric in (ActiveUnits(), PosteriorCollapse()):
+        metric.update(CHANNELS, CHANNELS.images(1))
+        assert torch.isnan(metric.compute())
+        assert torch.isnan(metric.standard_error)
+    assert metric.verdict["verdict"] == "unknown"
+
+
+def test_what_a_model_does_not_have_is_unavailable() -> None:
+    deaf = without(LINEAR, posterior="log_prob")
+    with pytest.raises(Unavailable):
+        ImportanceWeightedLogLikelihood(k=2).update(deaf, X)
+    distortion, rate = Distortion(k=4), Rate(k=4)
+    distortion.update(deaf, X)
+    assert torch.isfinite(distortion.compute())
+
+    def mixture() -> Distribution:
+        means = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).double()
+        return MixtureSameFamily(Categorical(torch.ones(2).double()), DiagonalNormal(means, means * 0 + 1))
+
+    no_closed_form = Parts(deaf.posterior, mixture, LINEAR.likelihood)
+    rate.update(no_closed_form, X)
+    with pytest.raises(Unavailable, match="Rate needs densities"):
+        rate.compute()
+    with pytest.raises(Unavailable, match="no mean"):
+        ActiveUnits().update(without(LINEAR, posterior="mean"), X)
+    continuous = small("vae", spec=SPEC.__class__((1, 4, 4), "continuous"), likelihood="Gaussian")
+    with pytest.raises(Unavailable, match="no bits"):
+        BitsPerDim(k=2).update(continuous, torch.rand(3, 1, 4, 4).double())
+
+
+def test_mistakes_are_answered_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="k is 0"):
+        ELBO(k=0)
+    with pytest.raises(UserError, match="unknown proposal 'encodr'; did you mean encoder"):
+        BitsPerDim(proposal="encodr")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no factors for 5 images"):
+        MIG().update(CHANNELS, CHANNELS.images(5))
+    with pytest.raises(UserError, match=r"leaves the range \[0, 1\]"):
+        ELBO().update(LINEAR, X * 255)
+    with pytest.raises(UserError, match="no method 'posterior'"):
+        ELBO().update(nn.Linear(1, 1), X)
+    with pytest.raises(UserError, match="conditional on labels"):
+        ELBO().update(small("cvae"), torch.ones(3, 1, 4, 4).double())
+
+
+def test_a_conditional_family_is_given_labels() -> None:
+    model, x = small("cvae"), (torch.rand(6, 1, 4, 4) < 0.5).double()
+    y = torch.arange(6) % 2
+    metric, collapse = ImportanceWeightedLogLikelihood(k=5), PosteriorCollapse()
+    for some in (slice(0, 4), slice(4, 6)):
+        metric.update(model, x[some], labels=y[some])
+        collapse.update(model, x[some], labels=y[some])
+    assert float(metric.compute()) == pytest.approx(float(vb.log_likelihood(model, x, k=5, labels=y).mean()))
+    assert 0 <= collapse.compute() <= 2
+
+
+# Standard errors --------------------------------------------------------------------------------------------------
+
+
+def test_moments_of_batches_are_those_of_all_images() -> None:
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * 3 + 1000
+    whole = Moments.of(values)
+    parts = torch.stack([torch.stack(Moments.of(part)) for part in values.split([1, 30, 19])])
+    torch.testing.assert_close(Moments.merged(parts), whole, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(whole.variance, values.var(0))
+    torch.testing.assert_close(whole.error, values.std(0) / 50**0.5)
+    assert average(values[:, 0]) == pytest.approx((float(values[:, 0].mean()), float(values[:, 0].std()) / 50**0.5))
+
+
+def test_the_errors_of_a_variance_and_of_a_count_are_their_spread() -> None:
+    """Over 400 sets of 100 images, with units near the threshold and far from it, not Gaussian."""
+    draws = torch.rand(400, 100, 4, generator=torch.Generator().manual_seed(0)).double()
+    values = draws * torch.tensor([0.1, 0.95, 1.0, 2.0]).double()  # variances w²/12
+    found = [Moments.of(some) for some in values]
+    variances, errors = (torch.stack([getattr(m, name) for m in found]) for name in ("variance", "variance_error"))
+    torch.testing.assert_close(errors.mean(0), variances.std(0), rtol=0.1, atol=0)
+    threshold = 0.96**2 / 12
+    counts = (variances > threshold).sum(1).double()
+    said = torch.stack([count_error((m.variance - threshold) / m.variance_error) for m in found])
+    assert 0.7 < float(said.square().mean() / counts.var()) < 1.3
+
+
+def test_the_error_of_usage_is_the_jackknife() -> None:
+    taken = torch.tensor([[1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]).double()
+    taken = torch.cat([taken] + [taken[:1] * torch.tensor([1, 0, 0, 0, 0, 0])] * 60)  # few images have a code of theirs
+    n = len(taken)
+    left = torch.tensor([usage((taken.sum(0) - one)[None]) for one in taken]).double()
+    jackknife = ((n - 1) / n * (left - left.mean()).square().sum()).sqrt()
+    assert usage_error(taken.sum(0)[None]) == pytest.approx(float(jackknife), rel=0.05)
+
+
+def test_a_unit_that_is_collapsed_beyond_doubt_has_no_error() -> None:
+    model = Channels([1, 0], [1, 0])
+    metric = PosteriorCollapse()
+    metric.update(model, model.images(200))
+    assert metric.compute() == 1
+    assert float(metric.standard_error) < 1e-3

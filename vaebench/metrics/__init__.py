@@ -1,0 +1,36 @@
+"""The suite's measures as `torchmetrics.Metric` classes, for anyone's LightningModule.
+
+They call the estimators that the evaluation harness calls (`vaebench.evaluation.estimators`), with the same noise, so
+that a figure logged in training is the one that `vaebench evaluate` records for the same weights and images.
+"""
+
+from vaebench.metrics.base import ModelMetric
+from vaebench.metrics.codes import CodebookUsage
+from vaebench.metrics.collapse import PosteriorCollapse
+from vaebench.metrics.disentanglement import MIG
+from vaebench.metrics.likelihood import (
+    ELBO,
+    BitsPerDim,
+    Distortion,
+    ImportanceWeightedLogLikelihood,
+    Rate,
+)
+from vaebench.metrics.reconstruction import MSE, PSNR, SSIM
+from vaebench.metrics.units import ActiveUnits, UnitRates
+
+__all__ = [
+    "ELBO",
+    "MIG",
+    "MSE",
+    "PSNR",
+    "SSIM",
+    "ActiveUnits",
+    "BitsPerDim",
+    "CodebookUsage",
+    "Distortion",
+    "ImportanceWeightedLogLikelihood",
+    "ModelMetric",
+    "PosteriorCollapse",
+    "Rate",
+    "UnitRates",
+]

@@ -1,0 +1,130 @@
+"""What all measures of a latent-variable model have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from vaebench.core import LatentModel
+from vaebench.evaluation.contract import admitted
+from vaebench.evaluation.estimators.moments import Moments, average
+
+
+class ModelMetric(Metric):
+    """A measure of a model with three parts, `posterior(x)`, `prior()` and `likelihood(z)`, on images in [0, 1].
+
+    `update` runs the model in evaluation mode, without gradients and with noise of its own, and leaves its mode and
+    torch's random state as they were: it may be called in any step of a LightningModule. An image's noise is made of
+    its own bytes and the seed, so that figures do not depend on batches or processes.
+
+    States are lists of figures, one entry a batch, which `compute` joins over batches and processes. They are part of
+    `state_dict`. A subclass names them in STATES and finds them in `_read`.
+
+    Args:
+        seed: of the noise.
+        kwargs: of `torchmetrics.Metric`.
+
+    Attributes:
+        standard_error: of the figure that was last computed; NaN where there is none.
+    """
+
+    STATES: tuple[str, ...]
+    full_state_update = False
+    is_differentiable = False
+    standard_error: Tensor
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.standard_error = torch.tensor(math.nan, dtype=torch.float64)
+        self.set_dtype(torch.float64)  # of the empty states of a process that has met no image
+        for name in self.STATES:
+            self.add_state(name, [], dist_reduce_fx="cat", persistent=True)
+
+    def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
+        """Measures a batch of images.
+
+        Args:
+            model: anything with the three parts; a LightningModule that has them gives itself.
+            x: images, (b, *data), in [0, 1].
+            labels: (b,), which a conditional family needs.
+
+        Raises:
+            UserError: the images or the parts of the model are not as expected.
+            Unavailable: the model does not have what the measure needs.
+        """
+        with admitted(model, x, labels, check=self._update_count <= 1) as (admissible, images):
+            found = self._read(admissible, x, images)
+        self._keep(found)
+
+    @abstractmethod
+    def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
+        """What a batch adds to the states, in evaluation mode.
+
+        Args:
+            model: the model for these images.
+            raw: images, (b, *data), as they were given.
+            x: the same where the model lives, and in its precision.
+        """
+
+    def _keep(self, found: Mapping[str, Tensor]) -> None:
+        for name, figures in found.items():
+            getattr(self, name).append(figures.detach().to(self.device).clone())
+
+    def _joined(self, name: str) -> Tensor:
+        """The entries of all batches, and of all processes while `compute` runs."""
+        return dim_zero_cat(getattr(self, name))
+
+    def _met(self, name: str) -> bool:
+        """Whether a state has any entry: some are only kept where the model or the call gives them."""
+        return len(getattr(self, name)) > 0
+
+    def _moments(self, name: str) -> Moments:
+        return Moments.merged(self._joined(name))
+
+    def _with_error(self, value: float | Tensor, error: float | Tensor | None) -> Tensor:
+        """The figure as `compute` returns it; its standard error is kept."""
+        figures = [torch.as_tensor(math.nan if one is None else one, dtype=torch.float64) for one in (value, error)]
+        value, self.standard_error = (one.to(self.device) for one in figures)
+        return value
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Draws the present figure, or those given, as torchmetrics does; it needs matplotlib.
+
+        Args:
+            val: figures of `compute` or `forward`; default: `compute` now.
+            ax: axes to draw in.
+        """
+        return self._plot(val, ax)
+
+
+class ImageMetric(ModelMetric):
+    """The mean over images of one figure an image, with the standard error sd/√n.
+
+    Attributes:
+        values: one figure an image, in the order of updates, float64 (n,); of this process.
+    """
+
+    @property
+    def values(self) -> Tensor:
+        return self._values()
+
+    @abstractmethod
+    def _values(self) -> Tensor:
+        """One figure an image of the present states."""
+
+    def compute(self) -> Tensor:
+        """The mean over all images; `standard_error` is then its standard error."""
+        return self._with_error(*average(self._values()))
+
+
+def packed(moments: Moments) -> Tensor:
+    """Moments as an entry of a state, (1, 5, units)."""
+    return torch.stack(moments)[None]

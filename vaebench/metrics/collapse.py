@@ -1,0 +1,116 @@
+"""Posterior collapse: how many units carry nothing from the image to the decoder, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vaebench.core import LatentModel
+from vaebench.errors import UserError
+from vaebench.evaluation.contract import admitted
+from vaebench.evaluation.estimators.collapse import (
+    EncoderSigns,
+    collapse,
+    collapsed_error,
+    encoder_signs,
+    shuffle_drops,
+    unseen,
+)
+from vaebench.evaluation.estimators.latents import read_latents
+from vaebench.evaluation.estimators.levels import sizes
+from vaebench.metrics.base import ModelMetric, packed
+
+
+class _LastModel:
+    """The model of the last update. Copies of a metric share it; a pickled one has none.
+
+    It stands outside of the metric's modules, since the model may own the metric.
+    """
+
+    def __init__(self) -> None:
+        self.model: LatentModel | None = None
+        self.why: dict[str, str] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LastModel:
+        copied = _LastModel()
+        copied.model, copied.why = self.model, dict(self.why)
+        return copied
+
+    def __reduce__(self) -> tuple[type[_LastModel], tuple[()]]:
+        return _LastModel, ()
+
+
+class PosteriorCollapse(ModelMetric):
+    """The number of latent units that carry nothing from the image to the decoder, with the verdict in words.
+
+    Three signs are read of every unit: its KL, the variance of its mean, and how far log p(x|z) falls when its codes
+    are shuffled between images; `vaebench.evaluation.estimators.collapse` defines them. The third decides. It needs
+    the images together: they are kept, all of them, and up to 500, evenly spaced, meet the model of the last update
+    when `compute` is called. In what order processes and batches bring them decides which.
+
+    Args:
+        seed: of the shuffling.
+        kwargs: of `torchmetrics.Metric`.
+
+    Attributes:
+        verdict: what `compute` found: 'verdict' ('none', 'partial', 'full'; 'unknown' for one image), 'units', 'signs',
+            'sentence' and more; empty before.
+
+    Example:
+        >>> import torch, vaebench as vb
+        >>> from vaebench.metrics import PosteriorCollapse
+        >>> collapse = PosteriorCollapse()
+        >>> model = vb.build("vae", "digits", latent=4)
+        >>> for batch in torch.rand(20, 1, 8, 8).round().split(8):
+        ...     collapse.update(model, batch)
+        >>> float(collapse.compute()) == len(collapse.verdict["units"])
+        True
+        >>> sorted(collapse.verdict["signs"])
+        ['decoder', 'kl', 'mean']
+    """
+
+    STATES = ("means", "kl", "idle", "images", "labels")
+    higher_is_better = False
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.verdict: dict[str, Any] = {}
+        self._last = _LastModel()
+
+    def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
+        """Reads the encoder's signs of a batch of images, and keeps the images; arguments as for every measure."""
+        super().update(model, x, labels)
+        self._last.model = model
+        if labels is not None:
+            self._keep({"labels": labels})
+
+    def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
+        signs = encoder_signs(read_latents(model, x))
+        self._last.why = signs.why
+        known = {"means": signs.mean, "kl": signs.kl, "idle": signs.idle}
+        return {"images": raw} | {name: packed(moments) for name, moments in known.items() if moments is not None}
+
+    def compute(self) -> Tensor:
+        """The number of collapsed units, float64; `verdict` says which and why. NaN for fewer images than two.
+
+        Raises:
+            UserError: the metric was restored, and has met no model since.
+        """
+        images = self._joined("images")
+        if len(images) < 2:
+            self.verdict = unseen()
+            return self._with_error(math.nan, None)
+        if self._last.model is None:
+            raise UserError(
+                "PosteriorCollapse was restored without a model, and shuffling codes needs one; call update(model, x) "
+                "on at least one batch before compute"
+            )
+        mean, kl, idle = (self._moments(name) if self._met(name) else None for name in ("means", "kl", "idle"))
+        labels = self._joined("labels") if self._met("labels") else None
+        with admitted(self._last.model, images, labels, check=False) as (model, x):
+            drops = shuffle_drops(model, x, self.seed)
+            self.verdict = collapse(EncoderSigns(mean, kl, idle, self._last.why), drops, sizes(model, x))
+        return self._with_error(len(self.verdict["units"]), collapsed_error(drops))
