@@ -24,14 +24,18 @@ from vaebench.leaderboard import leaderboard
 from vaebench.records.selection import Selection, parsed
 from vaebench.schedules import Schedule
 from vaebench.sweep.storage.pruners import Median
+from vaebench.training import solo
 from vaebench.training.experiment import experiment
 from vaebench.training.history import TrainingHistory
+from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
+from vaebench.training.population import member as members
 
 RUN = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--model=beta_vae", "--model.latent=2"]
 EPOCH = 3  # steps
 STOP = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/objective",
         "--trainer.callbacks.patience=1"]  # fmt: skip
+GO_ON = ["--trainer.callbacks.check_finite=false", "--trainer.callbacks.patience=9"]
 # A bound that rises, and falls when the pressure of the prior sets in.
 PRESSURE = ["--data.measure=continuous", "--model.beta=1000", "--model.lr=0.01", "--model.schedule=MonotonicThenHold",
             "--model.schedule.wait=50", "--model.schedule.length=10"]  # fmt: skip
@@ -253,10 +257,75 @@ def test_early_stopping_in_the_wrong_direction_is_refused(more: list[str]) -> No
         experiment([*RUN, *STOP, *more]).build()
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("number", ["patience", "min_delta"])
+def test_early_stopping_by_a_negative_number_is_refused(number: str, mode: str) -> None:
+    """Defect: patience −1 was taken for 1, and a negative min_delta called every fall an improvement."""
+    monitor = {"max": "val/elbo", "min": "val/kl"}[mode]
+    own = [f"--trainer.callbacks.mode={mode}", f"--trainer.callbacks.monitor={monitor}"]
+    with pytest.raises(UserError, match=f"early stopping has {number} -1.*: expected at least 0"):
+        experiment([*RUN, *STOP, *own, f"--trainer.callbacks.{number}=-1"]).build()
+
+
 def test_early_stopping_by_what_nobody_measures_is_refused(tmp_path: Path) -> None:
     run = [*RUN, *STOP, "--trainer.callbacks.mode=max", "--trainer.callbacks.monitor=val/selection"]
     with pytest.raises(UserError, match="unknown monitor 'val/selection'; did you mean val/elbo or val/objective"):
         experiment(run).run(tmp_path)
+
+
+def test_early_stopping_at_a_validation_of_nan_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: it ended a sound training after one such validation, with exit code 0 and without a word."""
+    held_out = Family.held_out
+
+    def blind(self: Family, *args: Any) -> dict[str, torch.Tensor]:
+        return {
+            name: value * (math.nan if self.steps == 2 * EPOCH else 1) for name, value in held_out(self, *args).items()
+        }
+
+    monkeypatch.setattr(Family, "held_out", blind)
+    run = [*RUN, *STOP, "--trainer.callbacks.mode=max", "--trainer.max_epochs=4"]
+    said = "where val/objective was nan: expected a finite number"
+    with pytest.warns(UserWarning, match=f"early stopping ended training at step 6, {said}"):
+        found = info(experiment(run).run(tmp_path / "solo"))
+    assert ", step 3 of 6; " in found["selection"]
+    assert [said in warning for warning in found["warnings"]] == [True]
+    going = info(experiment([*run, *GO_ON]).run(tmp_path / "on"))
+    assert going["curves"]["val/objective"]["step"] == [3, 6, 9, 12]
+    population = Population(lanes=1)
+    member = population.add(experiment(run), tmp_path / "member")
+    population.epoch()
+    with pytest.warns(UserWarning, match=said):
+        member.ended({}, {"val/objective": math.nan}, 0.0, 0)
+    assert member.done
+    assert [said in warning for warning in info(member.export())["warnings"]] == [True]
+
+
+@pytest.mark.parametrize("engine", ["solo", "population"])
+def test_a_run_that_was_killed_after_it_had_stopped_early_does_not_train_on(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: what had stopped it was not saved, and a better epoch made it train on."""
+    run = [*RUN, *STOP, "--trainer.callbacks.mode=max", "--trainer.callbacks.stopping_threshold=-1000"]
+    monkeypatch.setattr(Keeper, "EVERY", 0.0)
+
+    def killed(*_: object) -> Path:
+        raise KeyboardInterrupt
+
+    def trained() -> Path:
+        if engine == "solo":
+            return experiment(run).run(tmp_path)
+        population = Population(lanes=1)
+        member = population.add(experiment(run), tmp_path)
+        while population.epoch():
+            pass
+        return member.export()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(solo, "write_checkpoint", killed)
+        patch.setattr(members, "write_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained()
+    assert info(trained())["curves"]["val/objective"]["step"] == [EPOCH]
 
 
 # What records say -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor
 from vaebench.core import Family
 from vaebench.curves import OBJECTIVE
 from vaebench.records.selection import Selection
+from vaebench.training.stopping import not_finite
 
 
 @dataclass
@@ -25,6 +26,7 @@ class TrainingHistory:
         began: the first step at which such weights were looked for.
         seconds: time spent training and validating.
         images: trained on so far, each counted every time.
+        stopped: the figures at which early stopping ended it, by name; empty where it has not.
     """
 
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class TrainingHistory:
     began: int | None = None
     seconds: float = 0.0
     images: int = 0
+    stopped: dict[str, float] = field(default_factory=dict)
 
     def note(self, step: int, metrics: Mapping[str, float]) -> None:
         """Notes what was measured at a step."""
@@ -62,7 +65,7 @@ class TrainingHistory:
         Args:
             model: at the end of training.
         """
-        steps, settled, warnings = model.steps, model.settled(), list[str]()
+        steps, settled, warnings = model.steps, model.settled(), not_finite(self.stopped, model.steps)
         if steps < settled < math.inf:
             warnings.append(
                 f"training ended at step {steps}, before its schedules do at step {settled:g}: the objective had not "

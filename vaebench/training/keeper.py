@@ -74,6 +74,7 @@ class Keeper(Callback):
         elif self._noise is not None:
             torch.set_rng_state(self._noise["cpu"])
             torch.cuda.set_rng_state_all(self._noise["cuda"])
+        trainer.should_stop = bool(self.history.stopped)  # killed between its last save and its end
         self._last = self._shown = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -114,8 +115,9 @@ class Keeper(Callback):
         else:
             metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(VAL)}
             self.history.validated(model, metrics)
-        stop = self.stopping.stops(model, metrics, kind)
-        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(stop, all=False)
+        found = self.stopping.stops(model, metrics, kind)
+        self.history.stopped |= found
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(bool(found), all=False)
 
 
 class SavesIO(TorchCheckpointIO):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,6 +15,7 @@ from vaebench.curves import BOUND, LOG_X, OBJECTIVE
 from vaebench.errors import UserError, unknown
 
 HIGHER = (BOUND, LOG_X, OBJECTIVE)  # better the higher
+_SIGN = {"max": 1, "min": -1}  # of min_delta, by which Lightning has multiplied it
 
 
 class Stopping:
@@ -28,21 +31,27 @@ class Stopping:
         others: the callbacks that have nothing to do with it.
 
     Raises:
-        UserError: a figure that is better the higher it is would be monitored for its lowest value.
+        UserError: a figure that is better the higher it is would be monitored for its lowest value, or a number of the
+            callback is negative.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.stoppers = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
         self.others = [callback for callback in callbacks if not isinstance(callback, EarlyStopping)]
         for stopper in self.stoppers:
+            for name, value in (("patience", stopper.patience), ("min_delta", stopper.min_delta * _SIGN[stopper.mode])):
+                if value < 0:
+                    raise UserError(f"early stopping has {name} {value}: expected at least 0; raise it")
             if stopper.monitor in HIGHER and stopper.mode != "max":
                 raise UserError(
                     f"early stopping monitors {stopper.monitor} with mode {stopper.mode}: expected max, since it is "
                     "better the higher it is; set the callback's mode to max"
                 )
 
-    def stops(self, model: Family, metrics: Mapping[str, float], kind: str) -> bool:
-        """Whether training stops, after the metrics of one kind were measured.
+    def stops(self, model: Family, metrics: Mapping[str, float], kind: str) -> dict[str, float]:
+        """The figures at which training stops, by name, after the metrics of one kind were measured; none: it goes on.
+
+        One that is not finite is warned of: Lightning stops at it without a word.
 
         Args:
             model: in training.
@@ -52,14 +61,18 @@ class Stopping:
         Raises:
             UserError: one that is monitored is not among them.
         """
-        stop = False
+        found = {}
         for stopper in self.stoppers:
             name = str(stopper.monitor)
             if name not in metrics and (name.startswith(kind) or "/" not in name):
                 raise unknown("monitor", name, [*metrics], "Early stopping monitors it.")
-            if name in metrics and model.steps >= model.settled():
-                stop |= stopper._evaluate_stopping_criteria(torch.tensor(metrics[name]))[0]
-        return stop
+            if name not in metrics or model.steps < model.settled():
+                continue
+            if stopper._evaluate_stopping_criteria(torch.tensor(metrics[name]))[0]:
+                found[name] = metrics[name]
+        for sentence in not_finite(found, model.steps):
+            warnings.warn(sentence, stacklevel=2)
+        return found
 
     def state_dict(self) -> list[dict[str, object]]:
         """The state with which it resumes after an interruption."""
@@ -69,3 +82,13 @@ class Stopping:
         """Resumes from a saved state."""
         for stopper, saved in zip(self.stoppers, state, strict=True):
             stopper.load_state_dict(saved)
+
+
+def not_finite(figures: Mapping[str, float], steps: int) -> list[str]:
+    """A sentence for each of the figures at which training stopped after `steps` steps that is not finite."""
+    return [
+        f"early stopping ended training at step {steps}, where {name} was {value}: expected a finite number; see what "
+        "the model makes of the validation images, or set the callback's check_finite to false to train on"
+        for name, value in figures.items()
+        if not math.isfinite(value)
+    ]

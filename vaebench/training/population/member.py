@@ -72,7 +72,7 @@ class Member:
         self.taken = {group: torch.zeros((), device=device) for group in self.model.groups()}
         self.rules = self.model.rules()
         require_adam(self.rules)
-        self.stopping, self.stopped, self._watch = job.stopping(), False, DivergenceWatch()
+        self.stopping, self._watch = job.stopping(), DivergenceWatch()
         self.diverged: Diverged | None = None
         self.source = repr((job.plain["data"], self.data.hashes))
         self.structure = structure(self.source, self.model)
@@ -83,7 +83,7 @@ class Member:
     @property
     def done(self) -> bool:
         """Whether it has trained for all of its epochs, or stopped early."""
-        early = self.stopped and self.epoch >= self.budget.least
+        early = self.history.stopped and self.epoch >= self.budget.least
         return (
             self.diverged is not None or early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
         )
@@ -118,7 +118,7 @@ class Member:
         self.history.validated(self.model, held_out)
         self.history.note(self.model.steps, trained)
         for kind, metrics in ((VAL, held_out), (TRAIN, trained)):
-            self.stopped |= self.stopping.stops(self.model, metrics, kind)
+            self.history.stopped |= self.stopping.stops(self.model, metrics, kind)
 
     def see(self, step: int, group: str, wrong: bool) -> None:
         """Notes whether a group's loss was not finite at a step, and with too many in a row that the run diverged."""
@@ -138,7 +138,6 @@ class Member:
             "epoch": self.epoch,
             "kept": vars(self.history),
             "stopping": self.stopping.state_dict(),
-            "stopped": self.stopped,
             "started": self.started,
         }
         self.saves.save(_copied(state))
@@ -154,7 +153,7 @@ class Member:
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.model.steps, self.epoch, self.stopped = state["steps"], state["epoch"], state["stopped"]
+        self.model.steps, self.epoch = state["steps"], state["epoch"]
         for own, saved in ((self.moments, state["moments"]), (self.taken, state["taken"])):
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
