@@ -196,7 +196,7 @@ def cuts(results: Path, rounds: int) -> Iterator[tuple[str, int, int, float]]:
 
     The cuts stand on the board of the other variants, whose noise they share; the seeds are dealt out anew each time.
     """
-    for one in boards(read_records(results)):
+    for one in boards(read_records(results), "log_likelihood"):
         every = {row.variant: figures(row.records, one.score) for row in one.rows}
         scored = {name: found for name, found in every.items() if found is not None}
         for name, found in scored.items():

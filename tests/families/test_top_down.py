@@ -153,7 +153,7 @@ def test_what_is_no_residual_network_is_refused() -> None:
         small("vae", prior={"class_path": "vaebench.priors.residual.ResidualDecoder"})
     with pytest.raises(UserError, match=r"set model.prior to vaebench.priors.residual.ResidualDecoder$"):
         small("vae", posterior=_encoder())
-    with pytest.raises(UserError, match=r"^ResidualEncoder has groups \[2, 0\]: expected one level or more"):
+    with pytest.raises(UserError, match=r"^groups is 0: expected at least 1; raise model.posterior.groups"):
         small("top_down_vae", posterior=_encoder(groups=[2, 0]))
 
 

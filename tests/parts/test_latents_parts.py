@@ -241,7 +241,7 @@ def test_a_sample_drawn_without_gradients_is_scored_with_them() -> None:
 
 
 def test_a_flow_without_steps_is_refused() -> None:
-    with pytest.raises(UserError, match=r"PlanarFlow has 0 transformations.*raise its setting 'steps'"):
+    with pytest.raises(UserError, match=r"^steps is 0: expected at least 1; raise model.posterior.steps"):
         small("vae", posterior=tiny(POSTERIORS["flows.PlanarFlow"], steps=0))
 
 
@@ -387,7 +387,7 @@ def test_no_component_is_refused() -> None:
     for kind, name in (("posterior", "MixtureOfGaussians"), ("prior", "MixtureOfGaussians"), ("prior", "VampPrior")):
         module = "vamp" if name == "VampPrior" else "mixture"
         parts = POSTERIORS if kind == "posterior" else PRIORS
-        with pytest.raises(UserError, match=f"^{name} has 0 components: expected at least 1; raise {kind}.components"):
+        with pytest.raises(UserError, match=f"^components is 0: expected at least 1; raise model.{kind}.components"):
             small("vae", **{kind: tiny(parts[f"{module}.{name}"], components=0)})
 
 

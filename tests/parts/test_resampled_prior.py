@@ -154,9 +154,10 @@ def test_a_loaded_model_estimates_as_it_did() -> None:
 
 
 def test_settings_and_objectives_that_cannot_be_are_refused() -> None:
-    for wrong in ({"tries": 1}, {"samples": 0}):
-        with pytest.raises(UserError, match=r"^Resampled has \d+ tries and \d+ samples: .*; raise prior\.tries or"):
-            small("vae", prior=tiny(LARS, **wrong))
+    with pytest.raises(UserError, match=r"^Resampled has 1 tries and \d+ samples: .*; raise prior\.tries or"):
+        small("vae", prior=tiny(LARS, tries=1))
+    with pytest.raises(UserError, match=r"^samples is 0: expected at least 1; raise model\.prior\.samples"):
+        small("vae", prior=tiny(LARS, samples=0))
     model = small("wae_mmd", prior=tiny(LARS))
     with pytest.raises(UserError, match=r"^samples of a prior that accepts and rejects pass no gradient"):
         model.step(bits(4), None, torch.tensor(0.0))

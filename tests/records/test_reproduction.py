@@ -247,7 +247,7 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_bits(
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.ckpt")) == ["last.ckpt", "previous.ckpt"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-m", "vaebench", *command], stdout=subprocess.DEVNULL, env=environment)
-    while not list((tmp_path / "out").glob(f".*{WORK}/*/likelihood*.npz")):
+    while not list((tmp_path / "out").glob(f".*{WORK}/*/likelihood*.piece")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -48,7 +48,7 @@ BETA, LENGTH = "{float: [0.1, 10], log: true}", "{int: [10, 40], step: 10, when:
 
 MISTAKES = [
     ("sweep: tiny", "swep: tiny", 1, "unknown key 'swep'; did you mean sweep"),
-    ("sweep: tiny", "sweep: a/b", 1, "the name 'a/b' is a folder's"),
+    ("sweep: tiny", "sweep: a/b", 1, "the sweep is named 'a/b': expected what can be a folder's name"),
     ("beta_vae.yaml", "beta_vea.yaml", 2, "unknown configuration file"),
     ("beta_vae.yaml", "beta_vae.yaml, x.yaml", 2, "unknown configuration file 'x.yaml'"),
     ("max_epochs", "max_epoch", 3, "did you mean trainer.max_epochs"),

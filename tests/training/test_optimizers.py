@@ -167,7 +167,7 @@ def test_adam_without_a_setting_is_the_run_without_an_optimizer() -> None:
         (["--lr_scheduler=OneCycleLR", "--lr_scheduler.max_lr=1"], "unknown lr_scheduler 'OneCycleLR'"),
         (["--lr_scheduler=CosineAnnealingLR"], "CosineAnnealingLR needs T_max"),
         (["--optimizer_critc=SGD"], "unknown key 'optimizer_critc'; did you mean optimizer_critic"),
-        (["--optimizer=Adam", "--optimizer.eps=-1"], "optimizer Adam cannot be built from these settings"),
+        (["--optimizer=Adam", "--optimizer.eps=-1"], "eps is -1.0: expected at least 0; raise optimizer.eps"),
         (["--lr_scheduler=burda", "--lr_scheduler.stages=0"], "stages is 0: expected at least 1"),
         (["--optimizer=SGD", "--optimizer.momentum=null"], "'optimizer.momentum' cannot be null"),
         (["--optimizer=Adam", "--optimizer.fused=true"], "unknown key 'fused'"),

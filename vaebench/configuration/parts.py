@@ -208,9 +208,9 @@ def part_at(path: str, package: Path = PACKAGE) -> Part | None:
     class's name is enough, so that class paths in old records go on resolving. Families and data sets have their names
     from their files: a file that is there and holds another one means no other.
 
-    >>> at("vaebench.priors.vamp.VampPrior").canonical, at("vaebench.priors.VampPrior").canonical
+    >>> part_at("vaebench.priors.vamp.VampPrior").canonical, part_at("vaebench.priors.VampPrior").canonical
     ('prior:VampPrior', 'prior:VampPrior')
-    >>> at("os.system"), at("vaebench.priors.vamp.os")
+    >>> part_at("os.system"), part_at("vaebench.priors.vamp.os")
     (None, None)
     """
     first, *folders, name = path.split(".") if "." in path else ("", "")

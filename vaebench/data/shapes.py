@@ -72,7 +72,7 @@ def draw_shapes(shapes: int, scales: int, rotations: int, columns: int, rows: in
     A pixel is white where its centre lies inside the shape. Scales run from 1/2 to 1, rotations from 0 in equal parts
     of a right angle, and centres, in whole pixels, over all places where a shape lies inside the image.
 
-    >>> draw(3, 2, 1, 2, 2).shape
+    >>> draw_shapes(3, 2, 1, 2, 2).shape
     (24, 1, 64, 64)
     """
     offset = np.arange(-REACH, REACH + 1)

@@ -38,7 +38,7 @@ def project_of(text: str) -> tuple[str | None, str]:
     Raises:
         UserError: it is neither.
 
-    >>> place("me/vaes")
+    >>> project_of("me/vaes")
     ('me', 'vaes')
     """
     if not text:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument, config_file
 from vaebench.curves import BOUND, VAL
-from vaebench.errors import unknown
+from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 from vaebench.records import identity
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
@@ -125,7 +125,7 @@ def read_sweep(path: Path) -> Sweep:
     args = [argument("config", file) for file in files]
     args += [argument(key, value) for key, value in overrides.items()]
     sweep = Sweep(
-        name=require_folder_name(str(content.get("sweep", path.stem)), f"the sweep of '{path}'"),
+        name=_name(source, str(content.get("sweep", path.stem))),
         args=args,
         space=read_space(source),
         sampler=_named(source, "sampler", "tpe", SAMPLERS, ("seed",)),
@@ -142,6 +142,13 @@ def read_sweep(path: Path) -> Sweep:
     )
     _consistent(sweep)
     return sweep
+
+
+def _name(source: Source, name: str) -> str:
+    try:
+        return require_folder_name(name, "the sweep")
+    except UserError as error:
+        raise source.error(str(error), "sweep") from None
 
 
 def _keys(source: Source, *place: str) -> list[str]:
