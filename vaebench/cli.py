@@ -13,7 +13,7 @@ from types import ModuleType
 from vaebench import commands as package
 from vaebench._version import __version__
 from vaebench.commands._parser import Parser
-from vaebench.errors import UserError, disk_error, out_of_memory
+from vaebench.errors import NO_MEMORY, UserError, disk_error, out_of_memory
 
 EXAMPLES = """\
 examples:
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print("vaebench: there is not enough memory: expected less at a time; lower sizes or counts", file=sys.stderr)
+        print(f"vaebench: {NO_MEMORY}", file=sys.stderr)
         return 2
     except OSError as error:
         if (sentence := disk_error(error)) is None:

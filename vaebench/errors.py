@@ -129,6 +129,9 @@ def disk_error(error: OSError) -> str | None:
     )
 
 
+NO_MEMORY = "there is not enough memory: expected less at a time; lower sizes or counts"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory could not be had, on the CPU or on a GPU."""
     words = ("allocate memory", "not enough memory", "out of memory")

@@ -56,7 +56,7 @@ def test_a_kill_while_a_run_is_saved_on_another_file_system_loses_nothing(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("engine", ["solo", "population"])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_hundred_kills_lose_nothing(tmp_path: Path, engine: str, swapped: bool) -> None:

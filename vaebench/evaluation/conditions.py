@@ -60,12 +60,17 @@ def is_conditional(model: LatentModel) -> bool:
     return isinstance(model, Family) and type(model).given is not Family.given
 
 
+MOST = 10**9  # of samples or images: more is a slip of the pen, and would be computed for years
+
+
 def check_count(name: str, value: int) -> None:
-    """Raises a UserError unless `value` is a whole number, 1 or more."""
+    """Raises a UserError unless `value` is a whole number from 1 to `MOST`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(
             f"{name} is {value!r}, where a whole number of at least 1 is expected; give {name} such a value"
         )
+    if value > MOST:
+        raise UserError(f"{name} is {value}: expected at most {MOST:,}; lower {name}")
 
 
 def check_images(x: Tensor, spec: DataSpec | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from vaebench.configuration.discovery import measurement_of
 from vaebench.configuration.parts import name_of
-from vaebench.errors import Diverged, UserError
+from vaebench.errors import NO_MEMORY, Diverged, UserError, out_of_memory
 from vaebench.evaluation import read_protocol
 from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
@@ -261,6 +261,8 @@ def _reason(error: Exception) -> str:
     """An error in a sentence without folders of this machine; what is no mistake of the user's is printed whole."""
     if isinstance(error, UserError):
         reason = str(error)
+    elif out_of_memory(error):
+        reason = NO_MEMORY
     else:
         traceback.print_exception(error)
         reason = f"{type(error).__name__}: {error}"
