@@ -80,7 +80,7 @@ def require_ranges(cls: type, values: Mapping[str, Any], where: str, owner: str 
         for value in values[name] if isinstance(values.get(name), list | tuple) else [values.get(name)]:
             if isinstance(value, int | float) and not isinstance(value, bool) and value not in limit:
                 if not math.isfinite(value):
-                    raise UserError(f"'{where}{name}' cannot be {value}: expected a finite number; mend that value")
+                    raise UserError(f"{owner}{name} is {value}: expected a finite number; mend {where}{name}")
                 low = value < limit.low or (limit.open_low and value == limit.low)
                 do = "raise" if low else "lower"
                 raise UserError(f"{owner}{name} is {value}: expected {limit}; {do} {where}{name}")

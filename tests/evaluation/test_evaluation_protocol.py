@@ -276,7 +276,5 @@ def test_a_piece_that_is_damaged_or_anothers_is_made_anew(tmp_path: Path, wrong:
 
 @pytest.mark.parametrize("k", [2**32, 10**30])
 def test_samples_that_no_machine_draws_are_refused(k: int) -> None:
-    with pytest.raises(
-        UserError, match=rf"^likelihood\.k is {k}: expected at most 1,000,000,000; lower"
-    ):
+    with pytest.raises(UserError, match=rf"^likelihood\.k is {k}: expected at most 1,000,000,000; lower"):
         read_protocol("quick", k=k)
