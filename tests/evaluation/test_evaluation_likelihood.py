@@ -397,6 +397,7 @@ def test_bernoulli_scores_under_vmap(grad: bool) -> None:
         torch.testing.assert_close(found, Bernoulli(logits).log_prob(x))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     """Small results, kept for each image between two chunks, used to pin a chunk's memory once a training had run.
 
