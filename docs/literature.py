@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vaebench.files import write_atomically
+from vaebench.files import rewrite
 from vaebench.leaderboard.comparable import BITS
 from vaebench.leaderboard.published import Figure, figures
 from vaebench.leaderboard.verdicts import Judged, judged
@@ -102,9 +102,7 @@ def written(page: str) -> str:
 
 
 def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    if (new := written(page)) != page:
-        write_atomically(PAGE, new.encode())
+    if rewrite(PAGE, written):
         print(PAGE)
 
 

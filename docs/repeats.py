@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaebench.files import write_atomically
+from vaebench.files import rewrite
 from vaebench.leaderboard.comparable import BITS
 from vaebench.leaderboard.published import Figure, figures
 from vaebench.leaderboard.table import named, number
-from vaebench.leaderboard.verdicts import Repeated, repeated
+from vaebench.leaderboard.verdicts import Repeated, repeated, same_weights
 from vaebench.records import RunRecord, read_records
 from vaebench.running.benchmark import BenchmarkRun, read_benchmark
 
@@ -64,10 +64,9 @@ def _weights(figure: Figure) -> Line:
     """The weights that were published: nothing is trained, so that there are no seeds on either side."""
     found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "bits_back.json").read_text(encoding="utf-8"))
     value, error = found["bits_per_dim_of_the_bound"]
-    equal = f"{value:.{_decimals(figure)}f}" == figure.written
     command = "`python benchmarks/bits_back.py FILE`"
     cells = (f"{figure.source}: the published weights", _claimed(figure), f"{value:.4f}", "–", f"{error:.4f}", "–",
-             "equal" if equal else "not decidable", f"{found['seconds']} s", command)  # fmt: skip
+             same_weights(figure, value, error), f"{found['seconds']} s", command)  # fmt: skip
     return Line(cells, True)
 
 
@@ -100,10 +99,6 @@ def _claimed(figure: Figure) -> str:
     return f"{figure.written}{f' ± {figure.spread}' if figure.spread else ''}{unit}"
 
 
-def _decimals(figure: Figure) -> int:
-    return len(figure.written.partition(".")[2])
-
-
 def table(done: bool = False) -> str:
     """The rows as Markdown, or those alone of which something was measured."""
     rows = [line for line in lines() if line.done or not done]
@@ -117,9 +112,7 @@ def written(page: str) -> str:
 
 def main() -> None:
     for path in PAGES:
-        page = path.read_text(encoding="utf-8")
-        if (new := written(page)) != page:
-            write_atomically(path, new.encode())
+        if rewrite(path, written):
             print(path)
 
 

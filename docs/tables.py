@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaebench.files import write_atomically
+from vaebench.files import rewrite
 from vaebench.leaderboard.table import named, number
 from vaebench.records import RunRecord, read_records
 
@@ -71,9 +71,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def main() -> None:
     for path in PAGES:
-        page = path.read_text(encoding="utf-8")
-        if (new := written(page)) != page:
-            write_atomically(path, new.encode())
+        if rewrite(path, written):
             print(path)
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -119,6 +119,14 @@ def is_plain(name: object) -> bool:
     (True, False, False, False, False)
     """
     return isinstance(name, str) and bool(_NAME.fullmatch(name)) and name[-1] != "." and not _DEVICE.fullmatch(name)
+
+
+def rewrite(path: Path, written: Callable[[str], str]) -> bool:
+    """Replaces a text file by what a function makes of its text, where that differs; whether it did."""
+    text = path.read_text(encoding="utf-8")
+    if (new := written(text)) != text:
+        write_atomically(path, new.encode())
+    return new != text
 
 
 def require_folder_name(name: str, what: str) -> str:

@@ -12,7 +12,7 @@ import scipy.stats
 
 from vaebench.errors import UserError
 from vaebench.leaderboard.published import figures
-from vaebench.leaderboard.verdicts import repeated
+from vaebench.leaderboard.verdicts import repeated, same_weights
 from vaebench.records import RunRecord
 from vaebench.running.benchmark import read_benchmark
 from vaebench.training.experiment import experiment
@@ -111,3 +111,13 @@ def test_a_published_figure_of_one_sample_is_a_bound() -> None:
     assert found.value == pytest.approx(103.1 / 784 / np.log(2))
     assert found.over_images == pytest.approx(0.25 / 784 / np.log(2))
     assert found.verdict == "equal"
+
+
+def test_published_weights_are_judged_by_an_interval() -> None:
+    """Defect: "equal" was said where both figures, rounded, were the same text."""
+    figure = FIGURES["townsend_bound"]
+    assert figure.written == "0.19"
+    assert [same_weights(figure, value, 0.0005) for value in (0.1941, 0.1951, 0.199, 0.18)] == [
+        "equal", "not decidable", "worse", "better",
+    ]  # fmt: skip
+    assert same_weights(figure, 0.1941, 0.01) == "not decidable"

@@ -397,7 +397,7 @@ def test_the_encoder_s_own_estimate_stands_beside_the_refined_one() -> None:
     assert found.metrics["encoder_price"].value > 0.1
     for name in ("elbo", "rate", "distortion"):
         assert found.metrics[name] == plain.metrics[name], "the bound is the encoder's"
-    assert found.metrics["untrusted_share"].value == 0
+    assert found.metrics["untrusted_images"].value == 0
     assert (found.per_image["log_likelihood_change"] >= 0).all()
     assert found.metrics["log_likelihood"].version != plain.metrics["log_likelihood"].version, (
         "they do not rank together"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vaebench.errors import NO_MEMORY
 from vaebench.evaluation import read_protocol
 from vaebench.loggers import Log
 from vaebench.records import CHECKPOINT, RECORD, read_record
@@ -136,3 +137,18 @@ def test_a_member_that_cannot_be_evaluated_does_not_end_the_others(
         assert ended[0].reason == "RuntimeError: no memory"
         assert not ended[1].reason
     assert ended[1].before
+
+
+def test_a_benchmark_without_memory_says_so_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: of K = 10³⁰ samples torch's traceback was printed, and stood in the note of the failure."""
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("vaebench.running.run.record_run", fail)
+    benchmark = Benchmark("tiny", PROTOCOL, [BenchmarkRun("vae", 0, [*ARGS, "--seed_everything=0"])])
+    (ended,) = bench(benchmark, tmp_path / "results", tmp_path / "work", False)
+    assert ended.reason == NO_MEMORY
+    assert "Traceback" not in capsys.readouterr().err

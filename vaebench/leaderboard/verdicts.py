@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtri
 
 from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD
 from vaebench.leaderboard.moderation import Evidence, Trainings, trainings
-from vaebench.leaderboard.noise import Drawn, Seeds, of_difference
+from vaebench.leaderboard.noise import LEVEL, Drawn, Seeds, of_difference
 from vaebench.leaderboard.published import Figure
 from vaebench.leaderboard.ranking import told_apart
 from vaebench.records import RunRecord
@@ -51,7 +52,7 @@ def measured(figure: Figure, record: RunRecord) -> tuple[float, float | None]:
     """
     name, scale = figure.metric, 1.0
     if figure.samples == 1 and figure.metric in (LOG_LIKELIHOOD, BITS):
-        name, scale = ELBO, 1.0
+        name = ELBO
         if figure.metric == BITS:
             scale = -1 / (math.prod(record.data["shape"]) * math.log(2))
     value, error = record.value(name), record.error(name)
@@ -102,6 +103,19 @@ def repeated(figure: Figure, records: Sequence[RunRecord], redrawn: float = 0.0)
         interval=interval,
         verdict=_repeat(interval, ALIKE[figure.metric]),
     )
+
+
+def same_weights(figure: Figure, value: float, error: float) -> Repeat:
+    """The verdict on weights that were published: no training differs, only noise of the estimate and rounding.
+
+    Args:
+        figure: as published.
+        value: what the same weights give here, in the figure's unit.
+        error: standard error of the value.
+    """
+    half = float(ndtri((1 + LEVEL) / 2)) * math.sqrt(error**2 + rounding(figure.written))
+    difference = (-1 if figure.metric == BITS else 1) * (value - figure.value)
+    return _repeat((difference - half, difference + half), ALIKE[figure.metric])
 
 
 def _repeat(interval: tuple[float, float] | None, alike: float) -> Repeat:

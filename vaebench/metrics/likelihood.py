@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.errors import Unavailable, unknown
+from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import check_count, for_images
 from vaebench.evaluation.contract import specification
 from vaebench.evaluation.estimators import refined
@@ -24,9 +24,6 @@ from vaebench.evaluation.estimators.likelihood import (
 )
 from vaebench.evaluation.estimators.weights import TRUSTED
 from vaebench.metrics.base import ImageMetric
-
-Proposal = Literal["encoder", "refined"]
-PROPOSALS = ("encoder", "refined")
 
 
 class _BoundMetric(ImageMetric):
@@ -141,10 +138,9 @@ class _LikelihoodMetric(ImageMetric):
 
     STATES = ("log_likelihood", "pareto_k", "dimensions")
 
-    def __init__(self, k: int = 500, proposal: Proposal = "encoder", seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, k: int = 500, proposal: refined.Proposal = "encoder", seed: int = 0, **kwargs: Any) -> None:
         check_count("k", k)
-        if proposal not in PROPOSALS:
-            raise unknown("proposal", str(proposal), PROPOSALS)
+        refined.check_proposal(proposal)
         super().__init__(seed, **kwargs)
         self.k, self.proposal = k, proposal
 

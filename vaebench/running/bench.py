@@ -197,8 +197,9 @@ def _population(
         except OSError:
             raise
         except Exception as error:  # such as a device without memory: it may be any member's fault
-            traceback.print_exception(error)
-            print(f"{len(members)} runs train by themselves, for together they failed", file=sys.stderr)
+            print(
+                f"{len(members)} runs train by themselves, for together they failed: {_reason(error)}", file=sys.stderr
+            )
             for prepared, log in members.values():
                 log.close("failed")
                 alone.append((prepared.training, prepared.job))

@@ -58,7 +58,7 @@ class UntilDecided:
             raise UserError(f"--most-seeds cannot be {most}: '{benchmark.name}' has {first} seeds already; raise it")
         self.until = Until(benchmark.compare, most)
         self.spent, self._minutes, self._most = 0.0, minutes, most
-        self._benchmark, self._run = benchmark, run
+        self._benchmark, self._run, self._metric = benchmark, run, benchmark.rank or LOG_LIKELIHOOD
         self._records: dict[str, list[RunRecord]] = {run.variant: [] for run in benchmark.runs}
 
     def __iter__(self) -> Iterator[Ended]:
@@ -86,20 +86,18 @@ class UntilDecided:
         self.spent += seconds * float(record.cost.get("threads", 1)) / 60
 
     def _look(self) -> None:
-        score = self._benchmark.rank or LOG_LIKELIHOOD
-        images = of_images([record for records in self._records.values() for record in records], score)
-        every = {name: figures(records, score, images) for name, records in self._records.items() if records}
+        images = of_images([record for records in self._records.values() for record in records], self._metric)
+        every = {name: figures(records, self._metric, images) for name, records in self._records.items() if records}
         self.until.look({name: found for name, found in every.items() if found is not None})
 
     def verdicts(self) -> Iterator[str]:
         """What came of every comparison, a sentence each."""
-        metric = self._benchmark.rank or LOG_LIKELIHOOD
         for course in self.until.courses:
-            yield _verdict(course, metric, self._sign(metric))
+            yield _verdict(course, self._metric, self._sign())
 
-    def _sign(self, metric: str) -> int:
+    def _sign(self) -> int:
         """1 where a higher figure is better, −1 where a lower one is."""
-        known = [r.metrics.get(metric, {}) for records in self._records.values() for r in records]
+        known = [r.metrics.get(self._metric, {}) for records in self._records.values() for r in records]
         return -1 if any(found.get("higher_is_better") is False for found in known) else 1
 
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.errors import Unavailable, absence
+from vaebench.errors import Unavailable, absence, unknown
 from vaebench.evaluation.conditions import check_count, device_and_dtype, for_images, noise_keys, start_noise
 from vaebench.evaluation.estimators.gaussians import Gaussians, inverse_factor, widened
 from vaebench.evaluation.estimators.joint import Joint, differentiable
@@ -34,7 +34,14 @@ HALVINGS = (1.0, 0.5, 0.25, 0.1, 0.03)  # step lengths that a Gauss–Newton ste
 LONGEST = 0.25  # weight of the newest curvature in the running mean
 PILOTS = 32  # samples that decide whether the rounds were worth it
 TENTHS = 10
+Proposal = Literal["encoder", "refined"]
 STARTING, FITTING, SCORING, DECIDING = ((i + 32) << 32 for i in range(4))  # streams of an image's noise
+
+
+def check_proposal(name: str) -> None:
+    """Raises a UserError unless `name` is a proposal: q(z|x), 'encoder', or a Gaussian for each image, 'refined'."""
+    if name not in get_args(Proposal):
+        raise unknown("proposal", name, get_args(Proposal))
 
 
 class Effort(NamedTuple):

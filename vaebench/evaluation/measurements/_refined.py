@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from torch import Tensor
 
-from vaebench.errors import Unavailable, absence, unknown
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import Conditioned, for_images
 from vaebench.evaluation.estimators.brackets import Annealed, Certificate, Settings, annealed, certificate
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.estimators.likelihood import Estimates
-from vaebench.evaluation.estimators.refined import Effort, Refined, estimate
+from vaebench.evaluation.estimators.refined import Effort, Proposal, Refined, check_proposal, estimate
 from vaebench.evaluation.estimators.scoring import Precision, scorer
-from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
-
-Proposal = Literal["encoder", "refined"]
 
 SHARD = 100  # images
 SMALL = 25  # images a shard of chains
@@ -72,7 +68,6 @@ KINDS = {
         version=2,
     ),
     "untrusted_images": MetricKind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
-    "untrusted_share": MetricKind("", False, f"share of the images whose pareto_k exceeds 0.7, {HOW}"),
     "bracket_gap": MetricKind(
         "nats",
         False,
@@ -110,8 +105,7 @@ def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
     Raises:
         UserError: there is no such proposal.
     """
-    if proposal not in ("encoder", "refined"):
-        raise unknown("proposal", str(proposal), ["encoder", "refined"])
+    check_proposal(proposal)
     if proposal == "encoder":
         return False
     x = subject.x[:1]
@@ -149,15 +143,8 @@ def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
 
 
 def add(findings: Findings, refined: Refined, k: int) -> None:
-    """The rise from K/10 to K, and the share of images that are not to be trusted."""
-    there = named(findings)
-    there.average("log_likelihood_change", refined.change, k=k)
-    n = len(refined.pareto_k)
-    if k < FEWEST:
-        there.missing("untrusted_share", f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
-        return
-    share = float((refined.pareto_k > TRUSTED).double().mean())
-    there.single("untrusted_share", share, n, (share * (1 - share) / n) ** 0.5, k=k)
+    """The rise from K/10 to K."""
+    named(findings).average("log_likelihood_change", refined.change, k=k)
 
 
 def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effort: Effort) -> None:

@@ -15,11 +15,10 @@ from vaebench.evaluation.estimators.likelihood import (
     has_one_code,
     sampled_distortion,
 )
-from vaebench.evaluation.estimators.refined import Effort, Refined
+from vaebench.evaluation.estimators.refined import Effort, Proposal, Refined
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
 from vaebench.evaluation.measurements import _refined
-from vaebench.evaluation.measurements._refined import Proposal
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 from vaebench.traits import LikelihoodTraits, PosteriorTraits, PriorTraits
