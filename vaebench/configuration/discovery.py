@@ -60,19 +60,25 @@ def figures() -> dict[str, str]:
     module that is no measurement, '_refined', are those of the one that imports it.
     """
     folder = parts.PACKAGE / "evaluation" / "measurements"
-    sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))}
     found: dict[str, str] = {}
-    for name, source in sources.items():
-        users = [user for user, text in sources.items() if user[0] != "_" and f"measurements.{name} import" in text]
-        owner = name if name[0] != "_" else next(iter(users), None)
+    for name, tree in trees.items():
+        users = (user for user, other in trees.items() if user[0] != "_" and name in _imported(other))
+        owner = name if name[0] != "_" else next(users, None)
         if owner is not None:
-            found |= dict.fromkeys(_kinds(source), owner)
+            found |= dict.fromkeys(_kinds(tree), owner)
     return found
 
 
-def _kinds(source: str) -> Iterator[str]:
+def _imported(tree: ast.Module) -> set[str]:
+    """The last parts of the names of all modules that a module imports from, and the names that it imports."""
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {(node.module or "").rpartition(".")[2] for node in froms} | {a.name for node in froms for a in node.names}
+
+
+def _kinds(tree: ast.Module) -> Iterator[str]:
     """The keys of dictionaries whose values are built as `MetricKind(...)`."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         for key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
             kind = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "MetricKind"
             if kind and isinstance(key, ast.Constant):
