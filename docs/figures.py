@@ -1,4 +1,4 @@
-"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, and of collapse from records.
+"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, others from records.
 
     python docs/figures.py              # all of them into docs/figures/
     python docs/figures.py collapse     # only some; a page's blocks run where one of its figures is asked for
@@ -19,14 +19,20 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
+from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS
 from vaebench.files import write_atomically
+from vaebench.leaderboard.boards import Row, boards
+from vaebench.leaderboard.forest import forest
 from vaebench.records import RunRecord, read_records
 
 HERE = Path(__file__).parent
 PAGE, LATENTS = HERE / "objectives.md", HERE / "latents.md"
 FIGURES, RECORDS = HERE / "figures", HERE.parent / "results"
 COLLAPSE = ("collapse", "strong_decoder")  # benchmarks whose verdicts, rates and bounds are drawn
+BOARD, MADE, MENDED = "digits", "vae", "bias_at_mean"  # the README's board, and two of its variants to look at
+SHOWN = 7  # test images of the README's picture
 BLUE, RED, GREY, GREEN = "#1f77b4", "#d62728", "#888888", "#2ca02c"
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "vaebench", "font.size": 9, "axes.spines.top": False,
@@ -179,6 +185,49 @@ def collapse(records: Sequence[RunRecord]) -> Figure:
     return figure
 
 
+def board(records: Sequence[RunRecord]) -> Figure:
+    """The README's picture: a board as a forest plot, and what its best and a collapsed variant make of test images."""
+    (found,) = (one for one in boards(records) if one.rows[0].records[0].data["name"] == BOARD)
+    marks = forest(found).marks
+    figure = Figure(figsize=(10.0, 4.2))
+    axes, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    for place, mark in enumerate(marks):
+        colour, middle = GREY if mark.alone else BLUE, mark.difference
+        if mark.over_both is not None:
+            axes.plot([middle - mark.over_both, middle + mark.over_both], [place, place], color=colour, linewidth=1)
+        axes.plot([middle - mark.over_images, middle + mark.over_images], [place, place], color=colour, linewidth=3.5)
+        axes.plot(middle, place, "o", color=colour, markerfacecolor="white" if mark.alone else colour, markersize=5)
+    for text, alone in (("several seeds", False), ("one seed: its scatter is borrowed", True)):
+        colour = GREY if alone else BLUE
+        axes.plot([], [], "o-", color=colour, markerfacecolor="white" if alone else colour, markersize=5, label=text)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    names = [f"{mark.row.variant} · {_rank(mark.row)}" for mark in marks]
+    axes.set(yticks=range(len(marks)), yticklabels=names, xlabel="nats an image less the best (95 % intervals)")
+    axes.set_title(f"{BOARD}: log-likelihood; names with the ranks that the noise allows", fontsize=9, loc="right")
+    axes.grid(axis="x", color="#dddddd")
+    axes.invert_yaxis()
+    axes.legend(loc="upper left", title="thick: test images alone; thin: and seeds")
+    strips = {mark.row.variant: _strips(mark.row.records[0]) for mark in marks if mark.row.variant in (MADE, MENDED)}
+    right.imshow(np.concatenate([strips[MENDED][0], strips[MENDED][1], strips[MADE][1]]), cmap="gray")
+    middles = [strips[MADE][0].shape[0] * (row + 0.5) for row in range(3)]
+    right.set(xticks=[], yticks=middles, yticklabels=["test images", MENDED, MADE])
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+    right.set_title(f"reconstructions: {MADE} ignores its latents", fontsize=9)
+    return figure
+
+
+def _rank(row: Row) -> str:
+    return "provisional" if row.rank is None else "–".join(map(str, dict.fromkeys(row.rank)))
+
+
+def _strips(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
+    """The first `SHOWN` test images of a run's picture, and their reconstructions."""
+    grid = np.asarray(Image.open(record.path / "reconstructions.png").convert("L"))
+    height, width = grid.shape[0] // (2 * PAIRS), grid.shape[1] // COLUMNS
+    return grid[:height, : SHOWN * width], grid[height : 2 * height, : SHOWN * width]
+
+
 def _known(record: RunRecord, metric: str) -> float:
     value = record.value(metric)
     if value is None:
@@ -210,14 +259,18 @@ def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     pages = [name for figures in SOURCES.values() for name in figures]
-    names = [*pages, *COLLAPSE]
+    names = [*pages, *COLLAPSE, board.__name__]
     parser.add_argument(
         "figures", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all that have records"
     )
-    wanted = parser.parse_args().figures or [*pages, *(name for name in COLLAPSE if (RECORDS / name).is_dir())]
+    wanted = parser.parse_args().figures or [
+        *pages, *(name for name in COLLAPSE if (RECORDS / name).is_dir()), board.__name__,
+    ]  # fmt: skip
     if unknown := sorted(set(wanted) - set(names)):
         parser.error(f"no figure is called {', '.join(unknown)}: expected some of {', '.join(names)}")
     drawn = {name: svg(collapse, read_records(RECORDS / name)) for name in COLLAPSE if name in wanted}
+    if board.__name__ in wanted:
+        drawn[board.__name__] = svg(board, read_records(RECORDS))
     for source, figures in SOURCES.items():
         if asked := set(wanted) & set(figures):
             page = run_page(source)

@@ -84,9 +84,24 @@ def test_every_figure_is_drawn_from_the_blocks(figures: ModuleType, page: dict[s
 
 
 def test_every_figure_it_shows_exists_and_no_other() -> None:
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
-    shown = set(re.findall(r"!\[[^]]+\]\((figures/\w+\.svg)\)", pages))
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    shown = set(re.findall(r"!\[[^]]+\]\((?:docs/)?(figures/\w+\.svg)\)", pages))
     assert shown == {f"figures/{path.name}" for path in (ROOT / "docs" / "figures").iterdir()}
+
+
+def test_the_picture_of_the_readme_has_the_board_of_the_records(figures: ModuleType) -> None:
+    drawn = (ROOT / "docs" / "figures" / "board.svg").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d–]+)(?: \[1\])? \| (\w[\w.]*) \|", _board("digits"), re.MULTILINE)
+    assert len(rows) >= 13
+    assert all(f">{variant} · {rank}<" in drawn for rank, variant in rows)
+    again = figures.svg(figures.board, read_records(ROOT / "results" / "collapse")).decode()
+    assert all(f">{variant} · " in again for _, variant in rows if not variant.startswith("beta_"))
+
+
+def _board(name: str) -> str:
+    """The section of a data set in docs/results.md, which another test holds to the records."""
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    return text.split(f"### {name} · ")[1].split("### ")[0]
 
 
 def test_collapse_is_made_and_mended_in_the_records(figures: ModuleType) -> None:

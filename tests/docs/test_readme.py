@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from html import unescape
 from pathlib import Path
 
+import yaml
+
+import vaebench
 from vaebench.cli import parser
 from vaebench.leaderboard import boards, leaderboard, markdown
 from vaebench.leaderboard.page import page
@@ -14,6 +19,7 @@ from vaebench.records import read_records
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 PAGES = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 
 
@@ -43,12 +49,59 @@ def test_the_page_has_the_figures_of_the_tables() -> None:
         assert [escaped(text) for text in texts] == [re.sub(r"( \[\d+\])+$", "", text) for text in row]
 
 
-def test_every_command_it_names_exists() -> None:
+def test_it_answers_which_of_two_models_is_better_in_six_lines() -> None:
+    (code,), (shown,) = (re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("python", "text"))
+    assert len(code.strip().splitlines()) <= 6
+    out = io.StringIO()
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(out):
+        exec(compile(code, "README.md", "exec"), {})
+    assert out.getvalue() == shown
+
+
+def test_every_command_is_listed_and_every_listed_one_exists() -> None:
     (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
-    named = set(re.findall(r"^ {4}vaebench (\w+)", README, re.MULTILINE))
-    assert named == set(commands)
+    assert set(re.findall(r"^ {4}vaebench (\w+)", COMMANDS, re.MULTILINE)) == set(commands)
+    assert set(re.findall(r"`vaebench (\w+)", README)) <= set(commands)
+
+
+def test_it_does_not_boast_of_families_that_do_not_exist() -> None:
+    (count,) = re.findall(r"\| models \| over (\d+) families", README)
+    assert int(count) < len(vaebench.families())
+
+
+def test_it_is_cited_by_its_version_and_licence() -> None:
+    """CITATION.cff has the keys that the form 1.2.0 requires, and some of those that it knows."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert set(cited) <= {
+        "cff-version",
+        "message",
+        "title",
+        "authors",
+        "type",
+        "abstract",
+        "version",
+        "license",
+        "keywords",
+    }
+    assert (cited["cff-version"], cited["type"], cited["license"]) == ("1.2.0", "software", "Apache-2.0")
+    assert all(set(author) == {"name"} for author in cited["authors"])
+    assert cited["version"] == vaebench.__version__
+    assert f"Version {vaebench.__version__}" in README
+
+
+def test_it_is_short_and_names_every_page() -> None:
+    assert len(README.splitlines()) < 150
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} == set(re.findall(r"\(docs/(\w+\.md)\)", README))
 
 
 def test_every_file_it_names_exists() -> None:
-    for path in re.findall(r"\b(?:configs|benchmarks|vaebench|tests)/[\w/]+\.(?:yaml|py|md)", README):
+    for path in re.findall(r"\b(?:configs|benchmarks|vaebench|tests)/[\w/]+\.(?:yaml|py|md)", PAGES):
         assert (ROOT / path).is_file(), path
+
+
+def test_every_link_of_the_pages_leads_to_a_file() -> None:
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.DOTALL)
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
