@@ -10,6 +10,7 @@ import contextlib
 import copy
 import datetime
 import gc
+import hashlib
 import io
 import math
 import signal
@@ -111,6 +112,13 @@ def run(*argv: str) -> Outcome:
 
 def _hangs(*_: object) -> None:
     raise TimeoutError(f"a fuzzed command took {CPU_SECONDS} seconds of CPU")
+
+
+class Content(bytes):
+    """The content of a file, of which a report of the fuzz says no more than the length."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} bytes, SHA-256 {hashlib.sha256(self).hexdigest()[:8]}>"
 
 
 def cases(few: int, many: int) -> pytest.MarkDecorator:
@@ -241,7 +249,7 @@ def torn(draw: st.DrawFn, content: bytes) -> bytes:
     other = draw(st.one_of(st.binary(max_size=8), st.sampled_from(JUNK)))
     before, after = content[:at], content[end:]
     wrong = [before, content[at:], before + other + after, before + after, before + other + content[at:], content * 2]
-    return draw(st.sampled_from([*wrong, other, b""]))
+    return Content(draw(st.sampled_from([*wrong, other, b""])))
 
 
 @st.composite

@@ -20,6 +20,13 @@ from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.errors import UNREADABLE, UserError, unknown
 from vaebench.measures import DataSpec
+from vaebench.records import fields
+
+SPEC: fields.FieldKind = {
+    "shape": [int],
+    "measure?": str,
+    "size?": (int, None),
+}  # of `DataSpec`, as checkpoints hold it
 
 
 def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
@@ -102,7 +109,8 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         content = torch.load(path, weights_only=True, map_location="cpu")
         arguments = {name: value for name, value in content["hyper_parameters"].items() if name[0] != "_"}
         model = {"class_path": content["hyper_parameters"]["_class_path"], "init_args": arguments}
-        model["init_args"]["data"]["init_args"]["shape"]
+        if wrong := fields.fault(model["init_args"]["data"]["init_args"], SPEC):
+            raise TypeError(f"a data set that {wrong}")
         if not all(isinstance(value, torch.Tensor) for value in content["state_dict"].values()):
             raise TypeError("weights that are no tensors")
         if not isinstance(content.get("vaebench", {}), dict):

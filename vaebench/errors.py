@@ -138,6 +138,15 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
+def printable(text: object) -> str:
+    r"""Text on one line without what a terminal would obey, for what files and other programs say.
+
+    >>> printable("red: \x1b[31m\n")
+    'red: ?[31m?'
+    """
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
 LONGEST = 300  # characters of what was given that a sentence repeats: a path fits
 
 
@@ -147,7 +156,7 @@ def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> 
     >>> print(unknown("family", "beta_vea", ["vae", "beta_vae", "iwae"]))
     unknown family 'beta_vea'; did you mean beta_vae?
     """
-    name, names = str(name), [str(one) for one in known]
+    name, names = printable(name), [printable(one) for one in known]
     name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
     lower = {known.lower(): known for known in names}
     near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(names)[:12]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import vaebench as vb
+from vaebench.cli import main
 from vaebench.data.base import ImageData, Split, carve
 from vaebench.data.digits import Digits
 from vaebench.data.shapes import draw_shapes
@@ -111,3 +115,33 @@ def test_an_image_is_found_in_its_source_by_its_index() -> None:
 
 def test_drawn_shapes_are_levels() -> None:
     assert carve(draw_shapes(3, 1, 1, 1, 1), None, all=-1)["all"].images.max() == 1
+
+
+def test_images_that_are_trained_on_and_tested_on_are_counted() -> None:
+    """Defect: nothing said so, and a model that remembers scored best."""
+    images = np.concatenate([GREY[:8], GREY[[1, 9]], GREY[[3, 1]]])  # train: 0 … 7; val: 1, 9; test: 3, 1
+    data = Own(carve(images, None, **SIZES))
+    rest = "favour a model that remembers; take them out of one of the two splits"
+    assert data.warnings() == [
+        f"2 of 2 test images of test_data_checks are trained on too: figures on them {rest}",
+        f"1 of 2 test images of test_data_checks are validated on too: figures on them {rest}",
+        f"1 of 2 val images of test_data_checks are trained on too: figures on them {rest}",
+    ]
+    assert not Own(splits()).warnings()
+
+
+def test_a_record_and_the_terminal_warn_of_repeated_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Digits.raw
+    monkeypatch.setattr(Digits, "raw", lambda self: {**own(self), "test": own(self)["train"]})
+    said = r"1,297 of 1,297 test images of digits are trained on too"
+    args = ["--data=digits", "--model=vae", "--model.latent=2", "--trainer.max_steps=2", f"--out={tmp_path}"]
+    with pytest.warns(UserWarning, match=said):
+        assert main(["fit", *args]) == 0
+    (checkpoint,) = tmp_path.rglob("model.ckpt")
+    measure = ["--protocol=quick", "--k=2", "--limit=4", f"--results={tmp_path}/results"]
+    assert main(["evaluate", str(checkpoint), *measure]) == 0
+    (record,) = vb.read_records(tmp_path / "results")
+    assert re.match(said, record.warnings[0])
+    assert "test images of digits are trained on too" in capsys.readouterr().out

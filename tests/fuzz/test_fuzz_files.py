@@ -123,3 +123,13 @@ def test_a_name_that_leads_out_of_the_folder_of_records_is_refused(command: str,
     assert outcome.kind == "refusal", outcome
     assert "expected what can be a folder's name" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "\x1b[2Jx", "a\0b", "x\n", ".h", "", "a" * 201])
+def test_a_variant_that_leads_out_of_its_benchmark_or_cannot_be_printed_is_refused(name: str, tmp_path: Path) -> None:
+    """Defect: `../x` wrote its records beside the benchmark's; others trained, and then failed to be recorded."""
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**BENCHMARK, "runs": {name: {}}}))
+    outcome = run("bench", f"{tmp_path}/own.yaml", f"--results={tmp_path}/results", f"--work={tmp_path}/work")
+    assert outcome.kind == "refusal", outcome
+    assert "a variant of" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]

@@ -38,6 +38,7 @@ def test_what_the_fuzz_starts_from_trains(config: Path, tmp_path: Path) -> None:
         ("--model.posterior.net.width=[2]", "'model.posterior.net.width' cannot be [2]: expected a whole number"),
         ("--model.posterior.net.activation=x", "expected one of tanh, relu"),
         ("--model.latent=2026-11-30", "'model.latent' cannot be 2026-11-30: expected a whole number"),
+        ("--data.measure=\x1b[31m", r"'data.measure' cannot be '\x1b[31m': expected text that can be printed"),
         ("--data=math.sqrt", "unknown data set 'math'"),
         ("--model.prior=torch.nn.Linear", "unknown prior 'torch.nn.Linear'; did you mean"),
         ("--model.posterior.net={class_path: {a: b}}", "'model.posterior.net' cannot be {'class_path': {'a'"),

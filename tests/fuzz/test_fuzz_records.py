@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from fake_records import write_fake
-from fuzz import BUDGET, CONFIGS, Outcome, broken, cases, obeys, run, torn
+from fuzz import BUDGET, CONFIGS, Content, Outcome, broken, cases, obeys, run, torn
 from hypothesis import strategies as st
 
+from vaebench.leaderboard.formats import FORMATS
 from vaebench.records import RECORD, canonical
 from vaebench.reproduction.cards import CARD
 
@@ -24,6 +25,8 @@ READERS = [
     ["leaderboard", "results"],
     ["leaderboard", "results", "--html=page.html"],
     ["leaderboard", "results", "--budget=flops"],
+    *(["leaderboard", "results", f"--format={form}"] for form in FORMATS),
+    ["plan", "vae", "iwae", "--results=results", "--sd=1"],
     ["compare", "vae", "iwae", "--results=results"],
     ["compare", "vae", "iwae", "--results=results", "--html=page.html"],
     ["export", "results/vae-s0", "--out=card"],
@@ -112,7 +115,7 @@ def test_a_checkpoint_is_evaluated_or_refused(count: int, checkpoint: Path) -> N
     def saved(tree: Any) -> bytes:
         buffer = io.BytesIO()
         torch.save(tree, buffer)
-        return buffer.getvalue()
+        return Content(buffer.getvalue())
 
     def evaluate(raw: bytes, folder: Path) -> Outcome:
         (folder / "model.ckpt").write_bytes(raw)
@@ -148,6 +151,20 @@ def test_a_checkpoint_with_a_missing_key_is_refused(
     outcome = run("evaluate", str(tmp_path / "model.ckpt"), "--protocol=quick", f"--results={tmp_path}/results")
     assert outcome.kind == "refusal", outcome
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shape": -1}, {"shape": [1, "8", 8]}, {"shape": [1, 8, 8], "zzz": 1}, {"size": "many"}]
+)
+def test_a_checkpoint_whose_images_are_described_wrongly_is_refused(
+    wrong: dict[str, Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["data"]["init_args"] |= wrong
+    torch.save(content, tmp_path / "model.ckpt")
+    outcome = run("evaluate", str(tmp_path / "model.ckpt"), "--protocol=quick", f"--results={tmp_path}/results")
+    assert outcome.kind == "refusal", outcome
+    assert "is not a checkpoint that vaebench wrote" in outcome.err
 
 
 def test_a_card_that_is_a_number_is_no_card(records: Path, tmp_path: Path) -> None:

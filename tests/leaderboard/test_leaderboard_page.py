@@ -25,7 +25,7 @@ from vaebench.configuration.discovery import datasets, names
 from vaebench.evaluation.drawing.pictures import reconstruction_grid
 from vaebench.leaderboard import boards, markdown
 from vaebench.leaderboard.definitions import definitions, merged
-from vaebench.leaderboard.forest import forest
+from vaebench.leaderboard.forest import forest, ticks
 from vaebench.leaderboard.formats import FORMATS
 from vaebench.leaderboard.kinds import WEIGHTED, kind
 from vaebench.leaderboard.page import page, picture_rows, write_page
@@ -389,6 +389,26 @@ def test_a_board_is_copied_as_csv_and_json_with_figures_that_are_not_rounded(tmp
         assert float(line["mean"]) == row["mean"] == board_row.estimates["log_likelihood"].mean
         assert row["records"] == [record.id for record in board_row.records]
     assert (told["state"], told["higher_is_better"]) == ("decided", True)
+
+
+def test_no_heading_of_a_csv_is_a_formula_and_none_of_markdown_is_markup(tmp_path):
+    """Defect: names and units of figures, which come from records, stood there as they were."""
+    body = fake_body(fake_arrays(np.random.default_rng(0)))
+    odd = {**body["metrics"]["elbo"], "unit": "|<b>"}
+    write_board(tmp_path, {"vae": 0.0}, metrics={**body["metrics"], "=1+1": odd, "log_likelihood": odd})
+    found = boards(read_records(tmp_path))
+    names = next(csv.reader(io.StringIO(FORMATS["csv"](found))))
+    assert "'=1+1" in names
+    assert not [name for name in names if name[:1] in "=+-@"]
+    text = FORMATS["markdown"](boards(read_records(tmp_path), "=1+1"))
+    assert r"(\|\<b>)" in text
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| ")}) == 1
+
+
+@pytest.mark.parametrize("far", [1e-8, 3.0, 1e10, 1e99])
+def test_differences_of_any_size_have_ticks(far):
+    """Defect: a difference beyond six billion nats, as of a model that diverges on an image, ended the page."""
+    assert 1 <= len(ticks(-far, far / 10)) <= 7
 
 
 def test_latex_has_a_cell_for_every_column_and_escapes_what_it_reads_as_commands(tmp_path):

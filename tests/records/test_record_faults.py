@@ -63,6 +63,9 @@ def survives(results: Path, directory: Path, capsys: pytest.CaptureFixture[str])
     for budget in [*BUDGETS, "trials"]:
         assert main(["leaderboard", str(results), f"--budget={budget}"]) == 0
     assert main(["compare", "vae", "iwae", f"--results={results}", f"--html={page}"]) == 0
+    assert main(["plan", "vae", "odd", f"--results={results}", "--sd=1"]) in (0, 2)
+    for form in ("latex", "csv", "json"):
+        assert main(["leaderboard", str(results), f"--format={form}"]) == 0
     for words in (["compare", str(directory), "iwae", f"--results={results}", f"--html={page}"],
                   ["export", str(directory), f"--out={card}"]):  # fmt: skip
         assert main(words) in (0, 2)
@@ -105,7 +108,7 @@ def test_a_record_with_any_field_of_another_type_stops_no_command(
 ) -> None:
     """`{"schema": []}` or a text for `se` used to stop the leaderboard of the whole folder."""
     body = json.loads((board / "odd" / RECORD).read_bytes())
-    named = [(("schema",), []), (("metrics", "elbo", "se"), "text")]
+    named = [(("schema",), []), (("metrics", "elbo", "se"), "text"), (("data", "sizes", "train"), -1)]
     out, shown = fuzz(board, body, named + random.Random(0).sample(all_cases(body), 120), capsys, 2)
     assert out > 50
     assert shown > 4
@@ -124,6 +127,12 @@ def test_a_record_with_any_field_of_another_type_stops_no_command(
         (("curves", "val/elbo"), {"step": [1]}, "lacks curves.val/elbo.value"),
         (("curves", "val/elbo", "value"), [1], "has other numbers of steps than of values at curves.val/elbo"),
         (("config", "trainer"), {"callbacks": DEEP}, "is nested more than 40 deep"),
+        (("tables",), {"proposal": "x"}, "has a text at tables.proposal, where a table is expected"),
+        (
+            ("tables",),
+            {"proposal": {"used": 3}},
+            "has a whole number at tables.proposal.used, where a text is expected",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_record_is_named_by_its_place(
@@ -134,6 +143,34 @@ def test_what_is_wrong_with_a_record_is_named_by_its_place(
     records = read_records(board)
     assert len(records) == 4
     assert words in str(records.damaged[0])
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jgone", "a\n\\input{/etc/passwd}", "abc\u202exyz"])
+@pytest.mark.parametrize(
+    "place",
+    [("warnings", 0), ("data", "name"), ("metrics", "elbo", "unit"), ("config", "model"), ("tables", "a"),
+     ("environment", "commit"), ("collapse", "sentence"), ("metrics", "key"), ("config", "key"), ("tables", "key")],
+)  # fmt: skip
+def test_a_text_that_a_terminal_or_latex_obeys_keeps_a_record_out(
+    board: Path, capsys: pytest.CaptureFixture[str], place: tuple[Any, ...], text: str
+) -> None:
+    """Defect: only the names of variants and the like were looked at; warnings, units and keys reached the terminal."""
+    body = json.loads((board / "odd" / RECORD).read_bytes())
+    table = body[place[0]]
+    if place[1] == "key":
+        table[text] = {}
+    elif len(place) == 3:
+        table[place[1]][place[2]] = text
+    elif isinstance(table, list):
+        table.append(text)
+    else:
+        table[place[1]] = {"x": text} if place[1] == "model" else text
+    resigned(board / "odd", body)
+    assert main(["leaderboard", str(board)]) == 0
+    said = "".join(capsys.readouterr())
+    assert f"left out, damaged: {board / 'odd'}" in said
+    assert "that cannot be printed" in said
+    assert text not in said
 
 
 @pytest.mark.parametrize("odd", ["words", "matrix", "objects", "no arrays"])
@@ -153,6 +190,15 @@ def test_a_record_with_figures_of_another_shape_is_left_out(board: Path, odd: st
     records = read_records(board)
     assert len(records) == 4
     assert "per_image.npz holds " in str(records.damaged[0])
+
+
+def test_figures_of_images_whose_squares_cannot_be_summed_keep_a_record_out(board: Path) -> None:
+    """Defect: they became NaN and infinity, at which the page and the JSON of the whole folder ended in a traceback."""
+    np.savez(board / "odd" / PER_IMAGE, elbo=np.full(60, 1e300))
+    body = json.loads((board / "odd" / RECORD).read_bytes())
+    body["files"][PER_IMAGE] = _sha256((board / "odd" / PER_IMAGE).read_bytes())
+    resigned(board / "odd", body)
+    assert "holds a number beyond 1e+100 in 'elbo'" in str(read_records(board).damaged[0])
 
 
 def test_the_types_of_a_record_are_those_of_its_fields() -> None:

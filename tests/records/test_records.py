@@ -102,6 +102,17 @@ def test_numbers_that_are_not_finite_have_no_canonical_spelling_and_no_record(tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_model_of_someone_elses_says_is_recorded_in_print(tmp_path, rng):
+    """Defect: a reason with a line break ended the evaluation when its record was written."""
+    arrays = fake_arrays(rng)
+    body = fake_body(arrays, warnings=["line\nbreak \x1b[31m"])
+    body["metrics"]["ssim"]["unavailable"] = "no\tmean"
+    write(tmp_path / "run", body, arrays, {})
+    (record,) = read_records(tmp_path)
+    assert record.warnings == ["line break ?[31m"]
+    assert record.reason("ssim") == "no mean"
+
+
 def test_a_body_that_could_not_be_read_again_is_not_written(tmp_path, rng):
     arrays = fake_arrays(rng)
     for wrong in ({"seed": "0"}, {"surplus": 1}, {"metrics": {"elbo": -1.0}}, {"data": {"name": "digits"}}):

@@ -158,6 +158,33 @@ def test_a_run_that_was_killed_after_its_last_batch_learns_from_no_other(
     assert learnt["solo"] == 0
 
 
+@pytest.mark.parametrize("engine", ["solo", "population"])
+def test_a_budget_that_changed_after_a_kill_is_the_one_that_holds(
+    engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Steps of the former budget are not counted in: the run begins again, and warns."""
+    monkeypatch.setattr(Keeper, "EVERY", -1.0)
+    for options, expected in (("max_steps=9", 9), ("limit_train_batches=2 max_epochs=3", 6)):
+        with pytest.raises(KeyboardInterrupt):
+            _trains(engine, small("vae", "max_epochs=2"), tmp_path / options, 1)
+        with pytest.warns(UserWarning, match="other settings .* the run begins again"):
+            assert _trains(engine, small("vae", options), tmp_path / options) == expected
+
+
+def _trains(engine: str, job: Experiment, place: Path, killed: int | None = None) -> int:
+    """Trains a run, which is killed in an epoch where that is given; the step of its last validation."""
+    if engine == "solo":
+        checkpoint = job.run(place, callbacks=[] if killed is None else [Cut(killed)])
+    else:
+        population = Population(lanes=1, compile=False)
+        member = population.add(job, place)
+        while population.epoch():
+            if killed == member.epoch:
+                raise KeyboardInterrupt
+        checkpoint = member.export()
+    return int(torch.load(checkpoint, weights_only=True)["vaebench"]["curves"]["val/elbo"]["step"][-1])
+
+
 def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> None:
     """Batches of 100, 100, 100, …, 97 by threes are batches of 300, …, 97; RAE's loss is a mean without noise."""
     states = []

@@ -127,9 +127,9 @@ def _unfit(report: str, error: BaseException) -> UserError:
 
 
 def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") -> None:
-    """Refuses null where a setting takes none, and numbers that are not finite or outside their ranges.
+    """Refuses null where a setting takes none, numbers that are not finite or outside their ranges, unprintable text.
 
-    jsonargparse takes null for every setting, and a record cannot hold what is not finite.
+    jsonargparse takes null for every setting, and a record cannot hold what is not finite or cannot be printed.
 
     Args:
         config: a table of settings.
@@ -148,6 +148,8 @@ def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") 
             raise UserError(f"'{key}' cannot be null: expected a value, or nothing; give one, or leave it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"'{key}' cannot be {value}: expected a finite number; mend that value")
+        if isinstance(value, str) and not value.isprintable():
+            raise UserError(f"'{key}' cannot be {value!r}: expected text that can be printed; mend that value")
         if key == "trainer" and not (isinstance(value, Mapping) and "callbacks" in value):  # a setting below no table
             raise UserError("'trainer' is no table: expected settings such as {max_epochs: 100}; mend that value")
         for inner in value if isinstance(value, list) else [value]:

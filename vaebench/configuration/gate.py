@@ -26,7 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vaebench.configuration import parts
 from vaebench.configuration.former import current
 from vaebench.configuration.options import RECORDED
-from vaebench.errors import UserError
+from vaebench.errors import UserError, printable
 
 LIBRARY = frozenset(
     {"vaebench.measures.DataSpec"}
@@ -234,7 +234,7 @@ FOUND = "nothing of it was used; take a file from somebody you trust"
 
 
 def _refused(source: object, place: str, value: Any, expected: str, remedy: str = FOUND) -> UserError:
-    what = "".join(c if c.isprintable() else "?" for c in str(value))
+    what = printable(value)
     what = what if len(what) <= 80 else f"{what[:80]}…"
     return UserError(f"'{source}' has {place or 'a configuration'} '{what}': expected {expected}; {remedy}")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaebench.configuration.parts import name_of
 from vaebench.data._batches import Batches, Blocks, TrainingBatches
-from vaebench.data._checks import as_labels, as_levels, checked
+from vaebench.data._checks import as_labels, as_levels, checked, repeats
 from vaebench.data._measure import Measure
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
@@ -140,6 +140,14 @@ class ImageData(LightningDataModule, ABC):
         """SHA-256 of what is used: images (of training the stored levels), their shape, and labels; 64 hex digits."""
         return {name: _hash(self._split(name).images if name == "train" else self.images(name), self.labels(name))
                 for name in SEEDS}  # fmt: skip
+
+    @cached_property
+    def _repeats(self) -> list[str]:
+        return repeats(self.name, self._splits)
+
+    def warnings(self) -> list[str]:
+        """What a reader of figures on these images must know, a sentence each: that splits have images in common."""
+        return self._repeats
 
     def train_dataloader(self) -> TrainingBatches | Blocks:
         """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch.

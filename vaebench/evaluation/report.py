@@ -21,7 +21,7 @@ from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Pieces, Store
-from vaebench.evaluation.subject import Images, Subject
+from vaebench.evaluation.subject import Forewarned, Images, Subject
 from vaebench.terminal import progress_bar
 
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
@@ -96,6 +96,8 @@ def evaluate(
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)
+        if isinstance(datamodule, Forewarned):
+            report.warnings.extend(datamodule.warnings())
         with evaluation_mode(model, subject.device), require_kernels():
             if "likelihood" in plan.measurements and not isinstance(model, Family):
                 check_model(model, subject.x, subject.spec)

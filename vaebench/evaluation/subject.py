@@ -31,7 +31,7 @@ Progress = Callable[[float], None]
 class Images(Protocol):
     """What is asked of a data module: its images by split, and their shape and measure.
 
-    One that is `Labelled` or `Generated` too has more figures.
+    One that is `Labelled` or `Generated` too has more figures, and one that is `Forewarned` has warnings.
     """
 
     @property
@@ -53,6 +53,14 @@ class Generated(Protocol):
 
     def factors(self, split: str) -> Tensor | None:
         """Factors of a split, (n, factors), or None where it has none."""
+
+
+@runtime_checkable
+class Forewarned(Protocol):
+    """A data module that knows what a reader of figures on its images must know."""
+
+    def warnings(self) -> list[str]:
+        """A sentence each, as of test images that are trained on too."""
 
 
 class Subject:

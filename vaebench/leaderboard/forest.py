@@ -84,6 +84,6 @@ def ticks(low: float, high: float) -> list[float]:
     >>> ticks(-4.2, 0.24)
     [-4.0, -3.0, -2.0, -1.0, 0.0]
     """
-    steps = [digit * 10.0**power for power in range(-9, 9) for digit in (1, 2, 5)]
+    steps = [digit * 10.0**power for power in range(-9, 101) for digit in (1, 2, 5)]
     step = next(one for one in steps if (high - low) / one <= 6)
     return [round(i * step, 9) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

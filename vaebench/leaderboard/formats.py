@@ -76,16 +76,16 @@ def comma_separated(boards: Iterable[Board]) -> str:
     rows = [row for board in boards for row in _plain(board)]
     names = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _flat(value) for key, value in row.items()} for row in rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(_flat, names))
+    writer.writerows([_flat(row.get(name)) for name in names] for row in rows)
     return out.getvalue()
 
 
 def _flat(value: Any) -> Any:
     """A value of a cell; a text that a spreadsheet would take for a formula begins with an apostrophe."""
     text = " ".join(map(str, value)) if isinstance(value, list) else value
-    return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@", "\t") else text
+    return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def as_json(boards: Iterable[Board]) -> str:

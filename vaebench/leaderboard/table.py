@@ -470,7 +470,9 @@ def _markdown(board: Board) -> str:
 def markdown_table(sheet: Table) -> str:
     """A table and its footnotes as Markdown."""
     shown = [index for index, column in enumerate(sheet.columns) if not column.page]
-    headings = [c.heading + (f" ({c.unit})" if c.unit else "") for c in (sheet.columns[index] for index in shown)]
+    headings = [
+        escaped(c.heading + (f" ({c.unit})" if c.unit else "")) for c in (sheet.columns[index] for index in shown)
+    ]
     lines = [
         _line(headings),
         _line([":--" if sheet.columns[index].words else "--:" for index in shown]),

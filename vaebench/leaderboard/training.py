@@ -24,7 +24,7 @@ def trained(record: RunRecord) -> Training | None:
     """The budget that a run used; None where its record does not say, as of a model that was trained elsewhere."""
     steps, size = record.measured.of if record.measured else None, record.data.get("sizes", {}).get("train")
     batch = record.config.get("data", {}).get("init_args", {}).get("batch_size")
-    if not (steps and size and isinstance(batch, int)):
+    if not (steps and isinstance(size, int) and isinstance(batch, int) and size > 0 and batch > 0):
         return None
     batches = math.ceil(size / batch)  # the last one of an epoch may be smaller
     whole, rest = divmod(steps, batches)

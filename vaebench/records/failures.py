@@ -65,7 +65,7 @@ def read_failure(path: Path) -> Failure | Damage:
         body = json.loads(path.read_bytes())
         wrong = fault(body, FIELDS)
         if wrong is None and not (body["schema"] == SCHEMA and body["kind"] in ("diverged", "failed")):
-            wrong = f"has schema {body['schema']!r} or kind {body['kind']!r}, which this version does not know"
+            wrong = f"has schema {body['schema']!r:.60} or kind {body['kind']!r:.60}, which this version does not know"
         if wrong is None and body.pop("digest") != identity(**body):
             wrong = "is not what was written: its digest does not match"
     except (OSError, ValueError, RecursionError) as error:

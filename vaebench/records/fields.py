@@ -6,6 +6,9 @@ A type is `str`, `bool`, `int`, `float` (any finite number), `None`, or one of t
     [float]             a list of it
     {"step": [float]}   a table with that key; "step?" may be absent, `...` is any key that is not named
     JSON                anything
+
+Texts and keys, of whatever type, can be printed: they hold no escape sequence of a terminal, no line break, and nothing
+that turns the direction of text.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
 
+from vaebench.errors import printable
+
 JSON = object()
 LARGEST = 1e100  # of numbers: their squares can still be summed
+LONGEST = 60  # letters of a key that a sentence repeats
 DEEPEST = 40  # tables and lists within one another
 NAMES = {dict: "a table", list: "a list", str: "a text", bool: "true or false", int: "a whole number",
          float: "a number", type(None): "nothing"}  # fmt: skip
@@ -52,7 +58,7 @@ RECORD: FieldKind = {
     "metrics": {...: METRIC},
     "units": {...: [float]},
     "collapse": {"verdict?": str, "sentence?": str, "units?": ([int], None), ...: JSON},
-    "tables": {...: JSON},
+    "tables": {"proposal?": {"asked?": str, "used?": str, "reason?": str, ...: JSON}, ...: JSON},
     "warnings": [str],
     "curves": {...: {"step": [float], "value": [float], ...: JSON}},
     "cost": {
@@ -101,6 +107,8 @@ def fault(value: Any, kind: FieldKind, where: str = "") -> str | None:
         return next(filter(None, (fault(v, kind[0], _below(where, i)) for i, v in enumerate(value))), None)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         return _other(value, kind, where)
+    if isinstance(value, str) and not value.isprintable():
+        return f"has a text that cannot be printed at {where}"
     if isinstance(value, int | float) and not abs(value) <= LARGEST:
         return f"has a number beyond {LARGEST:g} at {where}"
     return None
@@ -113,6 +121,8 @@ def uneven(curves: Mapping[str, Any]) -> str | None:
 
 
 def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, FieldKind], where: str) -> str | None:
+    if wrong := _keys(value, where):
+        return wrong
     names = {name.removesuffix("?"): name for name in kind if isinstance(name, str)}
     if lacking := sorted(_below(where, name) for name in names.keys() - value.keys() if names[name] == name):
         return f"lacks {', '.join(lacking)}"
@@ -128,8 +138,17 @@ def _deep(value: Any, where: str, depth: int = 0) -> str | None:
         return f"is nested more than {DEEPEST} deep at {where}"
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return next(filter(None, (_deep(v, _below(where, k), depth + 1) for k, v in items)), None)
-    return fault(value, float, where) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        inside = next(filter(None, (_deep(v, _below(where, k), depth + 1) for k, v in items)), None)
+        return inside or (_keys(value, where) if isinstance(value, dict) else None)
+    if value is None or isinstance(value, bool):
+        return None
+    return fault(value, str if isinstance(value, str) else float, where)
+
+
+def _keys(value: Mapping[str, Any], where: str) -> str | None:
+    """The key of a table that cannot be printed."""
+    odd = [key for key in value if not str(key).isprintable()]
+    return f"has a key that cannot be printed, '{printable(odd[0])}', in {where or 'its head'}" if odd else None
 
 
 def _closest(faults: list[str | None]) -> str | None:
@@ -138,7 +157,8 @@ def _closest(faults: list[str | None]) -> str | None:
 
 
 def _below(where: str, name: object) -> str:
-    return f"{where}.{name}" if where else str(name)
+    name = printable(name)[:LONGEST]
+    return f"{where}.{name}" if where else name
 
 
 def _other(value: Any, kind: type, where: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vaebench.errors import UNREADABLE, UserError
+from vaebench.errors import UNREADABLE, UserError, printable
 from vaebench.files import PARTIAL, copy_file, hash_file, is_plain, open_file, read_file, whole_folder
 from vaebench.records import fields
 from vaebench.records.fields import fault
@@ -188,7 +188,8 @@ def write_record(
         sums = {p.name: _sha256(p.read_bytes()) for p in sorted(partial.iterdir())}
         if checkpoint is not None:
             copy_file(Path(checkpoint), partial / CHECKPOINT)
-        raw = _signed({**body, "schema": SCHEMA, "files": sums})
+        found = {name: _printed(body[name]) for name in FOUND & body.keys()}
+        raw = _signed({**body, **found, "schema": SCHEMA, "files": sums})
         (partial / RECORD).write_bytes(raw)
     return RunRecord(**json.loads(raw), path=directory)
 
@@ -204,6 +205,18 @@ def _write_files(
     np.savez(directory / PER_IMAGE, **figures)  # uncompressed: float noise does not shrink, and zlib builds differ
     for name, pixels in pictures.items():
         Image.fromarray(pixels).save(directory / f"{name}.png")
+
+
+FOUND = {"metrics", "collapse", "tables", "warnings"}  # fields with texts of models and parts, such as reasons
+
+
+def _printed(value: Any) -> Any:
+    """A JSON-able value whose texts can be printed, whatever a model of someone else's wrote into them."""
+    if isinstance(value, Mapping):
+        return {name: _printed(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printed(item) for item in value]
+    return printable(" ".join(value.split())) if isinstance(value, str) and not value.isprintable() else value
 
 
 def _signed(body: dict[str, Any]) -> bytes:
@@ -296,7 +309,7 @@ def _read(directory: Path) -> RunRecord | Damage:
         body = json.loads(raw)
         schema = body.get("schema") if isinstance(body, dict) else None
         if type(schema) is not int or (schema != SCHEMA and schema not in OLDER):
-            return Damage(directory, f"{RECORD} has schema {schema!r}, not {SCHEMA}; update vaebench or {again}")
+            return Damage(directory, f"{RECORD} has schema {schema!r:.60}, not {SCHEMA}; update vaebench or {again}")
         intact = body.get("digest") == _digest(body) and _render(body) == raw
         body = {**OLDER.get(schema, {}), **body}
     except (OSError, ValueError, RecursionError) as error:
@@ -324,9 +337,6 @@ def _malformed(body: Mapping[str, Any]) -> str | None:
             return f"lists {name!r} among its files, which are {PER_IMAGE} and pictures (NAME.png)"
     if len({name.casefold() for name in body["files"]}) < len(body["files"]):
         return "lists files whose names are one to some file systems"
-    for name in ("id", "family", "variant", "benchmark", "selection"):
-        if not str(body[name]).isprintable():
-            return f"has a {name} that cannot be printed"
     return fields.uneven(body["curves"])
 
 
@@ -361,4 +371,12 @@ def _misshapen(directory: Path) -> str | None:
         for name, array in arrays.items()
         if not np.issubdtype(array.dtype, _TYPES.get(name, np.floating)) or array.ndim != (name != ORDER)
     ]
-    return f"holds '{odd[0]}', which is of another type or shape" if odd else None
+    if odd:
+        return f"holds '{printable(odd[0])}', which is of another type or shape"
+    large = [name for name, array in arrays.items() if array.dtype.kind == "f" and _beyond(array)]
+    return f"holds a number beyond {fields.LARGEST:g} in '{printable(large[0])}'" if large else None
+
+
+def _beyond(array: np.ndarray) -> bool:
+    """Whether numbers have squares that cannot be summed; those that are not finite are no figures anyway."""
+    return array.dtype.itemsize > 4 and bool(np.any(np.abs(array[np.isfinite(array)]) > fields.LARGEST))

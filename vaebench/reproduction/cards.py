@@ -103,7 +103,7 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
             f"'{folder}' is not a card: its {CARD} {reason}; give a folder that `vaebench export` wrote"
         ) from None
     if schema != SCHEMA:
-        raise UserError(f"'{folder}' is a card of schema {schema!r}, not {SCHEMA}; update vaebench or {ask}")
+        raise UserError(f"'{folder}' is a card of schema {schema!r:.60}, not {SCHEMA}; update vaebench or {ask}")
     if digest != _digest(body):
         raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
     for name, checksum in files.items():

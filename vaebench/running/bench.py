@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from vaebench.configuration.discovery import measurement_of
 from vaebench.configuration.parts import name_of
-from vaebench.errors import NO_MEMORY, Diverged, UserError, out_of_memory
+from vaebench.errors import NO_MEMORY, Diverged, UserError, out_of_memory, printable
 from vaebench.evaluation import read_protocol
 from vaebench.files import alone_in
 from vaebench.loggers import Log, Logbook, of_training
@@ -267,4 +267,5 @@ def _reason(error: Exception) -> str:
     else:
         traceback.print_exception(error)
         reason = f"{type(error).__name__}: {error}"
-    return re.sub(r"(?:/[\w.+-]+){2,}", lambda found: found[0].rpartition("/")[2], " ".join(reason.split()))[:500]
+    reason = printable(" ".join(reason.split()))
+    return re.sub(r"(?:/[\w.+-]+){2,}", lambda found: found[0].rpartition("/")[2], reason)[:500]

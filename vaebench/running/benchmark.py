@@ -81,6 +81,7 @@ def read_benchmark(path: Path) -> Benchmark:
     for variant, run in runs.items():
         if not isinstance(variant, str):
             raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
+        require_folder_name(variant, f"a variant of '{path}'")
         run = _table(run or {}, RUN_KEYS, f"{path}: runs.{variant}")
         own, claims = _arguments(run, path), run.get("claims") or []
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -120,12 +121,17 @@ class Experiment(LightningCLI):
         """Left to `build`: construction only parses."""
 
     def build(self) -> tuple[Family, ImageData]:
-        """Seeds everything, then builds the data module and the family; the same arguments give the same weights."""
+        """Seeds everything, then builds the data module and the family; the same arguments give the same weights.
+
+        Warns where images of one split are in another.
+        """
         seed_everything(self.seed, workers=True, verbose=False)
         with quiet_lightning(), explained():
             self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
         give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
         self.stopping()  # refused before anything is trained
+        for sentence in self.config_init.data.warnings():
+            warnings.warn(sentence, stacklevel=2)
         return self.config_init.model, self.config_init.data
 
     def stopping(self) -> Stopping:
