@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo runs test nightly chromium lint audit lock clean
+.PHONY: demo runs test nightly chromium lint audit lock release matrix clean
 
 demo: .venv/ready
 	$(BIN)/vaebench bench configs/benchmark/digits.yaml --results $(DEMO)
@@ -43,6 +43,14 @@ audit:
 lock:
 	$(PYTHON) .ci/tools.py lock
 
+# Builds wheel and sdist, and tries the wheel in an empty environment; uploads nothing.
+release:
+	$(PYTHON) .ci/release.py
+
+# The oldest and the newest versions that pyproject.toml allows, on every Python that is here.
+matrix:
+	$(PYTHON) .ci/matrix.py
+
 # Made again whenever the dependencies change; torch comes from the pin in constraints.txt.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vaebench needs Python 3.11 or newer; set PYTHON=/path/to/it")'
@@ -51,4 +59,4 @@ lock:
 	touch .venv/ready
 
 clean:
-	rm -rf .venv build runs
+	rm -rf .venv build dist runs

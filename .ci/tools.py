@@ -24,17 +24,22 @@ HEAD = """\
 """
 
 
-def tool(name: str) -> Path:
+def tool(name: str, package: str | None = None) -> Path:
     """A tool's program, installed on first use.
+
+    Args:
+        name: of the program.
+        package: that has it, where it is called otherwise.
 
     Raises:
         OSError, subprocess.SubprocessError: it could not be installed.
     """
     program = TOOLS / "bin" / name
     if not program.exists():
-        venv.create(TOOLS, with_pip=True)
-        install = [TOOLS / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name]
-        subprocess.run(install, check=True, capture_output=True, timeout=600)
+        if not TOOLS.exists():
+            venv.create(TOOLS, with_pip=True)
+        install = [TOOLS / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, package or name], check=True, capture_output=True, timeout=600)
     return program
 
 
