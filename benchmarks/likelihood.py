@@ -32,6 +32,7 @@ from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators.likelihood import estimate
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 
 def main() -> None:
@@ -144,7 +145,7 @@ def _trained() -> Family:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(__file__).parent.parent / "configs" / "family" / "vae.yaml"
         job = experiment([f"--config={config}", "--data=binarized_mnist", "--trainer.max_epochs=2"])
-        return vb.load(job.run(Path(folder)))
+        return vb.load(train(job, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from work import Bare, interleaved, pythae_vae
 
 from vaebench.data.binarized_mnist import BinarizedMNIST
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
             config = Path(__file__).parent.parent / "configs" / "family" / "vae.yaml"
             args = [f"--config={config}", "--data=binarized_mnist", f"--data.batch_size={batch}",
                     f"--trainer.max_epochs={epochs}", "--trainer.limit_val_batches=1"]  # fmt: skip
-            checkpoint = experiment(args).run(Path(folder))
+            checkpoint = train(experiment(args), Path(folder))
             return torch.load(checkpoint, weights_only=True)["vaebench"]["images_per_second"]
 
     def pythae() -> float:

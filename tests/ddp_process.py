@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from vaebench.api import load
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 COMMON = ["--data=lfw_patches", "--model.latent=3", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
 RUNS = {
@@ -39,7 +40,7 @@ def main(folder: Path) -> None:
     found = {}
     for name, own in RUNS.items():
         last = Last()
-        checkpoint = experiment([*own, *COMMON, *shared]).run(folder / name, callbacks=[last])
+        checkpoint = train(experiment([*own, *COMMON, *shared]), folder / name, callbacks=[last])
         info = torch.load(checkpoint, weights_only=True)["vaebench"]
         kept = [float(value.double().sum()) for value in load(checkpoint).state_dict().values()]
         curve = info["curves"].get("val/elbo") or info["curves"]["val/log_x"]

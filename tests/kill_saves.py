@@ -26,6 +26,7 @@ from vaebench.training.experiment import experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.saves import Saves
+from vaebench.training.solo import train
 
 ARGS = ["--data=digits", "--model=vae", "--model.posterior.net.width=500", "--trainer.max_epochs=100000",
         "--trainer.accelerator=cpu", "--data.batch_size=500"]  # fmt: skip
@@ -111,7 +112,7 @@ def _train(folder: Path, engine: str, write: int) -> None:
 
     Saves.save = said  # type: ignore[method-assign]
     if engine == "solo":
-        experiment(ARGS).run(folder)
+        train(experiment(ARGS), folder)
         return
     population = Population(lanes=1, compile=False)
     population.add(experiment(ARGS), folder)

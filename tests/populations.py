@@ -13,6 +13,7 @@ from helpers import VARIANTS, family_of, images_of
 
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Member, Population
+from vaebench.training.solo import train
 
 SMALL = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--trainer.precision=64-true"]
 
@@ -36,7 +37,7 @@ def trained(population: Population) -> None:
 
 def equal_to_solo(member: Member, run: list[str], work: Path, tolerance: float = 1e-9) -> dict[str, Any]:
     """Compares a member's checkpoint with that of the same run alone; returns what both say of their training."""
-    alone = torch.load(experiment(run).run(work), weights_only=True)
+    alone = torch.load(train(experiment(run), work), weights_only=True)
     own = torch.load(member.export(), weights_only=True)
     for name, value in alone["state_dict"].items():
         assert torch.allclose(own["state_dict"][name], value, rtol=0, atol=tolerance), name

@@ -26,6 +26,7 @@ from vaebench.errors import UserError
 from vaebench.loggers.transfer import _kept
 from vaebench.records.record import RECORD, _digest, _render
 from vaebench.training.experiment import Experiment
+from vaebench.training.solo import train
 
 ROOT = Path(__file__).parents[2]
 MLP = {"class_path": "vaebench.networks.MLP", "init_args": {"width": 8}}
@@ -246,12 +247,12 @@ def test_the_saves_of_an_interrupted_run_name_nothing(marker: Path, tmp_path: Pa
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Experiment(args).run(tmp_path / "run", stop)
+        train(Experiment(args), tmp_path / "run", stop)
     content = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     content["hyper_parameters"]["likelihood"] = {"class_path": "os.system", "init_args": {"command": f"touch {marker}"}}
     content["hyper_parameters"]["_class_path"] = content["hyper_parameters"]["_instantiator"] = "hostile.Net"
     torch.save(content, tmp_path / "run" / "last.ckpt")
-    assert Experiment(args).run(tmp_path / "run").is_file()
+    assert train(Experiment(args), tmp_path / "run").is_file()
 
 
 # What stays allowed -----------------------------------------------------------------------------------------------

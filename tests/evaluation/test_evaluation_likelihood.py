@@ -408,7 +408,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 import pathlib, torch, vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.training.experiment import experiment
-experiment(["--data=digits", "--model=vae", "--trainer.max_epochs=1"]).run(pathlib.Path({str(tmp_path)!r}))
+from vaebench.training.solo import train
+train(experiment(["--data=digits", "--model=vae", "--trainer.max_epochs=1"]), pathlib.Path({str(tmp_path)!r}))
 class Source: spec = DataSpec((1, 28, 28), "binary", torch.full((1, 28, 28), 0.1))
 model, x = vb.build("vae", Source()), (torch.rand(1000, 1, 28, 28) < 0.1).float()
 pages = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1])

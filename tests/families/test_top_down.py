@@ -20,6 +20,7 @@ from vaebench.running.recording import cost
 from vaebench.training.experiment import experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.population import Population
+from vaebench.training.solo import train
 
 
 def test_draw_equals_the_generic_route_and_passes_down_once() -> None:
@@ -125,7 +126,7 @@ def test_steps_with_long_gradients_are_left_out_and_counted_alone_and_in_a_popul
     assert all(torch.equal(p, start[name]) for name, p in members[0].model.named_parameters())
     assert not all(torch.equal(p, start[name]) for name, p in members[1].model.named_parameters())
     for i, run in enumerate(runs):
-        alone = vb.load(experiment(run).run(tmp_path / f"solo{i}"))
+        alone = vb.load(train(experiment(run), tmp_path / f"solo{i}"))
         own = vb.load(members[i].export())
         for name, value in alone.state_dict().items():
             assert torch.allclose(own.state_dict()[name], value, rtol=0, atol=1e-6), name
@@ -136,7 +137,7 @@ def test_a_run_that_stands_still_says_so(tmp_path: Path) -> None:
     with pytest.warns(
         UserWarning, match=r"^\d+ of \d+ steps were left out, for gradients longer than model\.skip, 1e-09"
     ):
-        experiment([*RUN, "--model.skip=1e-9"]).run(tmp_path)
+        train(experiment([*RUN, "--model.skip=1e-9"]), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["top_down_vae", "top_down_vae_cifar10"])

@@ -36,6 +36,7 @@ from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.sweep.workers.worker import conclude
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 ROOT = Path(__file__).parents[2]
 SWEEP = TOGETHER.replace("engine: {name: population, members: 2}\n", "")
@@ -139,9 +140,9 @@ class Stop(Callback):
 def test_an_interrupted_run_is_told_from_its_beginning_when_it_goes_on(tmp_path: Path) -> None:
     args = [*VAE, "--trainer.max_epochs=4"]
     with pytest.raises(RuntimeError, match="stop"):
-        experiment(args).run(tmp_path, None, [Stop()])
+        train(experiment(args), tmp_path, None, [Stop()])
     sink = Heard(of_training_example())
-    experiment(args).run(tmp_path, None, Log(sink).callbacks)
+    train(experiment(args), tmp_path, None, Log(sink).callbacks)
     assert [step for step, _ in sink.points] == [11, 22, 33, 44]
     assert sink.points == _points(read_checkpoint(tmp_path / "model.ckpt")["vaebench"]["curves"])
 

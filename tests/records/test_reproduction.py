@@ -118,9 +118,7 @@ def test_a_member_of_a_population_is_reproduced_by_one(tmp_path: Path, capsys: p
 def test_verify_measures_the_checkpoint_alone(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaebench.training.experiment import Experiment
-
-    monkeypatch.setattr(Experiment, "run", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("vaebench.reproduction.repeat.train", lambda *_: pytest.fail("trained"))
     record = _only(copied)
     assert main(_command(tmp_path, "verify", copied)) == 0
     assert f"verified: of {len(record.metrics)} metrics {len(record.metrics)} equal" in capsys.readouterr().out

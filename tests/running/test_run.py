@@ -17,7 +17,8 @@ from vaebench.records.claims import IMPORTED
 from vaebench.running.bench import Ended, bench
 from vaebench.running.benchmark import Benchmark, BenchmarkRun
 from vaebench.running.run import Run
-from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 ARGS = ["--data=digits", "--model=vae", "--model.latent=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
 PROTOCOL = {"name": "likelihood", "k": 2, "limit": 20}
@@ -26,7 +27,7 @@ PROTOCOL = {"name": "likelihood", "k": 2, "limit": 20}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training."""
-    return experiment(ARGS).run(tmp_path_factory.mktemp("trained")).parent
+    return train(experiment(ARGS), tmp_path_factory.mktemp("trained")).parent
 
 
 def _run(folder: Path, trained: Path, protocol: dict[str, Any] = PROTOCOL, reuses: bool = False) -> Run:
@@ -107,7 +108,7 @@ def test_a_benchmark_changes_its_protocol_without_training(
         return list(bench(benchmark, tmp_path / "results", tmp_path / "work", False, engine))
 
     (first,) = ended(2)
-    monkeypatch.setattr(Experiment, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("vaebench.running.bench.train", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr("vaebench.training.population.Population.add", lambda *_: pytest.fail("it trained"))
     (second,) = ended(3)
     assert not first.reason

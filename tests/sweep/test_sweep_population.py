@@ -23,6 +23,7 @@ from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
+from vaebench.training.solo import train
 
 ROOT = Path(__file__).parents[2]
 Started = tuple[Sweep, RDBStorage, Study, Any]
@@ -49,7 +50,7 @@ def _check(started: Started, folder: Path, engine: bool = True) -> None:
     assert len(records) == len(complete) * len(sweep.seeds)
     for trial in complete:
         runs = [experiment(sweep.arguments(trial.params, seed)) for seed in sweep.seeds]
-        files = [job.run(folder / "alone" / f"{trial.number}-{job.seed}") for job in runs]
+        files = [train(job, folder / "alone" / f"{trial.number}-{job.seed}") for job in runs]
         curves = [torch.load(file, weights_only=True)["vaebench"]["curves"]["val/elbo"]["value"] for file in files]
         assert trial.values == [pytest.approx(sum(curve[-1] for curve in curves) / len(curves), abs=1e-6)]
         assert [records[name].seed for name in trial.user_attrs["records"]] == sweep.seeds

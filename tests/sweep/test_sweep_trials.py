@@ -32,6 +32,7 @@ from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.sweep.workers.trial import PruningCallback, TrialRunner
 from vaebench.sweep.workers.worker import Interruption, work
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +122,7 @@ def test_a_trials_record_is_that_of_the_same_command_by_hand(tmp_path: Path) -> 
     outcome, (_, point) = _run(started)
     (record,) = read_records(tmp_path / "results")
     job = experiment(started[0].arguments(point, 0))
-    by_hand = job.run(tmp_path / "hand")
+    by_hand = train(job, tmp_path / "hand")
     curve = torch.load(by_hand, weights_only=True)["vaebench"]["curves"]["val/elbo"]["value"]
     assert outcome.values == [curve[-1]] == [record.held_out("val/elbo")]
     assert record.config == job.plain
@@ -277,7 +278,7 @@ def test_an_interrupted_trial_goes_on_where_it_was_saved(tmp_path: Path, monkeyp
     assert study.trials[0].user_attrs["interrupted"]
     work(sweep, storage, study, trainings, Interruption(), lambda: True)
     (record,) = read_records(tmp_path / "results")
-    whole = experiment(sweep.arguments(study.trials[1].params, 0)).run(tmp_path / "whole")
+    whole = train(experiment(sweep.arguments(study.trials[1].params, 0)), tmp_path / "whole")
     curves = torch.load(whole, weights_only=True)["vaebench"]["curves"]
     assert record.curves == curves, "as if it had not been interrupted"
     assert study.trials[1].user_attrs["retry_of"] == 0

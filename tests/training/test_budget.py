@@ -22,6 +22,7 @@ from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population.lane import Lane
+from vaebench.training.solo import train
 from vaebench.training.trainer import DEFAULTS, POPULATION, TrainingBudget
 
 EPOCH = 11  # batches of 128 of the digits' 1,297 training images
@@ -84,7 +85,7 @@ def test_every_family_learns_from_the_batches_that_were_asked_for(
     fractions: list[float] = []
     for index, options in enumerate(asked):
         learnt.clear()
-        checkpoint = small(family, options).run(tmp_path / str(index), lambda done, _: fractions.append(done))
+        checkpoint = train(small(family, options), tmp_path / str(index), lambda done, _: fractions.append(done))
         assert learnt["solo"] == BUDGETS[options], options
         info = torch.load(checkpoint, weights_only=True)["vaebench"]
         steps = next(iter(info["curves"].values()))["step"]
@@ -100,7 +101,7 @@ def test_a_population_learns_from_as_many(options: str, learnt: Counter[str], tm
     while population.epoch():
         pass
     assert learnt["population"] == member.model.steps == BUDGETS[options]
-    solo = small("factor_vae", options).run(tmp_path / "solo")
+    solo = train(small("factor_vae", options), tmp_path / "solo")
     curves = torch.load(solo, weights_only=True)["vaebench"]["curves"]
     assert member.history.curves["val/elbo"]["step"] == curves["val/elbo"]["step"]
     assert member.history.curves["val/elbo"]["value"] == pytest.approx(curves["val/elbo"]["value"], rel=1e-4)
@@ -114,7 +115,7 @@ def test_members_of_unequal_budgets_train_side_by_side(tmp_path: Path) -> None:
         pass
     assert [member.model.steps for member in members] == [17, 14, 22, 15]
     for member, options in zip(members, asked, strict=True):
-        solo = load(small("vae", options).run(member.work))
+        solo = load(train(small("vae", options), member.work))
         assert float(member.model.likelihood.net.layers[0].weight.detach().sum()) == pytest.approx(
             float(solo.likelihood.net.layers[0].weight.detach().sum()), rel=1e-3
         )
@@ -136,11 +137,11 @@ def test_an_interrupted_run_ends_inside_an_epoch_as_the_whole_one_does(
 ) -> None:
     monkeypatch.setattr(Keeper, "EVERY", -1.0)
     options = "max_steps=27 accumulate_grad_batches=2"
-    whole = small("factor_vae", options).run(tmp_path / "whole")
+    whole = train(small("factor_vae", options), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        small("factor_vae", options).run(tmp_path / "cut", callbacks=[Cut(2)])
+        train(small("factor_vae", options), tmp_path / "cut", callbacks=[Cut(2)])
     learnt.clear()
-    cut = small("factor_vae", options).run(tmp_path / "cut")
+    cut = train(small("factor_vae", options), tmp_path / "cut")
     assert learnt["solo"] == 5
     assert weights_hash(load(cut)) == weights_hash(load(whole))
 
@@ -152,9 +153,9 @@ def test_a_run_that_was_killed_after_its_last_batch_learns_from_no_other(
     with monkeypatch.context() as patch:
         patch.setattr(solo, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            small("vae", "max_steps=17").run(tmp_path)
+            train(small("vae", "max_steps=17"), tmp_path)
     learnt.clear()
-    assert small("vae", "max_steps=17").run(tmp_path).is_file()
+    assert train(small("vae", "max_steps=17"), tmp_path).is_file()
     assert learnt["solo"] == 0
 
 
@@ -194,7 +195,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> N
              "--trainer.accelerator=cpu", "--trainer.precision=64-true", "--trainer.max_epochs=2",
              f"--trainer.accumulate_grad_batches={accumulate}", "--model.clip=1"]
         )  # fmt: skip
-        states.append(load(job.run(tmp_path / str(size))).state_dict())
+        states.append(load(train(job, tmp_path / str(size))).state_dict())
     first, second = states
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-9, atol=1e-9)
@@ -271,13 +272,13 @@ def test_an_option_that_does_not_hold_is_refused_by_name(
      "num_sanity_val_steps=1 min_epochs=2 limit_val_batches=1 precision=bf16-mixed strategy=auto"],
 )  # fmt: skip
 def test_options_that_hold_train(options: str, learnt: Counter[str], tmp_path: Path) -> None:
-    small("vae", f"{options} max_epochs=2").run(tmp_path)
+    train(small("vae", f"{options} max_epochs=2"), tmp_path)
     assert learnt["solo"] == 2 * EPOCH
 
 
 def test_a_share_of_less_than_one_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"limit_train_batches 0\.01 is less than one of 11 batches"):
-        small("vae", "limit_train_batches=0.01").run(tmp_path)
+        train(small("vae", "limit_train_batches=0.01"), tmp_path)
 
 
 def test_max_steps_alone_is_not_cut_at_a_hundred_epochs() -> None:
@@ -293,7 +294,7 @@ def test_early_stopping_waits_for_min_steps(tmp_path: Path) -> None:
     for engine in ("solo", "population"):
         job = small("vae", f"{stop} max_epochs=9 min_steps=40 limit_train_batches=6")
         if engine == "solo":
-            curves = torch.load(job.run(tmp_path), weights_only=True)["vaebench"]["curves"]
+            curves = torch.load(train(job, tmp_path), weights_only=True)["vaebench"]["curves"]
         else:
             population = Population(lanes=1)
             member = population.add(job, tmp_path / "member")

@@ -21,6 +21,7 @@ from vaebench.records.failures import Failure, write_failure
 from vaebench.training import checkpoint, solo
 from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.population import Population, member
+from vaebench.training.solo import train
 
 RUN = ["--data=digits", "--model.latent=2", "--trainer.accelerator=cpu", "--trainer.max_epochs=9"]
 
@@ -60,7 +61,7 @@ def test_a_run_on_nan_stops_after_a_few_steps_with_exit_code_3(
 def test_nan_at_the_very_end_is_divergence_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     poison(monkeypatch, after=98)
     with pytest.raises(Diverged, match="not finite after 99 steps"):
-        experiment(["--model=vae", *RUN]).run(tmp_path)
+        train(experiment(["--model=vae", *RUN]), tmp_path)
 
 
 def test_an_overflow_that_is_left_out_is_no_divergence() -> None:

@@ -24,6 +24,7 @@ from vaebench.records import read_records, run_identity
 from vaebench.training.experiment import experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
+from vaebench.training.solo import train
 
 
 class UnitAdam(Adam):
@@ -73,7 +74,7 @@ def by_hand(run: list[str], epochs: int, choose: Any, schedule: Any) -> dict[str
 def test_a_run_steps_as_torch_does(name: str, tmp_path: Path) -> None:
     own, choose, schedule = RUNS[name]
     run = [*args("vae", epochs=3), *own]
-    found = torch.load(experiment(run).run(tmp_path), weights_only=True)["state_dict"]
+    found = torch.load(train(experiment(run), tmp_path), weights_only=True)["state_dict"]
     for parameter, value in by_hand(run, 3, choose, schedule).items():
         torch.testing.assert_close(found[parameter], value, rtol=0, atol=1e-9)
 
@@ -129,8 +130,8 @@ def test_an_interrupted_run_goes_on_at_the_learning_rate_it_had(
     monkeypatch.setattr(Keeper, "EVERY", 0.0)
     run = [*args("vae", epochs=4), *RUNS["AdamW"][0], "--trainer.precision=32-true"]
     with pytest.raises(KeyboardInterrupt):
-        experiment(run).run(tmp_path / "cut", callbacks=[Stop()])
-    states = [load(experiment(run).run(tmp_path / name)).state_dict() for name in ("cut", "whole")]
+        train(experiment(run), tmp_path / "cut", callbacks=[Stop()])
+    states = [load(train(experiment(run), tmp_path / name)).state_dict() for name in ("cut", "whole")]
     assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
 
 

@@ -28,6 +28,7 @@ from vaebench.training.experiment import experiment
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.saves import LAST, PREVIOUS
+from vaebench.training.solo import train
 
 ARGS = ["--data=digits", "--model=vae", "--model.latent=4", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
 SCRIPT = Path(__file__).parents[1] / "kill_saves.py"
@@ -82,7 +83,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run that was killed in its fourth epoch, with saves of the third and the second."""
     monkeypatch.setattr(Keeper, "EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        experiment(ARGS).run(tmp_path / "killed", callbacks=[Stop(3)])
+        train(experiment(ARGS), tmp_path / "killed", callbacks=[Stop(3)])
     assert {path.name for path in (tmp_path / "killed").iterdir()} == {"config.yaml", LAST, PREVIOUS}
     return tmp_path / "killed"
 
@@ -94,8 +95,8 @@ def _damage(path: Path) -> None:
 
 
 def _ends_as_if_whole(folder: Path) -> None:
-    whole = vb.load(experiment(ARGS).run(folder.with_name("whole")))
-    assert weights_hash(vb.load(experiment(ARGS).run(folder))) == weights_hash(whole)
+    whole = vb.load(train(experiment(ARGS), folder.with_name("whole")))
+    assert weights_hash(vb.load(train(experiment(ARGS), folder))) == weights_hash(whole)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "model.ckpt"}, "what is not needed is gone"
 
 
@@ -125,15 +126,15 @@ def test_a_save_of_another_run_in_the_same_folder_is_not_gone_on_with(saved: Pat
     """A sweep's folder of trials outlives its storage; trial 0 of another sweep would have gone on from its saves."""
     other = [*ARGS, "--seed_everything=5"]
     with pytest.warns(UserWarning, match="is of a run with other settings or by another version"):
-        found = experiment(other).run(saved)
-    assert weights_hash(vb.load(found)) == weights_hash(vb.load(experiment(other).run(tmp_path / "whole")))
+        found = train(experiment(other), saved)
+    assert weights_hash(vb.load(found)) == weights_hash(vb.load(train(experiment(other), tmp_path / "whole")))
 
 
 def test_a_damaged_save_is_not_put_in_place_of_the_sound_one_before(saved: Path) -> None:
     before = (saved / PREVIOUS).read_bytes()
     _damage(saved / LAST)
     with pytest.warns(UserWarning, match="goes on from the save before"), pytest.raises(KeyboardInterrupt):
-        experiment(ARGS).run(saved, callbacks=[Stop(3)])  # after one more save
+        train(experiment(ARGS), saved, callbacks=[Stop(3)])  # after one more save
     assert (saved / PREVIOUS).read_bytes() == before
     assert torch.load(saved / LAST, weights_only=True)["epoch"] == 2
 
@@ -165,8 +166,8 @@ def test_a_full_disk_while_a_run_is_saved_costs_a_warning_and_no_save(
             assert not list((tmp_path / "run").glob(".*")), "half a file is left"
 
     with pytest.warns(UserWarning, match=r"last.ckpt' could not be saved \(File too large\); training goes on"):
-        checkpoint = experiment(ARGS).run(tmp_path / "run", callbacks=[Stop(-1, fill)])
-    whole = experiment(ARGS).run(tmp_path / "whole")
+        checkpoint = train(experiment(ARGS), tmp_path / "run", callbacks=[Stop(-1, fill)])
+    whole = train(experiment(ARGS), tmp_path / "whole")
     assert weights_hash(vb.load(checkpoint)) == weights_hash(vb.load(whole))
 
 
@@ -307,6 +308,6 @@ def test_a_checkpoint_that_another_sweep_left_is_not_taken_for_the_trials(tmp_pa
     """The folder of trial 0 outlives a sweep's storage, and its model.ckpt was recorded as the new trial's."""
     job = experiment(ARGS)
     _, data = job.build()
-    job.run(tmp_path)
+    train(job, tmp_path)
     assert trained_checkpoint(tmp_path, job.identity(data))
     assert not trained_checkpoint(tmp_path, experiment([*ARGS, "--model.lr=0.1"]).identity(data))

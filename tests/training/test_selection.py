@@ -30,6 +30,7 @@ from vaebench.training.history import TrainingHistory
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population import member as members
+from vaebench.training.solo import train
 
 RUN = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--model=beta_vae", "--model.latent=2"]
 EPOCH = 3  # steps
@@ -115,7 +116,7 @@ def test_an_objective_that_follows_its_training_never_settles() -> None:
 
 def test_where_pressure_grows_the_weights_measured_are_the_last_and_not_the_least_regularised(tmp_path: Path) -> None:
     """Defect: the best β = 1 bound selected a snapshot from the middle of the warm-up."""
-    checkpoint = experiment([*RUN, *PRESSURE, "--trainer.max_epochs=20"]).run(tmp_path)
+    checkpoint = train(experiment([*RUN, *PRESSURE, "--trainer.max_epochs=20"]), tmp_path)
     found = info(checkpoint)
     bound = found["curves"]["val/elbo"]
     assert max(bound["value"]) > bound["value"][-1] + 1, "the case that deceived"
@@ -126,7 +127,7 @@ def test_where_pressure_grows_the_weights_measured_are_the_last_and_not_the_leas
 
 def test_the_best_are_those_of_the_best_held_out_objective_since_every_schedule_ended(tmp_path: Path) -> None:
     run = [*RUN, "--model.lr=0.1", "--model.keep=best", *warm_up(10), "--trainer.max_epochs=8"]
-    checkpoint = experiment(run).run(tmp_path)
+    checkpoint = train(experiment(run), tmp_path)
     found = info(checkpoint)
     curve, bound = found["curves"]["val/objective"], found["curves"]["val/elbo"]
     allowed = {step: value for step, value in zip(*curve.values(), strict=True) if step >= 10}
@@ -150,7 +151,7 @@ def _bound(checkpoint: Path) -> float:
 
 def test_a_run_that_ends_before_its_schedules_measures_its_last_weights_and_warns(tmp_path: Path) -> None:
     run = [*RUN, "--model.keep=best", *warm_up(1000), "--trainer.max_epochs=2"]
-    found = info(experiment(run).run(tmp_path))
+    found = info(train(experiment(run), tmp_path))
     assert found["selection"] == f"last weights, step {2 * EPOCH} of {2 * EPOCH}"
     assert "ended at step 6, before its schedules do at step 1000" in found["warnings"][0]
     assert "where model.keep is best" in found["warnings"][1]
@@ -174,7 +175,7 @@ def test_members_of_a_population_keep_what_their_solo_runs_keep(tmp_path: Path) 
     while population.epoch():
         pass
     for i, (member, run) in enumerate(zip(members, runs, strict=True)):
-        own, alone = info(member.export()), info(experiment(run).run(tmp_path / f"solo{i}"))
+        own, alone = info(member.export()), info(train(experiment(run), tmp_path / f"solo{i}"))
         assert own["selection"] == alone["selection"]
         for name, curve in alone["curves"].items():
             assert own["curves"][name]["step"] == curve["step"]
@@ -205,7 +206,7 @@ def test_a_run_of_nan_does_not_claim_a_best() -> None:
 
 def test_curves_hold_validations_only_where_there_were_any(tmp_path: Path) -> None:
     """Defect: epochs without a validation were given the bound of the one before."""
-    found = info(experiment([*RUN, "--trainer.max_epochs=5", "--trainer.check_val_every_n_epoch=2"]).run(tmp_path))
+    found = info(train(experiment([*RUN, "--trainer.max_epochs=5", "--trainer.check_val_every_n_epoch=2"]), tmp_path))
     assert found["curves"]["val/elbo"]["step"] == found["curves"]["val/objective"]["step"] == [6, 12]
     assert found["curves"]["train/elbo"]["step"] == [3, 6, 9, 12, 15]
     assert found["selection"] == "last weights, step 15 of 15"
@@ -214,7 +215,7 @@ def test_curves_hold_validations_only_where_there_were_any(tmp_path: Path) -> No
 def test_a_run_without_validation_keeps_its_last_weights_and_says_so(tmp_path: Path) -> None:
     """Defect: it said 'best held-out log p(x|z), for want of a bound'."""
     run = [*RUN, "--model.keep=best", "--trainer.max_epochs=2", "--trainer.limit_val_batches=0"]
-    found = info(experiment(run).run(tmp_path))
+    found = info(train(experiment(run), tmp_path))
     assert found["selection"] == "last weights, step 6 of 6"
     assert not [name for name in found["curves"] if name.startswith("val/")]
     assert "where model.keep is best" in found["warnings"][0]
@@ -231,7 +232,7 @@ def test_training_figures_are_means_over_an_epochs_images_and_not_of_its_last_ba
     )
     assert means.take() == {}, "the next epoch begins anew"
     still = [*RUN, "--data.measure=discrete17", "--model.lr=0", "--trainer.max_epochs=2"]
-    found = info(experiment(still).run(tmp_path))
+    found = info(train(experiment(still), tmp_path))
     rate = found["curves"]["train/rate"]["value"]
     assert rate[0] == pytest.approx(rate[1], rel=1e-5), "the same images in another order: the rate has no noise"
 
@@ -242,7 +243,7 @@ def test_training_figures_are_means_over_an_epochs_images_and_not_of_its_last_ba
 def test_early_stopping_waits_for_schedules_and_keeps_the_best(tmp_path: Path) -> None:
     """Defect: the bound falls while a warm-up raises β, and training stopped in its middle."""
     run = [*RUN, *PRESSURE, *STOP, "--trainer.callbacks.mode=max", "--trainer.callbacks.monitor=val/elbo"]
-    found = info(experiment([*run, "--trainer.max_epochs=60"]).run(tmp_path))
+    found = info(train(experiment([*run, "--trainer.max_epochs=60"]), tmp_path))
     bound, settled = found["curves"]["val/elbo"], 60
     early = [value for step, value in zip(*bound.values(), strict=True) if step < settled]
     assert any(after < before for before, after in pairwise(early)), "the case that stopped it"
@@ -270,7 +271,7 @@ def test_early_stopping_by_a_negative_number_is_refused(number: str, mode: str) 
 def test_early_stopping_by_what_nobody_measures_is_refused(tmp_path: Path) -> None:
     run = [*RUN, *STOP, "--trainer.callbacks.mode=max", "--trainer.callbacks.monitor=val/selection"]
     with pytest.raises(UserError, match="unknown monitor 'val/selection'; did you mean val/elbo or val/objective"):
-        experiment(run).run(tmp_path)
+        train(experiment(run), tmp_path)
 
 
 def test_early_stopping_at_a_validation_of_nan_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,10 +287,10 @@ def test_early_stopping_at_a_validation_of_nan_says_so(tmp_path: Path, monkeypat
     run = [*RUN, *STOP, "--trainer.callbacks.mode=max", "--trainer.max_epochs=4"]
     said = "where val/objective was nan: expected a finite number"
     with pytest.warns(UserWarning, match=f"early stopping ended training at step 6, {said}"):
-        found = info(experiment(run).run(tmp_path / "solo"))
+        found = info(train(experiment(run), tmp_path / "solo"))
     assert ", step 3 of 6; " in found["selection"]
     assert [said in warning for warning in found["warnings"]] == [True]
-    going = info(experiment([*run, *GO_ON]).run(tmp_path / "on"))
+    going = info(train(experiment([*run, *GO_ON]), tmp_path / "on"))
     assert going["curves"]["val/objective"]["step"] == [3, 6, 9, 12]
     population = Population(lanes=1)
     member = population.add(experiment(run), tmp_path / "member")
@@ -313,7 +314,7 @@ def test_a_run_that_was_killed_after_it_had_stopped_early_does_not_train_on(
 
     def trained() -> Path:
         if engine == "solo":
-            return experiment(run).run(tmp_path)
+            return train(experiment(run), tmp_path)
         population = Population(lanes=1)
         member = population.add(experiment(run), tmp_path)
         while population.epoch():

@@ -20,13 +20,14 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.running.recording import weights_hash
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 SMALL = ["--data", "digits", "--model", "beta_vae", "--model.latent", "4", "--model.schedule", "Linear",
          "--model.schedule.length", "30", "--trainer.accelerator", "cpu"]  # fmt: skip
 
 
 def _fit(work: Path, *args: str) -> Family:
-    return vb.load(experiment([*SMALL, *args]).run(work))
+    return vb.load(train(experiment([*SMALL, *args]), work))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path: Path) -> None:
@@ -41,8 +42,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path:
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """SIGKILL between epochs; the resumed run ends with the very weights of the uninterrupted one."""
     args = [*SMALL, "--trainer.max_epochs=12"]
-    door = "import pathlib as p; from vaebench.training.experiment import experiment"
-    code = f"{door}; experiment({args}).run(p.Path('{tmp_path}/killed'))"
+    imports = "import pathlib as p; from vaebench.training.experiment import experiment"
+    imports += "; from vaebench.training.solo import train"
+    code = f"{imports}; train(experiment({args}), p.Path('{tmp_path}/killed'))"
     process = subprocess.Popen([sys.executable, "-c", code])
     last = tmp_path / "killed" / "last.ckpt"
     while not last.exists() and process.poll() is None:
@@ -51,8 +53,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     process.wait()
     assert last.is_file(), "killed before it had ended"
     assert not (tmp_path / "killed" / "model.ckpt").exists()
-    resumed = experiment(args).run(tmp_path / "killed")
-    whole = experiment(args).run(tmp_path / "whole")
+    resumed = train(experiment(args), tmp_path / "killed")
+    whole = train(experiment(args), tmp_path / "whole")
     assert weights_hash(vb.load(resumed)) == weights_hash(vb.load(whole))
     curves = [torch.load(p, weights_only=True)["vaebench"]["curves"] for p in (resumed, whole)]
     assert curves[0] == curves[1]
@@ -64,7 +66,7 @@ def test_the_images_of_a_finished_run_do_not_stay_in_memory(tmp_path: Path) -> N
     before = {id(o) for o in gc.get_objects() if issubclass(type(o), ImageData)}
     gc.disable()  # what is not freed by the run itself stays
     try:
-        experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+        train(experiment([*SMALL, "--trainer.max_epochs=1"]), tmp_path)
         left = [o for o in gc.get_objects() if issubclass(type(o), ImageData) and id(o) not in before]
     finally:
         gc.enable()
@@ -74,7 +76,7 @@ def test_the_images_of_a_finished_run_do_not_stay_in_memory(tmp_path: Path) -> N
 def test_a_checkpoint_loads_without_its_configuration_or_its_data(tmp_path: Path) -> None:
     """Sizes that come from the data module used to be missing from saved settings."""
     args = ["--model.posterior.net", "MLP", "--model.posterior.net.width", "24", "--trainer.max_epochs=1"]
-    checkpoint = experiment([*SMALL, *args]).run(tmp_path)
+    checkpoint = train(experiment([*SMALL, *args]), tmp_path)
     code = (
         "import sys, vaebench as vb, torch; "
         f"m = vb.load('{checkpoint}'); "
@@ -107,7 +109,7 @@ def test_a_bad_checkpoint_is_named(tmp_path: Path, content: bytes | None, reason
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
-    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    checkpoint = train(experiment([*SMALL, "--trainer.max_epochs=1"]), tmp_path)
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["latent"] = 5
     torch.save(content, checkpoint)
@@ -116,7 +118,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
 
 
 def test_early_images_count_and_speed_are_recorded(tmp_path: Path) -> None:
-    info = torch.load(experiment([*SMALL, "--trainer.max_epochs=2"]).run(tmp_path), weights_only=True)["vaebench"]
+    info = torch.load(train(experiment([*SMALL, "--trainer.max_epochs=2"]), tmp_path), weights_only=True)["vaebench"]
     assert info["train_seconds"] == pytest.approx(2 * 1297 / info["images_per_second"], abs=6e-4)  # to a millisecond
     assert info["started_at_mean"] is True
     assert str(tmp_path) not in repr(info), "no absolute path in what becomes a record"
@@ -135,7 +137,7 @@ def test_the_largest_seed_trains() -> None:
 
 def test_loading_a_model_leaves_the_callers_random_state(tmp_path: Path) -> None:
     """Defect: the weights that are drawn before those of the checkpoint replace them came from the caller's stream."""
-    checkpoint = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    checkpoint = train(experiment([*SMALL, "--trainer.max_epochs=1"]), tmp_path)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     vb.load(checkpoint)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -144,7 +146,7 @@ def test_loading_a_model_leaves_the_callers_random_state(tmp_path: Path) -> None
 
 def test_a_flipped_byte_in_a_checkpoint_is_damage_and_no_other_weights(tmp_path: Path) -> None:
     """torch loads it without a word: the figures would be those of weights that nobody trained."""
-    path = experiment([*SMALL, "--trainer.max_epochs=1"]).run(tmp_path)
+    path = train(experiment([*SMALL, "--trainer.max_epochs=1"]), tmp_path)
     raw, weight = bytearray(path.read_bytes()), next(vb.load(path).parameters()).detach().numpy().tobytes()
     raw[raw.index(weight) + 2] ^= 0x40
     path.write_bytes(raw)

@@ -45,6 +45,7 @@ def raw(argv: list[str]) -> int:
     from vaebench.training.experiment import experiment
     from vaebench.training.progress import training_bar
     from vaebench.training.saves import Saves
+    from vaebench.training.solo import train
 
     own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
     logbook, out = Logbook(own.logger, own.out), own.out
@@ -60,7 +61,7 @@ def raw(argv: list[str]) -> int:
             return 0
         with logbook.open(of_training(job, data, "fit")) as log:
             with training_bar(name) as bar:
-                checkpoint = job.run(folder, bar, log.callbacks)
+                checkpoint = train(job, folder, bar, log.callbacks)
             log.checkpoint(checkpoint)
     names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
     print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")

@@ -64,7 +64,7 @@ class Log:
 
     @property
     def callbacks(self) -> list[Callback]:
-        """What `Experiment.run` takes to tell this log its curves."""
+        """Callbacks of a training that log its curves."""
         if self._sink is None:
             return []
         from vaebench.loggers.callback import LoggingCallback

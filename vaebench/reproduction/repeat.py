@@ -27,6 +27,7 @@ from vaebench.running.run import Run
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
 from vaebench.training.progress import training_bar
+from vaebench.training.solo import train
 
 if TYPE_CHECKING:
     from vaebench.data.base import ImageData
@@ -65,12 +66,12 @@ def reproduce_record(record: RunRecord, out: Path, progress: bool = True, device
         scratch = directory.with_name(f".{directory.name}.run")
         run = _run(record, job.identity(data), protocol, directory, scratch, progress, device)
 
-        def train(_: Log) -> Path:
+        def trained(_: Log) -> Path:
             with training_bar(f"{record.variant} seed {record.seed}", progress) as bar:
                 return _trained(job, scratch, bar)
 
         with alone_in(scratch):
-            return _obtained(run, train)
+            return _obtained(run, trained)
 
 
 def verify_record(
@@ -183,7 +184,7 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
 def _trained(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, float]], None]) -> Path:
     """The checkpoint of a run, trained as it was at first: by itself, or in a population."""
     if not job.engine:
-        return job.run(scratch, bar)
+        return train(job, scratch, bar)
     population = Population(find_device(None), lanes=1, order=job.engine["engine"]["order"])
     member = population.add(job, scratch)
     while population.epoch():

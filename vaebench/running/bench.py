@@ -26,6 +26,7 @@ from vaebench.training.checkpoint import describe
 from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.population import Member, Population
 from vaebench.training.progress import training_bar
+from vaebench.training.solo import train
 
 Engine = Literal["solo", "population"]
 
@@ -235,14 +236,14 @@ def _obtained(prepared: Prepared, count: str = "", progress: bool = True, member
     """
     training, job, run, _ = prepared
 
-    def train(log: Log) -> Path:
+    def trained(log: Log) -> Path:
         if member is not None:
             return member.export()
         with training_bar(f"{training.variant} seed {training.seed} {count}", progress) as bar:
-            return job.run(run.scratch, bar, log.callbacks)
+            return train(job, run.scratch, bar, log.callbacks)
 
     try:
-        run.obtain(train)
+        run.obtain(trained)
     except OSError:
         raise
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaebench.core import Family
 from vaebench.core.divergence import require_finite
@@ -12,12 +12,10 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
 from vaebench.records import CHECKPOINT
+from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.saves import write_tensors
 from vaebench.traits import LikelihoodTraits
-
-if TYPE_CHECKING:
-    from vaebench.training.experiment import Experiment
 
 
 def describe(data: ImageData) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A run's configuration: LightningCLI without subcommands.
 
-Constructing an `Experiment` parses and validates; `build` seeds and builds; `run` trains to a checkpoint.
+Constructing an `Experiment` parses and validates; `build` seeds and builds; `vaebench.training.solo.train` trains.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -29,11 +28,9 @@ from vaebench.core import Family
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.records import run_identity
-from vaebench.training.keeper import Progress
 from vaebench.training.parser import NAMES, Arguments, expand_names
 from vaebench.training.recipe import add_sections, give_recipe, plain_sections, require_sections, sections
 from vaebench.training.silence import quiet_lightning
-from vaebench.training.solo import train
 from vaebench.training.stopping import Stopping
 from vaebench.training.trainer import (
     DEFAULTS,
@@ -200,24 +197,10 @@ class Experiment(LightningCLI):
                     f"there is no such trainer: {reason}; change trainer.accelerator, trainer.devices or what it names"
                 ) from error
 
-    def run(self, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
-        """Trains by itself in the folder `work`; a population trains many at once.
-
-        A run that was interrupted in the same folder goes on after the last epoch saved, with the same random state.
-
-        Args:
-            work: the run's folder.
-            progress: called after each epoch and about twice a second with (fraction done, what was measured last).
-            callbacks: called after the history of an epoch was kept.
-
-        Returns:
-            `work/model.ckpt`, with the weights that `model.keep` says.
-        """
-        try:
-            return train(self, work, progress, callbacks)
-        finally:
-            self.config_init = None  # the trainer, model and data, which refer to one another as well:
-            gc.collect()  # run after run, their images would pile up
+    def release(self) -> None:
+        """Frees the trainer, model and data that `build` made, which refer to one another, and their images."""
+        self.config_init = None
+        gc.collect()
 
 
 def listed(callbacks: Any) -> list[Any]:

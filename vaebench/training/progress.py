@@ -15,7 +15,7 @@ from vaebench.terminal import progress_bar
 def training_bar(
     title: str, enabled: bool = True, console: Console | None = None
 ) -> Iterator[Callable[[float, Mapping[str, float]], None]]:
-    """A bar for one training, as the function that `Experiment.run` calls with the fraction done and the metrics."""
+    """A bar for one training: the `progress` of `vaebench.training.solo.train`."""
     with progress_bar(title, enabled, console) as bar:
 
         def update(fraction: float, metrics: Mapping[str, float]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from lightning import Callback, Trainer
@@ -16,19 +15,36 @@ from vaebench.core.divergence import DivergenceWatch
 from vaebench.errors import require_kernels
 from vaebench.records import CHECKPOINT
 from vaebench.training.checkpoint import write_checkpoint, write_config
+from vaebench.training.experiment import Experiment
 from vaebench.training.keeper import Keeper, Progress, SavesIO
 from vaebench.training.saves import Saves
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.trainer import callbacks as named_callbacks
 
-if TYPE_CHECKING:
-    from vaebench.training.experiment import Experiment
-
 BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
 
 
-def train(job: Experiment, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
-    """Builds a run and trains it to its end, from where it was saved last; see `Experiment.run`."""
+def train(job: Experiment, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
+    """Trains one run; a population trains many at once.
+
+    A run that was interrupted in the same folder resumes after its last saved epoch, with the same random state.
+
+    Args:
+        job: the run.
+        work: its folder.
+        progress: called after each epoch and about twice a second with (fraction done, latest metrics).
+        callbacks: called after the history of an epoch is stored.
+
+    Returns:
+        `work/model.ckpt`, with the weights that `model.keep` selects.
+    """
+    try:
+        return _train(job, work, progress, callbacks)
+    finally:
+        job.release()  # run after run, the images would pile up
+
+
+def _train(job: Experiment, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_flush_denormal(True)
     model, data = job.build()

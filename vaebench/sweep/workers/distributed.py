@@ -18,6 +18,7 @@ from vaebench.sweep.storage.queue import patiently
 from vaebench.sweep.storage.study import ADDRESS, connect, load_study
 from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.training.experiment import experiment
+from vaebench.training.solo import train
 
 PRUNED = "pruned"  # a file in the trial's folder
 
@@ -85,7 +86,7 @@ def main() -> None:
         trial, prunes = Trial(study, job["trial"]), sweep.pruner["name"] != "none"
     report = PruningCallback(trial, prunes)
     reports = [report] if job["trial"] is not None else []
-    experiment(job["args"]).run(scratch, None, [*reports, Orphaned(job["parent"])])
+    train(experiment(job["args"]), scratch, None, [*reports, Orphaned(job["parent"])])
     if rank == 0 and report.pruned:
         (scratch / PRUNED).touch()
 

@@ -33,6 +33,7 @@ from vaebench.sweep.workers.distributed import train_distributed
 from vaebench.sweep.workers.held_out import combined, held_out
 from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.solo import train
 
 
 class TrialRunner:
@@ -124,7 +125,7 @@ class TrialRunner:
             def progress(fraction: float, metrics: Mapping[str, float]) -> None:
                 heart.report(trial, share[0] + share[1] * fraction, metrics.get(BOUND))
 
-            job.run(run.scratch, progress, [*([pruning] if reported else []), *log.callbacks])
+            train(job, run.scratch, progress, [*([pruning] if reported else []), *log.callbacks])
             pruned = pruning.pruned
         if pruned:
             shutil.rmtree(run.scratch)
