@@ -16,8 +16,8 @@ from typing import Any
 
 from vaebench.files import rewrite
 from vaebench.leaderboard.comparable import BITS
+from vaebench.leaderboard.display import display, number
 from vaebench.leaderboard.published import Figure, figures
-from vaebench.leaderboard.table import named, number
 from vaebench.leaderboard.verdicts import Repeated, repeated, same_weights
 from vaebench.records import RunRecord, read_records
 from vaebench.running.benchmark import BenchmarkRun, read_benchmark
@@ -84,7 +84,7 @@ def _line(figure: Figure, variant: str, records: list[RunRecord], stem: str, min
 
 
 def _ours(figure: Figure, found: Repeated) -> tuple[str, ...]:
-    decimals = named(figure.metric)[2]
+    decimals = display(figure.metric).decimals
     errors = (number(error, decimals) if error is not None else "–" for error in (found.over_seeds, found.over_images))
     return (number(_plain(figure, found.value), decimals), *errors, str(found.seeds), found.verdict)
 

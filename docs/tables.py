@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaebench.files import rewrite
-from vaebench.leaderboard.table import named, number
+from vaebench.leaderboard.display import display, number
 from vaebench.records import RunRecord, read_records
 
 ROOT = Path(__file__).parent.parent
@@ -57,12 +57,12 @@ def _mean(runs: Sequence[RunRecord], metric: str) -> float | None:
 
 
 def _heading(metric: str) -> str:
-    heading, unit, _ = named(metric)
+    heading, unit, _ = display(metric)
     return f"{heading} ({unit})" if unit else heading
 
 
 def _decimals(metric: str) -> int:
-    return 1 if metric == DEAD or metric.startswith("code_perplexity") else named(metric)[2]
+    return 1 if metric == DEAD or metric.startswith("code_perplexity") else display(metric).decimals
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from helpers import small
 from scipy.stats import ttest_ind
 
 from vaebench.core import DataSpec
-from vaebench.leaderboard.table import number
+from vaebench.leaderboard.display import number
 from vaebench.records import RunRecord, read_records
 
 ROOT = Path(__file__).parents[2]

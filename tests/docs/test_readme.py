@@ -13,8 +13,9 @@ import yaml
 import vaebench
 from vaebench.cli import parser
 from vaebench.leaderboard import boards, leaderboard, markdown
+from vaebench.leaderboard.markdown_tables import escaped
 from vaebench.leaderboard.page import page
-from vaebench.leaderboard.table import escaped, table
+from vaebench.leaderboard.table import table
 from vaebench.records import read_records
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,9 @@ from fake_records import IMAGES, fake_arrays, fake_body, row, unavailable, write
 
 from vaebench.errors import UserError
 from vaebench.leaderboard import boards, leaderboard, markdown
+from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.statistics import estimate
-from vaebench.leaderboard.table import table, title
+from vaebench.leaderboard.table import table
 from vaebench.records import read_records, write_record
 
 DATA = fake_body(fake_arrays(np.random.default_rng(0)))["data"]

@@ -15,7 +15,7 @@ from vaebench.configuration.discovery import figures, measurement_of
 from vaebench.errors import UserError
 from vaebench.evaluation.protocol import measurement, measurements
 from vaebench.leaderboard import boards, leaderboard
-from vaebench.leaderboard.table import title
+from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.versus import versus
 from vaebench.leaderboard.versus_text import plain
 from vaebench.records import RunRecord, read_records, write_record

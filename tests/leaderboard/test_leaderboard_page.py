@@ -28,7 +28,8 @@ from vaebench.leaderboard.definitions import definitions, merged
 from vaebench.leaderboard.forest import forest, ticks
 from vaebench.leaderboard.formats import FORMATS
 from vaebench.leaderboard.kinds import WEIGHTED, kind
-from vaebench.leaderboard.page import page, picture_rows, write_page
+from vaebench.leaderboard.page import page, write_page
+from vaebench.leaderboard.page_data import picture_rows
 from vaebench.leaderboard.published import figures, published
 from vaebench.records import Records, RunRecord, read_records
 

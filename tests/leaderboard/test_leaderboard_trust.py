@@ -11,9 +11,9 @@ from fake_records import IMAGES, fake_arrays, fake_body, metric, row, write_boar
 
 from vaebench.leaderboard import boards, markdown
 from vaebench.leaderboard.boards import Board
+from vaebench.leaderboard.facts import facts
 from vaebench.leaderboard.ranking import told_apart
 from vaebench.leaderboard.statistics import compare
-from vaebench.leaderboard.table import facts
 from vaebench.leaderboard.versus import versus
 from vaebench.leaderboard.versus_text import plain
 from vaebench.records import read_records, write_record

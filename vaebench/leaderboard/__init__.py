@@ -8,7 +8,7 @@ from pathlib import Path
 from vaebench.judging.scores import judged
 from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
-from vaebench.leaderboard.table import escaped, markdown
+from vaebench.leaderboard.markdown_tables import escaped, markdown
 from vaebench.records import Records, read_records
 from vaebench.records.failures import read_failures
 

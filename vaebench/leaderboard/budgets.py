@@ -13,8 +13,11 @@ import numpy as np
 from vaebench.curves import BOUND
 from vaebench.errors import unknown
 from vaebench.leaderboard.boards import Board, Row
+from vaebench.leaderboard.cells import Cell, Column, Table
+from vaebench.leaderboard.display import number, score_display
+from vaebench.leaderboard.facts import title
+from vaebench.leaderboard.markdown_tables import markdown_table
 from vaebench.leaderboard.pareto import front, within
-from vaebench.leaderboard.table import Cell, Column, Table, markdown_table, number, shown_name, title
 from vaebench.records import RunRecord
 
 
@@ -215,7 +218,7 @@ def budget_table(board: Board, budget: str) -> Table | str:
 
 
 def _places(board: Board, budget: str) -> Table | str:
-    kind, (name, unit, decimals), notes = BUDGETS[budget], shown_name(board), dict[str, int]()
+    kind, (name, unit, decimals), notes = BUDGETS[budget], score_display(board), dict[str, int]()
     columns = [
         Column("cost", kind.heading, kind.unit),
         Column("variant", "variant", words=True),
@@ -255,10 +258,10 @@ def _trials(board: Board) -> Table | str:
         return "\n\n".join(reasons)
     ks = sorted({k for sweep in found for k in sweep.expected})
     columns = [Column("sweep", "sweep", words=True), Column("family", "family", words=True), Column("trials", "trials")]
-    columns += [Column(f"k{k}", f"k = {k}", shown_name(board)[1]) for k in ks]
+    columns += [Column(f"k{k}", f"k = {k}", score_display(board).unit) for k in ks]
     rows = [
         [Cell(text, text) for text in (sweep.sweep, sweep.family, str(sweep.trials))]
-        + [Cell(number(sweep.expected.get(k), shown_name(board)[2]), sweep.expected.get(k)) for k in ks]
+        + [Cell(number(sweep.expected.get(k), score_display(board).decimals), sweep.expected.get(k)) for k in ks]
         for sweep in found
     ]
     return Table(columns, rows, reasons)

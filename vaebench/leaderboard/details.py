@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vaebench.leaderboard.display import number
 from vaebench.leaderboard.figures import of_run
-from vaebench.leaderboard.table import number
 from vaebench.records import RunRecord
 from vaebench.records.claims import claimed, imported
 

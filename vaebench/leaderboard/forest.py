@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vaebench.leaderboard.boards import Board, Row
+from vaebench.leaderboard.display import number, score_display
 from vaebench.leaderboard.kinds import kind
 from vaebench.leaderboard.statistics import NORMAL
-from vaebench.leaderboard.table import number, shown_name
 
 KEPT = 0.6  # of the variants lie on the axis; those that are farther off have an arrow at its end
 
@@ -58,7 +58,7 @@ def forest(board: Board) -> Forest:
 
 
 def _mark(board: Board, row: Row, leader: Row) -> Mark:
-    about, gap, decimals = kind(row.records[0]), row.gap, shown_name(board)[2]
+    about, gap, decimals = kind(row.records[0]), row.gap, score_display(board).decimals
     if gap is None:
         return Mark(row, about, 0.0, 0.0, None, len(row.seeds) == 1, True, "leads")
     both = None if gap.provisional else (gap.interval[1] - gap.interval[0]) / 2

@@ -12,8 +12,11 @@ from typing import Any
 from vaebench._version import __version__
 from vaebench.configuration import parts
 from vaebench.leaderboard.boards import Board
+from vaebench.leaderboard.cells import Cell, Column, Table
+from vaebench.leaderboard.facts import facts, title
 from vaebench.leaderboard.headline import headline
-from vaebench.leaderboard.table import Cell, Column, Table, facts, markdown, table, title
+from vaebench.leaderboard.markdown_tables import markdown
+from vaebench.leaderboard.table import table
 from vaebench.leaderboard.training import trained
 
 ADDRESS = re.compile(r"https?://[^\s),;]+")

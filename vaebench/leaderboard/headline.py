@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from vaebench.leaderboard.boards import Board, Row
-from vaebench.leaderboard.table import error, number, shown_name
+from vaebench.leaderboard.display import error, number, score_display
 
 State = Literal["decided", "tie", "provisional", "alone", "no score"]
 
@@ -28,7 +28,7 @@ class Headline(NamedTuple):
 
 def headline(board: Board) -> Headline:
     """The headline of a board."""
-    heading, unit, decimals = shown_name(board)
+    heading, unit, decimals = score_display(board)
     rows = [row for row in board.rows if row.rank or row.provisional]
     if not rows:
         return Headline("no score", None, "", f"No variant has a {heading} that can be ranked.")

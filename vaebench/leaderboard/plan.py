@@ -11,10 +11,13 @@ import numpy as np
 
 from vaebench.errors import UserError
 from vaebench.leaderboard.boards import Board
+from vaebench.leaderboard.cells import Cell, Column, Table
+from vaebench.leaderboard.display import error, number, score_display
+from vaebench.leaderboard.facts import title
+from vaebench.leaderboard.markdown_tables import markdown_table
 from vaebench.leaderboard.moderation import Trainings
 from vaebench.leaderboard.noise import LEVEL
 from vaebench.leaderboard.power import MOST, Size, Variation, assumed, variation
-from vaebench.leaderboard.table import Cell, Column, Table, error, markdown_table, number, shown_name, title
 from vaebench.leaderboard.versus import Side, meetings
 from vaebench.records import RunRecord
 
@@ -190,7 +193,7 @@ def planned(found: Sequence[Plan]) -> str:
 
 
 def _lines(one: Plan) -> Iterator[str]:
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     yield title(one.board)
     images = f"; measured on {number(one.measured)} images" if one.board.images else ""
     yield f"{heading}{f' in {unit}' if unit else ''}{images}"
@@ -242,7 +245,7 @@ def _by_seeds(one: Plan) -> Table:
     wanted = one.seeds_for(one.measured)
     rows = sorted({*SEEDS, *([wanted] if wanted else [])})
     share = f"{one.power:.0%}".replace("%", " %")
-    unit = shown_name(one.board)[1]
+    unit = score_display(one.board).unit
     columns = [
         Column("seeds", "seeds each"),
         Column("error", "standard error", unit),
@@ -274,11 +277,13 @@ def _by_images(one: Plan) -> Table:
 
 
 def _bare(one: Plan, value: float) -> str:
-    return error(float(value), max(shown_name(one.board)[2], 2) if shown_name(one.board)[2] < 3 else 4)
+    return error(
+        float(value), max(score_display(one.board).decimals, 2) if score_display(one.board).decimals < 3 else 4
+    )
 
 
 def _amount(one: Plan, value: float) -> str:
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     return f"{_bare(one, value)} {unit or heading}"
 
 

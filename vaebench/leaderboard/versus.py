@@ -14,6 +14,7 @@ from vaebench.errors import UserError, unknown
 from vaebench.leaderboard.boards import Board, Row, boards
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.comparable import LOG_LIKELIHOOD, comparable
+from vaebench.leaderboard.display import score_display, words
 from vaebench.leaderboard.figures import figures
 from vaebench.leaderboard.moderation import Trainings
 from vaebench.leaderboard.statistics import (
@@ -24,7 +25,6 @@ from vaebench.leaderboard.statistics import (
     compare,
     on_a_fresh_image,
 )
-from vaebench.leaderboard.table import shown_name, words
 from vaebench.leaderboard.trust import open_ends
 from vaebench.records import RECORD, RunRecord, read_records
 from vaebench.records.failures import read_failures
@@ -215,8 +215,8 @@ def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
     if scores is None:
         reasons = [record.reason(board.score) for record in records if record.value(board.score) is None]
         raise UserError(
-            f"'{name}' has no {shown_name(board)[0]} of every image ({reasons[0] if reasons else 'not recorded'}); "
-            "compare by another with --metric, such as mse"
+            f"'{name}' has no {score_display(board).heading} of every image "
+            f"({reasons[0] if reasons else 'not recorded'}); compare by another with --metric, such as mse"
         )
     return Side(name, row, records, scores)
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaebench.leaderboard.boards import Row
+from vaebench.leaderboard.display import score_display
+from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.noise import of_mean
 from vaebench.leaderboard.pareto import plane, rate_distortion_front
-from vaebench.leaderboard.table import shown_name, title
 from vaebench.leaderboard.versus import Side, Versus
 from vaebench.leaderboard.versus_text import plain, sentences
 from vaebench.templates import templates
@@ -63,7 +64,7 @@ def versus_page(found: Sequence[Versus]) -> str:
 
 def _differences(one: Versus) -> Drawing:
     """A histogram of the paired differences, with their mean and its interval."""
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     counts, edges = np.histogram(one.differences, BINS)
     half = one.result.interval[1] - one.result.difference
     bars = {
@@ -94,7 +95,7 @@ def _differences(one: Versus) -> Drawing:
 
 def _means(one: Versus) -> Drawing:
     """Each seed's mean over images, and the variant's with its interval."""
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     data: list[dict[str, Any]] = []
     for colour, side in zip(COLOURS, (one.first, one.second), strict=True):
         means = side.figures.mean(1, dtype=np.float64)

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vaebench.leaderboard.cells import lost_seeds
 from vaebench.leaderboard.comparable import BITS
+from vaebench.leaderboard.display import error, number, score_display
+from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.statistics import Probability
-from vaebench.leaderboard.table import error, lost_seeds, number, shown_name, title
 from vaebench.leaderboard.versus import Side, Versus, spreads
 
 CARRIED = 0.1  # of the variance over images, by one image, from which on a robust figure stands beside the mean
@@ -22,7 +24,7 @@ def plain(found: Sequence[Versus]) -> str:
 
 
 def _lines(one: Versus) -> Iterator[str]:
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     better = "higher" if one.board.sign > 0 else "lower"
     images = number(one.board.estimator["n"])
     yield title(one.board)
@@ -147,12 +149,12 @@ def _interval(one: Versus, ends: tuple[float, float]) -> str:
 
 
 def _decimals(one: Versus) -> int:
-    decimals = shown_name(one.board)[2]
+    decimals = score_display(one.board).decimals
     return decimals if decimals < 3 else 4
 
 
 def _unit(one: Versus) -> str:
-    heading, unit, _ = shown_name(one.board)
+    heading, unit, _ = score_display(one.board)
     return unit or heading
 
 

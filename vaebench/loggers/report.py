@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.curves import BOUND
 from vaebench.leaderboard.boards import Board
-from vaebench.leaderboard.table import markdown, title
+from vaebench.leaderboard.facts import title
+from vaebench.leaderboard.markdown_tables import markdown
 from vaebench.loggers.about import flat
 from vaebench.loggers.figures import logged_figures
 from vaebench.loggers.server import connected, require_wandb
