@@ -24,7 +24,8 @@ from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.configuration.parts import canonical_config
 from vaebench.errors import UserError
 from vaebench.loggers.transfer import _kept
-from vaebench.records.record import RECORD, _digest, _render
+from vaebench.records.content import digest_of, rendered
+from vaebench.records.record import RECORD
 from vaebench.training.experiment import Experiment
 from vaebench.training.solo import train
 
@@ -138,7 +139,7 @@ def _record(folder: Path, config: dict[str, Any]) -> Path:
     """A record with a configuration, signed by one who does not look at it."""
     place = Path(write_fake(folder / "run", np.random.default_rng(0)).path or "")
     body = {**json.loads((place / RECORD).read_bytes()), "config": config}
-    (place / RECORD).write_bytes(_render({**body, "digest": _digest(body)}))
+    (place / RECORD).write_bytes(rendered({**body, "digest": digest_of(body)}))
     return place
 
 

@@ -20,7 +20,10 @@ from fake_records import write_board, write_fake
 from vaebench.cli import main
 from vaebench.leaderboard.budgets import BUDGETS
 from vaebench.records import fields
-from vaebench.records.record import PER_IMAGE, RECORD, RunRecord, _digest, _render, _sha256, read_records
+from vaebench.records.arrays import PER_IMAGE
+from vaebench.records.content import digest_of, rendered, sha256
+from vaebench.records.reading import read_records
+from vaebench.records.record import RECORD, RunRecord
 
 REAL = Path(__file__).parents[2] / "results" / "latents"
 DEEP: Any = "inside"
@@ -31,8 +34,8 @@ WRONG: list[Any] = [[], {}, "", "text", None, True, -1, 0, 0.5, 1e300, 10**400, 
 
 def resigned(directory: Path, body: dict[str, Any]) -> None:
     """Writes a body as the record in a folder, with a digest that matches."""
-    body["digest"] = _digest(body)
-    (directory / RECORD).write_bytes(_render(body))
+    body["digest"] = digest_of(body)
+    (directory / RECORD).write_bytes(rendered(body))
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -185,7 +188,7 @@ def test_a_record_with_figures_of_another_shape_is_left_out(board: Path, odd: st
         np.savez(buffer, elbo=figures[odd])
     (board / "odd" / PER_IMAGE).write_bytes(buffer.getvalue())
     body = json.loads((board / "odd" / RECORD).read_bytes())
-    body["files"][PER_IMAGE] = _sha256(buffer.getvalue())
+    body["files"][PER_IMAGE] = sha256(buffer.getvalue())
     resigned(board / "odd", body)
     records = read_records(board)
     assert len(records) == 4

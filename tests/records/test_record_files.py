@@ -23,8 +23,10 @@ from vaebench.leaderboard import boards
 from vaebench.leaderboard.page import page
 from vaebench.loggers.transfer import _kept
 from vaebench.records.claims import CARD, IMPORTED, VERIFIED, claimed, note, verified
+from vaebench.records.content import digest_of, rendered
 from vaebench.records.identities import canonical
-from vaebench.records.record import RECORD, RunRecord, _digest, _render, read_records
+from vaebench.records.reading import read_records
+from vaebench.records.record import RECORD, RunRecord
 from vaebench.reproduction.repeat import _name
 
 BAD = ["../../x.png", "/etc/hostname", "a/b.png", "a\\b.png", "..", ".", "", ".hidden.png", "x.png\0", "x.png\n",
@@ -36,8 +38,8 @@ def _resigned(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A record that was changed by one who computes its digest again."""
     body = json.loads((folder / RECORD).read_bytes())
     change(body)
-    body["digest"] = _digest(body)
-    (folder / RECORD).write_bytes(_render(body))
+    body["digest"] = digest_of(body)
+    (folder / RECORD).write_bytes(rendered(body))
 
 
 def _listed(folder: Path, name: str, content: bytes) -> None:
@@ -224,7 +226,7 @@ def test_figures_that_unpack_to_more_than_they_should_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = write_fake(tmp_path / "run", np.random.default_rng(0))
-    monkeypatch.setattr("vaebench.records.record.LARGEST", 100)
+    monkeypatch.setattr("vaebench.records.arrays.LARGEST", 100)
     with pytest.raises(UserError, match=r"unpacks to \d"):
         record.per_image()
     (tmp_path / "run" / "per_image.npz").write_bytes(b"no zip")

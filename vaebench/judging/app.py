@@ -23,11 +23,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from vaebench.errors import UserError
+from vaebench.files.templates import templates
 from vaebench.judging.guard import BODY, SAFE, refusal
 from vaebench.judging.images import PngImages
 from vaebench.judging.plan import ANSWERS, CHOICE, RATING, REAL, Question, questions
 from vaebench.judging.store import Judgements
-from vaebench.templates import templates
 
 HERE = Path(__file__).parent
 STATIC = {"judge.css": "text/css", "judge.js": "text/javascript"}

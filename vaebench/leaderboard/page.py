@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
 from vaebench.files import write_atomically
+from vaebench.files.templates import templates
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.budgets import LEGEND as BUDGET_LEGEND
 from vaebench.leaderboard.budgets import TRIALS_LEGEND
@@ -23,7 +24,6 @@ from vaebench.leaderboard.places import Places
 from vaebench.leaderboard.table import LEGEND
 from vaebench.leaderboard.views import board_view, cards
 from vaebench.records import Records
-from vaebench.templates import templates
 
 HERE = Path(__file__).parent
 SCRIPTS = ("plots.js", "runs.js", "page.js")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaebench.files.templates import templates
 from vaebench.leaderboard.boards import Row
 from vaebench.leaderboard.display import score_display
 from vaebench.leaderboard.facts import title
@@ -16,7 +17,6 @@ from vaebench.leaderboard.noise import of_mean
 from vaebench.leaderboard.pareto import plane, rate_distortion_front
 from vaebench.leaderboard.versus import Side, Versus
 from vaebench.leaderboard.versus_text import plain, sentences
-from vaebench.templates import templates
 
 COLOURS = ("#3b7dd8", "#d9822b")
 OTHERS = "#8a8a8a"

@@ -1,19 +1,10 @@
 """Run records, what they are worth, and how they are found. Imports no torch."""
 
+from vaebench.records.arrays import PER_IMAGE
 from vaebench.records.identities import canonical, identity, leaves, run_identity, seedless, setting_identity
-from vaebench.records.record import (
-    CHECKPOINT,
-    LONGEST,
-    PER_IMAGE,
-    RECORD,
-    Damage,
-    Records,
-    RunRecord,
-    read_record,
-    read_records,
-    stable,
-    write_record,
-)
+from vaebench.records.reading import LONGEST, read_record, read_records
+from vaebench.records.record import CHECKPOINT, RECORD, Damage, Records, RunRecord, stable
+from vaebench.records.writing import write_record
 
 __all__ = [
     "CHECKPOINT",

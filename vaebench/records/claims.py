@@ -18,7 +18,8 @@ from typing import Any
 
 from vaebench.files import read_file, write_atomically
 from vaebench.records.identities import identity
-from vaebench.records.record import LONGEST, RunRecord
+from vaebench.records.reading import LONGEST
+from vaebench.records.record import RunRecord
 
 IMPORTED, VERIFIED, CARD = "imported.json", "verified.json", "card.json"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vaebench.errors import UserError, unknown
-from vaebench.records.record import RECORD, RunRecord, read_records
+from vaebench.records.reading import read_records
+from vaebench.records.record import RECORD, RunRecord
 
 
 def record_folder(name: str) -> Path:

@@ -16,10 +16,10 @@ from plotly.offline import get_plotlyjs
 from vaebench._version import __version__
 from vaebench.curves import VAL
 from vaebench.files import write_atomically
+from vaebench.files.templates import templates
 from vaebench.sweep.show.terminal import trial_figures, trial_settings, trial_state
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import count_states, over
-from vaebench.templates import templates
 
 CONTOURS = 3  # the most important settings, two by two
 HERE = Path(__file__).parent

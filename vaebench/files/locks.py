@@ -1,0 +1,84 @@
+"""Locks on folders: one process at a time works in one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+LOCK = "at-work.lock"  # in a folder that a process works in: who it is
+
+
+def first_process() -> bool:
+    """Whether this process is the first, or the only one, of those that train a run: the one that writes."""
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK"))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A block that one process at a time executes for a folder; others say whom they wait for.
+
+    The system lifts the lock when its owner dies, so that nothing waits for the dead. Of several processes that train
+    a run together, the first one locks for all.
+
+    Args:
+        folder: is made, and removed if nothing is in it at the end.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    if not first_process():
+        yield
+        return
+    lock = folder / LOCK
+    with _owned(lock):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # gone with its folder, or others have something there
+                lock.unlink(missing_ok=True)
+                folder.rmdir()
+
+
+@contextmanager
+def _owned(lock: Path) -> Iterator[None]:
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("a+b")
+        except FileNotFoundError:  # its folder was removed meanwhile
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"vaebench: {_who(file, lock.parent)}; waiting for it to end", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # a file system without locks
+                yield
+                return
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                continue  # its owner has removed it while we waited
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            file.truncate(0)
+            file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": since}).encode())
+            file.flush()
+            yield
+            return
+
+
+def _who(file: BinaryIO, folder: Path) -> str:
+    """Who works in a folder, as the lock's owner has it."""
+    try:
+        file.seek(0)
+        owner = json.loads(file.read())
+        return f"process {owner['process']} on {owner['machine']} works in '{folder}' since {owner['since']}"
+    except (ValueError, KeyError, TypeError):  # locked just now, and not written yet
+        return f"another process works in '{folder}'"
