@@ -16,7 +16,7 @@ from vaebench._version import __version__
 if TYPE_CHECKING:
     from vaebench.api import build, load
     from vaebench.configuration.discovery import datasets, families
-    from vaebench.configuration.gate import trust
+    from vaebench.configuration.registered import trust
     from vaebench.evaluation import Report, evaluate, log_likelihood
     from vaebench.records import read_records
 

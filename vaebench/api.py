@@ -14,8 +14,9 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_c
 from vaebench.configuration.discovery import find_class
 from vaebench.configuration.explain import explained, require_kinds, require_values
 from vaebench.configuration.former import current_state
-from vaebench.configuration.gate import remember, vetted, vetted_run
+from vaebench.configuration.gate import vetted, vetted_run
 from vaebench.configuration.parts import located
+from vaebench.configuration.registered import remember
 from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.errors import UNREADABLE, UserError, unknown

@@ -18,7 +18,7 @@ from fake_records import write_fake
 
 import vaebench as vb
 from vaebench.cli import main
-from vaebench.configuration import gate
+from vaebench.configuration import gate, registered
 from vaebench.configuration.former import current_run
 from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.configuration.parts import canonical_config
@@ -82,7 +82,7 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "pointer").write_text("class_path: hostile.Net\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gate, "_said", set())
+    monkeypatch.setattr(registered, "REGISTERED", set())
     yield marker
     assert "hostile" not in sys.modules
     assert not marker.exists()
@@ -301,7 +301,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's own, with a network, of which this process knows nothing."""
     (tmp_path / "own_networks.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(gate, "_said", set())
+    monkeypatch.setattr(registered, "REGISTERED", set())
     yield "own_networks"
     sys.modules.pop("own_networks", None)
 
@@ -316,13 +316,13 @@ def test_what_the_user_trains_is_loaded_by_the_same_process_and_by_others_that_a
     (checkpoint,) = tmp_path.glob("runs/*/model.ckpt")
     assert f"vaebench evaluate {checkpoint} --trust {own}.Net" in said
     vb.load(checkpoint)
-    monkeypatch.setattr(gate, "_said", set())
+    monkeypatch.setattr(registered, "REGISTERED", set())
     evaluate = ["evaluate", str(checkpoint), "--protocol=quick", "--k=2", "--limit=4", f"--results={tmp_path}/results"]
     assert main(evaluate) == 2
     assert f"'{own}.Net'" in capsys.readouterr().err
     assert main([*evaluate, "--trust", f"{own}.Net", "--processes=2"]) == 0
     (record,) = tmp_path.glob("results/**/record.json")
-    monkeypatch.setattr(gate, "_said", set())
+    monkeypatch.setattr(registered, "REGISTERED", set())
     for command in ("verify", "reproduce"):
         assert main([command, str(record), f"--out={tmp_path}/out"]) == 2
         assert f"'{own}.Net'" in capsys.readouterr().err
@@ -347,7 +347,7 @@ def test_trust_is_of_what_is_defined_in_a_module_and_not_of_what_it_imports(own:
 
 
 def test_trust_takes_a_class_and_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_said", set())
+    monkeypatch.setattr(registered, "REGISTERED", set())
     files = _placed(str(tmp_path / "in" / "faces.npz"), SLOTS["a setting of the data"])
     outside = _placed(f"{tmp_path}/in/../faces.npz", SLOTS["a setting of the data"])
     with pytest.raises(UserError, match="measure"):
@@ -357,7 +357,7 @@ def test_trust_takes_a_class_and_a_folder_of_files(tmp_path: Path, monkeypatch: 
     with pytest.raises(UserError, match="measure"):
         gate.vetted_run(outside, "x")
     vb.trust(SimpleNamespace)
-    assert gate.trusted() == tuple(sorted([f"{tmp_path}/in", "types.SimpleNamespace"]))
+    assert registered.trusted() == tuple(sorted([f"{tmp_path}/in", "types.SimpleNamespace"]))
     for wrong in ("", " ", 3):
         with pytest.raises(UserError, match="cannot be trusted"):
             vb.trust(wrong)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from fake_records import write_fake
 
-from vaebench.configuration import parts
+from vaebench.configuration import part_kinds, parts
 from vaebench.configuration.former import FORMER
 from vaebench.leaderboard.boards import boards
 from vaebench.loggers.about import of_record
@@ -57,10 +57,10 @@ def test_every_canonical_name_is_unique_and_its_class_is_where_the_index_says() 
         assert (inspect.getdoc(cls) or "") == part.doc
 
 
-@pytest.mark.parametrize("kind", parts.KINDS)
+@pytest.mark.parametrize("kind", part_kinds.KINDS)
 def test_the_index_lacks_no_class_of_a_kind(kind: str) -> None:
     """Every public class that python finds below the folder of a kind, and that derives from its bases."""
-    folder, bases = parts.KINDS[kind].folder, parts.KINDS[kind].bases
+    folder, bases = part_kinds.KINDS[kind].folder, part_kinds.KINDS[kind].bases
     known = {part.path for part in parts.index() if part.kind == kind}
     assert known or parts.of_kind(kind)
     place = parts.PACKAGE / folder

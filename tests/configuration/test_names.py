@@ -16,7 +16,7 @@ import yaml
 import vaebench as vb
 from vaebench.api import data_module
 from vaebench.cli import main
-from vaebench.configuration import parts
+from vaebench.configuration import part_kinds, parts
 from vaebench.configuration.discovery import names
 from vaebench.errors import UserError
 from vaebench.posteriors.flows import InverseAutoregressive
@@ -47,7 +47,7 @@ def refusal(*args: str) -> str:
 # Names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", parts.KINDS)
+@pytest.mark.parametrize("kind", part_kinds.KINDS)
 def test_every_part_is_found_by_each_of_its_names_in_any_case(kind: str) -> None:
     assert parts.of_kind(kind)
     for part in parts.of_kind(kind).values():
@@ -57,7 +57,7 @@ def test_every_part_is_found_by_each_of_its_names_in_any_case(kind: str) -> None
 
 
 def test_no_two_parts_of_a_kind_have_a_name_of_their_own_in_common() -> None:
-    for kind in parts.KINDS:
+    for kind in part_kinds.KINDS:
         own = [parts.plain_name(name) for part in parts.of_kind(kind).values() for name in {part.name, *part.also}]
         assert len(set(own)) == len(own)
 

@@ -12,7 +12,8 @@ from helpers import FAMILIES, family_of, images_of
 
 from vaebench import schedules
 from vaebench.configuration.explain import require_values
-from vaebench.configuration.parts import OURS, Part, index, torch_parts
+from vaebench.configuration.part_kinds import OURS
+from vaebench.configuration.parts import Part, index, torch_parts
 from vaebench.errors import UserError
 from vaebench.ranges import Range, ranges, require_ranges
 from vaebench.schedules import Schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vaebench.configuration.gate import trust
+from vaebench.configuration.registered import trust
 from vaebench.errors import UserError, unknown
 
 

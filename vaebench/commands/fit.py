@@ -38,7 +38,7 @@ def raw(argv: list[str]) -> int:
         print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
         return 0
     from vaebench.configuration.explain import explained
-    from vaebench.configuration.gate import foreign
+    from vaebench.configuration.registered import foreign
     from vaebench.files import alone_in
     from vaebench.loggers import Logbook, of_training
     from vaebench.running.run import trained_checkpoint

@@ -16,12 +16,15 @@ from typing import Any
 from vaebench.configuration import parts
 from vaebench.errors import UserError, unknown
 
-KINDS = {"family": ("families", "vaebench.core", "Family"), "data set": ("data", "vaebench.data.base", "ImageData")}
+DISCOVERED = {
+    "family": ("families", "vaebench.core", "Family"),
+    "data set": ("data", "vaebench.data.base", "ImageData"),
+}
 
 
 def names(kind: str) -> list[str]:
     """Names of all families ('family') or data sets ('data set'), sorted, found without importing any of them."""
-    folder = Path(__file__).parents[1] / KINDS[kind][0]
+    folder = Path(__file__).parents[1] / DISCOVERED[kind][0]
     helpers = {"base", "cache", "formats"}
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] != "_" and m.name not in helpers)
 
@@ -37,7 +40,7 @@ def find_class(kind: str, name: str) -> type[Any]:
         name = parts.name_of(part.path)
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
-    folder, parent = KINDS[kind][0], base(kind)
+    folder, parent = DISCOVERED[kind][0], base(kind)
     found = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)
     if len(found) != 1:
         raise UserError(
@@ -104,7 +107,7 @@ def measurement_of(figure: str) -> str | None:
 
 def base(kind: str) -> type[Any]:
     """The class that all families ('family') or data sets ('data set') are subclasses of."""
-    _, module, name = KINDS[kind]
+    _, module, name = DISCOVERED[kind]
     return getattr(importlib.import_module(module), name)
 
 

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vaebench.configuration.discovery import KINDS as FILES
+from vaebench.configuration.discovery import DISCOVERED as FILES
 from vaebench.configuration.discovery import names
 from vaebench.configuration.mistakes import mistake, shown
+from vaebench.configuration.part_kinds import KINDS, OURS, learning_key
 from vaebench.configuration.parts import (
-    KINDS,
-    OURS,
     index,
     kind_of,
-    learning_key,
     located,
     misplaced,
     of_kind,

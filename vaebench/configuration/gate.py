@@ -16,91 +16,28 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from vaebench.configuration import parts
+from vaebench.configuration.discovery import base
 from vaebench.configuration.former import current
 from vaebench.configuration.options import RECORDED
+from vaebench.configuration.registered import (
+    LIBRARY,
+    WORD,
+    in_registered_folder,
+    in_registered_module,
+    is_dotted,
+    is_registered,
+    module_member,
+    trusted,
+)
+from vaebench.configuration.slots import class_slots
 from vaebench.errors import UserError, printable
 
-LIBRARY = frozenset(
-    {"vaebench.measures.DataSpec"}
-    | {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
-    | {f"torch.nn.{name}" for name in ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus",
-                                       "Tanh")}
-    | {part.path for part in parts.torch_parts()}
-)  # fmt: skip
-"""Other classes that configurations may name: none of them writes, calls or imports what it is given."""
-
 DEEPEST, LARGEST = 40, 20_000  # tables in tables, and values in all: a few lines of a file can stand for more
-WORD = re.compile(
-    r"[\w+\- ]{0,100}"  # binary, bf16-mixed
-    r"|(train|val)/[\w.+\-]{1,100}"  # what a callback monitors
-    r"|[+-]?[\d.]{1,30}(e[+-]?\d{1,5})?"  # a number as text
-    r"|\d{1,4}(:\d{1,4}){1,3}"  # a time
-)
-PLAIN = (int, float, str, bool, bytes, complex, type(None), Path, tuple, list, dict)
-
-_said: set[str] = set()  # names and places that the user has named in this process
-
-
-def trust(*names: str | type) -> None:
-    """Registers classes, modules or files that configurations in checkpoints, records and cards may name.
-
-    Args:
-        names: a class or its path ('mypkg.MyVAE'), a module ('mypkg', with all classes and functions that are defined
-            in it or below it), or a file or folder that configurations may point at ('/data/faces.npz').
-
-    Raises:
-        UserError: a name that is none of these.
-    """
-    for name in names:
-        if isinstance(name, type):
-            name = f"{name.__module__}.{name.__qualname__}"
-        if not isinstance(name, str) or not name.strip():
-            raise UserError(
-                f"{name!r} cannot be trusted: expected a class such as mypkg.MyVAE, a module, or a file; name one"
-            )
-        _said.add(name)
-
-
-def trusted() -> tuple[str, ...]:
-    """All that the user has named in this process, for another process that works for the same user."""
-    return tuple(sorted(_said))
-
-
-def remember(config: Any) -> None:
-    """Trusts what a configuration of the user's own names, so that what it trains can be loaded by this process."""
-    _said.update(foreign(config))
-
-
-def foreign(config: Any) -> list[str]:
-    """The texts of a configuration that are neither plain words nor names of the suite's: what `--trust` must name."""
-    texts = dict.fromkeys(_texts(config))
-    return [
-        text for text in texts if not WORD.fullmatch(text) and not text.startswith("vaebench.") and text not in LIBRARY
-    ]
-
-
-def _texts(config: Any) -> Iterator[str]:
-    if isinstance(config, str):
-        yield config
-    elif inspect.isfunction(config) or inspect.isclass(config):
-        yield f"{config.__module__}.{config.__qualname__}"
-    elif isinstance(config, Mapping):
-        for value in config.values():
-            yield from _texts(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _texts(value)
-
-
-# The walk ---------------------------------------------------------------------------------------------------------
 
 
 def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
@@ -189,7 +126,7 @@ class _Walk:
             raise _refused(self.source, place, wrong[0], "class_path and init_args alone")
         path, cls = self._class(table["class_path"], place, slot)
         found: dict[str, Any] = {"class_path": path}
-        slots = _slots(cls)
+        slots = class_slots(cls)
         for part in ("init_args", "dict_kwargs"):
             settings = table.get(part)
             if settings is None:
@@ -203,9 +140,9 @@ class _Walk:
         return found
 
     def _text(self, text: str, place: str) -> str:
-        if text in _said or _below_trusted_place(text):
+        if is_registered(text) or in_registered_folder(text):
             return text
-        if _dotted(text):
+        if is_dotted(text):
             self._class(text, place, None)
         elif not WORD.fullmatch(text):
             raise _refused(self.source, place, text, "a plain word", NAMED)
@@ -216,15 +153,15 @@ class _Walk:
     def _class(self, path: Any, place: str, slot: type | None) -> tuple[str, Any]:
         """The full path of a class that may be built, and the class; None for one that the user named exactly."""
         if isinstance(path, str):
-            if path in LIBRARY or path in _said:
+            if path in LIBRARY or is_registered(path):
                 return path, _named(path)
             if "." not in path and (short := _short(path, slot)):
                 path = short
             if part := parts.part_at(path):
                 return part.path, _named(part.path)
-            if (found := _within_trusted(path)) is not None:
+            if (found := in_registered_module(path)) is not None:
                 return path, found
-        if isinstance(path, str) and _dotted(f"x.{path}"):
+        if isinstance(path, str) and is_dotted(f"x.{path}"):
             raise _refused(self.source, place, path, "a class of vaebench's", NAMED)
         raise _refused(self.source, place, path, "a class of vaebench's by its path")
 
@@ -243,98 +180,22 @@ def _below(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
 
 
-def _dotted(text: str) -> bool:
-    return "." in text and all(part.isidentifier() for part in text.split("."))
-
-
-def _below_trusted_place(text: str) -> bool:
-    """Whether a text is the path of a file in a folder that the user named."""
-    if "\0" in text or "://" in text or len(text) > 4096:
-        return False
-    path = Path(text).expanduser()
-    return any(os.sep in name and path.resolve().is_relative_to(Path(name).expanduser().resolve()) for name in _said)
-
-
-# Names and what they stand for ------------------------------------------------------------------------------------
-
-
-def _within_trusted(path: str) -> Any:
-    """The class or function that is defined in or below a module that the user named; None where there is none."""
-    module, _, name = path.rpartition(".")
-    if not _dotted(path):
-        return None
-    for known in _said:
-        if _dotted(f"x.{known}") and (module == known or module.startswith(f"{known}.")):
-            found = _member(module, name)
-            if (inspect.isclass(found) or inspect.isfunction(found)) and (
-                found.__module__ == known or found.__module__.startswith(f"{known}.")
-            ):
-                return found
-    return None
-
-
 def _named(path: str) -> Any:
     """What the path of a part or of a class that the user named stands for; None for `LIBRARY`, and where it is not."""
     module, _, name = path.rpartition(".")
-    return _member(module, name) if _dotted(path) and path not in LIBRARY else None
-
-
-def _member(module: str, name: str) -> Any:
-    try:
-        return vars(import_module(module)).get(name)
-    except ImportError:
-        return None
+    return module_member(module, name) if is_dotted(path) and path not in LIBRARY else None
 
 
 def _base(kind: str) -> type | None:
-    from vaebench.configuration.discovery import base
-
     return base(kind) if kind else None
 
 
 def _short(name: str, slot: type | None) -> str:
     """The path of the one class with a short name that a slot takes; '' where there is none or several."""
-    own = [path for path in _said if path.rpartition(".")[2] == name and _dotted(path)]
+    own = [path for path in trusted() if path.rpartition(".")[2] == name and is_dotted(path)]
     found = own or [part.path for part in parts.index() if part.name == name and _fits(_named(part.path), slot)]
     return found[0] if len(found) == 1 else ""
 
 
 def _fits(cls: Any, slot: type | None) -> bool:
     return slot is None or (inspect.isclass(cls) and issubclass(cls, slot))
-
-
-def _slots(cls: Any) -> dict[str, type]:
-    """The settings of a class or function that are classes themselves, by name, with what each must be or give."""
-    found: dict[str, type] = {}
-    for parent in reversed(inspect.getmro(cls) if inspect.isclass(cls) else [cls]):
-        function = vars(parent).get("__init__") if inspect.isclass(parent) else parent
-        if inspect.isfunction(function):
-            for name, hint in _hints(function).items():
-                found.pop(name, None)
-                if (kind := _kind(hint)) is not None:
-                    found[name] = kind
-    return found
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # a user's own annotations may name what is not there at run time
-        return {}
-
-
-def _kind(hint: Any) -> type | None:
-    """The class that a value of a type is, or that it gives where it is called; None for plain values."""
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Callable):  # type: ignore[arg-type]
-        kind = _kind(inside[-1]) if inside else None
-        return kind or object
-    if origin in (Union, UnionType):
-        return None if str in inside else next(filter(None, map(_kind, inside)), None)
-    if origin is not None:
-        return next(filter(None, map(_kind, inside)), None) if inside and not _literal(origin) else None
-    return hint if inspect.isclass(hint) and hint is not Any and not issubclass(hint, PLAIN) else None
-
-
-def _literal(origin: Any) -> bool:
-    return origin is Literal

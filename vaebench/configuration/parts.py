@@ -9,98 +9,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaebench.configuration.class_source import classes_in, declared_names, is_complete, lineage, takes_only
+from vaebench.configuration.part_kinds import KINDS, TORCH, learning_key
+
 PACKAGE = Path(__file__).parents[1]
-
-
-class PartKind(NamedTuple):
-    """Where the classes of a kind are, and what makes a class one of them.
-
-    Attributes:
-        folder: the folder or module below the package.
-        bases: names of the classes of which it derives from one.
-        given: arguments that whoever builds one passes; it has a constructor that needs no others. Not looked at where
-            empty.
-        suffixes: ends of class names that a short name may leave out.
-        types: last words in the annotations of arguments that take one, by which the arguments' names are known.
-    """
-
-    folder: str
-    bases: tuple[str, ...]
-    given: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-
-
-KINDS = {
-    "family": PartKind("families", ("Family",), suffixes=("vae",)),
-    "data set": PartKind("data", ("ImageData",)),
-    "posterior": PartKind(
-        "posteriors",
-        ("Posterior", "LazyDistribution"),
-        ("data", "latent", "maps"),
-        ("posterior", "flow"),
-        ("Conditional",),
-    ),
-    "prior": PartKind(
-        "priors",
-        ("Prior", "LazyDistribution"),
-        ("latent", "units", "data", "posterior"),
-        ("prior", "flow"),
-        ("PriorFactory",),
-    ),
-    "likelihood": PartKind(
-        "likelihoods", ("Likelihood",), ("latent", "data", "features"), ("likelihood",), ("Likelihood",)
-    ),
-    "pixels": PartKind("likelihoods", ("Pixels",), suffixes=("pixels",), types=("Pixels",)),
-    "network": PartKind(
-        "networks",
-        ("Network", "CodeNetwork"),
-        ("inputs", "outputs", "count", "size"),
-        ("network",),
-        ("Network", "CodeNetwork", "Net"),
-    ),
-    "schedule": PartKind("schedules", ("Schedule",), suffixes=("schedule",), types=("Schedule",)),
-    "optimizer": PartKind("optimizers", ("Optimizer", "Adam")),
-    "lr_scheduler": PartKind("optimizers", ("LRScheduler",), suffixes=("lr",)),
-}
-
-PAPER = "https://arxiv.org/abs/"
-TORCH = {
-    "optimizer": ("torch.optim", {
-        "Adadelta": f"Steps as long as the last ones, by the ratio of mean squares; Zeiler 2012\n{PAPER}1212.5701",
-        "Adagrad": "Steps over the root of all squared gradients' sum; Duchi et al. 2011\n"
-                   "https://jmlr.org/papers/v12/duchi11a.html",
-        "Adam": f"The default: mean gradients over the root of mean squares; Kingma & Ba 2015\n{PAPER}1412.6980",
-        "AdamW": f"Adam whose weight decay is no part of the gradient; Loshchilov & Hutter 2019\n{PAPER}1711.05101",
-        "Adamax": f"Adam by the largest of the decayed gradients; Kingma & Ba 2015, section 7.1\n{PAPER}1412.6980",
-        "NAdam": "Adam with Nesterov's momentum; Dozat 2016\nhttps://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ",
-        "RAdam": f"Adam that warms up by the variance of its own steps; Liu et al. 2020\n{PAPER}1908.03265",
-        "RMSprop": f"Gradients over the root of their mean squares; as in Graves 2013\n{PAPER}1308.0850",
-        "SGD": "The gradient itself, with momentum or without; Sutskever et al. 2013\n"
-               "https://proceedings.mlr.press/v28/sutskever13.html",
-    }),
-    "lr_scheduler": ("torch.optim.lr_scheduler", {
-        "ConstantLR": "A factor for some epochs, and 1 after them.",
-        "CosineAnnealingLR": f"Half a cosine to eta_min in T_max epochs; Loshchilov & Hutter 2017\n{PAPER}1608.03983",
-        "CosineAnnealingWarmRestarts": f"Half a cosine again and again; Loshchilov & Hutter 2017\n{PAPER}1608.03983",
-        "ExponentialLR": "The factor gamma at every epoch.",
-        "LinearLR": "A line from one factor to another: a warm-up.",
-        "MultiStepLR": "The factor gamma at each of some epochs.",
-        "PolynomialLR": "A power of the part of training that is left.",
-        "StepLR": "The factor gamma at every so many epochs.",
-    }),
-}  # fmt: skip
-"""Classes of torch's that a run takes: their module, and of each what it is. Not others: they would need more than a
-gradient, or than the number of an epoch, or set the learning rate themselves."""
-OURS = frozenset({
-    "params", "lr", "maximize", "foreach", "fused", "capturable", "differentiable", "optimizer", "last_epoch",
-})  # fmt: skip
-"""Arguments of theirs that the suite gives itself."""
 
 
 class Part(NamedTuple):
@@ -262,21 +179,12 @@ def part_arguments() -> dict[str, str]:
     """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
     found = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
     for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
-        for source in _classes(PACKAGE, folder).values():
+        for source in classes_in(PACKAGE, folder).values():
             for name, annotation in source.arguments:
                 word = [word for word in re.findall(r"\w+", annotation) if word != "None"][-1:]
                 kind = next((kind for kind, about in KINDS.items() if set(word) & set(about.types)), None)
                 found |= {name: kind} if kind else {}
     return found
-
-
-def learning_key(key: str) -> str:
-    """The kind of a section of a run's configuration that says how it learns; '' for any other.
-
-    >>> learning_key("lr_scheduler"), learning_key("optimizer_critic"), learning_key("model")
-    ('lr_scheduler', 'optimizer', '')
-    """
-    return next((kind for kind in TORCH if re.fullmatch(rf"{kind}(_[a-z]\w*)?", key)), "")
 
 
 def kind_of(key: str) -> str:
@@ -315,101 +223,19 @@ def misplaced(config: Any) -> tuple[str, Part] | None:
     return None
 
 
-# Reading the source -----------------------------------------------------------------------------------------------
-
-
-def _word(node: ast.expr) -> str:
-    """The last word of a name in the source, 'Network' of `networks.Network`; '' of what is no name."""
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-class _Source(NamedTuple):
-    """A class in the source: its definition and the module's dotted name."""
-
-    node: ast.ClassDef
-    module: str
-
-    @property
-    def bases(self) -> list[str]:
-        return [_word(base) for base in self.node.bases]
-
-    @property
-    def methods(self) -> dict[str, ast.FunctionDef]:
-        return {item.name: item for item in self.node.body if isinstance(item, ast.FunctionDef)}
-
-    @property
-    def arguments(self) -> list[tuple[str, str]]:
-        """Names and annotations of what the constructor takes."""
-        constructor = self.methods.get("__init__")
-        named = constructor.args.args if constructor else []
-        return [(argument.arg, ast.unparse(argument.annotation)) for argument in named if argument.annotation]
-
-
-@cache
-def _classes(package: Path, folder: str) -> dict[str, _Source]:
-    """Every class at the top level of a folder's modules, by name."""
-    place = package / folder
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    found: dict[str, _Source] = {}
-    for file in files:
-        module = ".".join(["vaebench", *file.relative_to(package).with_suffix("").parts]).removesuffix(".__init__")
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        found |= {node.name: _Source(node, module) for node in tree.body if isinstance(node, ast.ClassDef)}
-    return found
-
-
-def _lineage(name: str, classes: Mapping[str, _Source]) -> Iterator[str]:
-    """A class and all it derives from, the nearest first; those of other folders by their names alone."""
-    yield name
-    for base in classes[name].bases if name in classes else ():
-        yield from _lineage(base, classes)
-
-
 def _parts(package: Path, name: str) -> Iterator[Part]:
     kind = KINDS[name]
-    classes = _classes(package, kind.folder)
+    classes = classes_in(package, kind.folder)
     for own, source in classes.items():
-        lineage = list(_lineage(own, classes))
-        if own[0] == "_" or own in kind.bases or not set(lineage) & set(kind.bases):
+        ancestry = list(lineage(own, classes))
+        if own[0] == "_" or own in kind.bases or not set(ancestry) & set(kind.bases):
             continue
-        above = [classes[cls] for cls in lineage if cls in classes]
+        above = [classes[cls] for cls in ancestry if cls in classes]
         yield Part(
             name,
             own,
             f"{source.module}.{own}",
             ast.get_docstring(source.node) or "",
-            _also(source.node),
-            _complete(lineage, above) and _built_alike(above, kind.given),
+            declared_names(source.node),
+            is_complete(ancestry, above) and takes_only(above, kind.given),
         )
-
-
-ABSTRACT = {"LazyDistribution": "forward", "Family": "step", "ImageData": "raw"}  # of bases in other folders
-
-
-def _complete(lineage: Iterable[str], above: Iterable[_Source]) -> bool:
-    """Whether no method is left to be written."""
-    wanted = {ABSTRACT[cls] for cls in lineage if cls in ABSTRACT}
-    written: set[str] = set()
-    for source in above:
-        for name, method in source.methods.items():
-            abstract = any(_word(mark) == "abstractmethod" for mark in method.decorator_list)
-            (wanted if abstract else written).add(name)
-    return wanted <= written
-
-
-def _built_alike(above: Iterable[_Source], given: tuple[str, ...]) -> bool:
-    """Whether the nearest constructor needs nothing but what those of its kind are given."""
-    constructor = next((s.methods["__init__"] for s in above if "__init__" in s.methods), None)
-    if not given or constructor is None:
-        return not given
-    names = [argument.arg for argument in constructor.args.args[1:]]
-    needed = names[: len(names) - len(constructor.args.defaults)]
-    return bool(needed) and set(needed) <= set(given)
-
-
-def _also(node: ast.ClassDef) -> tuple[str, ...]:
-    """The value of a class's `ALSO`, a tuple of texts."""
-    for item in node.body:
-        if isinstance(item, ast.Assign) and any(_word(target) == "ALSO" for target in item.targets):
-            return tuple(ast.literal_eval(item.value))
-    return ()

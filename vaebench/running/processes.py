@@ -11,7 +11,7 @@ import torch
 
 from vaebench import evaluation
 from vaebench.api import data_module, load, read_checkpoint
-from vaebench.configuration.gate import trust, trusted
+from vaebench.configuration.registered import trust, trusted
 from vaebench.errors import UserError
 
 

@@ -20,8 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vaebench.configuration.discovery import datasets, families
 from vaebench.configuration.explain import SECTIONS, _files, explained, require_kinds, require_values
-from vaebench.configuration.gate import remember
 from vaebench.configuration.options import COSMETIC, PASSED
+from vaebench.configuration.registered import remember
 from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family

@@ -17,7 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vaebench.configuration.parts import OURS, learning_key, of_kind, part_at
+from vaebench.configuration.part_kinds import OURS, learning_key
+from vaebench.configuration.parts import of_kind, part_at
 from vaebench.configuration.source import Source
 from vaebench.core import Family
 from vaebench.core.rules import Recipe

@@ -1,0 +1,126 @@
+"""Classes, modules and files that the user has registered, which files of others may name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vaebench.configuration import parts
+from vaebench.errors import UserError
+
+LIBRARY = frozenset(
+    {"vaebench.measures.DataSpec"}
+    | {f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "early_stopping.EarlyStopping", "Timer")}
+    | {f"torch.nn.{name}" for name in ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus",
+                                       "Tanh")}
+    | {part.path for part in parts.torch_parts()}
+)  # fmt: skip
+"""Other classes that configurations may name: none of them writes, calls or imports what it is given."""
+
+
+WORD = re.compile(
+    r"[\w+\- ]{0,100}"  # binary, bf16-mixed
+    r"|(train|val)/[\w.+\-]{1,100}"  # what a callback monitors
+    r"|[+-]?[\d.]{1,30}(e[+-]?\d{1,5})?"  # a number as text
+    r"|\d{1,4}(:\d{1,4}){1,3}"  # a time
+)
+
+
+REGISTERED: set[str] = set()  # names and places that the user has named in this process
+
+
+def trust(*names: str | type) -> None:
+    """Registers classes, modules or files that configurations in checkpoints, records and cards may name.
+
+    Args:
+        names: a class or its path ('mypkg.MyVAE'), a module ('mypkg', with all classes and functions that are defined
+            in it or below it), or a file or folder that configurations may point at ('/data/faces.npz').
+
+    Raises:
+        UserError: a name that is none of these.
+    """
+    for name in names:
+        if isinstance(name, type):
+            name = f"{name.__module__}.{name.__qualname__}"
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(
+                f"{name!r} cannot be trusted: expected a class such as mypkg.MyVAE, a module, or a file; name one"
+            )
+        REGISTERED.add(name)
+
+
+def trusted() -> tuple[str, ...]:
+    """All that the user has named in this process, for another process that works for the same user."""
+    return tuple(sorted(REGISTERED))
+
+
+def is_registered(name: str) -> bool:
+    """Whether the user has named exactly this class, module or place."""
+    return name in REGISTERED
+
+
+def remember(config: Any) -> None:
+    """Trusts what a configuration of the user's own names, so that what it trains can be loaded by this process."""
+    REGISTERED.update(foreign(config))
+
+
+def foreign(config: Any) -> list[str]:
+    """The texts of a configuration that are neither plain words nor names of the suite's: what `--trust` must name."""
+    texts = dict.fromkeys(_texts(config))
+    return [
+        text for text in texts if not WORD.fullmatch(text) and not text.startswith("vaebench.") and text not in LIBRARY
+    ]
+
+
+def _texts(config: Any) -> Iterator[str]:
+    if isinstance(config, str):
+        yield config
+    elif inspect.isfunction(config) or inspect.isclass(config):
+        yield f"{config.__module__}.{config.__qualname__}"
+    elif isinstance(config, Mapping):
+        for value in config.values():
+            yield from _texts(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _texts(value)
+
+
+def is_dotted(text: str) -> bool:
+    return "." in text and all(part.isidentifier() for part in text.split("."))
+
+
+def in_registered_folder(text: str) -> bool:
+    """Whether a text is the path of a file in a folder that the user named."""
+    if "\0" in text or "://" in text or len(text) > 4096:
+        return False
+    path = Path(text).expanduser()
+    return any(
+        os.sep in name and path.resolve().is_relative_to(Path(name).expanduser().resolve()) for name in REGISTERED
+    )
+
+
+def in_registered_module(path: str) -> Any:
+    """The class or function that is defined in or below a module that the user named; None where there is none."""
+    module, _, name = path.rpartition(".")
+    if not is_dotted(path):
+        return None
+    for known in REGISTERED:
+        if is_dotted(f"x.{known}") and (module == known or module.startswith(f"{known}.")):
+            found = module_member(module, name)
+            if (inspect.isclass(found) or inspect.isfunction(found)) and (
+                found.__module__ == known or found.__module__.startswith(f"{known}.")
+            ):
+                return found
+    return None
+
+
+def module_member(module: str, name: str) -> Any:
+    try:
+        return vars(import_module(module)).get(name)
+    except ImportError:
+        return None
