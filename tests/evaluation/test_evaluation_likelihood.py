@@ -23,7 +23,8 @@ from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation import log_likelihood
 from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.contract import IMAGES
-from vaebench.evaluation.estimators.likelihood import BLOCK, VALUES, Estimates
+from vaebench.evaluation.estimators.draws import BLOCK
+from vaebench.evaluation.estimators.likelihood import VALUES, Estimates
 from vaebench.evaluation.estimators.likelihood import estimate as estimated
 from vaebench.families.vae import VAE
 

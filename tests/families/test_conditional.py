@@ -17,7 +17,8 @@ from vaebench.core import DataSpec, Family, Given, Step, draw
 from vaebench.distributions import DiagonalNormal
 from vaebench.errors import UserError
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, for_images
-from vaebench.evaluation.estimators.likelihood import estimate, sample_posterior
+from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.estimators.likelihood import estimate
 
 PLAN = {"likelihood": {"k": 20}, "units": {}, "collapse": {}, "reconstruction": {}, "samples": {}}
 

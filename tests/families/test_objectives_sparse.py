@@ -14,7 +14,7 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.functional.regularisers import spike_and_slab
-from vaebench.networks import SparseMLP
+from vaebench.networks.sparse import SparseMLP
 
 DOUBLE = torch.float64
 SLAB, SPIKE = torch.tensor(1.0, dtype=DOUBLE), torch.tensor(10.0, dtype=DOUBLE)

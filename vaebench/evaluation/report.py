@@ -17,7 +17,7 @@ from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, require_kernels
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
 from vaebench.evaluation.contract import check_model
-from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.metrics import Findings, Metric, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Pieces, Store

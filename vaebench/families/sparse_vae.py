@@ -13,7 +13,7 @@ from vaebench.core import DataSpec, Family, Shape, Step
 from vaebench.errors import UserError
 from vaebench.functional.regularisers import spike_and_slab
 from vaebench.likelihoods import Likelihood, natural
-from vaebench.networks import SparseMLP
+from vaebench.networks.sparse import SparseMLP
 from vaebench.ranges import POSITIVE
 
 

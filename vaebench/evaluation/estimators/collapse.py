@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.distributions import Owned
+from vaebench.distributions.divergences import Owned
 from vaebench.evaluation.conditions import for_images, spread, start_noise
+from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.latents import Latents
 from vaebench.evaluation.estimators.levels import beneath, count_by_level, level_of_units
-from vaebench.evaluation.estimators.likelihood import sample
 from vaebench.evaluation.estimators.moments import Moments, count_error
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}

@@ -17,7 +17,8 @@ from torch.distributions import Distribution, Independent, Normal
 from vaebench.core import LatentModel
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import start_noise
-from vaebench.evaluation.estimators.likelihood import VALUES, sample
+from vaebench.evaluation.estimators.draws import sample
+from vaebench.evaluation.estimators.likelihood import VALUES
 from vaebench.evaluation.estimators.local import Posteriors
 
 SMALL = 0.1  # standard deviation to start from where the encoder gives none

@@ -14,7 +14,7 @@ from vaebench.core import LatentModel
 from vaebench.core.compatibility import not_euclidean
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import declared, start_noise
-from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.evaluation.estimators.draws import sample
 from vaebench.traits import LikelihoodTraits
 
 BLOCK = 16  # transitions whose noise is drawn from one state of an image's noise; part of the definition of a seed

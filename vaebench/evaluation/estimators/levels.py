@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from vaebench.core import LatentModel
 from vaebench.distributions.hierarchy import Hierarchy
 from vaebench.evaluation.conditions import for_images
-from vaebench.evaluation.estimators.likelihood import sample_posterior
+from vaebench.evaluation.estimators.draws import sample_posterior
 
 IMAGES, SAMPLES, BATCH = 1000, 32, 50
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from vaebench.core import Draw, Family, LatentModel
+from vaebench.core import Draw, LatentModel
 from vaebench.distributions.codes import PointMass
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import (
@@ -24,26 +23,25 @@ from vaebench.evaluation.conditions import (
     each,
     for_images,
     noise_keys,
-    start_noise,
 )
 from vaebench.evaluation.contract import admitted
+from vaebench.evaluation.estimators.draws import (
+    BLOCK,
+    model_draws,
+    noise_blocks,
+    own_draw,
+    posterior_draws,
+    sample,
+    sample_posterior,
+)
 from vaebench.evaluation.estimators.scoring import Precision, Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k, tail_length
 from vaebench.traits import LikelihoodTraits
 
-BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
 NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
 
 Progress = Callable[[float], None]
-
-
-@runtime_checkable
-class DrawsWhole(Protocol):
-    """A model that draws and scores samples by itself, in one pass."""
-
-    def draw(self, x: Tensor, k: int = 1) -> Draw:
-        """k samples of the posterior of each image of x (b, *data), scored."""
 
 
 class Estimates(NamedTuple):
@@ -161,10 +159,10 @@ def estimate(
         keys = noise_keys(group, seed)
         group, part = group.to(device, dtype), for_images(model, slice(first, first + images))
         rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
-        if own := _own_draw(model):
-            draws = _own_draws(own, group, keys, _blocks(k, max(1, min(BLOCK, values // pixels))))
+        if own := own_draw(model):
+            draws = model_draws(own, group, keys, noise_blocks(k, max(1, min(BLOCK, values // pixels))))
         else:
-            draws = _draws(part, group, keys, _blocks(k), score, rows)
+            draws = posterior_draws(part, group, keys, noise_blocks(k), score, rows)
         folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
         for name, figures in folded.items():
             made[name][first : first + images] = figures
@@ -172,19 +170,11 @@ def estimate(
     return found
 
 
-def sample_posterior(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -> Tensor:
-    """k ≤ BLOCK samples of q(z|x) of each image under its own noise, (k, n, *latent); inside `evaluation_mode`."""
-    keys = noise_keys(x, seed)
-    posteriors = (one.posterior(image) for one, image in each(model, x, 1))
-    samples = [_sample(q, key, 0, k, x.device) for q, key in zip(posteriors, keys, strict=True)]
-    return torch.cat(samples, 1)
-
-
 def no_density(model: LatentModel, x: Tensor) -> str | None:
     """Why q(z|x) or p(z) cannot be scored, None where both can; x (n, *data) lie where the model does."""
     try:
         with absence("the posterior or the prior has no density"):
-            if own := _own_draw(model):
+            if own := own_draw(model):
                 own(x[:1], 1)
             else:
                 one = for_images(model, slice(0, 1))
@@ -208,34 +198,6 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
-def sample(q: Distribution, k: int) -> Tensor:
-    """k samples of every distribution in a batch, whether or not they can be differentiated: (k, *batch, *event)."""
-    return (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
-
-
-def _sample(q: Distribution, key: bytes, block: int, size: int, device: torch.device) -> Tensor:
-    start_noise(key, block, device)
-    return sample(q, size)
-
-
-def _blocks(k: int, block: int = BLOCK) -> list[int]:
-    return [block] * (k // block) + [k % block] * (k % block > 0)
-
-
-def _draws(
-    model: LatentModel, x: Tensor, keys: list[bytes], blocks: list[int], score: Score, rows: int
-) -> Iterator[Draw]:
-    """The samples of a group of images (b, *data), block by block: encoded once, scored `rows` samples at a time."""
-    posteriors, prior = [one.posterior(image) for one, image in each(model, x, 1)], model.prior()
-    for block, size in enumerate(blocks):
-        samples = [_sample(q, key, block, size, x.device) for q, key in zip(posteriors, keys, strict=True)]
-        log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, samples, strict=True)], 1)
-        z = torch.cat(samples, 1)
-        log_p = prior.log_prob(z)
-        log_x = torch.cat([score(some, x, model) for some in z.split(rows)])
-        yield Draw(z, log_q, log_p, log_x)
-
-
 def _held(model: LatentModel, x: Tensor) -> int:
     """Values that scoring an image of x (n, *data) holds, about."""
     return x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
@@ -251,22 +213,6 @@ def _halved(size: int, limit: int) -> int:
     while size > max(1, limit):
         size = (size + 1) // 2
     return size
-
-
-def _own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
-    if isinstance(model, Family) and not model.draws_whole:
-        return None
-    return model.draw if isinstance(model, DrawsWhole) else None
-
-
-def _own_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:
-    """As `_draws`, for a model that draws and scores by itself, in its own precision."""
-    for block, size in enumerate(blocks):
-        parts = []
-        for image, key in zip(x, keys, strict=True):
-            start_noise(key, block, x.device)
-            parts.append(draw(image[None], size))
-        yield Draw(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
 
 def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progress | None) -> Iterator[Draw]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.distributions import Centred
+from vaebench.distributions.divergences import Centred
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
-from vaebench.evaluation.estimators.likelihood import sample_posterior
+from vaebench.evaluation.estimators.draws import sample_posterior
 from vaebench.functional import ssim as similarity
 from vaebench.functional.ssim import WINDOW, compared
 

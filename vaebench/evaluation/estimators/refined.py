@@ -23,9 +23,10 @@ from torch import Tensor
 from vaebench.core import LatentModel
 from vaebench.errors import Unavailable, absence, unknown
 from vaebench.evaluation.conditions import check_count, device_and_dtype, for_images, noise_keys, start_noise
+from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.gaussians import Gaussians, inverse_factor, widened
 from vaebench.evaluation.estimators.joint import Joint, differentiable
-from vaebench.evaluation.estimators.likelihood import VALUES, check_weights, sample
+from vaebench.evaluation.estimators.likelihood import VALUES, check_weights
 from vaebench.evaluation.estimators.scoring import Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k
 

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
 from vaebench.errors import absence
-from vaebench.evaluation.estimators.likelihood import sample
+from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.reconstruction import mean_image
 
 BATCH = 250

@@ -13,8 +13,8 @@ from vaebench.distributions import units
 from vaebench.errors import Unavailable, absence, unknown
 from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators.aggregate import AggregateDensities, aggregate_densities
+from vaebench.evaluation.estimators.draws import sample_posterior
 from vaebench.evaluation.estimators.latents import BATCH, Latents, read_latents
-from vaebench.evaluation.estimators.likelihood import sample_posterior
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 

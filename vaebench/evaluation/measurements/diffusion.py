@@ -9,7 +9,7 @@ import torch
 from vaebench.distributions.diffusion import Diffusion
 from vaebench.errors import Unavailable
 from vaebench.evaluation.drawing.pictures import COLUMNS, tiled
-from vaebench.evaluation.estimators.likelihood import sample_posterior
+from vaebench.evaluation.estimators.draws import sample_posterior
 from vaebench.evaluation.estimators.samples import prior_codes
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.estimators.aggregate import aggregate_densities
+from vaebench.evaluation.estimators.draws import sample, sample_posterior
 from vaebench.evaluation.estimators.latents import BATCH
-from vaebench.evaluation.estimators.likelihood import sample, sample_posterior
 from vaebench.evaluation.estimators.two_sample import classifier_test, mmd_test, share_below
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject

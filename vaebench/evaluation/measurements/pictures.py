@@ -10,7 +10,8 @@ from torch import Tensor
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.drawing.charts import aggregate_plane, rate_distortion_plane, unit_bars
 from vaebench.evaluation.drawing.pictures import interpolation_grid, traversal_grid
-from vaebench.evaluation.estimators.likelihood import sample_posterior, sampled_distortion
+from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.estimators.likelihood import sampled_distortion
 from vaebench.evaluation.estimators.reconstruction import code
 from vaebench.evaluation.metrics import Findings, MetricKind, Picture
 from vaebench.evaluation.subject import Subject
