@@ -1,9 +1,9 @@
-"""The door through which arrays enter a data module: what is stored as levels must be levels already."""
+"""Stored splits, and the checks on arrays that enter them: levels must be levels already."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,22 @@ from torch import Tensor
 
 from vaebench.errors import UserError
 
-if TYPE_CHECKING:
-    from vaebench.data.base import Split
-
 HIGHEST = 255  # the largest level that uint8 stores
 REMEDY = "store levels 0 … N − 1, such as np.rint(images * 255) of images in [0, 1]"
+
+
+class Split(NamedTuple):
+    """Images as they are stored.
+
+    Attributes:
+        images: levels, (n, c, h, w) uint8.
+        labels: (n,) int64, or None where the data set has none.
+        source: where each image stands in the source, (n,) int64; None where the splits came without.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    source: Tensor | None = None
 
 
 def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:

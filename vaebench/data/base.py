@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaebench.configuration.parts import name_of
 from vaebench.data._batches import Batches, Blocks, TrainingBatches
-from vaebench.data._checks import as_labels, as_levels, checked, repeats
+from vaebench.data._checks import Split, as_labels, as_levels, checked, repeats
 from vaebench.data._measure import Measure
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
@@ -24,20 +24,6 @@ from vaebench.measures import DataSpec
 SEEDS = {"train": 0, "val": 1, "test": 2}  # of the noise that fixes each split's images
 
 __all__ = ["ImageData", "Split", "carve", "shuffled"]
-
-
-class Split(NamedTuple):
-    """Images as they are stored.
-
-    Attributes:
-        images: levels, (n, c, h, w) uint8.
-        labels: (n,) int64, or None where the data set has none.
-        source: where each image stands in the source, (n,) int64; None where the splits came without.
-    """
-
-    images: Tensor
-    labels: Tensor | None = None
-    source: Tensor | None = None
 
 
 class ImageData(LightningDataModule, ABC):
