@@ -64,9 +64,9 @@ def require_kernels() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # NotImplementedError is one
-        if (found := _missing_kernel(error)) is None:
+        if (missing := _missing_kernel(error)) is None:
             raise
-        operation, precision = found["operation"], found.groupdict().get("precision")
+        operation, precision = missing["operation"], missing.groupdict().get("precision")
         if precision:
             raise UserError(
                 f"torch has no operation '{operation}' for numbers of type {precision}: expected a precision that "
@@ -74,14 +74,14 @@ def require_kernels() -> Iterator[None]:
                 "precision f32, or choose parts without this operation"
             ) from error
         raise UserError(
-            f"torch has no operation '{operation}' on {found['device']}: expected a device that every part of the "
+            f"torch has no operation '{operation}' on {missing['device']}: expected a device that every part of the "
             "model supports; train with --trainer.accelerator cpu and evaluate with --device cpu, or choose parts "
             "without this operation"
         ) from error
 
 
 def _missing_kernel(error: Exception) -> re.Match[str] | None:
-    return next((found for pattern in KERNELS if (found := re.match(pattern, str(error)))), None)
+    return next((match for pattern in KERNELS if (match := re.match(pattern, str(error)))), None)
 
 
 @contextmanager

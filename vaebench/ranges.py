@@ -45,16 +45,16 @@ DECAY, INSIDE = Range(0, 1, open_high=True), Range(0, 1, True, True)
 
 def ranges(cls: type) -> dict[str, Range]:
     """The range of every number that a class and its parents are built with, by the argument's name."""
-    found: dict[str, Range] = {}
+    declared: dict[str, Range] = {}
     for parent in reversed(cls.__mro__):
         foreign = parent.__module__.split(".")[0] in ("torch", "lightning", "builtins")
         if "__init__" in vars(parent) and (not foreign or parent.__module__.startswith("torch.optim.")):
             for name, argument in inspect.signature(vars(parent)["__init__"]).parameters.items():
                 words = _numbers(argument.annotation)
                 if {"int", "float"} & words:
-                    found[name] = AMOUNT if "float" in words else COUNT
-        found.update(vars(parent).get("RANGES", {}))
-    return found
+                    declared[name] = AMOUNT if "float" in words else COUNT
+        declared.update(vars(parent).get("RANGES", {}))
+    return declared
 
 
 def _numbers(annotation: Any) -> set[str]:

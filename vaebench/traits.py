@@ -56,11 +56,11 @@ class Traits:
         """The traits of a part: itself, or for one of another base what it has of them, beside the defaults."""
         if isinstance(part, cls):
             return part
-        found = cls()
+        declared = cls()
         for name, _ in _defaults(cls.__mro__):
             if hasattr(part, name):
-                setattr(found, name, getattr(part, name))
-        return found
+                setattr(declared, name, getattr(part, name))
+        return declared
 
     @classmethod
     def within(cls, part: object) -> Iterator[Self]:

@@ -212,7 +212,7 @@ def test_what_differs_in_code_and_environment_is_named(recorded: Path, tmp_path:
         ("environment", "torch"), ("code", "commit"), ("environment", "threads"),
         ("setting", "trainer.max_epochs"), ("data", "hashes.test"),
     }  # fmt: skip
-    assert {d.found for d in comparison.differences if d.name == "torch"} == {"3.0"}
+    assert {d.measured for d in comparison.differences if d.name == "torch"} == {"3.0"}
     assert comparison.different == []
     assert altered(_only(one)) is None
     assert "does not follow" in str(altered(_only(two)))

@@ -24,12 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.leaderboard.versus import versus
     from vaebench.leaderboard.versus_text import plain
 
-    found = versus(arguments.first, arguments.second, arguments.results, arguments.metric)
-    print(plain(found), end="")
+    comparisons = versus(arguments.first, arguments.second, arguments.results, arguments.metric)
+    print(plain(comparisons), end="")
     if arguments.html:
         from vaebench.files import write_atomically
         from vaebench.leaderboard.versus_page import versus_page
 
-        write_atomically(arguments.html, versus_page(found).encode())
+        write_atomically(arguments.html, versus_page(comparisons).encode())
         print(f"\nPage: {arguments.html.resolve()}")
     return 0

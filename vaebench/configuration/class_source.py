@@ -41,12 +41,12 @@ def classes_in(package: Path, folder: str) -> dict[str, ClassSource]:
     """Every class at the top level of a folder's modules, by name."""
     place = package / folder
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    found: dict[str, ClassSource] = {}
+    classes: dict[str, ClassSource] = {}
     for file in files:
         module = ".".join(["vaebench", *file.relative_to(package).with_suffix("").parts]).removesuffix(".__init__")
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        found |= {node.name: ClassSource(node, module) for node in tree.body if isinstance(node, ast.ClassDef)}
-    return found
+        classes |= {node.name: ClassSource(node, module) for node in tree.body if isinstance(node, ast.ClassDef)}
+    return classes
 
 
 def lineage(name: str, classes: Mapping[str, ClassSource]) -> Iterator[str]:

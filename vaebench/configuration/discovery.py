@@ -41,13 +41,13 @@ def find_class(kind: str, name: str) -> type[Any]:
     if name not in names(kind):
         raise unknown(kind, name, names(kind))
     folder, parent = DISCOVERED[kind][0], base(kind)
-    found = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)
-    if len(found) != 1:
+    classes = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)
+    if len(classes) != 1:
         raise UserError(
-            f"vaebench/{folder}/{name}.py holds {len(found)} subclasses of {parent.__name__} where exactly one was "
+            f"vaebench/{folder}/{name}.py holds {len(classes)} subclasses of {parent.__name__} where exactly one was "
             "expected; move the others into files of their own"
         )
-    return found[0]
+    return classes[0]
 
 
 def protocols() -> list[str]:
@@ -64,13 +64,13 @@ def figures() -> dict[str, str]:
     """
     folder = parts.PACKAGE / "evaluation" / "measurements"
     trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))}
-    found: dict[str, str] = {}
+    measurements: dict[str, str] = {}
     for name, tree in trees.items():
         users = (user for user, other in trees.items() if user[0] != "_" and name in _imported(other))
         owner = name if name[0] != "_" else next(users, None)
         if owner is not None:
-            found |= dict.fromkeys(_kinds(tree), owner)
-    return found
+            measurements |= dict.fromkeys(_kinds(tree), owner)
+    return measurements
 
 
 def _imported(tree: ast.Module) -> set[str]:

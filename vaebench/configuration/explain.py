@@ -112,8 +112,8 @@ def _files(args: Iterable[str]) -> Iterator[Path]:
 
 def _unfit(report: str, error: BaseException) -> UserError:
     """Why a model or data set cannot be built: what its constructor raised."""
-    found = re.search(r"class_path='([\w.]+)'", report)
-    what = found[1].rpartition(".")[2] if found else "what was asked for"
+    match = re.search(r"class_path='([\w.]+)'", report)
+    what = match[1].rpartition(".")[2] if match else "what was asked for"
     if out_of_memory(error):
         return UserError(f"{what} needs more memory than there is: expected a smaller model; lower its sizes")
     pythons = isinstance(error, TypeError | LookupError)  # whose words are about the code
@@ -169,44 +169,44 @@ def _located(value: str, kind: str) -> str:
         return str(located(value, kind))
     try:
         table = yaml.safe_load(value)
-        return json.dumps(found) if (found := located(table, kind)) != table else value
+        return json.dumps(replaced) if (replaced := located(table, kind)) != table else value
     except (yaml.YAMLError, TypeError, ValueError, RecursionError):
         return value  # the parser says what is wrong with it
 
 
 def _explanation(message: str) -> UserError:
-    if found := re.search(r"unrecognized arguments: (?:--)?([^\s=]+)", message):
-        return _unknown_key(found[1])
-    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
-        return _unknown_key(f"{found[1]}.{found[2]}")
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        owners = re.findall(r"class_path=?\s?'([^']+)'", message[found.end() :].partition("Given value")[0])
-        outer = re.findall(r"class_path '([^']+)'", message[: found.start()])
+    if match := re.search(r"unrecognized arguments: (?:--)?([^\s=]+)", message):
+        return _unknown_key(match[1])
+    if match := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return _unknown_key(f"{match[1]}.{match[2]}")
+    if match := re.search(r"Option '([^']+)' is not accepted", message):
+        owners = re.findall(r"class_path=?\s?'([^']+)'", message[match.end() :].partition("Given value")[0])
+        outer = re.findall(r"class_path '([^']+)'", message[: match.start()])
         owner = (owners[:1] or outer[-1:] or [""])[0]
         if owner in BASES:
             key = mistake(message)
-            return _classless(key.key if key else "optimizer", found[1])
-        if found[1] == "lr" and owner.startswith("torch.optim."):
+            return _classless(key.key if key else "optimizer", match[1])
+        if match[1] == "lr" and owner.startswith("torch.optim."):
             return UserError(
                 f"'lr' is no setting of {owner.rpartition('.')[2]} here: expected model.lr, and model.lr_<group> for a "
                 "parameter group of its own; set that"
             )
         known = _parameters(owner) if owner else SECTIONS
-        return unknown("key", found[1], known, f"It was given to {owner}." if owner else "")
-    if found := re.search(r"(?:File does not exist: |Path is not a file: |Unexpected config: )'?(.*?)'?$", message):
-        return _unknown_file(found[1])
-    if found := re.search(NEEDED, message):
-        return UserError(f"{found[1]} needs {found[2]}: expected a value of it; give it below the class's own key")
-    if found := re.search(r"following arguments are required: (.+)", message):
+        return unknown("key", match[1], known, f"It was given to {owner}." if owner else "")
+    if match := re.search(r"(?:File does not exist: |Path is not a file: |Unexpected config: )'?(.*?)'?$", message):
+        return _unknown_file(match[1])
+    if match := re.search(NEEDED, message):
+        return UserError(f"{match[1]} needs {match[2]}: expected a value of it; give it below the class's own key")
+    if match := re.search(r"following arguments are required: (.+)", message):
         return UserError(
-            f"nothing says which {found[1]} to use: expected --config FILE or --{found[1].split(',')[0]} NAME; "
+            f"nothing says which {match[1]} to use: expected --config FILE or --{match[1].split(',')[0]} NAME; "
             "`vaebench families` and `vaebench datasets` list the names"
         )
-    if found := re.search(CLASSLESS, message, re.S):
-        return _classless(f"model.{found[1]}", found[2])
+    if match := re.search(CLASSLESS, message, re.S):
+        return _classless(f"model.{match[1]}", match[2])
     wrong = mistake(message)
-    if (found := re.search(UNRESOLVED, message)) and not (wrong and wrong.key.startswith("trainer")):
-        return _unknown_class(next(filter(None, found.groups()), ""), message)
+    if (match := re.search(UNRESOLVED, message)) and not (wrong and wrong.key.startswith("trainer")):
+        return _unknown_class(next(filter(None, match.groups()), ""), message)
     if wrong and (kind := learning_key(wrong.key)) and "Multiple subclasses" in message:  # torch's and Lightning's
         return _unknown_part(kind, wrong.value)
     if wrong:
@@ -243,13 +243,14 @@ def _class(path: str) -> Any:
 def _parameters(path: str) -> dict[str, inspect.Parameter]:
     """All constructor arguments of a class, its parents' included."""
     cls = _class(path)
-    found: dict[str, inspect.Parameter] = {}
+    parameters: dict[str, inspect.Parameter] = {}
     for parent in cls.__mro__ if inspect.isclass(cls) else ():
         own = vars(parent).get("__init__")
         if own and parent.__module__.startswith(("vaebench", "lightning", "torch.optim")):
-            found = {**found, **{k: v for k, v in inspect.signature(own).parameters.items() if k not in found}}
+            parameters = {**inspect.signature(own).parameters, **parameters}
     ours = OURS if part_at(path) in torch_parts() else frozenset()
-    return {name: found[name] for name in found if name not in {"self", "parts", "data", "kwargs", "args", *ours}}
+    given = {"self", "parts", "data", "kwargs", "args", *ours}
+    return {name: parameter for name, parameter in parameters.items() if name not in given}
 
 
 def _unknown_class(name: str, message: str) -> UserError:

@@ -66,9 +66,9 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
     if not isinstance(config, Mapping) or not {"model", "data"} <= config.keys() <= known | set(learning):
         raise _refused(source, "", config, "a run's configuration (model, data and trainer)")
-    walk, found = _Walk(source), {}
-    found["model"] = vetted(config["model"], source, "family")
-    found["data"] = vetted(config["data"], source, "data set")
+    walk, checked = _Walk(source), {}
+    checked["model"] = vetted(config["model"], source, "family")
+    checked["data"] = vetted(config["data"], source, "data set")
     trainer = config.get("trainer") or {}
     if not isinstance(trainer, Mapping):
         raise _refused(source, "trainer", trainer, "a table of settings")
@@ -77,12 +77,12 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
             raise _refused(source, f"trainer.{key}", value, "no setting of the trainer that names a place or a logger")
         if key == "callbacks" and isinstance(value, str):
             raise _refused(source, "trainer.callbacks", value, "callbacks as {class_path: …}")
-    found["trainer"] = walk.value(trainer, "trainer", None, 0)
+    checked["trainer"] = walk.value(trainer, "trainer", None, 0)
     for key in learning:
-        found[key] = vetted(config[key], source)
+        checked[key] = vetted(config[key], source)
     if "engine" in config:
-        found["engine"] = walk.value(config["engine"], "engine", None, 0)
-    return found
+        checked["engine"] = walk.value(config["engine"], "engine", None, 0)
+    return checked
 
 
 class _Walk:
@@ -125,7 +125,7 @@ class _Walk:
         if wrong := sorted(table.keys() - {"class_path", "init_args", "dict_kwargs"}):
             raise _refused(self.source, place, wrong[0], "class_path and init_args alone")
         path, cls = self._class(table["class_path"], place, slot)
-        found: dict[str, Any] = {"class_path": path}
+        checked: dict[str, Any] = {"class_path": path}
         slots = class_slots(cls)
         for part in ("init_args", "dict_kwargs"):
             settings = table.get(part)
@@ -134,10 +134,10 @@ class _Walk:
             if not isinstance(settings, Mapping) or "class_path" in settings:
                 raise _refused(self.source, _below(place, part), settings, "a table of settings")
             self.table(dict.fromkeys(settings), place, None, depth)
-            found[part] = {
+            checked[part] = {
                 key: self.value(value, _below(place, key), slots.get(key), depth + 1) for key, value in settings.items()
             }
-        return found
+        return checked
 
     def _text(self, text: str, place: str) -> str:
         if is_registered(text) or in_registered_folder(text):
@@ -159,8 +159,8 @@ class _Walk:
                 path = short
             if part := parts.part_at(path):
                 return part.path, _named(part.path)
-            if (found := in_registered_module(path)) is not None:
-                return path, found
+            if (registered := in_registered_module(path)) is not None:
+                return path, registered
         if isinstance(path, str) and is_dotted(f"x.{path}"):
             raise _refused(self.source, place, path, "a class of vaebench's", NAMED)
         raise _refused(self.source, place, path, "a class of vaebench's by its path")
@@ -193,8 +193,8 @@ def _base(kind: str) -> type | None:
 def _short(name: str, slot: type | None) -> str:
     """The path of the one class with a short name that a slot takes; '' where there is none or several."""
     own = [path for path in trusted() if path.rpartition(".")[2] == name and is_dotted(path)]
-    found = own or [part.path for part in parts.index() if part.name == name and _fits(_named(part.path), slot)]
-    return found[0] if len(found) == 1 else ""
+    candidates = own or [part.path for part in parts.index() if part.name == name and _fits(_named(part.path), slot)]
+    return candidates[0] if len(candidates) == 1 else ""
 
 
 def _fits(cls: Any, slot: type | None) -> bool:

@@ -44,7 +44,7 @@ def mistake(report: str) -> Mistake | None:
     if not keys:
         return None
     block = _block(first[keys[-1].end() :])
-    key = ".".join(name for name, _ in groupby(found[1] for found in keys))  # 'trainer' within 'trainer' is the same
+    key = ".".join(name for name, _ in groupby(match[1] for match in keys))  # 'trainer' within 'trainer' is the same
     return Mistake(key, shown(_given(block, "\n".join(after))), _expected(re.sub(r"Got value: .*", "", block), key))
 
 
@@ -70,8 +70,8 @@ def _given(block: str, after: str) -> str:
         (r"Got value: (.*?)(?=\. Got value: |$)", block),
         union,
     ]
-    found = [match[1] for pattern, text in patterns for match in re.finditer(pattern, text, re.M)]
-    nested = [re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", value) for value in found]
+    given = [match[1] for pattern, text in patterns for match in re.finditer(pattern, text, re.M)]
+    nested = [re.sub(r"^NestedArg\(key='[^']*', val=(.*)\)$", r"\1", value) for value in given]
     return next((value for value in nested if "Namespace(" not in value), "what it is")
 
 

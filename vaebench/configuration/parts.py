@@ -81,8 +81,8 @@ def plain_name(name: str) -> str:
 @cache
 def index(package: Path = PACKAGE) -> tuple[Part, ...]:
     """Every public class of every kind below `package`, sorted by kind and by the name that lists show."""
-    found = [part for kind in KINDS for part in _parts(package, kind)]
-    return tuple(sorted(found, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
+    every = [part for kind in KINDS for part in _parts(package, kind)]
+    return tuple(sorted(every, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
 
 
 @cache
@@ -97,8 +97,8 @@ def torch_parts() -> tuple[Part, ...]:
 
 def of_kind(kind: str) -> dict[str, Part]:
     """The classes of a kind that a configuration may choose, by name."""
-    found = {part.name: part for part in (*index(), *torch_parts()) if part.kind == kind and part.choosable}
-    return dict(sorted(found.items(), key=lambda item: item[1].listed.lower()))
+    choices = {part.name: part for part in (*index(), *torch_parts()) if part.kind == kind and part.choosable}
+    return dict(sorted(choices.items(), key=lambda item: item[1].listed.lower()))
 
 
 def find_part(kind: str, name: str) -> Part | None:
@@ -115,7 +115,7 @@ def find_part(kind: str, name: str) -> Part | None:
     own = [
         part for part in near if plain_name(name) in {plain_name(n) for n in (part.name, *part.also)}
     ]  # before short ones
-    return next((found[0] for found in (own, near) if len(found) == 1), None)
+    return next((matches[0] for matches in (own, near) if len(matches) == 1), None)
 
 
 def part_at(path: str, package: Path = PACKAGE) -> Part | None:
@@ -136,14 +136,14 @@ def part_at(path: str, package: Path = PACKAGE) -> Part | None:
     if first != "vaebench":
         return None
     named = [part for part in index(package) if part.name == name]
-    found = [part for part in named if part.path == path]
-    if not found and folders:
-        found = [part for part in named if folders[0] == KINDS[part.kind].folder]
-        if not found and not _is_module(package, folders[:1]):
-            found = named
+    matches = [part for part in named if part.path == path]
+    if not matches and folders:
+        matches = [part for part in named if folders[0] == KINDS[part.kind].folder]
+        if not matches and not _is_module(package, folders[:1]):
+            matches = named
         if _is_module(package, folders):
-            found = [part for part in found if part.kind not in ("family", "data set")]
-    return found[0] if len(found) == 1 else None
+            matches = [part for part in matches if part.kind not in ("family", "data set")]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _defined(part: Part) -> str:
@@ -177,14 +177,14 @@ def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
 @cache
 def part_arguments() -> dict[str, str]:
     """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
-    found = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
+    kinds = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
     for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
         for source in classes_in(PACKAGE, folder).values():
             for name, annotation in source.arguments:
                 word = [word for word in re.findall(r"\w+", annotation) if word != "None"][-1:]
                 kind = next((kind for kind, about in KINDS.items() if set(word) & set(about.types)), None)
-                found |= {name: kind} if kind else {}
-    return found
+                kinds |= {name: kind} if kind else {}
+    return kinds
 
 
 def kind_of(key: str) -> str:

@@ -111,11 +111,11 @@ def in_registered_module(path: str) -> Any:
         return None
     for known in REGISTERED:
         if is_dotted(f"x.{known}") and (module == known or module.startswith(f"{known}.")):
-            found = module_member(module, name)
-            if (inspect.isclass(found) or inspect.isfunction(found)) and (
-                found.__module__ == known or found.__module__.startswith(f"{known}.")
+            member = module_member(module, name)
+            if (inspect.isclass(member) or inspect.isfunction(member)) and (
+                member.__module__ == known or member.__module__.startswith(f"{known}.")
             ):
-                return found
+                return member
     return None
 
 

@@ -13,15 +13,15 @@ PLAIN = (int, float, str, bool, bytes, complex, type(None), Path, tuple, list, d
 
 def class_slots(cls: Any) -> dict[str, type]:
     """The settings of a class or function that are classes themselves, by name, with what each must be or give."""
-    found: dict[str, type] = {}
+    slots: dict[str, type] = {}
     for parent in reversed(inspect.getmro(cls) if inspect.isclass(cls) else [cls]):
         function = vars(parent).get("__init__") if inspect.isclass(parent) else parent
         if inspect.isfunction(function):
             for name, hint in _hints(function).items():
-                found.pop(name, None)
+                slots.pop(name, None)
                 if (kind := slot_type(hint)) is not None:
-                    found[name] = kind
-    return found
+                    slots[name] = kind
+    return slots
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

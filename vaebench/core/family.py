@@ -284,6 +284,6 @@ class _HeldOut(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
         with fixed_noise(seed, x.device):
-            found = self.family.bound(x, y)
+            bound = self.family.bound(x, y)
         with fixed_noise(seed, x.device):
-            return found | {OBJECTIVE: self.family.objective(x, y, t)}
+            return bound | {OBJECTIVE: self.family.objective(x, y, t)}

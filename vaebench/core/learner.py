@@ -188,5 +188,5 @@ class Learner(LightningModule, ABC):
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
         """Logs what `held_out` gives under fixed noise."""
         x, y = batch
-        found = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
-        self.log_dict(found, batch_size=len(x), on_epoch=True, sync_dist=True)
+        metrics = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
+        self.log_dict(metrics, batch_size=len(x), on_epoch=True, sync_dist=True)

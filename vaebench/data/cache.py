@@ -86,11 +86,11 @@ def check_checksum(content: bytes, checksum: str) -> None:
     """Compares bytes with a checksum written as in `File`; raises `DamagedError` where they differ."""
     algorithm, _, expected = checksum.partition(":")
     if algorithm == "git":
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     else:
-        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DamagedError(f"has the {algorithm} checksum {found} where {expected} was expected")
+        actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if actual != expected:
+        raise DamagedError(f"has the {algorithm} checksum {actual} where {expected} was expected")
 
 
 def _read(path: Path, file: File, parse: Callable[[bytes], T], compressed: bool) -> T:

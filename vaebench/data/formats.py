@@ -27,9 +27,9 @@ def idx(content: bytes, shape: tuple[int, ...]) -> Bytes:
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, 8, dimensions]):
         raise DamagedError(f"does not begin like an idx file of unsigned bytes in {dimensions} dimensions")
-    n, *found = struct.unpack(f">{dimensions}I", content[4:start])
-    if tuple(found) != shape:
-        raise DamagedError(f"holds items of shape {tuple(found)} where {shape} was expected")
+    n, *sizes = struct.unpack(f">{dimensions}I", content[4:start])
+    if tuple(sizes) != shape:
+        raise DamagedError(f"holds items of shape {tuple(sizes)} where {shape} was expected")
     _whole(content, start + n * prod(shape))
     return np.frombuffer(content, np.uint8, offset=start).reshape(n, *shape)
 

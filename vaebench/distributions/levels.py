@@ -86,14 +86,14 @@ class LogisticMixture(Distribution):
 
     def _locations(self, value: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         """μ of each channel in turn, (…, K, h, w), where `value` says from it what the channel is."""
-        found: list[Tensor] = []
+        locations: list[Tensor] = []
         known: list[Tensor] = []
         for c in range(self.event_shape[0]):
             first = c * (c - 1) // 2
             pulls = (self.coupling[..., first + d, :, :] * (x - 0.5) for d, x in enumerate(known))
-            found.append(sum(pulls, self.loc[..., c, :, :]))
-            known.append(value(c, found[-1]))
-        return found
+            locations.append(sum(pulls, self.loc[..., c, :, :]))
+            known.append(value(c, locations[-1]))
+        return locations
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():

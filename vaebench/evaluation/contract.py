@@ -177,13 +177,13 @@ def _made(what: str, make: Callable[[], Made]) -> Made:
 
 
 def _distribution(what: str, make: Callable[[], Any]) -> Distribution:
-    found = _made(what, make)
-    if not isinstance(found, Distribution):
+    distribution = _made(what, make)
+    if not isinstance(distribution, Distribution):
         raise UserError(
-            f"{what} is a {type(found).__name__}, where a torch.distributions.Distribution is expected; return such as "
-            "DiagonalNormal(mean, scale) or Bernoulli(logits, event=3) of vaebench.distributions"
+            f"{what} is a {type(distribution).__name__}, where a torch.distributions.Distribution is expected; return "
+            "such as DiagonalNormal(mean, scale) or Bernoulli(logits, event=3) of vaebench.distributions"
         )
-    return found
+    return distribution
 
 
 def _check_batch(what: str, d: Distribution, batch: tuple[int, ...], unit: str) -> None:
@@ -216,26 +216,26 @@ def _check_samples(what: str, q: Distribution, z: Tensor) -> None:
 def _scores(what: str, d: Distribution, value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """log_prob, checked; None where there is none."""
     try:
-        found = _made(f"log_prob of {what}", lambda: d.log_prob(value))
+        scores = _made(f"log_prob of {what}", lambda: d.log_prob(value))
     except Unavailable:
         return None
-    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != shape:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise UserError(
             f"log_prob of {what} has shape {got}, where {shape} is expected, one sum over all units or pixels for "
             "each; sum over the event and over nothing else, and average nothing"
         )
-    if found.dtype not in (torch.float32, torch.float64):
+    if scores.dtype not in (torch.float32, torch.float64):
         raise UserError(
-            f"log_prob of {what} is {found.dtype}, where float32 or float64 is expected: sums over many values need "
+            f"log_prob of {what} is {scores.dtype}, where float32 or float64 is expected: sums over many values need "
             "them; score in float32"
         )
-    if bool(torch.isnan(found).any()):
+    if bool(torch.isnan(scores).any()):
         raise UserError(
             f"log_prob of {what} is NaN: expected numbers; look for a negative or zero scale, or the logarithm of a "
             "rounded probability"
         )
-    return found
+    return scores
 
 
 def _check_same(one: Tensor, other: Tensor, fault: str, remedy: str) -> None:

@@ -70,8 +70,8 @@ class VQVAE(Family):
         return {"model": (self.stage == 0) | (t < self.stage), "prior": t >= self.stage}
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        q, found = self.posterior.read(x)
-        terms, committed = self.terms(x, y, q=q), commitment(found).mean()
+        q, codes = self.posterior.read(x)
+        terms, committed = self.terms(x, y, q=q), commitment(codes).mean()
         losses = {"model": self.commitment * committed - terms.elbo.mean(), "prior": terms.rate.mean()}
-        state = self.posterior.after(found, self.decay, self.least, t, self.active(t)["model"])
+        state = self.posterior.after(codes, self.decay, self.least, t, self.active(t)["model"])
         return Step(losses, terms.logs | {"commitment": committed}, state)

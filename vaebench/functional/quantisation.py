@@ -62,19 +62,19 @@ def quantised(vectors: Tensor, book: Tensor) -> Quantised:
         vectors: (…, n, d).
         book: (l, k, d).
     """
-    found = []
+    levels = []
     for level in book.unbind(0):
         index = nearest_codes(vectors[..., None, :], level[None])
         code = looked_up(index, level[None])
-        found.append(Quantised(index, code, vectors[..., None, :]))
+        levels.append(Quantised(index, code, vectors[..., None, :]))
         vectors = vectors - code[..., 0, :]
-    indices, codes, inputs = zip(*found, strict=True)
+    indices, codes, inputs = zip(*levels, strict=True)
     return Quantised(torch.cat(indices, -1), torch.cat(codes, -2), torch.cat(inputs, -2))
 
 
-def commitment(found: Quantised) -> Tensor:
+def commitment(nearest: Quantised) -> Tensor:
     """Σ over places, levels and values of |vector − code|², for each image: (b, n, l, d) -> (b,); no code is moved."""
-    return (found.inputs - found.codes.detach()).square().sum((-3, -2, -1))
+    return (nearest.inputs - nearest.codes.detach()).square().sum((-3, -2, -1))
 
 
 def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
@@ -94,9 +94,12 @@ def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
     return memory.sums / smooth[..., None]
 
 
-def taken(found: Quantised, size: int) -> Memory:
+def taken(nearest: Quantised, size: int) -> Memory:
     """What one batch says: the shares of the k = `size` codes and the sums of what is written, without gradients."""
-    indices, inputs = found.indices.flatten(0, -2), found.inputs.detach().flatten(0, -3)  # (places, l), (places, l, d)
+    indices, inputs = (
+        nearest.indices.flatten(0, -2),
+        nearest.inputs.detach().flatten(0, -3),
+    )  # (places, l), (places, l, d)
     one_hot = (indices[..., None] == torch.arange(size, device=indices.device)).to(inputs.dtype)
     return Memory(one_hot.mean(0), torch.einsum("plk,pld->lkd", one_hot, inputs) / len(inputs))
 
@@ -112,18 +115,18 @@ def moved(memory: Memory, batch: Memory, decay: Tensor) -> Memory:
     return Memory(*(decay * old + (1 - decay) * new for old, new in zip(memory, batch, strict=True)))
 
 
-def revived(memory: Memory, found: Quantised, dead: Tensor) -> Memory:
+def revived(memory: Memory, nearest: Quantised, dead: Tensor) -> Memory:
     """Puts each dead code on a vector of the batch that is drawn at random, as if it had its fair share 1/k.
 
     The random restarts of Dhariwal et al. 2020 (https://arxiv.org/abs/2005.00341).
 
     Args:
         memory: as it stands.
-        found: the batch.
+        nearest: the codes of the batch.
         dead: which codes, (l, k) booleans.
     """
     levels, size = dead.shape
-    inputs = found.inputs.detach().flatten(0, -3).transpose(0, 1)  # (l, places, d)
+    inputs = nearest.inputs.detach().flatten(0, -3).transpose(0, 1)  # (l, places, d)
     uniform = torch.rand((levels, size), dtype=inputs.dtype, device=inputs.device)
     rows = (uniform * inputs.shape[1]).long().clamp(max=inputs.shape[1] - 1)
     fresh = inputs.gather(1, rows[..., None].expand(levels, size, inputs.shape[2]))

@@ -53,12 +53,12 @@ def refusal(method: str, headers: Headers, names: Collection[str]) -> tuple[HTTP
 
 def _own(host: str, names: Collection[str]) -> bool:
     """Whether a Host header is a numeric address or one of the names."""
-    if (found := _HOST.fullmatch(host)) is None:
+    if (match := _HOST.fullmatch(host)) is None:
         return False
     try:
-        ipaddress.ip_address(found["six"] or found["name"])
+        ipaddress.ip_address(match["six"] or match["name"])
     except ValueError:
-        return found["name"] in names
+        return match["name"] in names
     return True
 
 

@@ -52,7 +52,7 @@ def judged(path: Path) -> dict[str, dict[str, Judged]]:
 
 def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str, Judged]]:
     """The scores of runs by digest and column, from answers; only columns of kinds that were answered."""
-    found: dict[str, dict[str, Judged]] = {run: {} for run in runs}
+    scored: dict[str, dict[str, Judged]] = {run: {} for run in runs}
     place = {run: i for i, run in enumerate(runs)}
     wins = [
         (place[a.first], place[a.second]) if a.answer == "first" else (place[a.second], place[a.first])
@@ -61,28 +61,28 @@ def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str
     ]
     if wins:
         for run, strength in zip(runs, bradley_terry(len(runs), wins), strict=True):
-            found[run]["preferred"] = strength
+            scored[run]["preferred"] = strength
     for run in runs:
         own = [a for a in answers if a.first == run]
         if ratings := [int(a.answer) for a in own if a.kind == RATING]:
-            found[run]["rated"] = mean(ratings)
+            scored[run]["rated"] = mean(ratings)
         if shown := [a.answer == "real" for a in own if a.kind == REAL]:
-            found[run]["fooled"] = share(sum(shown), len(shown))
-    return found
+            scored[run]["fooled"] = share(sum(shown), len(shown))
+    return scored
 
 
-def judged_columns(found: Scores, runs: Iterable[str]) -> list[str]:
+def judged_columns(scores: Scores, runs: Iterable[str]) -> list[str]:
     """The columns of `COLUMNS` that at least one of these runs has a score in."""
-    having = {name for run in runs for name in found.get(run, {})}
+    having = {name for run in runs for name in scores.get(run, {})}
     return [name for name in COLUMNS if name in having]
 
 
-def pooled(found: Sequence[Judged]) -> Judged:
+def pooled(scores: Sequence[Judged]) -> Judged:
     """The mean over several runs of one variant, without an interval; the score itself where there is one."""
-    known = [score.value for score in found if score.value is not None]
-    if len(found) == 1 or not known:
-        return found[0]
-    return Judged(sum(known) / len(known), None, None, sum(score.n for score in found))
+    known = [score.value for score in scores if score.value is not None]
+    if len(scores) == 1 or not known:
+        return scores[0]
+    return Judged(sum(known) / len(known), None, None, sum(score.n for score in scores))
 
 
 def bradley_terry(n: int, wins: Sequence[tuple[int, int]]) -> list[Judged]:

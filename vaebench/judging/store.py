@@ -145,8 +145,8 @@ class Judgements:
 
     def find(self, key: str) -> int | None:
         """The number of the judge who was given this key, 0, 1, … in the order in which they came; None for no key."""
-        found = self._rows("SELECT judge FROM keys WHERE digest = ?", _digest(key))
-        return int(found[0][0]) if found else None
+        rows = self._rows("SELECT judge FROM keys WHERE digest = ?", _digest(key))
+        return int(rows[0][0]) if rows else None
 
     def done(self, judge: int) -> int:
         """How many questions a judge has answered; they are the first ones."""
@@ -169,17 +169,17 @@ class Judgements:
             UserError: one of them is no answer to this study.
         """
         runs = {*self.study().runs, None}
-        found = [
+        answers = [
             Answer(*row)
             for row in self._rows("SELECT judge, kind, first, second, answer FROM answers ORDER BY judge, question")
         ]
-        for a in found:
+        for a in answers:
             if a.answer not in ANSWERS.get(a.kind, ()) or a.first not in runs or a.second not in runs:
                 raise UserError(
                     f"'{self.path}' holds an answer of judge {a.judge} that its study cannot have: expected what "
                     "`vaebench judge` wrote; use an unchanged copy of the file"
                 )
-        return found
+        return answers
 
     def _empty(self) -> bool:
         """Whether the file was begun by a process that died before it wrote the study."""

@@ -43,13 +43,13 @@ def leaderboard(
     Raises:
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
     """
-    records, found = ranked(path, metric, judgements, trials)
-    return presented(records, found, html, budget, single)
+    records, ranking = ranked(path, metric, judgements, trials)
+    return presented(records, ranking, html, budget, single)
 
 
 def presented(
     records: Records,
-    found: list[Board],
+    ranking: list[Board],
     html: str | Path | None = None,
     budget: str | None = None,
     single: bool = False,
@@ -58,16 +58,16 @@ def presented(
     if html is not None:
         from vaebench.leaderboard.page import write_page
 
-        write_page(Path(html), found, records, single)
+        write_page(Path(html), ranking, records, single)
     lines = [f"{LEFT_OUT}{escaped(str(damage))}\n" for damage in records.damaged]
-    if missing := without(records, found):
+    if missing := without(records, ranking):
         lines.append(f"**Left out:** {missing}\n")
-    return "\n".join([*lines, markdown(found) if budget is None else budget_markdown(found, budget)])
+    return "\n".join([*lines, markdown(ranking) if budget is None else budget_markdown(ranking, budget)])
 
 
-def without(records: Records, found: list[Board]) -> str:
+def without(records: Records, ranking: list[Board]) -> str:
     """How many runs are on no board, because none on theirs has the figure; empty where all are."""
-    missing = len(records) - sum(len(board.records) for board in found)
+    missing = len(records) - sum(len(board.records) for board in ranking)
     return f"{missing} of {len(records)} runs, on whose boards none has this figure." if missing else ""
 
 
@@ -77,8 +77,8 @@ def ranked(
     """The records below a directory and their boards; arguments and errors are those of `leaderboard`."""
     records, (failures, damaged) = read_records(path), read_failures(Path(path))
     records.damaged += damaged
-    found = boards(records, metric, failures, trials)
+    ranking = boards(records, metric, failures, trials)
     if judgements is not None:
         people = judged(Path(judgements))
-        found = [replace(board, judged=people) for board in found]
-    return records, found
+        ranking = [replace(board, judged=people) for board in ranking]
+    return records, ranking

@@ -142,8 +142,8 @@ def boards(
         groups.setdefault(key, (wanted, []))[1].append(record)
     sheets = [_sheet(group, wanted, signs, trials) for _, (wanted, group) in sorted(groups.items())]
     failures = list(failures)
-    found = [_with_failures(_with_claims(sheet, _borrowed(sheet, sheets)), failures) for sheet in sheets]
-    shown = [board for board in found if metric in (None, LOG_LIKELIHOOD) or _has_score(board)]
+    complete = [_with_failures(_with_claims(sheet, _borrowed(sheet, sheets)), failures) for sheet in sheets]
+    shown = [board for board in complete if metric in (None, LOG_LIKELIHOOD) or _has_score(board)]
     return sorted(shown, key=_place)
 
 
@@ -165,12 +165,12 @@ def trial(record: RunRecord) -> bool:
 
 def _signs(records: Iterable[RunRecord]) -> dict[str, int]:
     """The metrics that can be ranked by, with 1 where higher is better and −1 where lower is, as they are defined."""
-    found = {ELBO: 1, LOG_LIKELIHOOD: 1}
+    signs = {ELBO: 1, LOG_LIKELIHOOD: 1}
     for record in records:
         for name, metric in record.metrics.items():
             if metric.get("value") is not None and metric.get("higher_is_better") is not None:
-                found.setdefault(name, 1 if metric["higher_is_better"] else -1)
-    return found
+                signs.setdefault(name, 1 if metric["higher_is_better"] else -1)
+    return signs
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def _sheet(records: list[RunRecord], wanted: str, signs: dict[str, int], togethe
     measured = variants(record for record in records if not claimed(record))
     for score in (wanted, ELBO) if wanted == LOG_LIKELIHOOD else (wanted,):
         images = of_images(records, score)
-        found = {name: figures(runs, score, images) for name, runs in (measured or claims).items()}
-        scored = {name: values for name, values in found.items() if values is not None}
+        scores = {name: figures(runs, score, images) for name, runs in (measured or claims).items()}
+        scored = {name: values for name, values in scores.items() if values is not None}
         if scored:
             break
     if not measured:
@@ -215,14 +215,14 @@ def _borrowed(sheet: _Sheet, sheets: Sequence[_Sheet]) -> tuple[tuple[str, ...],
     """The variants with several seeds on other boards of the same data, and what these say; none where not needed."""
     if sheet.evidence.freedom.sum() >= LEAST_FREEDOM:
         return (), None
-    names, found = [], []
+    names, evidence = [], []
     for other in sheets:
         same = all(other.common[key] == sheet.common[key] for key in ("data", "surrogate"))
         if other is not sheet and same and other.score == sheet.score:
             several = np.flatnonzero(other.evidence.freedom > 0)
             names += [list(other.scored)[index] for index in several]
-            found.append(Evidence(*(part[several] for part in other.evidence)))
-    return tuple(dict.fromkeys(names)), sum(found[1:], found[0]) if names else None
+            evidence.append(Evidence(*(part[several] for part in other.evidence)))
+    return tuple(dict.fromkeys(names)), sum(evidence[1:], evidence[0]) if names else None
 
 
 def _with_claims(sheet: _Sheet, borrowed: tuple[tuple[str, ...], Evidence | None]) -> Board:
@@ -264,11 +264,11 @@ def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) ->
     ranked = [i for i, yes in enumerate(able) if yes]
     values, apart = [sheet.sign * scored[order[i]] for i in ranked], opened[np.ix_(ranked, ranked)]
     told = better(values, noise.of(*ranked), opened=apart) if ranked else np.zeros((0, 0))
-    found = dict(zip((order[i] for i in ranked), zip(ranks(told), told.T, strict=True), strict=True))
+    places = dict(zip((order[i] for i in ranked), zip(ranks(told), told.T, strict=True), strict=True))
     rows = []
     for place, name in enumerate(order):
         gap = compare(scored[name], scored[order[0]], noise.of(place, 0), opened[place, 0]) if place else None
-        rank, beaten = found.get(name, (None, ()))
+        rank, beaten = places.get(name, (None, ()))
         beaten_by = frozenset(order[ranked[i]] for i in np.flatnonzero(beaten))
         means = estimates(sheet.variants[name], _shown(score, sheet.variants[name]))
         provisional = rank is None and not doubts[name]

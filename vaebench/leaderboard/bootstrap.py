@@ -36,15 +36,15 @@ def bootstrap(
     size = max(1, CELLS // (n * (len(first) + len(second))))
 
     def variance(indices: np.ndarray, put: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        found = [put(indices[start : start + size]) for start in range(0, draws, size)]
-        return np.asarray(np.concatenate(found).var(ddof=1))
+        parts = [put(indices[start : start + size]) for start in range(0, draws, size)]
+        return np.asarray(np.concatenate(parts).var(ddof=1))
 
     def over_seeds(figures: np.ndarray, put: Callable[[np.ndarray], np.ndarray]) -> Seeds:
         number = len(figures)
         if number == 1:
             return Seeds(*map(np.asarray, (np.nan, np.nan, 1.0)))
-        found = variance(rng.integers(0, number, (draws, number - 1)), lambda chosen: put(figures[chosen]))
-        return Seeds(found, found, np.asarray(float(number)))
+        variances = variance(rng.integers(0, number, (draws, number - 1)), lambda chosen: put(figures[chosen]))
+        return Seeds(variances, variances, np.asarray(float(number)))
 
     images = variance(
         rng.integers(0, n, (draws, n)),

@@ -82,13 +82,13 @@ def places(board: Board, budget: str) -> list[Place]:
     known.sort(key=lambda pair: pair[1])
     prices, scores = [cost for _, cost in known], [board.sign * row.estimates[board.score].mean for row, _ in known]
     on_front = front(np.column_stack([prices, np.negative(scores)]))
-    found = []
+    entries = []
     for (row, cost), yes, index in zip(known, on_front, within(prices, scores), strict=True):
         best = known[index][0]
         provisional = row is not best and (row.provisional or best.provisional)
         tie = not provisional and best.variant not in row.beaten_by
-        found.append(Place(row, cost, "", bool(yes), best, tie, provisional))
-    return found + [Place(row, None, why) for row, why in zip(ranked, costs, strict=True) if isinstance(why, str)]
+        entries.append(Place(row, cost, "", bool(yes), best, tie, provisional))
+    return entries + [Place(row, None, why) for row, why in zip(ranked, costs, strict=True) if isinstance(why, str)]
 
 
 def _cost(row: Row, budget: str, usual: str) -> float | str:
@@ -143,13 +143,13 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
         else:
             first = row.records[0]
             sweeps.setdefault((str(first.benchmark), first.family), []).append(row)
-    found = []
+    searches = []
     for (sweep, family), rows in sorted(sweeps.items()):
         chosen_by = [float(np.mean([_held_out(record) or 0.0 for record in row.records])) for row in rows]
         scores = [row.estimates[board.score].mean for row in rows]
         ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if k < len(rows)} | {len(rows)})
-        found.append(Tuned(sweep, family, len(rows), {k: best_of(k, chosen_by, scores) for k in ks}))
-    return found, why
+        searches.append(Tuned(sweep, family, len(rows), {k: best_of(k, chosen_by, scores) for k in ks}))
+    return searches, why
 
 
 def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> float:
@@ -252,16 +252,16 @@ def _best(place: Place) -> str:
 
 
 def _trials(board: Board) -> Table | str:
-    found, why = tuned(board)
+    sweeps, why = tuned(board)
     reasons = [f"{', '.join(name for name in why if why[name] == one)}: {one}" for one in dict.fromkeys(why.values())]
-    if not found:
+    if not sweeps:
         return "\n\n".join(reasons)
-    ks = sorted({k for sweep in found for k in sweep.expected})
+    ks = sorted({k for sweep in sweeps for k in sweep.expected})
     columns = [Column("sweep", "sweep", words=True), Column("family", "family", words=True), Column("trials", "trials")]
     columns += [Column(f"k{k}", f"k = {k}", score_display(board).unit) for k in ks]
     rows = [
         [Cell(text, text) for text in (sweep.sweep, sweep.family, str(sweep.trials))]
         + [Cell(number(sweep.expected.get(k), score_display(board).decimals), sweep.expected.get(k)) for k in ks]
-        for sweep in found
+        for sweep in sweeps
     ]
     return Table(columns, rows, reasons)

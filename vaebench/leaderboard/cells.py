@@ -116,8 +116,8 @@ def usual_definition(board: Board) -> str:
     """How most runs define the score, where that is an estimate or a bound; empty for other figures."""
     if board.score not in (*ESTIMATED, ELBO):
         return ""
-    found = Counter(text for record in board.records if (text := _definition(record, board.score)))
-    return found.most_common(1)[0][0] if found else ""
+    definitions = Counter(text for record in board.records if (text := _definition(record, board.score)))
+    return definitions.most_common(1)[0][0] if definitions else ""
 
 
 def _definition(record: RunRecord, score: str) -> str:
@@ -141,8 +141,8 @@ def metric_cell(row: Row, metric: str, notes: dict[str, int], decimals: int, usu
 
 def extra_cell(row: Row, metric: str) -> Cell:
     """The mean of a metric that is on the page alone; nothing where a row has none."""
-    found = row.estimates.get(metric)
-    return Cell(number(found.mean, display(metric).decimals), found.mean) if found else Cell(NONE, None)
+    estimate = row.estimates.get(metric)
+    return Cell(number(estimate.mean, display(metric).decimals), estimate.mean) if estimate else Cell(NONE, None)
 
 
 def kind_cell(row: Row) -> Cell:
@@ -155,24 +155,24 @@ def share_cell(estimate: Estimate | None) -> Cell:
 
 def budget_cells(row: Row) -> list[Cell]:
     """Epochs, steps and images that its runs were trained for, means over them."""
-    found = [one for record in row.records if (one := trained(record))]
-    if not found:
+    budgets = [one for record in row.records if (one := trained(record))]
+    if not budgets:
         return [Cell(NONE, None)] * 3
-    passes = sum(one.epochs for one in found) / len(found)
-    rest = [mean_cell([one.steps for one in found], 0), mean_cell([one.images for one in found], 0)]
+    passes = sum(one.epochs for one in budgets) / len(budgets)
+    rest = [mean_cell([one.steps for one in budgets], 0), mean_cell([one.images for one in budgets], 0)]
     return [Cell(epochs(passes), passes), *rest]
 
 
 def judged_cell(board: Board, row: Row, name: str, notes: dict[str, int]) -> Cell:
     """What people said of a row's runs."""
-    found = [score for r in row.records if (score := board.judged.get(r.digest, {}).get(name)) is not None]
-    if not found:
+    scores = [score for r in row.records if (score := board.judged.get(r.digest, {}).get(name)) is not None]
+    if not scores:
         return Cell(NONE, None)
-    said, (heading, _, decimals, definition) = pooled(found), COLUMNS[name]
+    said, (heading, _, decimals, definition) = pooled(scores), COLUMNS[name]
     if said.value is None:
         return Cell("unavailable", None, (_note(notes, f"unavailable: {said.unavailable}"),))
     ends = "" if said.low is None else f" ({number(said.low, decimals)} to {number(said.high, decimals)})"
-    judged = f"; judged: {len(found)} of {len(row.records)} runs" if len(row.records) > 1 else ""
+    judged = f"; judged: {len(scores)} of {len(row.records)} runs" if len(row.records) > 1 else ""
     return Cell(number(said.value, decimals) + ends, said.value, (_note(notes, f"{heading}: {definition}{judged}"),))
 
 
@@ -225,7 +225,7 @@ def mean_cell(values: Sequence[float | None], decimals: int) -> Cell:
 
 def measured_cell(row: Row, notes: dict[str, int]) -> Cell:
     """The steps whose weights a row's runs are measured with, of how many; where it is not the last, what chose it."""
-    chosen = [found for record in row.records if (found := record.measured)]
+    chosen = [selection for record in row.records if (selection := record.measured)]
     if not chosen or all(one.last for one in chosen):
         return Cell("last" if chosen else NONE, 1.0 if chosen else None)
     ends = [sorted({one.step for one in chosen}), sorted({one.of for one in chosen if one.of is not None})]

@@ -60,8 +60,8 @@ def _settings(protocol: Mapping[str, Any], figure: str) -> dict[str, Any]:
         measured = {LIKELIHOOD: {key: protocol[key] for key in FORMER[LIKELIHOOD] if key in protocol}}
     if name is None:
         return {"measurements": measured}
-    found = {**FORMER.get(name, {}), **measured.get(name, {})}
-    return {key: value for key, value in found.items() if key not in ROUNDING.get(name, ())}
+    settings = {**FORMER.get(name, {}), **measured.get(name, {})}
+    return {key: value for key, value in settings.items() if key not in ROUNDING.get(name, ())}
 
 
 def in_units(record: RunRecord, score: str) -> float:

@@ -66,12 +66,12 @@ def _rest(usual: str, text: str) -> str:
 def _with_numbers(texts: Sequence[str]) -> str:
     """Texts that differ in numbers alone, with all values of each; many are told by the smallest and the largest."""
     pieces, values = NUMBER.split(texts[0]), zip(*(NUMBER.findall(text) for text in texts), strict=True)
-    shown = [_values(set(found)) for found in values]
+    shown = [_values(set(numbers)) for numbers in values]
     return "".join(piece + number for piece, number in zip(pieces, [*shown, ""], strict=True))
 
 
-def _values(found: set[str]) -> str:
-    known = sorted(found - {"None"}, key=lambda text: float(text.replace(",", "")) if text.count(".") < 2 else 0.0)
+def _values(numbers: set[str]) -> str:
+    known = sorted(numbers - {"None"}, key=lambda text: float(text.replace(",", "")) if text.count(".") < 2 else 0.0)
     if not known:
         return "none"
     if len(known) > LISTED:

@@ -49,19 +49,19 @@ def of_run(record: RunRecord, score: str, images: bool = True) -> np.ndarray | N
     """(n,) figures of a run, those of NLL and bits/dim from the log-likelihoods; or (1,), the run's own."""
     if not images:
         return np.array([record.value(score)], dtype=np.float64)
-    found = record.per_image().get(computed_from(score))
+    values = record.per_image().get(computed_from(score))
     if computed_from(score) == score:
-        return found
-    return None if found is None else -found / in_units(record, score)
+        return values
+    return None if values is None else -values / in_units(record, score)
 
 
 def estimates(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, Estimate]:
     """The means over seeds of those metrics that at least one run has."""
-    found = {}
+    estimated = {}
     for metric in metrics:
         seeds = [[known for r in runs if (known := value(r, metric)) is not None] for runs in by_seed(records)]
         values = [float(np.mean(runs)) for runs in seeds if runs]
         if values:
             errors = [r.error(metric) for r in records if value(r, metric) is not None]
-            found[metric] = estimate(values, errors, records[0].protocol["n"])
-    return found
+            estimated[metric] = estimate(values, errors, records[0].protocol["n"])
+    return estimated

@@ -71,7 +71,7 @@ def tex(text: str) -> str:
     >>> print(tex("β_half, 5 % of −1"))
     $\beta$\_half, 5 \% of $-$1
     """
-    return MARK.sub(lambda found: SPECIAL[found[0]], text)
+    return MARK.sub(lambda match: SPECIAL[match[0]], text)
 
 
 def comma_separated(boards: Iterable[Board]) -> str:
@@ -93,7 +93,7 @@ def _flat(value: Any) -> Any:
 
 def as_json(boards: Iterable[Board]) -> str:
     """Every board with its facts, its headline, and its variants with figures that are not rounded."""
-    found = [
+    entries = [
         {
             "title": title(board),
             "data": board.data,
@@ -109,7 +109,7 @@ def as_json(boards: Iterable[Board]) -> str:
         }
         for board in boards
     ]
-    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(board: Board, with_board: bool = True) -> Iterator[dict[str, Any]]:
@@ -145,7 +145,7 @@ def _standing(claimed: bool, provisional: bool, ranked: bool) -> str:
 def bibtex(boards: Sequence[Board]) -> str:
     """The papers that the models of these boards come from, as their classes name them, and vaebench itself."""
     title = "vaebench, a benchmark of variational autoencoders"
-    found = {"vaebench": _entry("vaebench", title, "", "", f"version {__version__}", "")}
+    entries = {"vaebench": _entry("vaebench", title, "", "", f"version {__version__}", "")}
     for part in _parts(boards):
         reference = part.doc.partition("Reference:")[2].partition("\n\n")[0]
         for text in re.split(r";\s", " ".join(reference.split())):
@@ -156,8 +156,8 @@ def bibtex(boards: Sequence[Board]) -> str:
                 key = re.sub("[^a-z]", "", first.lower()) + year[0]
                 name = text[year.end() : address.start()].strip(" ,.(")
                 name = name if name[:1].isupper() else ""
-                found.setdefault(key, _entry(key, name, authors, year[0], address[0].rstrip("."), part.name))
-    return "\n".join(found[key] for key in sorted(found))
+                entries.setdefault(key, _entry(key, name, authors, year[0], address[0].rstrip("."), part.name))
+    return "\n".join(entries[key] for key in sorted(entries))
 
 
 def _entry(key: str, title: str, authors: str, year: str, where: str, part: str) -> str:
@@ -172,8 +172,8 @@ def _entry(key: str, title: str, authors: str, year: str, where: str, part: str)
 def _parts(boards: Sequence[Board]) -> list[parts.Part]:
     """The classes of the suite that the configurations of these runs name."""
     paths = {path for board in boards for record in board.records for path in _class_paths(record.config)}
-    found = {part.path: part for path in paths if (part := parts.part_at(path)) and "Reference:" in part.doc}
-    return [found[path] for path in sorted(found)]
+    described = {part.path: part for path in paths if (part := parts.part_at(path)) and "Reference:" in part.doc}
+    return [described[path] for path in sorted(described)]
 
 
 def _class_paths(config: Any) -> Iterator[str]:

@@ -22,8 +22,8 @@ def kind(record: RunRecord) -> str:
     Discrete codes and hierarchies first, then an objective that weighs samples or seeks independent latents, then
     a prior or a posterior other than a Gaussian with a diagonal covariance.
     """
-    found = {part: _module(record.config, part) for part in ORDINARY}
-    modules = {module for module, _ in found.values()}
+    places = {part: _module(record.config, part) for part in ORDINARY}
+    modules = {module for module, _ in places.values()}
     if modules & set(CODES):
         return "discrete"
     if modules & set(HIERARCHIES):
@@ -32,7 +32,7 @@ def kind(record: RunRecord) -> str:
         return "importance-weighted"
     if record.family in SEEKING:
         return "disentangling"
-    others = [part for part in ("prior", "posterior") if found[part][1] not in ("", ORDINARY[part])]
+    others = [part for part in ("prior", "posterior") if places[part][1] not in ("", ORDINARY[part])]
     return others[0] if others else "plain"
 
 

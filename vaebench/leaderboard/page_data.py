@@ -27,8 +27,8 @@ def page_data(
         rows = picture_rows(board.estimator["n"])
         for row in board.rows:
             for record in row.records:
-                found = details(record, records.root, pictures, rows, board.score if board.images else None)
-                yield places.run(board, record), {"variant": row.variant, **found}
+                run = details(record, records.root, pictures, rows, board.score if board.images else None)
+                yield places.run(board, record), {"variant": row.variant, **run}
 
 
 def _plots(board: Board, places: Places) -> dict[str, Any]:

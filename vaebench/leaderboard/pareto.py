@@ -28,8 +28,8 @@ def rate_distortion_front(board: Board) -> frozenset[str]:
     Both are means over the same images; that one lies on the front by less than the noise is not excluded. Variants
     without a rate or a distortion are not on it, and claims take no part.
     """
-    found = [(row, plane(row)) for row in board.rows if not row.claimed]
-    placed = [(row.variant, point) for row, point in found if point is not None]
+    points = [(row, plane(row)) for row in board.rows if not row.claimed]
+    placed = [(row.variant, point) for row, point in points if point is not None]
     if not placed:
         return frozenset()
     on_it = front(np.array([point for _, point in placed]))

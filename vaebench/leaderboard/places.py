@@ -32,9 +32,9 @@ class Places:
 
 def _free(name: str, taken: set[str]) -> str:
     """The name, with a number where it is taken, as by a run that is there twice."""
-    found = next(one for i in range(len(taken) + 1) if (one := f"{name}-{i + 1}" if i else name) not in taken)
-    taken.add(found)
-    return found
+    free = next(one for i in range(len(taken) + 1) if (one := f"{name}-{i + 1}" if i else name) not in taken)
+    taken.add(free)
+    return free
 
 
 def _slug(board: Board) -> str:

@@ -165,14 +165,14 @@ def _plan(
 
 def _prices(sides: Sequence[Sequence[RunRecord]], images: int) -> list[Price] | None:
     """What a run of each side took, in core-minutes; None where a record does not say so."""
-    found = []
+    prices = []
     for records in sides:
         minutes = [_minutes_of(record) for record in records]
         if None in minutes:
             return None
         training, evaluation = np.mean(np.array(minutes, dtype=np.float64), 0)
-        found.append(Price(float(training), float(evaluation) / images))
-    return found
+        prices.append(Price(float(training), float(evaluation) / images))
+    return prices
 
 
 def _minutes_of(record: RunRecord) -> tuple[float, float] | None:
@@ -187,9 +187,9 @@ def _minutes_of(record: RunRecord) -> tuple[float, float] | None:
 # In words ---------------------------------------------------------------------------------------------------------
 
 
-def planned(found: Sequence[Plan]) -> str:
+def planned(made: Sequence[Plan]) -> str:
     """Every plan in words and two tables, one board after another."""
-    return "\n\n".join("\n".join(_lines(one)) for one in found) + "\n"
+    return "\n\n".join("\n".join(_lines(one)) for one in made) + "\n"
 
 
 def _lines(one: Plan) -> Iterator[str]:

@@ -117,11 +117,13 @@ def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = Non
     drawn = _drawn(paired, noise.variances / (len(first), len(second)) if known else np.zeros((1, 2)))
     half, beyond = drawn.half_width() + opened, max(abs(difference) - opened, 0.0)
     interval = (difference - half, difference + half)
-    found = Comparison(difference, interval, drawn.p(beyond), math.sqrt(drawn.images), None, opened=opened)
+    comparison = Comparison(difference, interval, drawn.p(beyond), math.sqrt(drawn.images), None, opened=opened)
     if known:
-        return replace(found, over_seeds=float(np.sqrt(np.median(drawn.seeds))))
+        return replace(comparison, over_seeds=float(np.sqrt(np.median(drawn.seeds))))
     spare = (beyond / NORMAL) ** 2 - drawn.images
-    return replace(found, turns=math.sqrt(spare / (1 / len(first) + 1 / len(second)))) if not found.tie else found
+    if comparison.tie:
+        return comparison
+    return replace(comparison, turns=math.sqrt(spare / (1 / len(first) + 1 / len(second))))
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ def epochs(number: float) -> str:
     return f"{number:.0f}" if number >= 10 or number == round(number) else f"{number:.2g}"
 
 
-def span(found: Iterable[Training | None]) -> list[str]:
+def span(trainings: Iterable[Training | None]) -> list[str]:
     """The different numbers of epochs among runs, ascending, in words."""
-    return list(dict.fromkeys(epochs(number) for number in sorted({one.epochs for one in found if one is not None})))
+    numbers = sorted({training.epochs for training in trainings if training is not None})
+    return list(dict.fromkeys(map(epochs, numbers)))

@@ -18,8 +18,8 @@ ESTIMATED = (LOG_LIKELIHOOD, NLL, BITS)  # scores that are estimated from import
 
 def untrusted(record: RunRecord) -> float | None:
     """The share of a run's images whose weights are not to be trusted, per cent; None where it was not looked at."""
-    found = record.value("untrusted_images")
-    return None if found is None else 100 * found / record.protocol["n"]
+    share = record.value("untrusted_images")
+    return None if share is None else 100 * share / record.protocol["n"]
 
 
 def stands_in(record: RunRecord) -> str:
@@ -57,9 +57,9 @@ def open_ends(variants: Sequence[Sequence[RunRecord]], score: str) -> np.ndarray
         return np.zeros((len(variants), len(variants)))
     rises = np.array([_mean(runs, CHANGE) for runs in variants])
     gaps = np.array([max(0.0, *(_mean(runs, name) for name in GAPS)) for runs in variants])
-    found = np.abs(rises[:, None] - rises) + np.maximum(gaps[:, None], gaps)
-    np.fill_diagonal(found, 0)
-    return found / in_units(variants[0][0], score) if len(variants) else found
+    distances = np.abs(rises[:, None] - rises) + np.maximum(gaps[:, None], gaps)
+    np.fill_diagonal(distances, 0)
+    return distances / in_units(variants[0][0], score) if len(variants) else distances
 
 
 def _mean(runs: Sequence[RunRecord], name: str) -> float:

@@ -183,7 +183,7 @@ def _table(table: Sequence[Sequence[Figure]]) -> tuple[np.ndarray, np.ndarray, T
             variances.append(float(first.spread.split()[0]) ** 2 if first.trainings else 0.0)
             sizes.append(first.trainings or 1)
     numbers = np.array(sizes, dtype=float)
-    found = trainings(Evidence(np.array(variances), numbers - 1, np.zeros(len(table))))
+    noise = trainings(Evidence(np.array(variances), numbers - 1, np.zeros(len(table))))
     means = np.array([np.mean([figure.value for figure in group]) for group in table])
     cut = np.array([rounding(group[0].written) / len(group) for group in table])
-    return means, numbers, found, cut
+    return means, numbers, noise, cut

@@ -136,15 +136,15 @@ def meetings(
             records += read_records(record_folder(name))
     failures = read_failures(Path(results))[0]
     for trials in (False, True):
-        found = boards(records, metric, failures, trials)
-        sides = [_sides(name, found, Path(results)) for name in (first, second)]
-        shared = [index for index in range(len(found)) if index in sides[0] and index in sides[1]]
+        ranked = boards(records, metric, failures, trials)
+        sides = [_sides(name, ranked, Path(results)) for name in (first, second)]
+        shared = [index for index in range(len(ranked)) if index in sides[0] and index in sides[1]]
         if shared:
             break
     else:
         runs = [[records[0] for _, records in side.values()] for side in sides]
         raise _apart((first, second), runs, metric or LOG_LIKELIHOOD)
-    return [_meeting(found[index], *(side[index] for side in sides)) for index in shared]
+    return [_meeting(ranked[index], *(side[index] for side in sides)) for index in shared]
 
 
 def _meeting(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> tuple[Board, Side, Side, Trainings | None]:
@@ -154,16 +154,16 @@ def _meeting(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> tuple[
     return board, first, second, _noise(board, first.row, second.row)
 
 
-def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[Row, tuple[RunRecord, ...]]]:
+def _sides(name: str, ranked: Sequence[Board], results: Path) -> dict[int, tuple[Row, tuple[RunRecord, ...]]]:
     """The row, and which of its runs, that a name stands for on each board."""
-    variants = {index: row for index, board in enumerate(found) for row in board.rows if row.variant == name}
+    variants = {index: row for index, board in enumerate(ranked) for row in board.rows if row.variant == name}
     if variants:
         if not all(row.records for row in variants.values()):
             raise UserError(f"'{name}' has no record to compare, for all of its runs diverged or failed; name another")
         return {index: (row, row.records) for index, row in variants.items()}
     runs = [
         (index, row, record)
-        for index, board in enumerate(found)
+        for index, board in enumerate(ranked)
         for row in board.rows
         for record in row.records
         if names_record(name, record, results)
@@ -172,8 +172,8 @@ def _sides(name: str, found: Sequence[Board], results: Path) -> dict[int, tuple[
         raise UserError(f"'{name}' may mean any of the runs {', '.join(named_so)}; give the id of one, or its folder")
     if runs:
         return {index: (row, (record,)) for index, row, record in runs}
-    names = {row.variant for board in found for row in board.rows}
-    folders = {record.path.name for board in found for row in board.rows for record in row.records if record.path}
+    names = {row.variant for board in ranked for row in board.rows}
+    folders = {record.path.name for board in ranked for row in board.rows for record in row.records if record.path}
     remedy = "Give a variant as the leaderboard names it, the id of a record, or the folder of a run."
     raise unknown("variant", name, sorted(names) + sorted(folders - names), remedy)
 
@@ -232,8 +232,8 @@ def _noise(board: Board, *rows: Row) -> Trainings | None:
 
 def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]], metric: str) -> UserError:
     """Names everything in which the estimates of two sides differ, where they differ least."""
-    found = [[comparable(record, metric) for record in side] for side in sides]
-    pairs = [dict(_differences(one, other)) for one in found[0] for other in found[1]]
+    conditions = [[comparable(record, metric) for record in side] for side in sides]
+    pairs = [dict(_differences(one, other)) for one in conditions[0] for other in conditions[1]]
     nearest = min(pairs, key=len)
     if "data.name" in nearest:
         nearest = {name: told for name, told in nearest.items() if name.split(".")[0] != "data" or name == "data.name"}
@@ -260,5 +260,5 @@ def _short(value: Any) -> str:
 
 def spreads(rows: Iterable[Row], score: str) -> list[float]:
     """Standard deviations over trainings of the variants with several seeds, ascending."""
-    found = [row.estimates[score] for row in rows if score in row.estimates]
-    return sorted(one.over_seeds * math.sqrt(one.seeds) for one in found if one.over_seeds is not None)
+    estimates = [row.estimates[score] for row in rows if score in row.estimates]
+    return sorted(one.over_seeds * math.sqrt(one.seeds) for one in estimates if one.over_seeds is not None)

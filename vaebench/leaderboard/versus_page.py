@@ -36,17 +36,17 @@ def drawings(one: Versus) -> list[Drawing]:
     return [*([_differences(one)] if one.by_image else []), _means(one), _plane(one)]
 
 
-def versus_page(found: Sequence[Versus]) -> str:
+def versus_page(comparisons: Sequence[Versus]) -> str:
     """The page of a comparison as text; the same records give the same page."""
     from plotly.offline import get_plotlyjs
 
     environment = templates(Path(__file__).parent)
-    comparisons: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
-    for index, one in enumerate(found):
+    for index, one in enumerate(comparisons):
         drawn = {f"drawing-{index}-{place}": drawing for place, drawing in enumerate(drawings(one))}
         figures |= {name: {"data": drawing.data, "layout": drawing.layout} for name, drawing in drawn.items()}
-        comparisons.append(
+        views.append(
             {
                 "title": title(one.board),
                 "sentences": list(sentences(one)),
@@ -55,8 +55,8 @@ def versus_page(found: Sequence[Versus]) -> str:
             }
         )
     return environment.get_template("versus.html").render(
-        names=f"{found[0].first.name} against {found[0].second.name}",
-        comparisons=comparisons,
+        names=f"{comparisons[0].first.name} against {comparisons[0].second.name}",
+        comparisons=views,
         drawings=json.dumps(figures, allow_nan=False).replace("<", "\\u003c"),
         plotly=get_plotlyjs(),
     )
@@ -139,8 +139,8 @@ def _rows(rows: Sequence[Row], name: str, symbol: str) -> dict[str, Any]:
 
 
 def _runs(side: Side, colour: str) -> dict[str, Any]:
-    found = [(r.value("rate"), r.value("distortion"), f"{side.name}, seed {r.seed}") for r in side.records]
-    placed = [run for run in found if run[0] is not None and run[1] is not None]
+    points = [(r.value("rate"), r.value("distortion"), f"{side.name}, seed {r.seed}") for r in side.records]
+    placed = [run for run in points if run[0] is not None and run[1] is not None]
     x, y = ([run[axis] for run in placed] for axis in (0, 1))
     return _points(x, y, [run[2] for run in placed], {"color": colour, "size": 12}, side.name)
 

@@ -18,9 +18,9 @@ from vaebench.leaderboard.versus import Side, Versus, spreads
 CARRIED = 0.1  # of the variance over images, by one image, from which on a robust figure stands beside the mean
 
 
-def plain(found: Sequence[Versus]) -> str:
+def plain(comparisons: Sequence[Versus]) -> str:
     """Every comparison in words, one board after another."""
-    return "\n\n".join("\n".join(_lines(one)) for one in found) + "\n"
+    return "\n\n".join("\n".join(_lines(one)) for one in comparisons) + "\n"
 
 
 def _lines(one: Versus) -> Iterator[str]:
@@ -134,10 +134,10 @@ def _fresh_training(one: Versus) -> str:
     return f"A fresh training of {one.first.name} is better with probability {_probability(one.fresh_training)}."
 
 
-def _probability(found: Probability) -> str:
-    if found.interval is None:
-        return f"{found.value:.2f}"
-    return f"{found.value:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
+def _probability(probability: Probability) -> str:
+    if probability.interval is None:
+        return f"{probability.value:.2f}"
+    return f"{probability.value:.2f} ({probability.interval[0]:.2f} to {probability.interval[1]:.2f})"
 
 
 def _seeds(side: Side) -> str:

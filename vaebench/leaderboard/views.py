@@ -22,7 +22,8 @@ def cards(boards: Sequence[Board], places: Places) -> list[dict[str, Any]]:
     sets: dict[tuple[str, str], list[Board]] = {}
     for board in boards:
         sets.setdefault((board.data["name"], board.data["measure"]), []).append(board)
-    return [_card(*names, found, places) for names, found in sorted(sets.items(), key=lambda pair: -_models(pair[1]))]
+    largest = sorted(sets.items(), key=lambda pair: -_models(pair[1]))
+    return [_card(*names, group, places) for names, group in largest]
 
 
 def _models(boards: Iterable[Board]) -> int:

@@ -63,13 +63,13 @@ class Perceptual(Likelihood):
         who = type(self.features).__name__
         try:
             with torch.no_grad():
-                found: Any = layers(self.features(torch.zeros(2, *data.shape)))
+                maps: Any = layers(self.features(torch.zeros(2, *data.shape)))
         except RuntimeError as error:
             raise UserError(
                 f"{who} does not take images of shape {data.shape} ({str(error).splitlines()[0].rstrip('.')}); set "
                 "likelihood.features to a network for such images"
             ) from error
-        if not found or not all(isinstance(layer, Tensor) and layer.shape[:1] == (2,) for layer in found):
+        if not maps or not all(isinstance(layer, Tensor) and layer.shape[:1] == (2,) for layer in maps):
             raise UserError(
                 f"{who} gives no features for each of its images: expected a tensor (b, …), or several; set "
                 "likelihood.features to a network that does"
@@ -106,13 +106,13 @@ class Likeness(Distribution):
 
     def _seen(self, images: Tensor) -> list[Tensor]:
         """Features of images (*batch, c, h, w), flat: (*batch, N_l) of each layer."""
-        found = layers(self.features(images.flatten(0, -4)))
-        return [layer.reshape(*images.shape[:-3], -1) for layer in found]
+        maps = layers(self.features(images.flatten(0, -4)))
+        return [layer.reshape(*images.shape[:-3], -1) for layer in maps]
 
 
-def layers(found: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+def layers(features: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     """What a feature network gives, layer by layer."""
-    return [found] if isinstance(found, Tensor) else list(found)
+    return [features] if isinstance(features, Tensor) else list(features)
 
 
 def fixed(network: nn.Module) -> nn.Module:

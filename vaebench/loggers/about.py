@@ -101,7 +101,7 @@ def flat(config: Any, path: str = "") -> dict[str, Any]:
         short = own.rpartition(".")[2] if own.startswith("vaebench.") else own
         settings = {**config.get("init_args", {}), **config.get("dict_kwargs", {})}
         return {path: short, **flat(settings, path)}
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in config.items():
-        found |= flat(value, f"{path}/{key}" if path else str(key))
-    return found
+        flattened |= flat(value, f"{path}/{key}" if path else str(key))
+    return flattened

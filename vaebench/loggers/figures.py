@@ -17,25 +17,25 @@ def logged_figures(record: RunRecord) -> dict[str, Any]:
     `unavailable/NAME`; then the held-out figures of the weights measured, the verdict on collapse, cost, times and
     environment.
     """
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, metric in record.metrics.items():
         if metric.get("value") is None:
-            found[f"unavailable/{name}"] = record.reason(name)
+            figures[f"unavailable/{name}"] = record.reason(name)
         else:
-            found[f"test/{name}"] = metric["value"]
+            figures[f"test/{name}"] = metric["value"]
             if metric.get("se") is not None:
-                found[f"test/{name}_se"] = metric["se"]
+                figures[f"test/{name}_se"] = metric["se"]
     for curve in (BOUND, LOG_X):
         if (value := record.held_out(curve)) is not None:
-            found[f"held_out/{curve[4:]}"] = value
-    found["collapse/verdict"] = str(record.collapse.get("verdict", "unknown"))
-    found["collapse/sentence"] = str(record.collapse.get("sentence", ""))
-    found["collapse/units"] = len(record.collapse.get("units") or [])
+            figures[f"held_out/{curve[4:]}"] = value
+    figures["collapse/verdict"] = str(record.collapse.get("verdict", "unknown"))
+    figures["collapse/sentence"] = str(record.collapse.get("sentence", ""))
+    figures["collapse/units"] = len(record.collapse.get("units") or [])
     for part, content in (("cost", record.cost), ("times", record.times), ("environment", record.environment)):
-        found |= {f"{part}/{name}": value for name, value in content.items() if value is not None}
+        figures |= {f"{part}/{name}": value for name, value in content.items() if value is not None}
     if record.warnings:
-        found["warnings"] = "\n".join(map(str, record.warnings))
-    return found
+        figures["warnings"] = "\n".join(map(str, record.warnings))
+    return figures
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -64,15 +64,15 @@ def blocks(boards: Sequence[Board], entity: str, project: str, damaged: Sequence
     import wandb_workspaces.reports.v2 as wr
 
     left_out = [wr.P(f"Left out, damaged: {damage.path.name}: {damage.reason}") for damage in damaged]
-    found: list[Any] = [wr.TableOfContents(), wr.P(ABOUT), *left_out]
+    content: list[Any] = [wr.TableOfContents(), wr.P(ABOUT), *left_out]
     for board in boards:
         records = [record for row in board.rows if not row.claimed for record in row.records]
         _, _, table = markdown([board]).partition("\n")  # after its title
-        found += [wr.H1(title(board)), wr.MarkdownBlock(text=table)]
+        content += [wr.H1(title(board)), wr.MarkdownBlock(text=table)]
         if records:
-            found += _grids(board, records, entity, project)
+            content += _grids(board, records, entity, project)
     definitions = "\n".join(f"- **{name}** ({unit}): {text}" for name, (unit, text) in _definitions(boards).items())
-    return [*found, wr.H1("Definitions"), wr.MarkdownBlock(text=definitions)]
+    return [*content, wr.H1("Definitions"), wr.MarkdownBlock(text=definitions)]
 
 
 def _grids(board: Board, records: Sequence[RunRecord], entity: str, project: str) -> Iterator[PanelGrid]:
@@ -138,11 +138,11 @@ def _columns(board: Board, records: Sequence[RunRecord]) -> list[ParallelCoordin
     varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
     told = [logged_figures(record) for record in records]
     ends = dict.fromkeys(("held_out/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
-    found = [
+    columns = [
         *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),
         *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(e)) for e in ends if all(e in figure for figure in told)),
     ]
-    return found if varied else []
+    return columns if varied else []
 
 
 def _long(value: Any) -> bool:
@@ -160,6 +160,6 @@ def _definitions(boards: Iterable[Board]) -> dict[str, tuple[str, str]]:
     metrics = [record.metrics for board in boards for row in board.rows for record in row.records]
     return {
         name: (str(metric.get("unit") or "no unit"), str(metric.get("definition") or ""))
-        for found in metrics
-        for name, metric in sorted(found.items())
+        for match in metrics
+        for name, metric in sorted(match.items())
     }

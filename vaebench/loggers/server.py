@@ -28,8 +28,8 @@ def has_key() -> bool:
     from wandb.sdk.lib.wbauth import authenticate_session
 
     settings = wandb.setup(wandb.Settings(silent=True)).settings
-    found = authenticate_session(host=settings.base_url, source="vaebench", prompt=False, update_session=False)
-    return found is not None
+    session = authenticate_session(host=settings.base_url, source="vaebench", prompt=False, update_session=False)
+    return session is not None
 
 
 def project_of(text: str) -> tuple[str | None, str]:

@@ -109,14 +109,14 @@ def _latest(run: Any) -> dict[str, Any]:
 def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], source: str) -> Pulled:
     """Takes the record that was fetched into a folder, if it is sound and new."""
     try:
-        found = read_records(folder)
+        records = read_records(folder)
     except UserError as error:
         return Pulled(run, None, reason=str(error))
-    if found.damaged:
-        return Pulled(run, None, reason=found.damaged[0].reason)
-    if len(found) != 1:
-        return Pulled(run, None, reason=f"it holds {len(found)} records, where one was expected")
-    record = found[0]
+    if records.damaged:
+        return Pulled(run, None, reason=records.damaged[0].reason)
+    if len(records) != 1:
+        return Pulled(run, None, reason=f"it holds {len(records)} records, where one was expected")
+    record = records[0]
     try:
         vetted_run(record.config, f"record {record.id}")
     except UserError as error:

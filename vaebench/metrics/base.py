@@ -61,8 +61,8 @@ class ModelMetric(Metric):
             Unavailable: the model does not have what the measure needs.
         """
         with admitted(model, x, labels, check=self._update_count <= 1) as (admissible, images):
-            found = self._read(admissible, x, images)
-        self._keep(found)
+            states = self._read(admissible, x, images)
+        self._keep(states)
 
     @abstractmethod
     def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
@@ -74,8 +74,8 @@ class ModelMetric(Metric):
             x: the same where the model lives, and in its precision.
         """
 
-    def _keep(self, found: Mapping[str, Tensor]) -> None:
-        for name, figures in found.items():
+    def _keep(self, states: Mapping[str, Tensor]) -> None:
+        for name, figures in states.items():
             getattr(self, name).append(figures.detach().to(self.device).clone())
 
     def _joined(self, name: str) -> Tensor:

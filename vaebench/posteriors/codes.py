@@ -165,19 +165,19 @@ class ResidualQuantised(Codes):
     def read(self, x: Tensor | None) -> tuple[PointMass, Quantised]:
         """The point mass for images x (b, *data), and how it came about."""
         book = self.book
-        found = quantised(self.net(x), book)
-        first = with_gradient(found.codes[..., :1, :], found.inputs[..., :1, :])
-        point = torch.cat([first, found.codes[..., 1:, :]], -2).flatten(-3)
-        return PointMass(point, book, self.places), found
+        nearest = quantised(self.net(x), book)
+        first = with_gradient(nearest.codes[..., :1, :], nearest.inputs[..., :1, :])
+        point = torch.cat([first, nearest.codes[..., 1:, :]], -2).flatten(-3)
+        return PointMass(point, book, self.places), nearest
 
     def forward(self, c: Tensor | None = None) -> PointMass:
         return self.read(c)[0]
 
-    def after(self, found: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
+    def after(self, nearest: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
         """The buffers after a batch: the averages move on, and codes that are hardly taken start anew.
 
         Args:
-            found: from `read`.
+            nearest: from `read`.
             decay: γ in [0, 1).
             least: codes taken at less than this part of 1/k of the places are dead; at t = 0 all are.
             t: training step.
@@ -185,8 +185,8 @@ class ResidualQuantised(Codes):
         """
         size = self.shares.shape[1]
         memory = Memory(self.shares, self.sums)
-        new = moved(memory, taken(found, size), decay)
-        new = revived(new, found, (new.shares < least / size) | (t == 0))
+        new = moved(memory, taken(nearest, size), decay)
+        new = revived(new, nearest, (new.shares < least / size) | (t == 0))
         kept = (torch.where(learns, a, b) for a, b in zip(new, memory, strict=True))
         return dict(zip(("posterior.shares", "posterior.sums"), kept, strict=True))
 

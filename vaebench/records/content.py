@@ -28,8 +28,8 @@ def sha256(raw: bytes) -> str:
 
 def malformed(body: Mapping[str, Any]) -> str | None:
     """What keeps a body from being that of a `RunRecord`."""
-    if found := fault(body, fields.RECORD):
-        return found
+    if wrong := fault(body, fields.RECORD):
+        return wrong
     for name in body["files"]:
         if name != PER_IMAGE and not (is_plain(name) and name.endswith(".png")):
             return f"lists {name!r} among its files, which are {PER_IMAGE} and pictures (NAME.png)"

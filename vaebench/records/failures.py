@@ -82,8 +82,8 @@ def read_failures(root: Path) -> tuple[tuple[Failure, ...], tuple[Damage, ...]]:
     paths = [
         p for p in sorted(root.rglob(f"*{ENDING}")) if not (p.with_name(p.name.removesuffix(ENDING)) / RECORD).exists()
     ]
-    found = [read_failure(path) for path in paths]
+    failures = [read_failure(path) for path in paths]
     return (
-        tuple(one for one in found if isinstance(one, Failure)),
-        tuple(one for one in found if isinstance(one, Damage)),
+        tuple(one for one in failures if isinstance(one, Failure)),
+        tuple(one for one in failures if isinstance(one, Damage)),
     )

@@ -42,18 +42,18 @@ def find_record(name: str, results: Path) -> RunRecord:
     directory = record_folder(name)
     if directory.is_dir():
         records = read_records(directory)
-        found = [record for record in records if len(records) == 1 or record.path == directory]
+        matches = [record for record in records if len(records) == 1 or record.path == directory]
         damaged = records.damaged
     else:
         records = read_records(results)
-        found = [record for record in records if names_record(name, record, results)]
+        matches = [record for record in records if names_record(name, record, results)]
         damaged = tuple(damage for damage in records.damaged if damage.path.name == name)
-    if len(found) == 1:
-        return found[0]
-    if damaged and not found:
+    if len(matches) == 1:
+        return matches[0]
+    if damaged and not matches:
         raise UserError(str(damaged[0]))
-    if not directory.is_dir() and not found:
+    if not directory.is_dir() and not matches:
         known = [Path(record.path or "").name for record in records]
         raise unknown("record", name, known, f"Give a record's folder, or an id that stands in '{results}'.")
-    listed = ", ".join(str(record.path) for record in (found or records)[:4])
-    raise UserError(f"'{name}' may mean any of {len(found or records)} records ({listed}, …): give the folder of one")
+    listed = ", ".join(str(record.path) for record in (matches or records)[:4])
+    raise UserError(f"'{name}' may mean any of {len(matches or records)} records ({listed}, …): give the folder of one")

@@ -32,10 +32,10 @@ def read_records(path: str | Path) -> Records:
     if not root.is_dir():
         raise UserError(f"no directory '{root}' to read records from; {remedy}")
     damaged: list[Damage] = []
-    found = [_read(directory) for directory in _directories(root, damaged)]
-    records = Records(record for record in found if isinstance(record, RunRecord))
+    runs = [_read(directory) for directory in _directories(root, damaged)]
+    records = Records(record for record in runs if isinstance(record, RunRecord))
     records.root = root
-    records.damaged = (*damaged, *(damage for damage in found if isinstance(damage, Damage)))
+    records.damaged = (*damaged, *(damage for damage in runs if isinstance(damage, Damage)))
     if not records and not records.damaged:
         raise UserError(f"no {RECORD} anywhere below '{root}'; {remedy}")
     return records
@@ -47,10 +47,10 @@ def read_record(directory: Path) -> RunRecord:
     Raises:
         UserError: it is damaged.
     """
-    found = _read(directory)
-    if isinstance(found, Damage):
-        raise UserError(str(found))
-    return found
+    record = _read(directory)
+    if isinstance(record, Damage):
+        raise UserError(str(record))
+    return record
 
 
 def _directories(root: Path, damaged: list[Damage]) -> Iterator[Path]:
@@ -84,10 +84,10 @@ def _read(directory: Path) -> RunRecord | Damage:
         return Damage(directory, f"{RECORD} {wrong}; {again}")
     for name, checksum in body["files"].items():
         try:
-            found = hash_file(directory, name)
+            actual = hash_file(directory, name)
         except OSError as error:
             return Damage(directory, f"{name} cannot be read ({error.strerror}); {again}")
-        if found != checksum:
+        if actual != checksum:
             return Damage(directory, f"{name} is not what was written: its SHA-256 does not match; {again}")
         if name == PER_IMAGE and (wrong := misshapen(directory)):
             return Damage(directory, f"{name} {wrong}; {again}")

@@ -44,8 +44,8 @@ def parsed(sentence: str) -> Selection | None:
     >>> parsed("best held-out bound, at step 391 of 782")
     Selection(kept='best', step=391, of=782, began=None)
     """
-    found = re.match(r"(last|best) [^;]*?\bstep (\d+)(?: of (\d+))?(?:; selection began at step (\d+))?", sentence)
-    if found is None:
+    match = re.match(r"(last|best) [^;]*?\bstep (\d+)(?: of (\d+))?(?:; selection began at step (\d+))?", sentence)
+    if match is None:
         return None
-    kept, step, of, began = found.groups()
+    kept, step, of, began = match.groups()
     return Selection(kept, int(step), int(of) if of else None, int(began) if began else None)

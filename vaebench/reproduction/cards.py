@@ -108,13 +108,13 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
         raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
     for name, checksum in files.items():
         try:
-            found = hash_file(folder, name)
+            actual = hash_file(folder, name)
         except OSError as error:
             raise UserError(
                 f"'{folder}/{name if is_plain(name) else repr(name)}' is not what was exported: it cannot be read "
                 f"({error.strerror}); {ask}"
             ) from None
-        if found != checksum:
+        if actual != checksum:
             raise UserError(f"'{folder}/{name}' is not what was exported: its SHA-256 does not match; {ask}")
     try:
         record = read_record(folder)

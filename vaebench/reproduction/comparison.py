@@ -13,6 +13,7 @@ from vaebench.configuration.parts import canonical_config
 from vaebench.records import RunRecord, canonical, identity, leaves, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
+COST = ("parameters", "flops_per_image")
 CODE = ("commit", "dirty", "source", "vaebench")
 
 
@@ -23,7 +24,7 @@ class Difference:
     group: str
     name: str
     recorded: Any
-    found: Any
+    measured: Any
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Comparison:
 
     Attributes:
         findings: every metric of either record.
-        differences: of settings, environment, code, data and all that the evaluation found besides its metrics.
+        differences: of settings, environment, code, data and all that the evaluation measured besides its metrics.
         equal: names of what was compared whole and is the same.
         allowed: the classes of agreement that counted.
     """
@@ -55,43 +56,43 @@ class Comparison:
         return max(verdicts, key=order.index, default=self.allowed[0])
 
 
-def compare_records(recorded: RunRecord, found: RunRecord, allowed: Sequence[str]) -> Comparison:
+def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[str]) -> Comparison:
     """Judges every metric of a record by the one that was made from it.
 
     Args:
         recorded: the record.
-        found: what was made from it.
+        measured: what was made from it.
         allowed: classes of agreement that count; see `vaebench.reproduction.tolerance`.
     """
-    arrays = recorded.per_image(), found.per_image()
+    arrays = recorded.per_image(), measured.per_image()
     findings = [
         judge(
             name,
             recorded.metrics.get(name),
-            found.metrics.get(name),
+            measured.metrics.get(name),
             (arrays[0].get(name), arrays[1].get(name)),
             allowed,
         )
-        for name in sorted({*recorded.metrics, *found.metrics})
+        for name in sorted({*recorded.metrics, *measured.metrics})
     ]
     wholes: dict[str, list[Any]] = {
-        "weights": [(r.checkpoint or {}).get("weights") for r in (recorded, found)],
+        "weights": [(r.checkpoint or {}).get("weights") for r in (recorded, measured)],
         "figures of every image": [_bytes(each) for each in arrays],
         **{
-            name: [getattr(r, name) for r in (recorded, found)]
+            name: [getattr(r, name) for r in (recorded, measured)]
             for name in ("curves", "units", "tables", "collapse", "warnings")
         },
-        "pictures": [{n: v for n, v in r.files.items() if n.endswith(".png")} for r in (recorded, found)],
+        "pictures": [{n: v for n, v in r.files.items() if n.endswith(".png")} for r in (recorded, measured)],
     }
     same = {name: canonical(a) == canonical(b) for name, (a, b) in wholes.items()}
     differences = [
-        *_between("setting", *(canonical_config(current_run(r.config)) for r in (recorded, found))),
-        *_between("protocol", recorded.protocol, found.protocol),
-        *_between("data", recorded.data, found.data),
-        *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, found))),
-        *_between("environment", *(_environment(r) for r in (recorded, found))),
-        *_between("cost", *({n: r.cost.get(n) for n in ("parameters", "flops_per_image")} for r in (recorded, found))),
-        *_between("run", *(_run(r, {recorded.schema, found.schema}) for r in (recorded, found))),
+        *_between("setting", *(canonical_config(current_run(r.config)) for r in (recorded, measured))),
+        *_between("protocol", recorded.protocol, measured.protocol),
+        *_between("data", recorded.data, measured.data),
+        *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, measured))),
+        *_between("environment", *(_environment(r) for r in (recorded, measured))),
+        *_between("cost", *({name: r.cost.get(name) for name in COST} for r in (recorded, measured))),
+        *_between("run", *(_run(r, {recorded.schema, measured.schema}) for r in (recorded, measured))),
         *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
     return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
@@ -113,19 +114,19 @@ def _run(record: RunRecord, schemas: set[int]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in (*(("id",) if alike else ()), *names)}
 
 
-def _between(group: str, recorded: Any, found: Any) -> Iterator[Difference]:
-    a, b = dict(leaves(recorded)), dict(leaves(found))
+def _between(group: str, recorded: Any, measured: Any) -> Iterator[Difference]:
+    a, b = dict(leaves(recorded)), dict(leaves(measured))
     for name in sorted({*a, *b}):
         if canonical(a.get(name)) != canonical(b.get(name)):
             yield Difference(group, name, a.get(name), b.get(name))
 
 
-def _whole(name: str, recorded: Any, found: Any) -> Difference:
+def _whole(name: str, recorded: Any, measured: Any) -> Difference:
     """What differs of something that is too long to be shown: the names in it, the beginning of a hash, or how much."""
-    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
-        names = [key for key in sorted({*recorded, *found}) if recorded.get(key) != found.get(key)]
+    if isinstance(recorded, Mapping) and isinstance(measured, Mapping):
+        names = [key for key in sorted({*recorded, *measured}) if recorded.get(key) != measured.get(key)]
         return Difference("result", f"{name}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}", "", "")
-    shown = [value if isinstance(value, str | None) else f"{len(value)} of them" for value in (recorded, found)]
+    shown = [value if isinstance(value, str | None) else f"{len(value)} of them" for value in (recorded, measured)]
     return Difference("result", name, *shown)
 
 

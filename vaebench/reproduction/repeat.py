@@ -131,8 +131,8 @@ def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> No
 def _data(record: RunRecord) -> ImageData:
     """The data of a record, held against its hashes."""
     data = data_module(record.config["data"], _source(record))
-    recorded, found = record.data["hashes"], data.hashes
-    if wrong := [split for split in sorted({*recorded, *found}) if recorded.get(split) != found.get(split)]:
+    recorded, actual = record.data["hashes"], data.hashes
+    if wrong := [split for split in sorted({*recorded, *actual}) if recorded.get(split) != actual.get(split)]:
         raise OtherDataError(
             f"the data set '{data.name}' is not the one that record {record.id} was trained and measured on: the "
             f"hashes of {' and '.join(wrong)} differ, where all should be equal; restore the data it had"

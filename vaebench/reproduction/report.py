@@ -59,9 +59,9 @@ def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) 
     console = wide()
     table = Table("metric", "recorded", "now", "difference", "verdict", title=f"{record.variant}, seed {record.seed}")
     for finding in comparison.findings:
-        gap = None if finding.recorded is None or finding.found is None else finding.found - finding.recorded
+        gap = None if finding.recorded is None or finding.measured is None else finding.measured - finding.recorded
         verdict = f"[{STYLES.get(finding.verdict, 'yellow')}]{finding.verdict}[/]"
-        cells = [_figure(finding.recorded), _figure(finding.found), "" if gap is None else f"{gap:+.3g}"]
+        cells = [_figure(finding.recorded), _figure(finding.measured), "" if gap is None else f"{gap:+.3g}"]
         table.add_row(finding.metric, *cells, verdict + (f" ({escape(finding.why)})" if finding.why else ""))
     console.print(table)
     if comparison.equal:
@@ -69,7 +69,7 @@ def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) 
     if comparison.differences:
         others = Table("what else differs", "", "recorded", "now")
         for one in comparison.differences:
-            others.add_row(one.group, escape(one.name), escape(_words(one.recorded)), escape(_words(one.found)))
+            others.add_row(one.group, escape(one.name), escape(_words(one.recorded)), escape(_words(one.measured)))
         console.print(others)
     else:
         _line(console, "settings, protocol, data, code and environment are the same")
@@ -83,9 +83,9 @@ def _verdict(how: str, comparison: Comparison) -> str:
     if comparison.different:
         return f"different: {', '.join(comparison.different)}"
     counts = {name: sum(f.verdict == name for f in comparison.findings) for name in (*comparison.allowed, UNCOMPARED)}
-    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     done = {"reproduce": "reproduced", "verify": "verified"}[how]
-    return f"{done}: of {len(comparison.findings)} metrics {found}"
+    return f"{done}: of {len(comparison.findings)} metrics {counted}"
 
 
 def _line(console: Console, text: str) -> None:

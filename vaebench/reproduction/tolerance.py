@@ -36,14 +36,14 @@ class Finding:
     Attributes:
         metric: its name.
         recorded: its value in the record; None where it was unavailable.
-        found: its value now.
+        measured: its value now.
         verdict: one of `CLASSES`.
         why: what there is to say of an unavailable one.
     """
 
     metric: str
     recorded: float | None
-    found: float | None
+    measured: float | None
     verdict: str
     why: str = ""
 
@@ -51,7 +51,7 @@ class Finding:
 def judge(
     name: str,
     recorded: Mapping[str, Any] | None,
-    found: Mapping[str, Any] | None,
+    measured: Mapping[str, Any] | None,
     images: tuple[np.ndarray | None, np.ndarray | None],
     allowed: Sequence[str],
 ) -> Finding:
@@ -60,21 +60,21 @@ def judge(
     Args:
         name: of the metric.
         recorded: {"value", "se", "n", "version", ...} of the record; None where it has no such metric.
-        found: the same, measured now.
+        measured: the same, measured now.
         images: the figures of every image, (n,), in the record and now; None where there are none.
         allowed: the classes that count as agreement.
     """
-    if found is None:
+    if measured is None:
         return Finding(name, None, None, DIFFERENT, "not measured now")
     if recorded is None:
-        return Finding(name, None, found.get("value"), UNCOMPARED, "not measured then")
-    versions = recorded.get("version", 1), found.get("version", 1)
+        return Finding(name, None, measured.get("value"), UNCOMPARED, "not measured then")
+    versions = recorded.get("version", 1), measured.get("version", 1)
     if 1 <= versions[0] < versions[1]:
         why = f"version {versions[0]} of its definition then, {versions[1]} now"
-        return Finding(name, recorded.get("value"), found.get("value"), UNCOMPARED, why)
-    a, b = recorded.get("value"), found.get("value")
+        return Finding(name, recorded.get("value"), measured.get("value"), UNCOMPARED, why)
+    a, b = recorded.get("value"), measured.get("value")
     if a is None or b is None:
-        reasons = [str(metric.get("unavailable") or "not measured") for metric in (recorded, found)]
+        reasons = [str(metric.get("unavailable") or "not measured") for metric in (recorded, measured)]
         same = a is None and b is None
         return Finding(name, a, b, EQUAL if same else DIFFERENT, reasons[1] if b is None else f"then: {reasons[0]}")
     then, now = images
@@ -82,15 +82,15 @@ def judge(
         return Finding(name, a, b, DIFFERENT, f"figures of every image only {'now' if then is None else 'then'}")
     if then is not None and now is not None and then.shape != now.shape:
         return Finding(name, a, b, DIFFERENT, f"{len(then)} images then and {len(now)} now")
-    holds = _holding(recorded, found, None if then is None or now is None else (then, now))
+    holds = _holding(recorded, measured, None if then is None or now is None else (then, now))
     return Finding(name, a, b, next((kind for kind in allowed if holds[kind]), DIFFERENT))
 
 
 def _holding(
-    recorded: Mapping[str, Any], found: Mapping[str, Any], images: tuple[np.ndarray, np.ndarray] | None
+    recorded: Mapping[str, Any], measured: Mapping[str, Any], images: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, bool]:
     """Whether each class holds, by name; every one asks it of the recorded value and of the recorded images."""
-    a, b, errors = float(recorded["value"]), float(found["value"]), (recorded.get("se"), found.get("se"))
+    a, b, errors = float(recorded["value"]), float(measured["value"]), (recorded.get("se"), measured.get("se"))
     gap = abs(b - a)
     rms, spread, own, same = gap, errors[0] or 0.0, -1.0, True
     if images is not None:

@@ -269,4 +269,4 @@ def _reason(error: Exception) -> str:
         traceback.print_exception(error)
         reason = f"{type(error).__name__}: {error}"
     reason = printable(" ".join(reason.split()))
-    return re.sub(r"(?:/[\w.+-]+){2,}", lambda found: found[0].rpartition("/")[2], reason)[:500]
+    return re.sub(r"(?:/[\w.+-]+){2,}", lambda match: match[0].rpartition("/")[2], reason)[:500]

@@ -22,14 +22,14 @@ def find_device(device: str | None) -> torch.device:
         UserError: there is no such device here.
     """
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=found)
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UserError(
             f"device '{device}' is not here: expected one of {', '.join(have)}; give --device one"
         ) from error
-    return found
+    return chosen
 
 
 @contextmanager

@@ -81,16 +81,16 @@ class Run:
 
     def failure(self) -> Failure | None:
         """Why an earlier attempt ended without a record, where a sound note says so."""
-        found = failures.read_failure(self.note) if self.note.is_file() else None
-        return found if isinstance(found, Failure) else None
+        failure = failures.read_failure(self.note) if self.note.is_file() else None
+        return failure if isinstance(failure, Failure) else None
 
     def checkpoint(self) -> Path | None:
         """The checkpoint of this very run, where there is one that is sound."""
         try:
-            found = trained_checkpoint(self.scratch, self.identity)
+            checkpoint = trained_checkpoint(self.scratch, self.identity)
         except UserError:
-            found = None
-        return found or next(self._reusable(), None)
+            checkpoint = None
+        return checkpoint or next(self._reusable(), None)
 
     @property
     def pending(self) -> bool:

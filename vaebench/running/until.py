@@ -88,7 +88,7 @@ class UntilDecided:
     def _look(self) -> None:
         images = of_images([record for records in self._records.values() for record in records], self._metric)
         every = {name: figures(records, self._metric, images) for name, records in self._records.items() if records}
-        self.until.look({name: found for name, found in every.items() if found is not None})
+        self.until.look({name: run for name, run in every.items() if run is not None})
 
     def verdicts(self) -> Iterator[str]:
         """What came of every comparison, a sentence each."""
@@ -98,7 +98,7 @@ class UntilDecided:
     def _sign(self) -> int:
         """1 where a higher figure is better, −1 where a lower one is."""
         known = [r.metrics.get(self._metric, {}) for records in self._records.values() for r in records]
-        return -1 if any(found.get("higher_is_better") is False for found in known) else 1
+        return -1 if any(metric.get("higher_is_better") is False for metric in known) else 1
 
 
 def _verdict(course: Course, metric: str, sign: int) -> str:

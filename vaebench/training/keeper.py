@@ -115,9 +115,9 @@ class Keeper(Callback):
         else:
             metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(VAL)}
             self.history.validated(model, metrics)
-        found = self.stopping.stops(model, metrics, kind)
-        self.history.stopped |= found
-        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(bool(found), all=False)
+        stopped = self.stopping.stops(model, metrics, kind)
+        self.history.stopped |= stopped
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(bool(stopped), all=False)
 
 
 class SavesIO(TorchCheckpointIO):

@@ -81,15 +81,15 @@ def _changed(section: Any) -> bool:
 
 def plain_sections(config: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of a configuration of plain values that are given; numbers that may be fractions as fractions."""
-    found = {}
+    plain = {}
     for key, section in config.items():
         if learning_key(key) and section is not None:
             known = inspect.signature(_class(section["class_path"])).parameters
-            found[key] = {**section, "init_args": {
+            plain[key] = {**section, "init_args": {
                 name: float(value) if type(value) is int and "float" in str(known[name].annotation) else value
                 for name, value in section.get("init_args", {}).items() if name in known
             }}  # fmt: skip
-    return found
+    return plain
 
 
 def give_recipe(model: Family, config: Mapping[str, Any]) -> None:

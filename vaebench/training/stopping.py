@@ -61,7 +61,7 @@ class Stopping:
         Raises:
             UserError: one that is monitored is not among them.
         """
-        found = {}
+        values = {}
         for stopper in self.stoppers:
             name = str(stopper.monitor)
             if name not in metrics and (name.startswith(kind) or "/" not in name):
@@ -69,10 +69,10 @@ class Stopping:
             if name not in metrics or model.steps < model.settled():
                 continue
             if stopper._evaluate_stopping_criteria(torch.tensor(metrics[name]))[0]:
-                found[name] = metrics[name]
-        for sentence in not_finite(found, model.steps):
+                values[name] = metrics[name]
+        for sentence in not_finite(values, model.steps):
             warnings.warn(sentence, stacklevel=2)
-        return found
+        return values
 
     def state_dict(self) -> list[dict[str, object]]:
         """The state with which it resumes after an interruption."""

@@ -245,10 +245,10 @@ def _limited(name: str, limit: int | float | None, batches: int) -> int:
     """So many of the batches: all, a number of them, or a share, rounded down."""
     if limit is None:
         return batches
-    found = int(limit * batches) if isinstance(limit, float) else min(limit, batches)
-    if not found and limit:
+    limited = int(limit * batches) if isinstance(limit, float) else min(limit, batches)
+    if not limited and limit:
         raise UserError(
             f"trainer.{name} {limit} is less than one of {batches} batches; raise it to at least {1 / batches:.3g}, or "
             "give a number of batches"
         )
-    return found
+    return limited

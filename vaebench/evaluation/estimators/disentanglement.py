@@ -39,14 +39,14 @@ def discretised(codes: LatentCodes, bins: int = BINS) -> NDArray[np.int64]:
 def mutual_information(codes: LatentCodes, factors: Factors, bins: int = BINS) -> Array:
     """I(discretised z_j; v_k) of the table of counts, nats, (units, factors)."""
     units, binned = codes.shape[1], discretised(codes, bins)
-    found = np.empty((units, factors.shape[1]))
+    information = np.empty((units, factors.shape[1]))
     for k, values in enumerate(factors.T):
         names, index = np.unique(values, return_inverse=True)
         cells = (np.arange(units) * bins + binned) * len(names) + index[:, None]
         counts = np.bincount(cells.ravel(), minlength=units * bins * len(names)).reshape(units, bins, len(names))
         joint = counts / len(codes)
-        found[:, k] = entropy(joint.sum(2), axis=1) + entropy(joint.sum(1), axis=1) - entropy(joint, axis=(1, 2))
-    return np.maximum(found, 0.0)
+        information[:, k] = entropy(joint.sum(2), axis=1) + entropy(joint.sum(1), axis=1) - entropy(joint, axis=(1, 2))
+    return np.maximum(information, 0.0)
 
 
 def entropies(factors: Factors) -> Array:
@@ -117,15 +117,15 @@ def local_mig(
     index = np.stack([np.unique(values, return_inverse=True)[1] for values in factors.T], 1)
     values = index.max(0) + 1
     radius = np.where(values >= ordered, np.floor(values * locality), 0)
-    found: list[float] = []
+    gaps: list[float] = []
     for centre in draw.permutation(len(codes)):
         near = (np.abs(index - index[centre]) <= radius).all(1)
         spread = entropies(index[near])
         if near.sum() >= fewest and spread.any():
-            found.append(mig(mutual_information(codes[near], index[near]), spread))
-        if len(found) == neighbourhoods:
+            gaps.append(mig(mutual_information(codes[near], index[near]), spread))
+        if len(gaps) == neighbourhoods:
             break
-    return found
+    return gaps
 
 
 # Robustness -----------------------------------------------------------------------------------------------------------

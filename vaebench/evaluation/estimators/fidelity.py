@@ -164,8 +164,8 @@ def support(x: Tensor, y: Tensor) -> Support:
 def _radii(x: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances of each of x (n, d) to its 3rd and its 5th neighbour among the others, (n,) each."""
     nearest = [squared_distances(part, x).topk(COVERED + 1, largest=False).values for part in x.split(ROWS)]
-    found = torch.cat(nearest)  # the nearest is itself
-    return found[:, NEAREST], found[:, COVERED]
+    distances = torch.cat(nearest)  # the nearest is itself
+    return distances[:, NEAREST], distances[:, COVERED]
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -174,15 +174,15 @@ def log_weights(
     Raises:
         UserError: a weight that is not finite.
     """
-    found = torch.cat(list(_weights(model, x, q, keys, k, SCORING)), 1).mT
-    wrong = ~torch.isfinite(found).all(0)
+    log_w = torch.cat(list(_weights(model, x, q, keys, k, SCORING)), 1).mT
+    wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         name = (names or range(len(x)))[int(wrong.nonzero()[0])]
         raise UserError(
             f"the posterior fitted to image {name} has a weight that is not finite, where "
             "log p(x|z) and log p(z) must be; look for diverged weights or a likelihood that excludes the image"
         )
-    return found
+    return log_w
 
 
 def _weights(model: LatentModel, x: Tensor, q: Posteriors, keys: list[bytes], k: int, stream: int) -> Iterator[Tensor]:

@@ -77,14 +77,14 @@ class Joint:
         p = self.likelihood(z)
         known = outputs(p)
         if known is None:
-            found = self._second(lambda e: self.likelihood(self.map(e).z).log_prob(self.x), noise)
+            curvature = self._second(lambda e: self.likelihood(self.map(e).z).log_prob(self.x), noise)
         else:
             weights, moving = known.weights(self.x), self._which(noise)
             columns = _columns(lambda e: tuple(self._values(e)[i] for i in moving), noise)  # each (d, s, b, *data)
-            found = sum((_product(u, weights[i]) for u, i in zip(columns, moving, strict=True)), torch.zeros(()))
+            curvature = sum((_product(u, weights[i]) for u, i in zip(columns, moving, strict=True)), torch.zeros(()))
         if standard:
-            return found.double() + torch.eye(self.size, dtype=torch.float64, device=noise.device)
-        return (found + self._second(lambda e: self.map(e).log_p, noise)).double()
+            return curvature.double() + torch.eye(self.size, dtype=torch.float64, device=noise.device)
+        return (curvature + self._second(lambda e: self.map(e).log_p, noise)).double()
 
     def _values(self, noise: Tensor) -> tuple[Tensor, ...]:
         known = outputs(self.likelihood(self.map(noise).z))
@@ -101,8 +101,8 @@ class Joint:
     def _second(self, f: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
         """−∂²f/∂ε², mean over s: (b, d, d); f: ε (s, b, d) -> (s, b)."""
         (columns,) = _columns(lambda e: (grad(lambda inner: f(inner).sum())(e),), noise)  # (d, s, b, d)
-        found = -columns.mean(1).movedim(0, -1)
-        return (found + found.mT) / 2
+        hessian = -columns.mean(1).movedim(0, -1)
+        return (hessian + hessian.mT) / 2
 
 
 def _columns(f: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> tuple[Tensor, ...]:

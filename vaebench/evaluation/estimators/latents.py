@@ -43,14 +43,14 @@ def read_latents(model: LatentModel, x: Tensor) -> Latents:
         "kl": divergence_units,
         "rate": closed_form,
     }
-    found: dict[str, Tensor | None] = dict.fromkeys(readers)
+    codes: dict[str, Tensor | None] = dict.fromkeys(readers)
     why: dict[str, str] = {}
     for name, read in readers.items():
         try:
-            found[name] = torch.cat([read(q, p) for q, p in pairs]).double().cpu()
+            codes[name] = torch.cat([read(q, p) for q, p in pairs]).double().cpu()
         except Unavailable as error:
             why[name] = str(error)
-    return Latents(**found, why=why)
+    return Latents(**codes, why=why)
 
 
 def finite_mean(latents: Latents) -> Tensor:

@@ -151,8 +151,8 @@ def estimate(
         images = 1  # the noise must be the image's own too
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
-    found = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
-    made = found._asdict()
+    estimates = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
+    made = estimates._asdict()
     tails = torch.empty(min(tail_length(k) + 1, k), len(x), dtype=torch.float64)
     for first in range(0, len(x), images):
         group = x[first : first + images]
@@ -166,8 +166,8 @@ def estimate(
         folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
         for name, figures in folded.items():
             made[name][first : first + images] = figures
-    found.pareto_k.copy_(pareto_k(tails, k))
-    return found
+    estimates.pareto_k.copy_(pareto_k(tails, k))
+    return estimates
 
 
 def no_density(model: LatentModel, x: Tensor) -> str | None:
@@ -239,9 +239,9 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     k = len(weights)
     log_sum = torch.logsumexp(weights, 0)
     corrected, variance = jackknife(weights)
-    found = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights)}
-    found |= {"corrected": corrected, "variance": variance, "distortion": distortion / k, "rate": rate / k}
-    return found, largest(weights)
+    figures = {"log_likelihood": log_sum - math.log(k), "ess": effective_size(weights)}
+    figures |= {"corrected": corrected, "variance": variance, "distortion": distortion / k, "rate": rate / k}
+    return figures, largest(weights)
 
 
 def check_weights(log_w: Tensor, first: int) -> None:

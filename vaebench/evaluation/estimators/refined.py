@@ -141,12 +141,12 @@ def groups(
 def begin(model: LatentModel, joint: Joint, keys: list[bytes]) -> Tensor:
     """Where the search for the mode starts, ε (b, d): the encoder's code or 0, whichever p(x, ε) prefers."""
     centre = joint.x.new_zeros(len(joint.x), joint.size)
-    found = [centre]
+    points = [centre]
     with suppress(Unavailable), absence("the posterior has neither a mean nor samples"):
         code = _code(model, joint.x, keys)
         if code.shape == (len(joint.x), *joint.event):
-            found.append(joint.noise(code[None])[0])
-    starts = torch.stack(found)
+            points.append(joint.noise(code[None])[0])
+    starts = torch.stack(points)
     heights = joint.log(starts).nan_to_num(-math.inf, -math.inf, -math.inf)
     return starts[heights.argmax(0), torch.arange(len(centre), device=centre.device)]
 
@@ -250,15 +250,15 @@ def log_weights(joint: Joint, model: LatentModel, q: Gaussians, keys: list[bytes
         score: a `scorer`.
     """
     rows = max(1, VALUES.get(joint.x.device.type, VALUES["cuda"]) // joint.x.numel())
-    found = []
+    log_w = []
     for done in range(0, k, BLOCK):
         shape = (min(BLOCK, k - done), joint.size)
         noise = torch.stack([normal(key, SCORING + done // BLOCK, shape, joint.x) for key in keys], 1)
         for some in noise.split(rows):
             e, log_q = q.push(some)
             z, log_p, _ = joint.map(e.to(joint.x))
-            found.append(log_p.double() + score(z, joint.x, model).double() - log_q)
-    return torch.cat(found)
+            log_w.append(log_p.double() + score(z, joint.x, model).double() - log_q)
+    return torch.cat(log_w)
 
 
 def read(log_w: Tensor) -> Refined:

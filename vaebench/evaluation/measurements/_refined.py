@@ -130,8 +130,8 @@ def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, co
     for shard in shards:
         with differentiable():
             model = for_images(subject.model, shard)
-        found = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
-        shards.add(shard, found._asdict())
+        refined = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
+        shards.add(shard, refined._asdict())
     return Refined(**shards.figures())
 
 

@@ -157,7 +157,7 @@ def read_space(source: Source) -> Space:
         raise source.error(
             "expected 'space:' with a setting to vary, such as 'model.beta: {float: [0.1, 10]}'", "space"
         )
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     if "seed_everything" in content:
         raise source.error(
             "a trial trains with every seed of the sweep; write seeds: [0, 1, 2] in its place",
@@ -165,8 +165,8 @@ def read_space(source: Source) -> Space:
             "seed_everything",
         )
     for key in content:
-        found[key] = _parameter(source, key, found)
-    return Space(tuple(found.values()))
+        parameters[key] = _parameter(source, key, parameters)
+    return Space(tuple(parameters.values()))
 
 
 def _parameter(source: Source, key: str, before: Mapping[str, Parameter]) -> Parameter:
@@ -242,7 +242,7 @@ def _labels(content: Any) -> bool:
 
 
 def _conditions(source: Source, key: str, before: Mapping[str, Parameter]) -> dict[str, tuple[Label, ...]]:
-    place, found = ("space", key, "when"), {}
+    place, required = ("space", key, "when"), dict[str, tuple[Label, ...]]()
     choices = {name: parameter.choices for name, parameter in before.items() if parameter.kind == "choice"}
     conditions = source.at(*place)
     if conditions is not None and not isinstance(conditions, dict):
@@ -257,5 +257,5 @@ def _conditions(source: Source, key: str, before: Mapping[str, Parameter]) -> di
         for label in labels:
             if not isinstance(label, str | int | float | None) or label not in choices[other]:
                 raise source.error(str(unknown(f"choice of '{other}'", str(label), map(str, choices[other]))), *place)
-        found[other] = labels
-    return found
+        required[other] = labels
+    return required

@@ -223,7 +223,7 @@ def _objectives(source: Source) -> dict[str, str]:
 
 
 def _constraints(source: Source) -> list[Constraint]:
-    found, content = [], source.at("constraints") or []
+    constraints, content = [], source.at("constraints") or []
     if not isinstance(content, list):
         raise source.error("expected a list such as [active_units >= 10]", "constraints")
     for index, text in enumerate(content):
@@ -239,8 +239,8 @@ def _constraints(source: Source) -> list[Constraint]:
         if relation in (">=", "<=") and not number:
             raise source.error(f"'{text}' compares with '{limit}': expected a number", "constraints", index)
         name = figure(source, name, "constraints", index)
-        found.append(Constraint(name, relation, float(limit) if number else limit))
-    return found
+        constraints.append(Constraint(name, relation, float(limit) if number else limit))
+    return constraints
 
 
 def _seeds(source: Source) -> list[int]:

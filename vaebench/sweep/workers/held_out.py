@@ -60,16 +60,16 @@ def held_out(sweep: Sweep, record: RunRecord, data: ImageData) -> dict[str, Any]
     Raises:
         UserError: the record's checkpoint is needed and gone.
     """
-    found: dict[str, Any] = {name: value for name in CURVES if (value := record.held_out(name)) is not None}
-    if not found:
-        found = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
+    values: dict[str, Any] = {name: value for name in CURVES if (value := record.held_out(name)) is not None}
+    if not values:
+        values = dict.fromkeys(CURVES, f"what is measured ({record.selection}) was not validated at that step")
     if not sweep.measured:
-        return found
+        return values
     model = load(Path(record.path or "", CHECKPOINT)).to(find_device(None))
     report = evaluation.evaluate(model, HeldOut(data), evaluation.read_protocol(**sweep.protocol), progress=False)
     for name, metric in report.metrics.items():
-        found.setdefault(f"{VAL}{name}", metric.value if metric.value is not None else metric.unavailable)
-    return found | {COLLAPSE: report.collapse["verdict"]}
+        values.setdefault(f"{VAL}{name}", metric.value if metric.value is not None else metric.unavailable)
+    return values | {COLLAPSE: report.collapse["verdict"]}
 
 
 def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:

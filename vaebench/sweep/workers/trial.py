@@ -69,11 +69,11 @@ class TrialRunner:
             figures.append(held_out(sweep, record, _data(job)))
             records.append(run.directory.name)
         names = {*sweep.objectives, *(constraint.figure for constraint in sweep.constraints)}
-        found = {name: combined(sweep, name, [seed.get(name) for seed in figures]) for name in sorted(names)}
+        values = {name: combined(sweep, name, [seed.get(name) for seed in figures]) for name in sorted(names)}
         return Outcome(
-            [float(found[name]) for name in sweep.objectives],
-            {str(constraint): constraint.violation(found[constraint.figure]) for constraint in sweep.constraints},
-            found,
+            [float(values[name]) for name in sweep.objectives],
+            {str(constraint): constraint.violation(values[constraint.figure]) for constraint in sweep.constraints},
+            values,
             records,
         )
 

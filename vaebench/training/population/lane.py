@@ -111,21 +111,21 @@ class Lane:
         noise = drawn(self.requests(x, y), self.generators)
         arguments = self._tensors, x, y, self.t, noise
         with torch.no_grad():
-            found = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
-            for group, gradients in found.gradients.items():
-                mask = self._taken(gradients, found.active.get(group), self.skip[group])
+            made = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
+            for group, gradients in made.gradients.items():
+                mask = self._taken(gradients, made.active.get(group), self.skip[group])
                 if (largest := self.clip[group]) is not None:
                     clip(gradients, largest)
                 self.adam[group].step(gradients, mask)
-            for name, value in found.state.items():
+            for name, value in made.state.items():
                 self.buffers[name].copy_(value)
             self.t += 1
-            for group in found.gradients:
-                bad = ~found.losses[group].isfinite()
-                bad = bad & found.active[group] if group in found.active else bad
+            for group in made.gradients:
+                bad = ~made.losses[group].isfinite()
+                bad = bad & made.active[group] if group in made.active else bad
                 self._bad.append((self._count, group, bad))
             self._count += 1
-        return found.logs
+        return made.logs
 
     def _taken(self, gradients: list[Tensor], mask: Tensor | None, skip: Tensor | None) -> Tensor | None:
         """Which members step: those that learn and whose gradient `Learner._skips` would not leave out."""
