@@ -1,4 +1,4 @@
-"""The harness: what a model is worth, measured through its three parts alone and in the same way for every family."""
+"""The evaluation harness: metrics of a model, computed from its three parts alone, the same way for every family."""
 
 from vaebench.evaluation.estimators.likelihood import log_likelihood
 from vaebench.evaluation.metrics import Metric

@@ -1,4 +1,4 @@
-"""Under which conditions a model is measured: checked images, evaluation mode, no trace left behind."""
+"""Conditions of a measurement: checked images, evaluation mode, noise keyed by image, and no side effects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vaebench.measures import BINARY, DISCRETE, DataSpec
 
 
 class Conditioned:
-    """A conditional model with the labels of the images that it is asked about, in their order.
+    """A conditional model with the labels of the images it is evaluated on, in their order.
 
     Args:
         family: the model; its `given` takes labels.
@@ -38,29 +38,29 @@ class Conditioned:
 
 
 def declared(model: LatentModel) -> LatentModel:
-    """The model whose parts have traits: of a conditional one, the family itself."""
+    """The model whose parts declare traits: the family itself where a model is `Conditioned`."""
     return model.family if isinstance(model, Conditioned) else model
 
 
 def for_images(model: LatentModel, index: slice | Tensor) -> LatentModel:
-    """The model for some of the images that it is asked about: only a conditional one minds which."""
+    """The model restricted to some of its images; only a `Conditioned` model depends on which."""
     if not isinstance(model, Conditioned):
         return model
     return Conditioned(model.family, model.y[index if isinstance(index, slice) else index.to(model.y.device)])
 
 
 def each(model: LatentModel, x: Tensor, size: int) -> Iterator[tuple[LatentModel, Tensor]]:
-    """Images x (n, *data) in batches, each with the model for them."""
+    """Batches of images x (n, *data), each with the model restricted to them."""
     for start, images in zip(range(0, len(x), size), x.split(size), strict=True):
         yield for_images(model, slice(start, start + size)), images
 
 
 def is_conditional(model: LatentModel) -> bool:
-    """Whether a model must be told labels."""
+    """Whether a model needs labels."""
     return isinstance(model, Family) and type(model).given is not Family.given
 
 
-MOST = 10**9  # of samples or images: more is a slip of the pen, and would be computed for years
+MOST = 10**9  # samples or images; a larger number is a typing mistake that would run for years
 
 
 def check_count(name: str, value: int) -> None:
@@ -74,11 +74,14 @@ def check_count(name: str, value: int) -> None:
 
 
 def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
-    """Raises a UserError that names the first image which is not finite, leaves [0, 1], or misses the measure's values.
+    """Checks that images are finite, lie in [0, 1], and have values of their measure; an error names the first bad one.
 
     Args:
         x: images, (n, *data), n ≥ 1.
-        spec: shape and measure the images were declared to have; None checks neither.
+        spec: declared shape and measure of the images; None checks neither.
+
+    Raises:
+        UserError: an image fails a check, or there is none.
     """
     if len(x) == 0:
         raise UserError("there are no images to evaluate: expected at least one; give another split or a larger limit")
@@ -105,7 +108,7 @@ def _refuse(wrong: Tensor, what: str, remedy: str) -> None:
 
 
 def device_and_dtype(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
-    """Where a model lives and in which precision: those of its first floating tensor, else those of x."""
+    """Device and precision of a model: those of its first floating-point tensor, or of x where it has none."""
     tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules(model))
     floating = (t for t in tensors if t.is_floating_point())
     like = next(floating, x if x.is_floating_point() else torch.empty(0))
@@ -114,7 +117,7 @@ def device_and_dtype(model: LatentModel, x: Tensor) -> tuple[torch.device, torch
 
 @contextmanager
 def evaluation_mode(model: LatentModel, device: torch.device) -> Iterator[None]:
-    """A block in evaluation mode, without gradients; every module's mode and the random state are put back after it."""
+    """Runs a block in evaluation mode without gradients; restores every module's mode and the random state."""
     inside = list(dict.fromkeys(chain.from_iterable(m.modules() for m in modules(model))))
     modes = [(module, module.training) for module in inside]
     try:
@@ -128,20 +131,20 @@ def evaluation_mode(model: LatentModel, device: torch.device) -> Iterator[None]:
 
 
 def modules(model: LatentModel) -> list[nn.Module]:
-    """The modules that a model consists of: itself or its parts, or the family that is conditioned."""
+    """The modules of a model: itself or its parts, or those of the conditioned family."""
     inside = declared(model)
     parts = (inside, *(getattr(inside, name, None) for name in ("posterior", "prior", "likelihood")))  # one may lack
     return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def noise_keys(x: Tensor, seed: int) -> list[bytes]:
-    """One key an image, from its own float32 bytes and the seed: its noise is the same in any batch and any order."""
+    """One key per image, from its float32 bytes and the seed: noise does not depend on batch or order."""
     start = seed.to_bytes(16, "little", signed=True)
     return [blake2b(image.tobytes(), key=start, digest_size=16).digest() for image in x.float().cpu().numpy()]
 
 
 def start_noise(key: bytes, block: int, device: torch.device) -> None:
-    """Sets torch's random state on `device` for one block of an image's samples; call it inside `evaluation_mode`."""
+    """Seeds torch on `device` for one block of an image's samples; call it inside `evaluation_mode`."""
     seed = int.from_bytes(blake2b(key, salt=block.to_bytes(8, "little"), digest_size=8).digest(), "little")
     torch.default_generator.manual_seed(seed)  # torch.manual_seed costs a tenth of a millisecond
     if device.type == "cuda":

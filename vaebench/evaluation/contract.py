@@ -1,8 +1,8 @@
-"""What a model of someone else's must keep to be measured: checked once, on a few images, before anything is averaged.
+"""Checks on a third-party model, made once on a few images before anything is averaged.
 
-`vaebench.core.LatentModel` says what the parts are. Families are built so; an adapter can be wrong in ways that average
-to a plausible figure: a mean over pixels, samples and images in the wrong axes, a density where images have
-probabilities.
+`vaebench.core.LatentModel` defines the three parts. Families satisfy it by construction. An adapter may violate it and
+still give plausible averages: by a mean over pixels, by swapped axes of samples and images, or by a density where the
+images have probabilities.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from vaebench.evaluation.conditions import (
 from vaebench.measures import CONTINUOUS, DataSpec
 from vaebench.traits import LikelihoodTraits
 
-IMAGES, SAMPLES = 3, 2  # unequal, so that axes cannot be mistaken for one another
-SLACK = 1e-2  # nats, and as much of a hundred: by which rounding may move a score
+IMAGES, SAMPLES = 3, 2  # different, so that swapped axes show
+SLACK = 1e-2  # nats, or 1 % of the score: tolerance for rounding
 
 WRAP = (
     "return one distribution over a whole latent, such as DiagonalNormal(mean, scale) or torch's Independent(…, 1), "
@@ -43,13 +43,13 @@ Made = TypeVar("Made")
 
 @runtime_checkable
 class Specified(Protocol):
-    """A model that says which images it is for."""
+    """A model that declares the images it is built for."""
 
     data: DataSpec
 
 
 def specification(model: LatentModel) -> DataSpec | None:
-    """Shape and measure of the images that a model is for; None where it does not say."""
+    """Shape and measure of the images that a model is built for; None where it declares neither."""
     return model.data if isinstance(model, Specified) and isinstance(model.data, DataSpec) else None
 
 
@@ -57,20 +57,20 @@ def specification(model: LatentModel) -> DataSpec | None:
 def admitted(
     model: LatentModel, x: Tensor, labels: Tensor | None = None, check: bool = True
 ) -> Iterator[tuple[LatentModel, Tensor]]:
-    """A block in evaluation mode in which anyone's model may be measured: the model and its images are checked first.
+    """Checks a model and its images, then runs a block in evaluation mode.
 
     Args:
         model: anything with the three parts.
         x: images, (n, *data), in [0, 1].
         labels: (n,), which a conditional model needs.
-        check: whether to check the parts of a model that is no family, which costs a few passes.
+        check: whether to check the parts of a third-party model, which costs a few passes.
 
     Yields:
-        The model for these images, and the images where it lives and in its precision.
+        The model for these images, and the images on its device and in its precision.
 
     Raises:
-        UserError: the images, the labels or the model's parts are not as expected.
-        Unavailable: the block asks the model for what it does not have.
+        UserError: the images, the labels or the model's parts are invalid.
+        Unavailable: the block needs something that the model does not have.
     """
     spec = specification(model)
     check_images(x, spec)
@@ -89,12 +89,15 @@ def admitted(
 
 
 def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> None:
-    """Raises a UserError unless figures of a model's three parts can be trusted; call it inside `evaluation_mode`.
+    """Checks the three parts of a third-party model; call it inside `evaluation_mode`.
 
     Args:
-        model: no family.
-        x: checked images where the model lives, (n, *data).
-        spec: their measure; None: that of 0/1 images where they hold nothing else.
+        model: the model, not a `Family`.
+        x: checked images on its device, (n, *data).
+        spec: shape and measure; None assumes binary images where all values are 0 or 1.
+
+    Raises:
+        UserError: a part has the wrong shapes, type, support or values, or depends on more than its arguments.
     """
     for name in ("posterior", "prior", "likelihood"):
         if not callable(getattr(model, name, None)):
@@ -103,12 +106,12 @@ def check_model(model: LatentModel, x: Tensor, spec: DataSpec | None = None) -> 
                 "write an adapter as docs/adapters.md shows"
             )
     x = x[torch.arange(IMAGES) % len(x)]
-    with suppress(Unavailable), absence():  # what does not exist makes figures unavailable, and is no fault
+    with suppress(Unavailable), absence():  # a missing density makes figures unavailable, and is no error
         _check_images(model, _check_latents(model, x), x, spec)
 
 
 def _check_latents(model: LatentModel, x: Tensor) -> Tensor:
-    """Samples z (SAMPLES, IMAGES, *latent) of a checked q(z|x), scored by it and by a checked p(z)."""
+    """Checks q(z|x) and p(z), and returns samples z (SAMPLES, IMAGES, *latent) of q."""
     b, what = len(x), f"posterior(x) of {len(x)} images"
     q = _distribution(what, lambda: model.posterior(x))
     _check_batch(what, q, (b,), "an image")
@@ -150,17 +153,17 @@ def _check_images(model: LatentModel, z: Tensor, x: Tensor, spec: DataSpec | Non
             "expected; look for a density, or for a loss returned with its sign"
         )
     if LikelihoodTraits.of(declared(model).likelihood).bound:
-        return  # it draws noise to score
+        return  # scores by drawing noise
     _check_same(log_x, model.likelihood(z).log_prob(x), "likelihood(z) differs from call to call", STILL)
     one = model.likelihood(z[1:, 1:2]).log_prob(x[1:2])
     _check_same(log_x[1:, 1:2], one, "likelihood(z) of a latent depends on the latents beside it", ALONE)
 
 
 def _made(what: str, make: Callable[[], Made]) -> Made:
-    """What a part gives; its own errors as sentences.
+    """Calls a part of the model, and turns its exceptions into error messages.
 
     Raises:
-        Unavailable: the part says that it does not exist.
+        Unavailable: the part does not exist.
         UserError: it fails in any other way.
     """
     try:
@@ -171,8 +174,8 @@ def _made(what: str, make: Callable[[], Made]) -> Made:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{what} fails with {type(error).__name__}: {reason}; it is given tensors as docs/adapters.md says: "
-            "z as (samples, images, *latent), which convolutions want as z.flatten(0, 1)"
+            f"{what} fails with {type(error).__name__}: {reason}; it gets tensors as in docs/adapters.md: "
+            "z has shape (samples, images, *latent), which convolutions take as z.flatten(0, 1)"
         ) from error
 
 
@@ -214,7 +217,7 @@ def _check_samples(what: str, q: Distribution, z: Tensor) -> None:
 
 
 def _scores(what: str, d: Distribution, value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """log_prob, checked; None where there is none."""
+    """The checked log_prob of a value; None where d has no density."""
     try:
         scores = _made(f"log_prob of {what}", lambda: d.log_prob(value))
     except Unavailable:
@@ -244,12 +247,12 @@ def _check_same(one: Tensor, other: Tensor, fault: str, remedy: str) -> None:
 
 
 def _hint(d: Distribution, z: Tensor, shape: tuple[int, ...]) -> str:
-    """What the shapes look like."""
+    """A remedy guessed from the shapes."""
     event, batch, pixels = tuple(d.event_shape), tuple(d.batch_shape), torch.Size(shape).numel()
     if event == (*shape[1:], shape[0]):
         return "move the channels to the front, as by .movedim(-1, -3)"
     if batch == (z.shape[1], z.shape[0]):
-        return "keep samples before images: likelihood(z) is given (samples, images, *latent)"
+        return "keep samples before images: likelihood(z) gets z of shape (samples, images, *latent)"
     if batch == (z.shape[0] * z.shape[1],):
         return "restore both axes, by .unflatten(0, z.shape[:2])"
     if event == () and batch[-len(shape) :] == shape:
@@ -264,7 +267,7 @@ def _counting(x: Tensor, spec: DataSpec | None) -> bool:
 
 
 def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None) -> None:
-    """Refuses a distribution of another measure than the images', and one that excludes their values."""
+    """Refuses a distribution of another measure than that of the images, or one whose support excludes them."""
     support: Any = None
     with suppress(Unavailable), absence():
         support = d.support

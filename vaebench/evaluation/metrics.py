@@ -1,4 +1,4 @@
-"""What a figure is: a value with its standard error, unit and definition, or the reason why there is none."""
+"""Measured values with standard error, unit and definition, or the reason why one is unavailable."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a model.
+    """One measured value of a model.
 
     Attributes:
-        value: the figure; None where it is unavailable.
-        se: its standard error over the n images, sd/√n, or as the definition says; None where there is none.
+        value: in `unit`; None where it is unavailable.
+        se: standard error over the n images, sd/√n or as defined; None where there is none.
         unit: of value and se; '' for a pure number.
         n: number of images.
         definition: what was computed.
-        higher_is_better: None where neither direction is.
+        higher_is_better: None where neither direction is better.
         unavailable: why there is no value.
-        version: of the definition; figures of one name and different versions are not compared.
+        version: of the definition; values of different versions are not compared.
     """
 
     value: float | None
@@ -49,10 +49,10 @@ class Metric:
 
 
 class MetricKind(NamedTuple):
-    """What all figures of one name have in common; `{...}` in a definition is filled in by each.
+    """What all values of one metric share; placeholders `{...}` in its definition are filled in for each.
 
-    `version` rises when the definition changes what a figure is: records of different versions stay side by side, and
-    only that figure of theirs is not compared.
+    A change of meaning raises `version`. Records of different versions may stay on one board; only this metric of
+    theirs is not compared.
     """
 
     unit: str
@@ -63,17 +63,17 @@ class MetricKind(NamedTuple):
 
 @dataclass
 class Findings:
-    """What one measurement found, filled by it figure by figure.
+    """The results of one measurement, which adds them one by one.
 
     Attributes:
-        kinds: of the figures that it can give.
+        kinds: of the metrics that it can give.
         measurement: its name.
-        metrics: figures by name.
+        metrics: by name.
         per_image: figures of every test image, float32 (n,).
         units: figures of every latent unit.
         tables: JSON-able curves, matrices and verdicts by name.
         pictures: uint8 RGB arrays (h, w, 3) by name.
-        warnings: sentences that a reader of the figures must know.
+        warnings: sentences for readers of the results.
     """
 
     kinds: Mapping[str, MetricKind]
@@ -86,14 +86,14 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def average(self, name: str, values: Tensor, keep: bool = True, kind: str = "", **fill: Any) -> None:
-        """The mean over images of values (n,), with its standard error; unavailable where a value is not finite.
+        """Adds the mean over images with its standard error; unavailable where a value is not finite.
 
         Args:
-            name: of the figure, a key of `kinds`.
-            values: one figure an image.
-            keep: every image's figure in `per_image` too; not where they are of some of the test images only.
-            kind: the key of `kinds`, where it is not the name.
-            fill: what the definition leaves open.
+            name: of the metric, a key of `kinds`.
+            values: one per image, (n,).
+            keep: store them in `per_image` too; False where they cover only some of the test images.
+            kind: the key of `kinds`, where it differs from the name.
+            fill: placeholders of the definition.
         """
         values = values.double().cpu()
         strange = ~torch.isfinite(values)
@@ -123,21 +123,21 @@ class Findings:
         self.metrics[name] = Metric(float(value), se, unit, images, text, higher, None, version)
 
     def missing(self, name: str, reason: str, kind: str = "", **fill: Any) -> None:
-        """A figure that cannot be had, and why."""
+        """Adds an unavailable metric with the reason."""
         unit, higher, definition, version = self.kinds[kind or name]
         self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason, version)
 
     @contextmanager
     def attempt(self, *names: str, end: str = "", **fill: Any) -> Iterator[None]:
-        """A block that finds figures: where it fails, those that it has not found are unavailable, with the reason.
+        """Runs a block that adds metrics; those that it has not added when it fails become unavailable.
 
-        The reason is that of `Unavailable`, also through `absence`; or that arithmetic failed on these images, since
-        one odd label or factor must not end an evaluation. The code after the block runs in either case.
+        The reason is that of `Unavailable`, also through `absence`, or a numerical failure on these images: one odd
+        label or factor must not end an evaluation. The code after the block runs in either case.
 
         Args:
-            names: kinds of the figures.
-            end: of the figures' names, after the names of their kinds.
-            fill: what the definitions leave open.
+            names: kinds of the metrics.
+            end: suffix of the metrics' names after the names of their kinds.
+            fill: placeholders of the definitions.
 
         Raises:
             UserError: the block raised it, or torch lacks an operation for the precision or on the device.
@@ -160,7 +160,7 @@ class Findings:
                 self.missing(f"{name}{end}", reason, name, **fill)
 
     def pack(self) -> Arrays:
-        """All of it as arrays, for a `Store`; numbers of tables and units that are not finite become None."""
+        """All results as arrays for a `Store`; numbers of tables and units that are not finite become None."""
         metrics = {name: asdict(metric) for name, metric in self.metrics.items()}
         rest = {"units": self.units, "tables": self.tables, "warnings": self.warnings}
         body = json.dumps(_finite({"metrics": metrics, **rest}), allow_nan=False)
@@ -171,7 +171,7 @@ class Findings:
 
     @classmethod
     def unpack(cls, arrays: Arrays) -> Findings:
-        """What `pack` packed."""
+        """The inverse of `pack`."""
         body = json.loads(str(arrays["body"]))
         metrics = {name: Metric(**metric) for name, metric in body.pop("metrics").items()}
         findings = cls({}, metrics=metrics, **body)
@@ -183,7 +183,7 @@ class Findings:
 
 
 def _finite(value: Any) -> Any:
-    """JSON-able values with None in the place of floats that are not finite."""
+    """JSON-serialisable values, with None for floats that are not finite."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

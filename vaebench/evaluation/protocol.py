@@ -1,11 +1,11 @@
-"""Protocols: named sets of measurements with all their settings, so that two models are judged in the same way.
+"""Protocols: named sets of measurements with all their settings, so that models are evaluated in the same way.
 
-A protocol is a YAML file; those in `protocols/` go by their name. A measurement is a module in `measurements/` with
+A protocol is a YAML file; those in `protocols/` have short names. A measurement is a module in `measurements/` with
 
-    KINDS: dict[str, Kind]                                            the figures that it can give
+    KINDS: dict[str, MetricKind]                                      the metrics that it can give
     def measure(subject: Subject, findings: Findings, **settings) -> None
 
-and is found by walking that folder: a new one is a new file, and no list names it.
+and is discovered in that folder: adding one takes a new file and no registration.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from vaebench.configuration.source import Source
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.conditions import check_count
 
-VERSION = 2  # of all definitions and thresholds here: results of different versions do not rank together
+VERSION = 2  # of all definitions and thresholds; results of different versions are not ranked together
 HERE = Path(__file__).parent
 DEFAULT = "likelihood"
-SHORTHANDS = ("k", "precision", "compile")  # settings of `likelihood` that may be given without its name
+SHORTHANDS = ("k", "precision", "compile")  # settings of `likelihood` that may be given without the prefix
 CHANGES = ("name", "seed", "limit", "measurements")
 KEYS = {"description", "seed", "limit", "measurements"}
 
@@ -40,8 +40,8 @@ class Protocol:
     Attributes:
         name: of the file it was read from.
         seed: of all noise.
-        limit: how many of the test images are used; None: all.
-        measurements: settings of each measurement, defaults included, in the order in which they are made.
+        limit: number of test images; None uses all.
+        measurements: settings of each measurement, defaults included, in their order.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Protocol:
 
     @property
     def config(self) -> dict[str, Any]:
-        """All that determines a result, JSON-able; k is that of the importance samples, 0 where none are drawn."""
+        """All that determines a result, JSON-serialisable; k counts importance samples, 0 where none are drawn."""
         k = self.measurements.get("likelihood", {}).get("k", 0)
         return {"version": VERSION, "name": self.name, "seed": self.seed, "limit": self.limit, "k": k,
                 "measurements": self.measurements}  # fmt: skip
@@ -86,7 +86,7 @@ def read_protocol(
         name: one of `names()`, or a YAML file.
         seed: of all noise; default: the protocol's.
         limit: use the first `limit` test images; default: the protocol's.
-        measurements: settings to change or measurements to add, by name; None leaves a measurement out.
+        measurements: settings to change and measurements to add, by name; None removes a measurement.
         shorthands: k, precision and compile of the measurement `likelihood`.
 
     Raises:
@@ -124,12 +124,12 @@ def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
     """The protocol that a record was measured by.
 
     Args:
-        protocol: what the record says of it.
-        images: number of images in the test split; a record of fewer was limited to the first ones, and names a limit
-            of its own only where there were fewer still.
+        protocol: the protocol section of the record.
+        images: size of the test split. A record of fewer images used the first ones, and stores a limit of its own
+            only where there were fewer still.
 
     Raises:
-        UserError: it is of another version, or knows a measurement or setting that there is no more.
+        UserError: it is of another version, or has a measurement or setting that no longer exists.
     """
     if protocol.get("version") != VERSION:
         raise UserError(
@@ -155,7 +155,7 @@ def _read(name: str | Path) -> dict[str, Any]:
 
 
 def _table(protocol: str | Path, measurement: str, settings: Any) -> dict[str, Any]:
-    """The settings of a measurement, a copy; refuses what is no table."""
+    """A copy of the settings of a measurement; refuses anything but a table."""
     if not isinstance(settings, Mapping | None):
         raise UserError(
             f"'{protocol}' gives {measurement} {settings!r}: expected a table of settings such as {{k: 1000}}, or {{}}"
@@ -166,7 +166,8 @@ def _table(protocol: str | Path, measurement: str, settings: Any) -> dict[str, A
 def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a measurement: the given ones, and the defaults of its function.
 
-    Those that it has of late, `LATER`, only where they differ from their defaults: ids of records stay as they are.
+    Settings in `LATER`, added after records were made, are included only where they differ from their defaults, so
+    that ids of records do not change.
     """
     module = measurement(name)
     parameters = list(inspect.signature(module.measure).parameters.values())[2:]
@@ -186,7 +187,7 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a record can hold a value: its numbers are finite."""
+    """Whether all numbers in a value are finite, so that a record can store it."""
     if isinstance(value, Mapping):
         return all(map(_is_finite, value.values()))
     if isinstance(value, list | tuple):

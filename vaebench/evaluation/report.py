@@ -1,4 +1,4 @@
-"""`evaluate`: every figure that a protocol asks for, of one model on the test images."""
+"""`evaluate`: all metrics of a protocol, for one model on the test images."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ CONDITIONAL = (
 
 @dataclass(frozen=True)
 class Report:
-    """What a model is worth on the test images.
+    """The results of an evaluation on the test images.
 
     Attributes:
-        metrics: figures by name.
-        per_image: figures of every image, float32 (n,).
-        units: figures of every latent unit: 'kl' (nats), 'mean_variance', 'decoder_drop' (nats), ...
+        metrics: by name.
+        per_image: values of every image, float32 (n,).
+        units: values of every latent unit: 'kl' (nats), 'mean_variance', 'decoder_drop' (nats), ...
         collapse: the verdict on posterior collapse; see `vaebench.evaluation.estimators.collapse`.
-        tables: JSON-able curves and matrices by name.
-        warnings: what a reader of the figures must know.
-        protocol: how all was measured: version, name, seed, split, n, k, and the settings of each measurement.
+        tables: JSON-serialisable curves and matrices by name.
+        warnings: sentences for readers of the results.
+        protocol: version, name, seed, split, n, k, and the settings of each measurement.
         pictures: uint8 RGB arrays (h, w, 3).
     """
 
@@ -66,33 +66,32 @@ def evaluate(
     progress: bool = True,
     **changes: Any,
 ) -> Report:
-    """Measures a model on the test images of a data module, and leaves both, and the random state, as they were.
+    """Evaluates a model on the test images of a data module; leaves both and the random state unchanged.
 
     Args:
         model: anything with the three parts (`vaebench.core.LatentModel`).
         datamodule: anything with `images(split)`, (n, *data), and `spec`.
-        protocol: what to measure and how: a name ('quick', 'likelihood', 'refined', 'full', …), a YAML file, or
-            a `Protocol`.
-        work: folder that keeps finished pieces: an interrupted evaluation goes on there, and several processes with
-            the same folder share the work. None keeps nothing.
-        progress: show a bar, where there is a terminal.
+        protocol: a name ('quick', 'likelihood', 'refined', 'full', …), a YAML file, or a `Protocol`.
+        work: folder for finished pieces. An interrupted evaluation resumes there, and processes with the same folder
+            share the work. None stores nothing.
+        progress: show a progress bar on a terminal.
         changes: to the protocol: seed, limit, k, precision, compile, measurements.
 
     Raises:
-        UserError: a protocol, measurement or setting that does not exist, a count below 1, an image that the measure
-            does not know, an importance weight that is not finite, a model whose parts are not what `LatentModel` says,
-            an operation that torch lacks for the precision or on the device.
+        UserError: a protocol, measurement or setting that does not exist, a count below 1, an image with values that
+            its measure does not have, an importance weight that is not finite, a model that violates `LatentModel`,
+            or an operation that torch lacks for the precision or the device.
     """
     plan = protocol if isinstance(protocol, Protocol) else read_protocol(protocol, **changes)
     if isinstance(protocol, Protocol) and changes:
-        raise TypeError("a Protocol is given whole: change it before")
+        raise TypeError("a Protocol takes no changes here: change it before")
     with progress_bar(enabled=progress) as (describe, advance):
         subject = Subject(model, datamodule, plan.seed, plan.limit, advance=advance)
         if work is not None:
             subject.store = Store(work / _fingerprint(subject, plan))
         report = Report(protocol={**plan.config, "split": "test", "n": len(subject.raw)})
         if plan.limit is None or plan.limit < len(datamodule.images("test")):
-            del report.protocol["limit"]  # n says it
+            del report.protocol["limit"]  # n holds it
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"
             report.warnings.append(CONDITIONAL)
@@ -122,14 +121,14 @@ def _require_labelled(subject: Subject, name: str, module: ModuleType) -> None:
 
 
 class _Open:
-    """What a definition leaves open and nothing has filled, in any format."""
+    """A placeholder of a definition that nothing has filled, in any format."""
 
     def __format__(self, spec: str) -> str:
         return "…"
 
 
 def _open(module: ModuleType, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a measurement's definitions leave open: its settings, and what it would have found."""
+    """The placeholders of a measurement's definitions: its settings, and blanks for its results."""
     texts = "".join(kind.definition for kind in module.KINDS.values())
     return {**{name: _Open() for _, name, _, _ in Formatter().parse(texts) if name}, **settings}
 
@@ -147,9 +146,10 @@ def _merge(report: Report, findings: Findings) -> None:
 
 
 def _fingerprint(subject: Subject, plan: Protocol) -> str:
-    """16 hex digits of the protocol, the images and the model: pieces of another evaluation are never taken.
+    """16 hex digits that identify protocol, images and model, so that pieces of another evaluation are never reused.
 
-    A model is known by the weights and plain settings of its modules; one without modules by what it makes of an image.
+    A model is identified by the weights and plain settings of its modules, or without modules by its output for an
+    image.
     """
     digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode())
     digest.update(subject.raw.float().numpy().tobytes())

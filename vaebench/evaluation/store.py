@@ -1,4 +1,4 @@
-"""Finished pieces of an evaluation: kept in a folder, they are never computed twice, by one process or by many."""
+"""Finished pieces of an evaluation, stored in a folder so that no process computes one twice."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Store:
-    """A folder of arrays by name, which several processes may share: each piece is claimed by one of them.
+    """A folder of named arrays that several processes may share; each piece is claimed by one of them.
 
-    A claim is a lock on a file, which the system lifts when its owner dies, so that nothing waits for the dead. A file
-    begins with the SHA-256 of its name and content: a piece that is damaged, or another one's, counts as unfinished.
+    A claim is a file lock, which the system releases when its owner dies. A file begins with the SHA-256 of its name
+    and content; a damaged or misnamed piece counts as unfinished.
 
     Args:
-        folder: where the pieces are kept; None keeps none.
+        folder: of the pieces; None stores nothing.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -46,7 +46,7 @@ class Store:
             return dict(arrays)
 
     def write(self, name: str, arrays: Arrays) -> None:
-        """Keeps the arrays of a piece."""
+        """Stores the arrays of a piece."""
         if self.folder is not None:
             buffer = io.BytesIO()
             np.savez(buffer, **arrays)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ class Store:
 
     @contextmanager
     def claim(self, name: str, wait: bool) -> Iterator[bool]:
-        """A block with the claim on a piece, or with False where another process has it and we do not wait."""
+        """Runs a block that holds the claim on a piece; yields False where another process has it and `wait` is off."""
         if self.folder is None:
             yield True
             return
@@ -72,7 +72,7 @@ class Store:
                     self._claims.remove(file)
 
     def share(self) -> None:
-        """Gives up all claims: from here on the work is divided into pieces that any process may claim."""
+        """Releases all claims: from now on any process may claim any piece."""
         for file in self._claims:
             fcntl.flock(file, fcntl.LOCK_UN)
 
@@ -82,17 +82,17 @@ def _digest(name: str, content: bytes) -> bytes:
 
 
 class Pieces:
-    """Named pieces of an evaluation; a loop over them meets those that this process is to compute.
+    """Named pieces of an evaluation; iterating yields those that this process has to compute.
 
         pieces = Pieces(store, ["one", "two"])
         for name in pieces:
             pieces[name] = arrays
 
-    First come those that nobody has finished or claimed, then, as claims end, those that another process has left
-    unfinished. A piece is claimed until the next is taken.
+    Pieces that are neither finished nor claimed come first, then, as claims end, those that another process left
+    unfinished. A piece stays claimed until the next one is taken.
 
     Args:
-        store: where finished pieces are kept.
+        store: of finished pieces.
         names: of the pieces; file names without an ending.
     """
 
@@ -109,7 +109,7 @@ class Pieces:
                         yield name
 
     def __contains__(self, name: str) -> bool:
-        """Whether a piece is finished, here or by another process."""
+        """Whether any process has finished a piece."""
         if self._finished[name] is None:
             self._finished[name] = self._store.read(name)
         return self._finished[name] is not None
@@ -119,5 +119,5 @@ class Pieces:
         self._finished[name] = arrays
 
     def finished(self) -> list[Arrays]:
-        """The arrays of all pieces that are finished, in the order of their names."""
+        """The arrays of all finished pieces, in the order of their names."""
         return [arrays for name in self._finished if name in self and (arrays := self._finished[name]) is not None]

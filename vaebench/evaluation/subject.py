@@ -1,4 +1,4 @@
-"""What every measurement is given: the model, the images it is judged on, and where to keep what is finished."""
+"""The input of every measurement: the model, the images it is evaluated on, and a store for finished pieces."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Progress = Callable[[float], None]
 
 
 class Images(Protocol):
-    """What is asked of a data module: its images by split, and their shape and measure.
+    """A data module that has images by split, and their shape and measure.
 
-    One that is `Labelled` or `Generated` too has more figures, and one that is `Forewarned` has warnings.
+    `Labelled` and `Generated` data modules allow more metrics; a `Forewarned` one adds warnings to the record.
     """
 
     @property
@@ -49,7 +49,7 @@ class Labelled(Protocol):
 
 @runtime_checkable
 class Generated(Protocol):
-    """A data module whose images are made from factors of variation."""
+    """A data module whose images are generated from factors of variation."""
 
     def factors(self, split: str) -> Tensor | None:
         """Factors of a split, (n, factors), or None where it has none."""
@@ -57,29 +57,30 @@ class Generated(Protocol):
 
 @runtime_checkable
 class Forewarned(Protocol):
-    """A data module that knows what a reader of figures on its images must know."""
+    """A data module with warnings about its images, for readers of their metrics."""
 
     def warnings(self) -> list[str]:
-        """A sentence each, as of test images that are trained on too."""
+        """One sentence per warning, for example on test images that are also training images."""
 
 
 class Subject:
-    """A model and the data it is judged on, as measurements meet them: in evaluation mode and without gradients.
+    """A model and its evaluation data, in evaluation mode and without gradients.
 
     Args:
-        model: anything with the three parts; a conditional one is told the test labels (`Conditioned`).
+        model: anything with the three parts; a conditional one gets the test labels (`Conditioned`).
         data: anything with `images(split)` and `spec`.
         seed: of all noise.
-        limit: take the first `limit` test images only.
-        store: keeps finished pieces.
-        advance: called with the fraction of the present measurement that is done.
+        limit: use the first `limit` test images only.
+        store: of finished pieces.
+        advance: called with the fraction of the current measurement that is done.
 
     Attributes:
-        x: test images, (n, *data), where the model lives and in its precision.
+        x: test images, (n, *data), on the model's device and in its precision.
         raw: the same on the CPU, as the data module gave them.
 
     Raises:
-        UserError: limit below 1, no images, an image that the measure does not know, no labels for a conditional model.
+        UserError: limit below 1, no images, an image with values that its measure does not have, or no labels for a
+            conditional model.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Subject:
         return spread(len(self.raw), count)
 
     def train(self, count: int | None = None) -> Tensor:
-        """Up to `count` training images, evenly spaced, (m, *data), where the model lives."""
+        """Up to `count` training images, evenly spaced, (m, *data), on the model's device."""
         images = self.data.images("train")
         return (images if count is None else images[spread(len(images), count)]).to(self.device, self.dtype)
 
@@ -129,7 +130,7 @@ class Subject:
         """Labels, (m,) int64, of the test images or of up to `count` training images; None where the data has none.
 
         Raises:
-            Unavailable: they are no classes, one whole number an image.
+            Unavailable: they are not classes, one whole number per image.
         """
         known = self.data.labels(split) if isinstance(self.data, Labelled) else None
         return _whole("labels", self._part(known, split, count), 1)
@@ -151,28 +152,28 @@ class Subject:
         return labels.to(self.device)
 
     def _part(self, known: Tensor | None, split: str, count: int | None) -> Tensor | None:
-        """What is known of a split's images, of those of them that are taken."""
+        """Labels or factors of a split, restricted to the images in use."""
         if known is None or split == "test":
             return known if known is None else known[: self.limit]
         return known if count is None else known[spread(len(known), count)]
 
     def shards(self, name: str, n: int | None = None, size: int = 250) -> Shards:
-        """The shards of many images, for a loop that computes their figures.
+        """Shards of images, for a loop that computes their values.
 
         Args:
-            name: of the figures; a file name.
+            name: of the values; a file name.
             n: number of images; default: all test images.
-            size: images a shard.
+            size: images per shard.
         """
         self.store.share()
         return Shards(self.store, name, len(self.raw) if n is None else n, size, self.advance)
 
 
 class Shards:
-    """Figures of n images, a shard at a time; a loop over it meets the shards that are left to compute.
+    """Values of n images, computed shard by shard; iterating yields the shards that are left.
 
-    Interrupted, the loop goes on where it stopped, and several processes share it: what an image gets must not depend
-    on its shard.
+    An interrupted loop resumes, and several processes may share it, so the values of an image must not depend on its
+    shard.
 
         shards = subject.shards("likelihood-part", size=50)
         for shard in shards:
@@ -180,11 +181,11 @@ class Shards:
         figures = shards.figures()
 
     Args:
-        store: where finished shards are kept.
-        name: of the figures.
+        store: of finished shards.
+        name: of the values.
         n: number of images.
-        size: images a shard.
-        advance: called with the fraction of the shards that is done.
+        size: images per shard.
+        advance: called with the fraction of shards that are done.
     """
 
     def __init__(self, store: Store, name: str, n: int, size: int, advance: Progress) -> None:
@@ -198,18 +199,22 @@ class Shards:
             self._advance(len(self._pieces.finished()) / len(self._slices))
 
     def add(self, shard: slice, figures: Mapping[str, Tensor]) -> None:
-        """Keeps the figures of a shard, each with the shard's images in front."""
+        """Stores the values of a shard; the first axis of each counts its images."""
         arrays = {key: values.detach().cpu().numpy() for key, values in figures.items()}
         self._pieces[f"{self._name}-{shard.start:06}"] = arrays
 
     def figures(self) -> dict[str, Tensor]:
-        """The figures of all images, on the CPU, when the loop has ended."""
+        """The values of all images, on the CPU, once the loop has ended."""
         parts = self._pieces.finished()
         return {key: torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in parts[0]}
 
 
 def _whole(what: str, values: Tensor | None, axes: int) -> Tensor | None:
-    """Whole numbers as int64; Unavailable says why they are none."""
+    """Whole numbers as int64.
+
+    Raises:
+        Unavailable: they have another shape, or are not whole numbers.
+    """
     if values is None:
         return None
     values = torch.as_tensor(values)

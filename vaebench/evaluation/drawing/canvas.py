@@ -1,7 +1,7 @@
 """Charts as uint8 RGB arrays: axes, lines, dots and bars on white paper.
 
-All is drawn large and scaled down, which smooths it. Text is in the font that Pillow brings, which knows ASCII and
-little else.
+Everything is drawn at `SCALE` times its size and scaled down, which smooths it. Text uses Pillow's own font, which has
+little beyond ASCII.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ SMALL, NORMAL = 11, 13  # heights of text, pixels
 
 
 class Chart:
-    """Axes to draw on; all positions are in the units of the data, all sizes in pixels.
+    """Axes to draw on; positions are in data units, sizes in pixels.
 
     Args:
-        x: lowest and highest value shown on the axis across.
-        y: the same on the axis up.
-        across: what the axis across shows, with its unit.
-        up: what the axis up shows, with its unit.
+        x: lowest and highest value of the horizontal axis.
+        y: lowest and highest value of the vertical axis.
+        across: label of the horizontal axis, with its unit.
+        up: label of the vertical axis, with its unit.
         title: above the chart.
         size: of the area inside the axes.
         x_ticks: positions and labels; default: round numbers.
         y_ticks: the same.
-        upright: draw the upright lines of the grid.
+        upright: draw the vertical grid lines.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Chart:
         return across * SCALE, down * SCALE
 
     def line(self, points: Iterable[tuple[float, float]], colour: Colour, width: float = 2) -> None:
-        """Straight pieces from point to point."""
+        """A polyline through the points."""
         self.pen.line([self._at(*p) for p in points], (*colour, 255), round(width * SCALE), "curve")
 
     def dots(
@@ -92,7 +92,7 @@ class Chart:
             self.pen.rectangle((left, top, right, bottom), colour)
 
     def note(self, x: float, y: float, text: str, colour: Colour = INK, anchor: str = "lb") -> None:
-        """Text at a place, on paper; `anchor` as Pillow has it: which point of the text lies there."""
+        """Text at a position on white; `anchor` as in Pillow."""
         at, small = self._at(x, y), font(SMALL * SCALE)
         left, top, right, bottom = self.pen.textbbox(at, text, small, anchor)
         self.pen.rectangle((left - SCALE, top - SCALE, right + SCALE, bottom + SCALE), PAPER)
@@ -164,7 +164,7 @@ def labelled(picture: Picture, rows: Mapping[int, str], columns: Mapping[int, st
     top, (height, width) = 26 + 16 * bool(columns), picture.shape[:2]
     wide = max(width, math.ceil(big.getlength(title) / SCALE) + 4)
     page = Image.new("RGB", ((left + wide) * SCALE, (top + height) * SCALE), PAPER)
-    pixels = picture.repeat(SCALE, 0).repeat(SCALE, 1)  # scaled down, they are what they were
+    pixels = picture.repeat(SCALE, 0).repeat(SCALE, 1)  # scaling down restores them
     page.paste(Image.fromarray(pixels), (left * SCALE, top * SCALE))
     pen = ImageDraw.Draw(page)
     pen.text(((left + 2) * SCALE, 17 * SCALE), title, INK, big, "ls")

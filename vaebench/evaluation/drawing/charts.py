@@ -1,4 +1,4 @@
-"""Charts of a model: what each latent unit costs, where it stands between rate and distortion, where its codes lie."""
+"""Charts of a model: the rate of each latent unit, the rate–distortion plane, and the codes in a plane."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def unit_bars(kl: Tensor, threshold: float = 0.01) -> Picture:
 
 
 def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[float, float]] = ()) -> Picture:
-    """Where a model stands: rate across, distortion up, and lines on which −(rate + distortion), the ELBO, is the same.
+    """A model in the rate–distortion plane, with lines of equal ELBO, −(rate + distortion).
 
     Alemi et al. 2018 (https://arxiv.org/abs/1711.00464).
 
     Args:
         rate: KL(q(z|x)‖p(z)), nats.
         distortion: −E log p(x|z), nats.
-        curve: more pairs of the two, in the order in which they are joined.
+        curve: further (rate, distortion) pairs, joined in this order.
 
     Raises:
         Unavailable: one of them is not finite.
@@ -67,7 +67,7 @@ def rate_distortion_plane(rate: float, distortion: float, curve: Sequence[tuple[
     rates, distortions = zip(*points, strict=True)
     lowest, highest = min(distortions), max(distortions)
     wide = 1.3 * max(max(rates) - min(rates), 0.8 * max(rates), 1.0)
-    high = max(wide, min(1.2 * (highest - lowest), 3 * wide))  # a curve may come from very far above
+    high = max(wide, min(1.2 * (highest - lowest), 3 * wide))  # a curve may start far above
     x0 = max(-0.03 * wide, (max(rates) + min(rates) - wide) / 2)
     y0 = (highest + lowest - high) / 2 if high > highest - lowest else lowest - 0.1 * high
     chart = Chart(
@@ -97,7 +97,7 @@ def _negated(number: str) -> str:
 
 
 def aggregate_plane(z: Tensor, prior: Tensor, kl: Tensor | None = None, y: Tensor | None = None) -> Picture:
-    """Where the codes lie: the plane of the two most informative units, or of the first two principal components.
+    """Codes in the plane of the two most informative units, or of the first two principal components.
 
     Args:
         z: one sample of q(z|x) an image, (n, units), n ≥ 2.

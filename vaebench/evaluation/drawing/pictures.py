@@ -1,4 +1,4 @@
-"""Pictures of a model: what it makes of test images, and what it dreams up. uint8 RGB arrays (h, w, 3)."""
+"""Pictures of a model as uint8 RGB arrays (h, w, 3): reconstructions, samples, interpolations, traversals."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def reconstruction_grid(x: Tensor, y: Tensor) -> Picture:
 
 
 def sample_grid(model: LatentModel) -> Picture:
-    """The means of p(x|z) for samples z of the prior, from the present random state; call it inside `evaluation_mode`.
+    """Means of p(x|z) for samples z of the prior, from the current random state; call it inside `evaluation_mode`.
 
-    Where the likelihood has no mean in closed form they are images that it draws.
+    A likelihood without a mean in closed form gives samples instead.
 
     Raises:
         Unavailable: the prior cannot be sampled, or the likelihood has neither means nor draws.
@@ -68,11 +68,11 @@ def class_grid(model: Conditioned) -> Picture:
 
 
 def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) -> Picture:
-    """A row for each pair of images: a, what is decoded on the straight line between their codes, b.
+    """A row for each pair of images: a, decoded points on the line between their codes, b.
 
     Args:
         model: the model; call it inside `evaluation_mode`.
-        a: images at which the lines start, (m, c, h, w), where the model lives.
+        a: images at which the lines start, (m, c, h, w), on the model's device.
         b: images at which they end.
         seed: of the codes, where the posterior has no mean.
 
@@ -91,12 +91,12 @@ def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) 
 def traversal_grid(
     model: LatentModel, z: Tensor, centre: Tensor, sd: Tensor, units: Sequence[int], names: Sequence[str], title: str
 ) -> Picture:
-    """A row for each unit: what is decoded while the unit goes from −3 to 3 standard deviations, and the rest stays.
+    """A row for each unit: decoded codes while the unit moves from −3 to 3 standard deviations.
 
     Args:
         model: the model; call it inside `evaluation_mode`.
-        z: the code of which the rest is kept, (*latent).
-        centre: middle of each unit's way, (units,).
+        z: the code that supplies all other units, (*latent).
+        centre: middle of each unit's range, (units,).
         sd: its standard deviation, (units,).
         units: indices in the flattened code, one a row.
         names: of the rows.
