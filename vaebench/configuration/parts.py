@@ -193,7 +193,7 @@ def kind_of(key: str) -> str:
 
 
 def located(config: Any, kind: str = "") -> Any:
-    """A configuration with class paths in the place of all names of parts; what is no such name stays as it is.
+    """A configuration with class paths in place of all names of parts; what is no such name stays as it is.
 
     Args:
         config: a table of settings, a class with its settings, a name or any other value.

@@ -111,7 +111,7 @@ def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
     Args:
         model: anything with the three parts.
         x: images, (b, *data).
-        k: samples an image.
+        k: samples per image.
     """
     q = model.posterior(x)
     z = (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))

@@ -180,7 +180,7 @@ class Family(Learner, ABC):
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
-            k: samples an image.
+            k: samples per image.
             q: q(z|x) where it is at hand; None asks the posterior.
         """
         model = self.given(y)

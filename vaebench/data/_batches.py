@@ -23,7 +23,7 @@ class Batches:
     Args:
         images: (n, c, h, w) float32, on the device they are wanted on.
         labels: (n,) or None.
-        size: images a batch; the last has what is left.
+        size: images per batch; the last has what is left.
         rank: of this process among `world`, each of which takes every `world`-th image; all make as many batches.
         world: number of processes.
     """

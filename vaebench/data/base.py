@@ -35,7 +35,7 @@ class ImageData(LightningDataModule, ABC):
 
     Args:
         measure: one of `measures`.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
 
     Attributes:
         levels: number of values of a stored pixel.

@@ -26,7 +26,7 @@ class BinarizedMNIST(ImageData):
 
     Args:
         measure: 'binary'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
     """
 
     levels = 2

@@ -31,7 +31,7 @@ class CIFAR10(ImageData):
 
     Args:
         measure: 'discrete256' or 'continuous'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
         subset: read `cifar10_subset/cifar-10-binary-subset.tar.gz` instead, with as many images as it holds and no
             checksum. The data set is then called 'cifar10_subset', so that no record passes for CIFAR-10.
     """

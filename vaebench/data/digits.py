@@ -20,7 +20,7 @@ class Digits(ImageData):
 
     Args:
         measure: 'binary' (dynamic binarization), 'discrete17' or 'continuous'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
     """
 
     levels = 17

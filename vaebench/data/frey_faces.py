@@ -29,7 +29,7 @@ class FreyFaces(ImageData):
 
     Args:
         measure: 'discrete256' or 'continuous'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
     """
 
     levels = 256

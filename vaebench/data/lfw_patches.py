@@ -23,7 +23,7 @@ class LFWPatches(ImageData):
 
     Args:
         measure: 'discrete256' or 'continuous'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
     """
 
     levels = 256

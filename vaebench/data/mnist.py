@@ -23,7 +23,7 @@ class MNIST(ImageData):
 
     Args:
         measure: 'binary', 'discrete256' or 'continuous'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
         held_out: images of the validation split; None takes 10,000. Papers without one train on almost all by a few.
     """
 

@@ -31,7 +31,7 @@ class Omniglot(ImageData):
 
     Args:
         measure: 'binary'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
     """
 
     levels = 256

@@ -31,7 +31,7 @@ class Shapes(ImageData):
 
     Args:
         measure: 'binary'.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
 
     Attributes:
         FACTORS: names of the factors, with the number of values of each; every image's values count from 0.

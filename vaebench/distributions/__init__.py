@@ -107,7 +107,7 @@ class Bernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
-        if torch.is_grad_enabled():  # a few samples an image; torch's own cross-entropy falls apart under vmap
+        if torch.is_grad_enabled():  # a few samples per image; torch's own cross-entropy falls apart under vmap
             return torch.addcmul(F.logsigmoid(logits), value - 1, logits).sum(-1)
         return log_bernoulli(logits, value)
 

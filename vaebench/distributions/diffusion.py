@@ -36,7 +36,7 @@ class NoiseSchedule(NamedTuple):
 
 
 class DiffusionTerms(NamedTuple):
-    """The variational bound −(prior + steps + reconstruction), nats an image, (*batch) each."""
+    """The variational bound −(prior + steps + reconstruction), nats per image, (*batch) each."""
 
     prior: Tensor  # KL(q(x_T|x) ‖ N(0, I))
     steps: Tensor  # Σ_{t>1} KL(q(x_{t−1}|x_t, x) ‖ p(x_{t−1}|x_t, z)), estimated from one t

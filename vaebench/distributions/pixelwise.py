@@ -61,7 +61,7 @@ class HyperbolicSecant(Distribution):
 
 
 class Similarity(Distribution):
-    """−w (1 − MS-SSIM(x, x̂)) in the place of log p(x|z): a score, normalised for no measure, without samples.
+    """−w (1 − MS-SSIM(x, x̂)) in place of log p(x|z): a score, normalised for no measure, without samples.
 
     Args:
         mean: x̂ in [0, 1], of shape (*batch, c, h, w).

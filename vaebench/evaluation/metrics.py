@@ -71,7 +71,7 @@ class Findings:
         metrics: by name.
         per_image: figures of every test image, float32 (n,).
         units: figures of every latent unit.
-        tables: JSON-able curves, matrices and verdicts by name.
+        tables: JSON-serialisable curves, matrices and verdicts by name.
         pictures: uint8 RGB arrays (h, w, 3) by name.
         warnings: sentences for readers of the results.
     """

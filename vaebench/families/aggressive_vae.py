@@ -24,7 +24,7 @@ class AggressiveVAE(Family):
     The encoder's round ends when a window's mean loss has risen, or at a cap; then one batch trains the decoder alone.
     When the mutual information I_q(x; z) has stopped rising, both learn from every batch, as in a plain VAE. Here it is
     that of the decoder's training batches, averaged over an epoch of them (the authors take validation batches), and
-    every batch of a round is a training step. Nats an image.
+    every batch of a round is a training step. Nats per image.
 
     Reference:
         He et al. 2019, Lagging inference networks, https://arxiv.org/abs/1901.05534.

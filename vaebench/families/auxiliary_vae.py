@@ -22,7 +22,7 @@ class AuxiliaryVAE(Family):
 
     with a classifier r, a softmax over the classes, that serves training alone: what is evaluated is the VAE inside,
     and the bound on log p(x) is its ELBO (α = 0). At α = 1, L bounds log p(x, y) where y depends on x through z alone.
-    Nats an image.
+    Nats per image.
 
     Reference:
         Zhao, Zhao & Eskenazi 2017 (where predicting words from z mends collapse),

@@ -22,7 +22,7 @@ class BetaTCVAE(Family):
     The aggregate q(z) is estimated from the images of the batch; see `regularisers.log_shares`. The three parts of a
     sample sum to log q(z|x) − log p(z) whatever that estimate is, so α = β = γ = 1 is the ELBO. Weighted sampling makes
     each log q(·) too low by about log N, so the parts are logged far off; with stratified sampling they can be read.
-    Nats an image.
+    Nats per image.
 
     Reference:
         Chen, Li, Grosse & Duvenaud 2018, https://arxiv.org/abs/1802.04942.

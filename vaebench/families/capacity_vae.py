@@ -18,7 +18,7 @@ class CapacityVAE(Family):
     .. math:: L(x) = E_{q(z|x)}[\log p(x|z)] - \gamma\,\big|KL(q(z|x) \| p(z)) - C(t)\big|, \qquad
               C(t) = C_{\max} \min(1, t / T)
 
-    The rate in it is the batch's mean, so that images may differ in theirs. Nats an image; no bound on log p(x) in
+    The rate in it is the batch's mean, so that images may differ in theirs. Nats per image; no bound on log p(x) in
     general, and the ELBO at γ = 1 and C_max = 0.
 
     The paper's γ = 1000 and T = 100,000 (`configs/family/capacity_vae_burgess.yaml`) drown the distortion under Adam at
@@ -30,7 +30,7 @@ class CapacityVAE(Family):
     Args:
         data: shape, measure and mean of the images.
         gamma: γ ≥ 0.
-        capacity: C_max ≥ 0, nats an image.
+        capacity: C_max ≥ 0, nats per image.
         length: T, training steps until C_max is reached; 0 or more.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """

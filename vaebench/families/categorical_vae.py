@@ -26,7 +26,7 @@ class CategoricalVAE(Family):
 
     is the ELBO of the relaxed model, by densities on the simplex. The codes themselves are the limit of both
     temperatures at 0, and evaluation takes them so: z is one-hot, and KL(q‖p) a sum. With `hard`, training does too:
-    p(x|z) reads one-hot samples, the divergence is exact, the encoder's gradient goes straight through. Nats an image.
+    p(x|z) reads one-hot samples, the divergence is exact, the encoder's gradient goes straight through. Nats per image.
 
     Reference:
         Maddison, Mnih & Teh 2017, https://arxiv.org/abs/1611.00712; Jang, Gu & Poole 2017,

@@ -18,7 +18,7 @@ class CIWAE(Family):
     .. math:: L(x) = \beta\,L_1(x) + (1 - \beta)\,L_k(x), \qquad
               L_k(x) = E_{z_i \sim q(z|x)}\Big[\log \frac1k \sum_i \frac{p(x, z_i)}{q(z_i|x)}\Big]
 
-    A bound on log p(x) for every β in [0, 1]: the ELBO at 1, IWAE at 0. Nats an image.
+    A bound on log p(x) for every β in [0, 1]: the ELBO at 1, IWAE at 0. Nats per image.
 
     Reference:
         Rainforth et al. 2018, Tighter variational bounds are not necessarily better, https://arxiv.org/abs/1802.04537.

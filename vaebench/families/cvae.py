@@ -26,7 +26,7 @@ class CVAE(Family):
     .. math:: L(x, y) = E_{q(z|x, y)}[\log p(x|z, y)] - KL(q(z|x, y) \| p(z|y)) \le \log p(x|y)
 
     The encoder gets y as a learned picture beside the image's channels, the decoder as a one-hot vector beside z, and
-    p(z|y) is a diagonal Gaussian for each class, or does not depend on y. Its figures are of log p(x|y). Nats an image.
+    p(z|y) is a diagonal Gaussian for each class, or does not depend on y. Metrics refer to log p(x|y). Nats per image.
 
     Reference:
         Sohn, Lee & Yan 2015, https://papers.nips.cc/paper/5775-learning-structured-output-representation-using-deep-conditional-generative-models.

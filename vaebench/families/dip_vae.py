@@ -20,7 +20,7 @@ class DIPVAE(Family):
 
     C is over the images of a batch, with 1/b. Kind I leaves out the noise of q, so that the variances of q(z) may
     exceed 1 by E[σ²]; by the law of total covariance kind II's C is that of z itself under q(z). The ELBO L(x) is a
-    mean over the images, the penalty one number of the batch. The ELBO at λ_od = λ_d = 0. Nats an image.
+    mean over the images, the penalty one number of the batch. The ELBO at λ_od = λ_d = 0. Nats per image.
 
     Reference:
         Kumar, Sattigeri & Balakrishnan 2018, https://arxiv.org/abs/1711.00848.

@@ -21,7 +21,7 @@ class DReG(Family):
 
     Unbiased, like the plain gradient, with a signal that does not drown in noise as k grows. The second term is that of
     a prior made of posteriors, which the paper does not have. The decoder learns from the plain gradient. Both losses
-    have the bound's own value. Nats an image.
+    have the bound's own value. Nats per image.
 
     Reference:
         Tucker et al. 2018, Doubly reparameterized gradient estimators, https://arxiv.org/abs/1810.04152.

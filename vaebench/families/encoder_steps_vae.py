@@ -17,7 +17,7 @@ class EncoderStepsVAE(Family):
               \theta_{t+1} = \theta_t + [(t + 1) \bmod k = 0]\;\eta \nabla_\theta L(x_t)
 
     The encoder learns from every batch and the decoder from every k-th, so that q(z|x) does not lag behind p(z|x). A
-    plain VAE at k = 1; at equal numbers of batches the decoder has learnt from a k-th of them. Nats an image.
+    plain VAE at k = 1; at equal numbers of batches the decoder has learnt from a k-th of them. Nats per image.
 
     Reference:
         He et al. 2019, whose rule finds the number (`AggressiveVAE`),

@@ -21,7 +21,7 @@ class ExPostVAE(Family):
               t \ge T: \; \max_\psi E_{q(z|x)}[\log p_\psi(z)]
 
     The second is the maximum likelihood of samples of the aggregate q(z), by a mixture of Gaussians or a flow
-    (`priors.flows`). What is evaluated has the fitted prior all along; its bound selects. Nats an image.
+    (`priors.flows`). What is evaluated has the fitted prior all along; its bound selects. Nats per image.
 
     Reference:
         Ghosh et al. 2020, From variational to deterministic autoencoders, https://arxiv.org/abs/1903.12436.

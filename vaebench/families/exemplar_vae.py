@@ -23,7 +23,7 @@ class ExemplarVAE(Family):
 
     with U the exemplars. Else an exemplar's own component would stand on its code, a prior that costs nothing and
     teaches nothing. Of an image that is no exemplar it is the ELBO, which is what is evaluated of every image, under
-    the mixture of all of U. Nats an image.
+    the mixture of all of U. Nats per image.
 
     Reference:
         Norouzi, Fleet & Norouzi 2020, Exemplar VAE, https://arxiv.org/abs/2004.04795.

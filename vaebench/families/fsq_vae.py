@@ -21,7 +21,7 @@ class FSQVAE(Family):
 
     (for odd L; see `quantisation.rounded`) with the rounding's gradient straight through. No codebook is learnt, so
     there is no commitment and no dead code. All mass of q is on z, so log p(x|z) + log p(z) bounds log p(x): a second
-    group fits the prior to the codes, all along or, from the step `stage`, alone. Nats an image.
+    group fits the prior to the codes, all along or, from the step `stage`, alone. Nats per image.
 
     Reference:
         Mentzer, Minnen, Agustsson & Tschannen 2023, https://arxiv.org/abs/2309.15505.

@@ -20,7 +20,7 @@ class GECO(Family):
               C(x) = -E_{q(z|x)}[\log p(x|z)] - \kappa
 
     The multiplier λ follows C's moving average, λ ← λ exp(η C), after every step: it grows while the tolerance is
-    missed and falls once it is met. The constraint is the distortion itself, in nats an image, so that κ has one
+    missed and falls once it is met. The constraint is the distortion itself, in nats per image, so that κ has one
     meaning under every likelihood.
 
     Reference:
@@ -28,7 +28,7 @@ class GECO(Family):
 
     Args:
         data: shape, measure and mean of the images.
-        tolerance: κ, nats an image.
+        tolerance: κ, nats per image.
         multiplier: λ at the start, > 0.
         speed: η ≥ 0, a step and nat.
         memory: weight of the past in the moving average, in [0, 1).

@@ -22,7 +22,7 @@ class HamiltonianVAE(Family):
 
     with z_0 ~ q(z|x), a momentum ρ_0 ~ N(0, I/β_0) and n latents. The steps keep volume, their cooling shrinks it by
     β_0^{n/2}: the bracket is the logarithm of a weight whose mean is p(x), so that training, selection and the estimate
-    of log p(x) all weigh pairs (z, ρ). The derivative goes through the steps; without any it is the VAE. Nats an image.
+    of log p(x) all weigh pairs (z, ρ). Gradients pass through the steps; without any it is the VAE. Nats per image.
 
     Reference:
         Caterini, Doucet & Sejdinovic 2018, Hamiltonian variational auto-encoder, https://arxiv.org/abs/1805.11328.

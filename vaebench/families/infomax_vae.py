@@ -19,7 +19,7 @@ class InfoMaxVAE(Family):
     I_q is bounded from a batch of b images with q's own density, which needs no critic; the bound is at most log b, and
     so is what can be gained. As E KL(q(z|x)‖p(z)) = I_q(x; z) + KL(q(z)‖p(z)), at α = 1 (with the exact I_q) the price
     of information is gone and the aggregate posterior's divergence is left. No bound on log p(x); the ELBO at α = 0.
-    Nats an image.
+    Nats per image.
 
     Reference:
         Rezaabad & Vishwanath 2020, https://arxiv.org/abs/1912.13361; the estimate is Poole et al. 2019,

@@ -17,7 +17,7 @@ class IWAE(Family):
     .. math:: L_k(x) = E_{z_1 … z_k \sim q(z|x)}\Big[\log \frac1k \sum_i \frac{p(x, z_i)}{q(z_i|x)}\Big] \le \log p(x)
 
     L_1 is the ELBO and L_k does not decrease with k. Its gradient is the plain one, through the weights and the
-    reparameterised samples; what is logged is the bound itself. Nats an image.
+    reparameterised samples; what is logged is the bound itself. Nats per image.
 
     Reference:
         Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519.

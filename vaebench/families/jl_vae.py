@@ -33,7 +33,7 @@ class JLVAE(Family):
         data: shape, measure and mean of the images.
         norm: 1 or 2.
         beta: β ≥ 0.
-        gamma: γ ≥ 0, nats a unit of the norm (pixels in [0, 1] over latents of the prior's scale).
+        gamma: γ ≥ 0, nats per unit of the norm (pixels in [0, 1] over latents of the prior's scale).
         samples: of each image and step, columns of J (JL1) or random directions (JL2) that estimate the norm; None, as
             in the paper, is exact.
         schedule: s(t) in [0, 1] as a function of the step.

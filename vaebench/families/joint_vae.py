@@ -27,7 +27,7 @@ class JointVAE(Family):
               - \gamma\,\big|KL(q(c|x) \| p(c)) - C_c(t)\big|, \qquad C(t) = C_{\max} \min(1, t / T)
 
     Both divergences are exact; C_c stops at what the codes can hold, m log k. The decoder reads codes relaxed at the
-    temperature τ, or with `hard` one-hot samples, straight through. Evaluation takes c one-hot. Nats an image.
+    temperature τ, or with `hard` one-hot samples, straight through. Evaluation takes c one-hot. Nats per image.
 
     Reference:
         Dupont 2018, https://arxiv.org/abs/1804.00104.

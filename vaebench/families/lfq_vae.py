@@ -24,7 +24,7 @@ class LFQVAE(Family):
 
     with soft codes p(c|z_e) ∝ exp(−|z_e − c|²/τ) and expectations over the batch and its n places. The signs' gradient
     goes straight through. All mass of q is on z, so log p(x|z) + log p(z) bounds log p(x): a second group fits the
-    prior to the codes, all along or, from the step `stage`, alone. Nats an image.
+    prior to the codes, all along or, from the step `stage`, alone. Nats per image.
 
     Reference:
         Yu et al. 2023, Language model beats diffusion, https://arxiv.org/abs/2310.05737.

@@ -18,7 +18,7 @@ class MIWAE(Family):
               \qquad z_{m,i} \sim q(z|x)
 
     A larger k tightens the bound and drowns the encoder's gradient; a larger M lowers that gradient's variance. The
-    VAE at k = 1, IWAE at M = 1. Nats an image.
+    VAE at k = 1, IWAE at M = 1. Nats per image.
 
     Reference:
         Rainforth et al. 2018, Tighter variational bounds are not necessarily better, https://arxiv.org/abs/1802.04537.

@@ -20,7 +20,7 @@ class OroJaRVAE(Family):
 
     The paper regularises the layers of a GAN's generator; here it is a VAE's decoded mean. It takes the largest overlap
     of a batch, here it is the mean, estimated from the batch's first half: two directions of half the images need the
-    memory of one of all. The ELBO at λ = 0. Nats an image.
+    memory of one of all. The ELBO at λ = 0. Nats per image.
 
     Reference:
         Wei et al. 2021, Orthogonal Jacobian Regularization for Unsupervised Disentanglement in Image Generation,
@@ -28,8 +28,8 @@ class OroJaRVAE(Family):
 
     Args:
         data: shape, measure and mean of the images.
-        penalty: λ ≥ 0, nats a unit of the overlap.
-        samples: random directions an image and step that estimate the overlap, at least 2; None is exact.
+        penalty: λ ≥ 0, nats per unit of the overlap.
+        samples: random directions per image and step that estimate the overlap, at least 2; None is exact.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
 
     Raises:

@@ -17,7 +17,7 @@ class PIWAE(Family):
     .. math:: \phi: \; \max \frac1M \sum_{m=1}^M \log \frac1k \sum_{i=1}^k w_{m,i}, \qquad
               \theta: \; \max \log \frac1{Mk} \sum_{m,i} w_{m,i}, \qquad w_{m,i} = \frac{p(x, z_{m,i})}{q(z_{m,i}|x)}
 
-    from the same samples z ~ q(z|x). A tight bound helps the decoder and harms the encoder. Nats an image; what is
+    from the same samples z ~ q(z|x). A tight bound helps the decoder and harms the encoder. Nats per image; what is
     logged is the decoder's bound.
 
     Reference:

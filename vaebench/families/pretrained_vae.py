@@ -24,7 +24,7 @@ class PretrainedVAE(Family):
 
     The encoder that the second stage starts from writes much more than a fresh one. The helper has the decoder's shape
     and start, learns in the first stage and rests in the second (both are evaluated all along, so that a step costs
-    half as much again as a plain VAE's). The ELBO at T = 0, λ = 0 and s = 1. Nats an image.
+    half as much again as a plain VAE's). The ELBO at T = 0, λ = 0 and s = 1. Nats per image.
 
     Reference:
         Li et al. 2019, A surprisingly effective fix for deep latent variable modeling of text,
@@ -33,7 +33,7 @@ class PretrainedVAE(Family):
     Args:
         data: shape, measure and mean of the images.
         pretrain: T, training steps of the first stage; 0 or more.
-        free: λ ≥ 0, nats an image: a rate below it costs as much as λ.
+        free: λ ≥ 0, nats per image: a rate below it costs as much as λ.
         schedule: s(t) in [0, 1] as a function of the second stage's steps.
         parts: latent, posterior, prior, likelihood, lr, surrogate; see `Family`.
     """

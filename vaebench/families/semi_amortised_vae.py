@@ -23,7 +23,7 @@ class SemiAmortisedVAE(Family):
               L(\lambda; x) = E_{q_\lambda(z)}[\log p(x|z)] - KL(q_\lambda(z) \| p(z))
 
     The derivative goes through the steps, so that the encoder learns a good start. Evaluation refines too, with noise
-    that is kept; see `posteriors.refined.Refined`. The ELBO of the refined posterior. Nats an image.
+    that is kept; see `posteriors.refined.Refined`. The ELBO of the refined posterior. Nats per image.
 
     Reference:
         Kim, Wiseman, Miller, Sontag & Rush 2018, https://arxiv.org/abs/1802.02550.

@@ -27,7 +27,7 @@ class SigmaVAE(Family):
 
     The ELBO, maximised over σ: it balances distortion and rate without a β. σ* has seen the images that it scores, so
     that this is no bound for them: p(x|z), and with it the logged bound and every evaluation, has the σ of a moving
-    average over past batches. Neither goes below the likelihood's floor. Nats an image.
+    average over past batches. Neither goes below the likelihood's floor. Nats per image.
 
     Reference:
         Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202.

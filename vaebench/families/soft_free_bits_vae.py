@@ -20,14 +20,14 @@ class SoftFreeBitsVAE(Family):
               \gamma \leftarrow \min\big(1,\, \gamma\,(1 \pm \epsilon)\big)
 
     γ grows where the batch's rate exceeds λ by more than a slack, falls where it is below λ, and never exceeds 1, so
-    the gradient does not vanish below λ as it does with free bits. The ELBO at λ = 0 and γ = 1. Nats an image.
+    the gradient does not vanish below λ as it does with free bits. The ELBO at λ = 0 and γ = 1. Nats per image.
 
     Reference:
         Chen et al. 2017, Variational lossy autoencoder, appendix C, https://arxiv.org/abs/1611.02731.
 
     Args:
         data: shape, measure and mean of the images.
-        free: λ ≥ 0, nats an image.
+        free: λ ≥ 0, nats per image.
         weight: γ at the start, in (0, 1].
         speed: ε, the relative change of γ in a step, in [0, 1).
         slack: relative width of the band above λ in which γ stays.

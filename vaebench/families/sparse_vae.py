@@ -25,7 +25,7 @@ class SparseVAE(Family):
 
     p(W|η) is that of `regularisers.spike_and_slab`, with one η_j a latent, whose prior is Beta(1, D); after each step η
     is at its mode, Σ_d p*_dj / (2 D − 1), with p* the slab's part in W_dj. The noise is the likelihood's, whose network
-    must have a mask, as networks.SparseMLP. The ELBO at ρ = 0. Nats an image.
+    must have a mask, as networks.SparseMLP. The ELBO at ρ = 0. Nats per image.
 
     Reference:
         Moran, Sridhar, Wang & Blei 2022, https://arxiv.org/abs/2110.10804.

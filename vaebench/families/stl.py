@@ -18,7 +18,7 @@ class STL(Family):
               \nabla_\phi z(\epsilon, x)\Big]
 
     The dropped term, ∇ log q(z|x) at fixed z, is zero in the mean; without it the gradient's variance vanishes where q
-    is the exact posterior. The loss has the bound's own value. Nats an image.
+    is the exact posterior. The loss has the bound's own value. Nats per image.
 
     Reference:
         Roeder, Wu & Duvenaud 2017, Sticking the landing, https://arxiv.org/abs/1703.09194.

@@ -20,7 +20,7 @@ class StratifiedVAE(Family):
 
     The first is the ELBO (SELBO), without the noise of choosing a component, so that the weights learn too. The second
     (SIWAE, `importance`) is tighter, and the paper finds more modes with it. A posterior that is no mixture counts as
-    one component: then the second is IWAE's. Nats an image.
+    one component: then the second is IWAE's. Nats per image.
 
     Reference:
         Morningstar et al. 2021, https://arxiv.org/abs/2003.01687; the first bound also Roeder et al. 2017,

@@ -23,7 +23,7 @@ class TwoLayerVAE(Family):
               L_k(x) = E\Big[\log \frac1k \sum_i \frac{p(x, z^{(i)})}{q(z^{(i)}|x)}\Big] \le \log p(x)
 
     L_1 is the ELBO. The rate of a level is E[log q(z_i|·) − log p(z_i|·)]; the two sum to the rate. They are drawn in
-    opposite orders, so that only the highest level's is a divergence, and the lowest's may be negative. Nats an image.
+    opposite orders, so that only the highest level's is a divergence, and the lowest's may be negative. Nats per image.
 
     Reference:
         Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519.

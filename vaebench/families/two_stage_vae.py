@@ -23,7 +23,7 @@ class TwoStageVAE(Family):
               t \ge T: \; \max E_{q(z|x)\,q(u|z)}\Big[\log \frac{p(u)\,p(z|u)}{q(u|z)}\Big]
 
     The second raises p(z) to the aggregate of q(z|x), which N(0, I) misses. Together they are a hierarchy over (z, u),
-    p(u) p(z|u) p(x|z), whose likelihood is reported like any other's; its bound selects. Nats an image.
+    p(u) p(z|u) p(x|z), whose likelihood is reported like any other's; its bound selects. Nats per image.
 
     Reference:
         Dai & Wipf 2019, Diagnosing and enhancing VAE models, https://arxiv.org/abs/1903.05789.

@@ -16,7 +16,7 @@ class VAE(Family):
     .. math:: L(x) = E_{q(z|x)}[\log p(x|z)] - KL(q(z|x) \| p(z)) \le \log p(x)
 
     with the expectation estimated from `samples` reparameterised draws of z, and the divergence in closed form where
-    there is one. Distortion and rate, the two terms, are in nats an image.
+    there is one. Distortion and rate, the two terms, are in nats per image.
 
     Reference:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114.

@@ -25,7 +25,7 @@ class VAEGAN(Family):
 
     with x̃ = E[x|z] for z ~ q(z|x) and x_p for z ~ p(z); the critic weighs both together like images (the paper: each).
     All step at once. The paper has δ = 0; here δ keeps the bound meant that a record reports. It is the ELBO at δ = 1,
-    γ = λ = 0. Means are no draws: on images of 0 and 1 the critic need only look for grey. Nats an image.
+    γ = λ = 0. Means are no draws: on images of 0 and 1 the critic need only look for grey. Nats per image.
 
     Reference:
         Larsen, Sønderby, Larochelle & Winther 2016, https://arxiv.org/abs/1512.09300.

@@ -26,7 +26,7 @@ class VQVAE(Family):
     reaches z_e straight through. Codes are moving averages of what is written into them; those hardly taken start anew.
     The commitment is summed over an image and averaged over images, so that β does not depend on the batch. All mass of
     q is on z, so log p(x|z) + log p(z) bounds log p(x): a second group fits the prior to the codes, all along or, from
-    the step `stage`, alone. Nats an image.
+    the step `stage`, alone. Nats per image.
 
     Reference:
         van den Oord, Vinyals & Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937; residual: Zeghidour et al. 2021,

@@ -1,4 +1,4 @@
-"""Objectives: pure functions of log-weights and of the bound's two terms, in nats an image; higher is better."""
+"""Objectives: pure functions of log-weights and of the bound's two terms, in nats per image; higher is better."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def free_bits(units: Tensor, free: Tensor) -> Tensor:
 
     Args:
         units: KL_j of each unit or group, nats, (*batch, units); of each image, or averaged over the batch before.
-        free: λ ≥ 0, nats a unit or group.
+        free: λ ≥ 0, nats per unit or group.
 
     Returns:
         Nats, (*batch,); the plain rate at λ = 0.
@@ -133,7 +133,7 @@ def capacity(rate: Tensor, target: Tensor) -> Tensor:
 
     Args:
         rate: KL(q(z|x)‖p(z)), nats, (b,).
-        target: C ≥ 0, nats an image.
+        target: C ≥ 0, nats per image.
     """
     return (rate.mean() - target).abs()
 

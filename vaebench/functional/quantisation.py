@@ -82,7 +82,7 @@ def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
 
     .. math:: e_i = m_i / \tilde N_i, \qquad \tilde N_i = \frac{N_i + \epsilon}{\sum_j N_j + K \epsilon} \sum_j N_j
 
-    van den Oord et al. 2017, appendix A.1 (https://arxiv.org/abs/1711.00937), with shares in the place of counts, so
+    van den Oord et al. 2017, appendix A.1 (https://arxiv.org/abs/1711.00937), with shares in place of counts, so
     that ε does not depend on how many vectors a batch holds.
 
     Args:

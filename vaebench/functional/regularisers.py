@@ -97,7 +97,7 @@ def permuted(z: Tensor) -> Tensor:
 
 
 def discrimination(real: Tensor, fake: Tensor) -> Tensor:
-    """The cross-entropy of a critic that tells two kinds of samples apart, nats a sample; log 2 at chance; 0-dim.
+    """The cross-entropy of a critic that tells two kinds of samples apart, nats per sample; log 2 at chance; 0-dim.
 
     Args:
         real: logits of D = 1 for samples of the first kind, (m,).

@@ -87,7 +87,7 @@ def _grid(record: RunRecord, name: str) -> list[list[bytes]]:
         rows = cut(pixels, record.data["shape"])
     except (OSError, ValueError, TypeError, ArithmeticError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"'{path}' cannot be cut into images ({error}); evaluate the run again") from None
-    pairs = 2 if name == "reconstructions" else 1  # rows an image takes
+    pairs = 2 if name == "reconstructions" else 1  # rows that an image takes
     count = min(len(rows) // pairs * len(rows[0]), record.protocol["n"] if pairs == 2 else len(rows) * len(rows[0]))
     return [[_png(tile) for tile in row[: max(0, count - at // pairs * len(row))]] for at, row in enumerate(rows)]
 

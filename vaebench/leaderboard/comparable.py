@@ -65,7 +65,7 @@ def _settings(protocol: Mapping[str, Any], figure: str) -> dict[str, Any]:
 
 
 def in_units(record: RunRecord, score: str) -> float:
-    """How many nats a unit of a score is: of bits/dim ln 2 for each value of an image."""
+    """Nats in one unit of a score: for bits/dim, ln 2 times the number of values of an image."""
     return math.prod(record.data["shape"]) * math.log(2) if score == BITS else 1.0
 
 

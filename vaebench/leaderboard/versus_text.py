@@ -159,7 +159,7 @@ def _unit(one: Versus) -> str:
 
 
 def amount(one: Versus, value: float) -> str:
-    """A difference in the score's unit; of bits/dim in nats an image too."""
+    """A difference in the score's unit; of bits/dim in nats per image too."""
     in_nats = ""
     if one.board.score == BITS:
         in_nats = f" = {number(value * math.prod(one.board.data['shape']) * math.log(2), 2)} nats"

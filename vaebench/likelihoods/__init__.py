@@ -192,7 +192,7 @@ class DiscretisedLogistic(LocationScale):
 
 
 class StructuralSimilarity(Likelihood):
-    """−w (1 − MS-SSIM(x, x̂(z))) in the place of log p(x|z): a surrogate for every measure, which config must accept.
+    """−w (1 − MS-SSIM(x, x̂(z))) in place of log p(x|z): a surrogate for every measure, which config must accept.
 
     Wang, Simoncelli & Bovik 2003 (https://doi.org/10.1109/ACSSC.2003.1292216), as a training loss Snell et al. 2017
     (https://arxiv.org/abs/1511.06409). It is blind to a constant factor on flat parts of an image.
@@ -201,7 +201,7 @@ class StructuralSimilarity(Likelihood):
         latent: shape of a latent.
         data: shape, measure and mean of the images, (c, h, w).
         net: builds the network from latents to the logits of x̂.
-        weight: w, nats an image; None takes the number of its values, so that one costs at most 1. The choice is ours.
+        weight: w, nats per image; None takes the number of its values, so that one costs at most 1. The choice is ours.
         scales: at most 5; None takes as many as the window of 11 pixels fits into: 2 at 28 × 28, 3 at 64 × 64.
         start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
 

@@ -18,7 +18,7 @@ Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
 class Perceptual(Likelihood):
-    r"""A squared distance of features in the place of −log p(x|z): a surrogate for every measure.
+    r"""A squared distance of features in place of −log p(x|z): a surrogate for every measure.
 
     .. math:: -\frac{w}{2} \sum_l \frac{1}{N_l} \big|f_l(x) - f_l(\hat x(z))\big|^2
 
@@ -33,7 +33,7 @@ class Perceptual(Likelihood):
             It takes images (b, c, h, w) in [0, 1] and gives a tensor (b, …), or one for each layer; its weights are
             kept in checkpoints.
         net: builds the network from latents to the logits of x̂.
-        weight: w, nats an image; None takes the number of its values. The choice is ours.
+        weight: w, nats per image; None takes the number of its values. The choice is ours.
         start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
 
     Raises:
@@ -80,7 +80,7 @@ class Perceptual(Likelihood):
 
 
 class Likeness(Distribution):
-    """−w/2 Σ_l |f_l(x) − f_l(x̂)|²/N_l in the place of log p(x|z): a score, normalised for no measure, without samples.
+    """−w/2 Σ_l |f_l(x) − f_l(x̂)|²/N_l in place of log p(x|z): a score, normalised for no measure, without samples.
 
     Args:
         mean: x̂ in [0, 1], of shape (*batch, c, h, w).

@@ -71,7 +71,7 @@ class ModelMetric(Metric):
         Args:
             model: the model for these images.
             raw: images, (b, *data), as they were given.
-            x: the same where the model lives, and in its precision.
+            x: the same on the model's device, and in its precision.
         """
 
     def _keep(self, states: Mapping[str, Tensor]) -> None:
@@ -106,10 +106,10 @@ class ModelMetric(Metric):
 
 
 class ImageMetric(ModelMetric):
-    """The mean over images of one figure an image, with the standard error sd/√n.
+    """The mean over images of one figure per image, with the standard error sd/√n.
 
     Attributes:
-        values: one figure an image, in the order of updates, float64 (n,); of this process.
+        values: one figure per image, in the order of updates, float64 (n,); of this process.
     """
 
     @property

@@ -47,7 +47,7 @@ class MIG(ModelMetric):
             factors: whole numbers, (b, factors).
 
         Raises:
-            UserError: there are no factors, or not one row an image.
+            UserError: there are no factors, or not one row per image.
             Unavailable: the posterior has no finite mean.
         """
         if factors is None or factors.shape[:-1] != x.shape[:1]:

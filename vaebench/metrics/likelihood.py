@@ -57,7 +57,7 @@ class _BoundMetric(ImageMetric):
 
 
 class ELBO(_BoundMetric):
-    r"""The evidence lower bound of log p(x) at β = 1, nats an image.
+    r"""The evidence lower bound of log p(x) at β = 1, nats per image.
 
     .. math:: E_q[\log p(x|z)] - KL(q(z|x) \| p(z))
 
@@ -90,7 +90,7 @@ class ELBO(_BoundMetric):
 
 
 class Rate(_BoundMetric):
-    r"""What the code costs, :math:`KL(q(z|x) \| p(z))`, nats an image, in closed form where there is one.
+    r"""What the code costs, :math:`KL(q(z|x) \| p(z))`, nats per image, in closed form where there is one.
 
     Args:
         k: samples of q(z|x) an image, for a rate without a closed form.
@@ -112,7 +112,7 @@ class Rate(_BoundMetric):
 
 
 class Distortion(_BoundMetric):
-    r"""What the code leaves to be said, :math:`-E_q[\log p(x|z)]`, nats an image, mean of k samples.
+    r"""What the code leaves to be said, :math:`-E_q[\log p(x|z)]`, nats per image, mean of k samples.
 
     Args:
         k: samples of q(z|x) an image.
@@ -165,7 +165,7 @@ class _LikelihoodMetric(ImageMetric):
 
 
 class ImportanceWeightedLogLikelihood(_LikelihoodMetric):
-    r"""The importance-weighted estimate of log p(x), nats an image.
+    r"""The importance-weighted estimate of log p(x), nats per image.
 
     .. math:: L_K(x) = \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
 
@@ -173,7 +173,7 @@ class ImportanceWeightedLogLikelihood(_LikelihoodMetric):
     error is that of the mean over images; how many images' estimates are not to be trusted, `untrusted` says.
 
     Args:
-        k: samples an image.
+        k: samples per image.
         proposal: q: 'encoder' takes q(z|x), 'refined' a Gaussian that is fitted to each image by p alone, so that the
             figure does not depend on the encoder; it costs as much as some hundred samples.
         seed: of the noise.
@@ -203,7 +203,7 @@ class BitsPerDim(_LikelihoodMetric):
     r"""Bits that a code made of the model takes, :math:`-L_K(x) / (D \ln 2)`, for images on finitely many levels.
 
     Args:
-        k: samples an image.
+        k: samples per image.
         proposal: as for `ImportanceWeightedLogLikelihood`.
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.

@@ -109,7 +109,7 @@ class MLP(Network):
         width: units of every hidden layer.
         depth: number of hidden layers; 0 is a linear map.
         activation: after every hidden layer.
-        widths: units of each hidden layer, in the place of width and depth; None takes those.
+        widths: units of each hidden layer, in place of width and depth; None takes those.
         start: how weights are drawn, see `begin`; None as torch's `nn.Linear` does.
     """
 

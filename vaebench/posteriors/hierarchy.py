@@ -109,7 +109,7 @@ class Descending(Posterior):
         """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
 
     def descend(self, x: Tensor, k: int = 1) -> Pass:
-        """One pass for the posterior and the prior, with k samples an image: z (k, b, units)."""
+        """One pass for the posterior and the prior, with k samples per image: z (k, b, units)."""
         return descend(self.pairs(x), len(self.levels), (k,))
 
 

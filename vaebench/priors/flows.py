@@ -96,7 +96,7 @@ class MaskedAutoregressiveFlow(_FlowPrior):
 
 @final
 class NeuralSplineFlow(_FlowPrior):
-    """As `MaskedAutoregressiveFlow`, with a rational-quadratic spline on [−5, 5] in the place of scale and shift.
+    """As `MaskedAutoregressiveFlow`, with a rational-quadratic spline on [−5, 5] in place of scale and shift.
 
     Reference:
         Durkan et al. 2019 (https://arxiv.org/abs/1906.04032).

@@ -66,7 +66,7 @@ def record_run(
         processes: how many share the images; with GPUs, the i-th takes the i-th GPU.
         trial: number of the sweep's trial that the run belongs to, from 0; None where there is no sweep.
 
-    An interrupted evaluation goes on where it stopped, from a folder beside `directory` that is then removed.
+    An interrupted evaluation resumes where it stopped, from a folder beside `directory` that is then removed.
 
     Raises:
         UserError: the checkpoint cannot be read, or its data set has changed since it was trained.

@@ -15,7 +15,7 @@ from vaebench.configuration.parts import kind_of, located, of_kind
 
 
 class Help(DefaultHelpFormatter):
-    """Help that shows the names of parts in the place of all classes that python knows of."""
+    """Help that shows the names of parts in place of all classes that python knows of."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, kind = super()._get_help_string(action), kind_of(action.dest.rpartition(".")[2])

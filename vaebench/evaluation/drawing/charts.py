@@ -102,7 +102,7 @@ def aggregate_plane(z: Tensor, prior: Tensor, kl: Tensor | None = None, y: Tenso
     Args:
         z: one sample of q(z|x) an image, (n, units), n ≥ 2.
         prior: samples of p(z), (m, units), drawn in grey below the codes.
-        kl: nats a unit, (units,); chooses the units. None takes the principal components of z.
+        kl: nats per unit, (units,); chooses the units. None takes the principal components of z.
         y: integer labels, (n,), shown as colours.
 
     Raises:

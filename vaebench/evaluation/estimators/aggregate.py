@@ -1,4 +1,4 @@
-r"""The aggregate posterior q(z) = (1/N) Σ_n q(z|x_n): what the code knows of the image, and how far q(z) is from p(z).
+r"""The aggregate posterior q(z) = (1/N) Σ_n q(z|x_n): information of the code about the image, and KL(q(z)‖p(z)).
 
 With the rate as the mean of KL(q(z|x)‖p(z)) over the N images,
 
@@ -10,10 +10,10 @@ Hoffman & Johnson 2016 (http://approximateinference.org/2016/accepted/HoffmanJoh
 is an average of samples.
 
 I is the information between z and the *index* n, and exactly that for these N images. A sample's own component is in
-q(z), so I ≤ log N: where the codes tell all images apart it says log N whatever the encoder does, and then the
-divergence is too large by what I lacks. As an estimate for the population that the images come from it is too low in
-expectation, and the same with the own component left out of q(z) is too high (Poole et al. 2019, section 2,
-https://arxiv.org/abs/1905.06922): the two bracket the mutual information of image and code.
+q(z), so I ≤ log N: where the codes identify every image it equals log N whatever the encoder does, and the divergence
+is too large by the missing information. As an estimate for the population of images it is too low in expectation; with
+the sample's own component left out of q(z) it is too high (Poole et al. 2019, section 2,
+https://arxiv.org/abs/1905.06922). The two bracket the mutual information of image and code.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def aggregate_densities(
         posteriors: q(z|x_n) of the N images, in batches.
         z: samples, (m, *latent).
         own: index of each sample's own image among the N, (m,); None: the samples come from elsewhere.
-        each: score every unit by itself too, which costs three times as much; else all count as one.
+        each: also score every unit separately, at three times the cost; otherwise all units count as one.
     """
     components = [_components(q) if each else q for q in posteriors]
     n = sum(q.batch_shape[0] for q in components)

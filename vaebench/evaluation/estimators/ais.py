@@ -1,7 +1,7 @@
 """log p(x) from both sides by annealed importance sampling, and a model's rate–distortion curve from the same chains.
 
-Only p(z), p(x|z) and its gradient in z are needed: no density of q. Every image has noise of its own, so that a result
-does not depend on the images beside it.
+It needs p(z), p(x|z) and its gradient in z, but no density of q. Noise is keyed by image, so that a result does not
+depend on the other images.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ PILOT, UP, DOWN, SIMULATED = ((i + 1) << 32 for i in range(4))  # streams of an 
 
 
 class AnnealingSettings(NamedTuple):
-    """How chains are run.
+    """Settings of annealing chains.
 
     Attributes:
-        chains: of each image.
+        chains: per image.
         temperatures: T, transitions of a chain.
         leapfrog: steps of a transition.
-        start: what the path starts from: 'prior' or 'posterior', the model's q(z|x).
+        start: distribution at the start of the path: 'prior', or 'posterior', the model's q(z|x).
 
     Raises:
         UserError: by `checked`: a count below 1, or another start.
@@ -56,7 +56,7 @@ class AnnealingSettings(NamedTuple):
     start: Start = "prior"
 
     def checked(self) -> AnnealingSettings:
-        """Itself, where all settings can be used."""
+        """The same settings, once checked."""
         for name, value in (("chains", self.chains), ("temperatures", self.temperatures), ("leapfrog", self.leapfrog)):
             check_count(name, value)
         if self.start not in ("prior", "posterior"):
@@ -65,13 +65,13 @@ class AnnealingSettings(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """What chains tell of each of n images, float64 on the CPU.
+    """Estimates from the chains of each of n images, float64 on the CPU.
 
     Attributes:
         lower: log of the mean weight of the chains up, nats, (n,); its expectation is at most log p(x).
         upper: −log of the mean inverse weight of the chains down, nats, (n,); its expectation is at least log p(x).
-            NaN where none came down.
-        ess: effective sample size of the weights up, in [1, chains], (n,).
+            NaN without downward chains.
+        ess: effective sample size of the upward weights, in [1, chains], (n,).
         acceptance: mean acceptance probability of the chains up, (n,).
         rate: upper bound on the rate at each β of `curve_betas`, nats, (n, points). NaN unless from the prior.
         distortion: −E log p(x|z) there, nats, (n, points). NaN unless from the prior.
@@ -86,7 +86,7 @@ class Chains(NamedTuple):
 
 
 def schedule(temperatures: int) -> Tensor:
-    """β_0 = 0 < … < β_T = 1, float64 (T + 1,): a sigmoid of t, which spends its steps at both ends.
+    """β_0 = 0 < … < β_T = 1, float64 (T + 1,): a sigmoid of t, which is densest at both ends.
 
     Wu, Burda, Salakhutdinov & Grosse 2017 (https://arxiv.org/abs/1611.04273), with δ = 4.
     """
@@ -96,7 +96,7 @@ def schedule(temperatures: int) -> Tensor:
 
 
 def curve_steps(temperatures: int) -> list[int]:
-    """The transitions after which a point of the rate–distortion curve is taken, 0 and T among them."""
+    """Numbers of transitions at the points of the rate–distortion curve, from 0 to T."""
     return sorted({round(i * temperatures / POINTS) for i in range(POINTS + 1)})
 
 
@@ -131,8 +131,8 @@ def annealed(
         x: images, (n, *data), on any device.
         settings: of the chains.
         seed: of the noise.
-        z: an exact sample of p(z|x) of each image, (n, *latent); None runs no chains down.
-        names: of the images, for messages; default: their places in x.
+        z: an exact sample of p(z|x) of each image, (n, *latent); None runs no downward chains.
+        names: of the images, for messages; default: their positions in x.
 
     Raises:
         UserError: a setting that cannot be used, or a weight that is not finite.
@@ -211,7 +211,7 @@ def climb(
 
 
 def _point(here: ChainState, beta: float, log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """Rate and distortion (b,) of the chains' states as codes; those of a path from the prior."""
+    """Rate and distortion (b,) of the chains' states as codes, on a path from the prior."""
     log_x = here.gain.double()
     return (beta * log_x - log_w).mean(0), -log_x.mean(0)
 
@@ -230,7 +230,7 @@ def _descend(
 
 
 def check_chains(log_w: Tensor, names: Sequence[int]) -> None:
-    """Raises a UserError that names the first image with a weight, (c, b), that is not finite."""
+    """Checks that weights (c, b) are finite; the UserError names the first image with one that is not."""
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         raise UserError(
@@ -247,7 +247,7 @@ def simulate(model: LatentModel, first: int, last: int, seed: int, device: torch
         first: number of the first image; an image depends on its number and the seed alone.
         last: one past the last.
         seed: of the noise.
-        device: where the model lives.
+        device: of the model.
     """
     prior, codes, images = model.prior(), [], []
     for index in range(first, last):

@@ -1,4 +1,4 @@
-"""How far a refined estimate of log p(x) is off: chains from its proposal on, and images whose exact code is known."""
+"""The error of a refined estimate of log p(x): chains from its proposal, and images whose exact code is known."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PILOT, UP = ((i + 36) << 32 for i in range(2))  # streams of an image's noise
 
 
 class Settings(NamedTuple):
-    """How chains are run from a refined proposal.
+    """Settings of chains from a refined proposal.
 
     Attributes:
-        chains: of each image.
+        chains: per image.
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
     """
@@ -36,7 +36,7 @@ class Settings(NamedTuple):
 
 
 class Annealed(NamedTuple):
-    """What chains from the proposal tell of each of n images, float64 on the CPU.
+    """Estimates from the chains of each of n images, float64 on the CPU.
 
     Attributes:
         lower: log of their mean weight, nats, (n,); in expectation at most log p(x).
@@ -48,11 +48,11 @@ class Annealed(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """Bounds of log p(x) on n images that the model itself made, float64 on the CPU.
+    """Bounds on log p(x) of n images sampled from the model, float64 on the CPU.
 
     Attributes:
         lower: L_K, nats, (n,).
-        upper: the same with the exact code in the place of the first sample, nats, (n,): its mean is at least that of
+        upper: the same with the exact code in place of the first sample, nats, (n,): its mean is at least that of
             log p(x).
     """
 
@@ -117,7 +117,7 @@ def _chains(path: _Path, joint: Joint, keys: list[bytes], settings: Settings) ->
 def certificate(
     model: LatentModel, first: int, last: int, k: int, seed: int, effort: Effort, device: torch.device
 ) -> Certificate:
-    r"""Bounds from both sides on images of the model's own; call it inside `evaluation_mode`.
+    r"""Bounds log p(x) from both sides on images sampled from the model; call it inside `evaluation_mode`.
 
     With z ~ p(z) and x ~ p(x|z), z is an exact sample of p(z|x). With it among the K samples the mean weight W has
     E[1/W] = 1/p(x), so that E[log W] is at least log p(x) (Grosse et al. 2015, https://arxiv.org/abs/1511.02543).
@@ -129,7 +129,7 @@ def certificate(
         k: samples.
         seed: of all noise.
         effort: of the proposals' fit.
-        device: where the model lives.
+        device: of the model.
     """
     lower, upper = [], []
     codes, x = simulate(model, first, last, seed, device)

@@ -1,4 +1,4 @@
-"""Discrete latents: how often each code of a codebook is taken."""
+"""Discrete latents: usage of the codes of a codebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaebench.evaluation.estimators.latents import BATCH
 
 
 class CodeCounts(NamedTuple):
-    """What n images take, float64 on the CPU; sums over the images, so that those of two batches add.
+    """Use of the codes by n images, float64 on the CPU; sums over the images, so that batches add.
 
     Attributes:
         shares: probabilities of each code under q(z|x), (places, levels, k).
@@ -27,7 +27,7 @@ class CodeCounts(NamedTuple):
 
 
 def count_codes(model: LatentModel, x: Tensor) -> CodeCounts:
-    """Encodes images x (n, *data), n ≥ 1, which lie where the model does; call it inside `evaluation_mode`.
+    """Encodes images x (n, *data), n ≥ 1, on the model's device; call it inside `evaluation_mode`.
 
     Raises:
         Unavailable: the posterior has no codes.
@@ -37,24 +37,24 @@ def count_codes(model: LatentModel, x: Tensor) -> CodeCounts:
 
 
 def usage(images: Tensor) -> float:
-    """Part of the k codes that are the likeliest one anywhere, in [0, 1], over all levels; of `CodeCounts.images`."""
+    """Share of the codes that are the likeliest one for some image, in [0, 1], from `CodeCounts.images`."""
     return float((images > 0).double().mean())
 
 
 def usage_error(images: Tensor) -> float:
-    """Standard error of `usage` by the jackknife over images: √(number of codes that one image alone takes) / codes.
+    """Standard error of `usage` by the jackknife over images: √(number of codes that a single image uses) / codes.
 
-    An image that is left out takes with it the codes that it alone has; where no image has two such codes, and those
-    that have one are few, the jackknife's variance is their number.
+    Leaving out an image removes the codes that it alone uses. The jackknife's variance is their number where no image
+    has two such codes and few have one.
     """
     return float((images == 1).sum()) ** 0.5 / images.numel()
 
 
 def codes(q: Distribution) -> Codes:
-    """The codes of a posterior, which may stand beside other units.
+    """The codes of a posterior, which may have other units as well.
 
     Raises:
-        Unavailable: it has none.
+        Unavailable: it has no codes.
     """
     part = q.codes if isinstance(q, Joint) else q
     if isinstance(part, Codes):

@@ -1,19 +1,19 @@
-"""Posterior collapse: which latent units carry nothing from the image to the decoder, and which part is to blame.
+"""Posterior collapse: latent units that carry no information from the image to the decoder, and the likely cause.
 
-Three signs are read of every unit:
+Each unit is tested for three signs:
 
     kl       KL(q(z_j|x)‖p(z_j)) < 0.01 nats for at least 99 % of the images: (ε, δ)-collapse, Lucas et al. 2019
              (https://arxiv.org/abs/1911.02469);
     mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
     decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
-             by no more than can be told from 0.05 nats at three standard errors. Of a unit in level i of a hierarchy it
-             is the mean of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
+             by no more than 0.05 nats and three standard errors. For a unit in level i of a hierarchy it is the mean
+             of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
 
-The third decides, because it tests the whole way from the image to the decoder: a unit into which the encoder writes
-nothing can be shuffled without loss, and so can one that the decoder does not read. A code of a discrete latent is one
-unit, whose values are shuffled together. The first two then say which of
-the two it is. The fall is signed: a decoder that an idle unit's noise merely unsettles gains as often as it loses.
-Where one of the first two sees an idle unit and the third does not, it is not counted, and the verdict says so.
+The third sign decides, because it tests the whole path from the image to the decoder: a unit can be shuffled without
+loss where the encoder writes nothing into it, and where the decoder ignores it. The first two then identify the cause.
+A code of a discrete latent is one unit, whose values are shuffled together. The drop is signed, since a decoder that
+is merely disturbed by an idle unit's noise gains as often as it loses. A unit that one of the first two signs marks
+and the third does not is not counted, and the verdict mentions it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from vaebench.evaluation.estimators.moments import Moments, count_error
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES = 500  # shuffled, evenly spaced over the split
-ERRORS = 3  # standard errors by which a fall must exceed its threshold to count
-ROUNDING = 1e-12  # of a share that is put together of batches
-COSTLY = 0.1  # nats: a collapsed unit whose rate exceeds this is written to
+ERRORS = 3  # standard errors by which a drop must exceed its threshold
+ROUNDING = 1e-12  # of a share that is merged from batches
+COSTLY = 0.1  # nats; the encoder writes into a collapsed unit with a higher rate
 
 ENCODER_IDLE = (
     "the encoder writes nothing there: suspect the pull of the prior; a warm-up of the rate's weight, free bits or a "
@@ -55,12 +55,12 @@ UNKNOWN = (
 
 
 class Drops(NamedTuple):
-    """How far log p(x|z) falls when codes are shuffled between images, nats an image.
+    """Drop of log p(x|z) when codes are shuffled between images, nats per image.
 
     Attributes:
-        units: mean fall when one unit is shuffled, (units,).
+        units: mean drop when one unit is shuffled, (units,).
         se: its standard error over the images, (units,).
-        whole: mean fall when all units are shuffled.
+        whole: mean drop when all units are shuffled.
         whole_se: its standard error.
         images: number of images.
     """
@@ -73,7 +73,7 @@ class Drops(NamedTuple):
 
 
 def collapsed_error(drops: Drops) -> float:
-    """Standard error of the number of units that the third sign marks, as that of any count over a threshold."""
+    """Standard error of the number of units that the third sign marks; see `count_error`."""
     return float(count_error((drops.units - ERRORS * drops.se - THRESHOLDS["decoder_drop"]) / drops.se))
 
 
@@ -113,12 +113,12 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
 
 
 class EncoderSigns(NamedTuple):
-    """What the first two signs are read from, moments over the images; None where it is not defined.
+    """Moments over the images for the first two signs; None where they are not defined.
 
     Attributes:
         mean: of E_q[z_j].
         kl: of KL(q(z_j|x) ‖ p(z_j)), nats.
-        idle: of whether that is below its threshold, 0 or 1.
+        idle: of the indicator that it is below its threshold.
         why: reasons, by the names of `Latents`.
     """
 
@@ -129,19 +129,19 @@ class EncoderSigns(NamedTuple):
 
 
 def encoder_signs(latents: Latents) -> EncoderSigns:
-    """Those of the posteriors of images; moments of several batches may be merged."""
+    """The moments of the posteriors of images; those of several batches can be merged."""
     mean, kl = (None if figures is None else Moments.of(figures) for figures in (latents.mean, latents.kl))
     idle = None if latents.kl is None else Moments.of((latents.kl < THRESHOLDS["kl"]).double())
     return EncoderSigns(mean, kl, idle, latents.why)
 
 
 def unseen() -> dict[str, Any]:
-    """The verdict on fewer images than two."""
+    """The verdict on a single image."""
     return {"verdict": "unknown", "units": [], "sentence": "one image alone cannot show posterior collapse"}
 
 
 def collapse(encoder: EncoderSigns, drops: Drops, sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The verdict, JSON-able.
+    """The verdict, JSON-serialisable.
 
     Args:
         encoder: the first two signs.
@@ -199,7 +199,7 @@ def _marked(units: Tensor) -> list[int]:
 
 
 def _suspect(collapsed: list[int], idle: set[int], kl: Moments | None, mean: Moments | None) -> str:
-    """Who is to blame, by what holds for most of the collapsed units, and what usually mends it."""
+    """The likely cause for most of the collapsed units, and the usual remedy."""
     if kl is None and mean is None:
         return UNKNOWN
     if 2 * len(idle & set(collapsed)) < len(collapsed):

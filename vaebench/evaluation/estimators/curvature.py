@@ -1,4 +1,4 @@
-"""How sharply log p(x|z) falls with what a decoder gives for each pixel: the middle of a Gauss–Newton matrix.
+"""Curvature of log p(x|z) in the decoder's outputs for each pixel: the weights of a Gauss–Newton matrix.
 
 With outputs θ(z) whose pixels are independent given z, the curvature of −log p(x|z) is about Jᵀ diag(w) J, J = ∂θ/∂z,
 with the weights w ≥ 0 below: second derivatives where −log p is convex in θ for all x, else the Fisher information.
@@ -20,7 +20,7 @@ from vaebench.distributions.pixelwise import HyperbolicSecant
 
 
 class Outputs(NamedTuple):
-    """What a distribution over images is a function of, pixel by pixel.
+    """The parameters of a distribution over images, pixel by pixel.
 
     Attributes:
         values: θ, each (*batch, *data).

@@ -1,9 +1,9 @@
-"""Disentanglement on data whose factors are known: scores that compare every latent unit with every factor.
+"""Disentanglement scores for data with known factors: each compares every latent unit with every factor.
 
-Codes are posterior means, (n, units) float64; factors are (n, factors) whole numbers, one value of each an image. What
-Locatello et al. 2019 (https://arxiv.org/abs/1811.12359) define in disentanglement_lib is followed, with its defaults,
-and where it is not, the function says so. Mutual informations are those of the images' table of counts, which are too
-high by about (bins − 1)(values − 1) / 2n nats where code and factor are independent.
+Codes are posterior means, (n, units) float64; factors are whole numbers, (n, factors). Definitions and defaults follow
+disentanglement_lib (Locatello et al. 2019, https://arxiv.org/abs/1811.12359) unless a function states otherwise. Mutual
+informations are plug-in estimates from tables of counts, too high by about (bins − 1)(values − 1) / 2n nats where code
+and factor are independent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ QUANTILE = 0.99
 
 
 def discretised(codes: LatentCodes, bins: int = BINS) -> NDArray[np.int64]:
-    """The bin of each code, 0 to bins − 1, in equal parts of each unit's range: (n, units)."""
+    """The bin of each code, 0 to bins − 1, with bins of equal width over each unit's range: (n, units)."""
     low, high = codes.min(0), codes.max(0)
     width = np.where(high > low, high - low, 1.0)
     return np.minimum((codes - low) / width * bins, bins - 1).astype(np.int64)
@@ -55,7 +55,7 @@ def entropies(factors: Factors) -> Array:
 
 
 def mig(information: Array, entropies: Array) -> float:
-    r"""Mutual information gap, in [0, 1]: the mean over factors of how far the best unit is ahead of the next.
+    r"""Mutual information gap, in [0, 1]: the normalised gap between the best two units, averaged over factors.
 
     .. math:: \frac1K \sum_k \frac{1}{H(v_k)} \big(I(z_{j^{(k)}}; v_k) - \max_{j \ne j^{(k)}} I(z_j; v_k)\big)
 
@@ -72,12 +72,11 @@ def mig(information: Array, entropies: Array) -> float:
 
 
 def modularity(information: Array) -> float:
-    r"""Modularity, in [0, 1]: the mean over units of how little each knows of factors other than its best one.
+    r"""Modularity, in [0, 1]: high where each unit is informative about one factor alone; mean over units.
 
     .. math:: 1 - \frac{\sum_{k \ne k^*} I(z_j; v_k)^2}{I(z_j; v_{k^*})^2 (K - 1)}, \quad k^* = \arg\max_k I(z_j; v_k)
 
-    Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312; a unit that knows nothing counts 0, as in
-    disentanglement_lib.
+    Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312; an uninformative unit counts 0, as in disentanglement_lib.
 
     Args:
         information: I(z_j; v_k), nats, (units, factors), at least 2 factors.
@@ -100,8 +99,8 @@ def local_mig(
     """MIG among images with similar factors: Rhodes & Lee 2021, https://arxiv.org/abs/2106.02923.
 
     A neighbourhood is all images whose factors of at least `ordered` values lie within ⌊locality × values⌋ steps of
-    those of a centre, and whose other factors are the centre's; the score is over the former. Their code draws the
-    factors of new images around a centre; here the centre is one of the images, the neighbours are those there are.
+    those of a centre, and whose other factors are the centre's; the score is over the former. Their code generates new
+    images around a centre; here the centre and its neighbours are images of the data set.
 
     Args:
         codes, factors: of the images.
@@ -109,10 +108,10 @@ def local_mig(
         neighbourhoods: how many.
         locality: radius as a share of a factor's number of values.
         ordered: least number of values of a factor that has near and far ones.
-        fewest: images; smaller neighbourhoods are passed over.
+        fewest: images; smaller neighbourhoods are skipped.
 
     Returns:
-        The MIG of each neighbourhood; fewer than asked for, or none, where neighbourhoods are too small.
+        The MIG of each neighbourhood; fewer than `neighbourhoods`, or none, where they are too small.
     """
     index = np.stack([np.unique(values, return_inverse=True)[1] for values in factors.T], 1)
     values = index.max(0) + 1
@@ -132,7 +131,7 @@ def local_mig(
 
 
 def irs(codes: LatentCodes, factors: Factors, quantile: float = QUANTILE) -> float:
-    """Interventional robustness, in [0, 1]: how little units move while their best factor stands and others change.
+    """Interventional robustness, in [0, 1]: stability of units while their best factor is fixed and others change.
 
     Of each unit and factor, 1 − (mean over the factor's values of the `quantile` of |z_j − its mean there|) / (largest
     |z_j − its mean|); the best factor of each unit, averaged over units by that largest deviation. Units that are
@@ -156,18 +155,17 @@ def irs(codes: LatentCodes, factors: Factors, quantile: float = QUANTILE) -> flo
 def importances(
     train: LatentCodes, train_factors: Factors, test: LatentCodes, test_factors: Factors, model: str, seed: int
 ) -> tuple[Array, Array]:
-    """How much a classifier of each factor relies on each unit, (units, factors), and its accuracy on test images.
+    """Importance of each unit for a classifier of each factor, (units, factors), and its hits on test images.
 
     Args:
-        train, train_factors: what it learns from.
-        test, test_factors: what it is judged on.
-        model: 'forest', 100 trees, of which each may split by any unit, so that a unit stands in for no other (Eastwood
-            & Williams 2018 take random forests); or 'boosting', scikit-learn's gradient boosting, which
-            disentanglement_lib takes, and which is several times as slow.
+        train, train_factors: training images.
+        test, test_factors: test images.
+        model: 'forest', 100 trees that may split by any unit (Eastwood & Williams 2018 use random forests); or
+            'boosting', scikit-learn's gradient boosting as in disentanglement_lib, several times slower.
         seed: of the trees.
 
     Returns:
-        Importances, each factor's summing to 1, and right or wrong, (test images, factors).
+        Importances, which sum to 1 for each factor, and whether each prediction is right, (test images, factors).
     """
     relied, right = [], []
     for k in range(train_factors.shape[1]):
@@ -183,7 +181,7 @@ def importances(
 
 
 def dci_disentanglement(importances: Array) -> float:
-    """1 − the entropy of the factors that each unit is relied on for, base K, weighted by the unit's importance.
+    """1 − entropy, to base K, of the factors that each unit predicts, weighted by the unit's importance.
 
     In [0, 1]. Eastwood & Williams 2018, section 2, https://openreview.net/forum?id=By-7dz-AZ.
 
@@ -199,18 +197,18 @@ def dci_disentanglement(importances: Array) -> float:
 
 
 def dci_completeness(importances: Array) -> float:
-    """The same of the units that each factor is predicted from: the other axis."""
+    """1 − entropy of the units that predict each factor: the same along the other axis."""
     return dci_disentanglement(importances.T)
 
 
 def standardised(train: LatentCodes, *others: LatentCodes) -> list[LatentCodes]:
-    """Codes less the mean of the first, over its standard deviation, or 1 where that is 0."""
+    """Codes standardised by the mean and standard deviation of the first set; deviations of 0 count as 1."""
     mean, scale = train.mean(0), train.std(0)
     return [(codes - mean) / np.where(scale > 0, scale, 1.0) for codes in (train, *others)]
 
 
 def separability(train: LatentCodes, train_factors: Factors, test: LatentCodes, test_factors: Factors) -> Array:
-    """Whether a linear classifier reads each factor off each single unit, right 1 or wrong 0: (test, units, factors).
+    """Whether a linear classifier predicts each factor from each single unit, 1 or 0: (test, units, factors).
 
     LinearSVC with C = 0.01 and balanced classes, as disentanglement_lib; codes are standardised, so that their scale
     does not matter.
@@ -231,7 +229,7 @@ def determination(codes: LatentCodes, factors: Factors) -> Array:
 
 
 def sap(scores: Array) -> float:
-    """Separated attribute predictability: the mean over factors of the best unit's score less the next one's.
+    """Separated attribute predictability: the gap between the best two units' scores, averaged over factors.
 
     Kumar et al. 2018, https://arxiv.org/abs/1711.00848.
 
@@ -243,14 +241,14 @@ def sap(scores: Array) -> float:
 
 
 def chances(train: LatentCodes, train_factors: Factors, test: LatentCodes) -> list[Array]:
-    """What logistic regression on standardised codes gives each value of each factor, one (test, values) a factor."""
+    """Probabilities of each factor's values by logistic regression on standardised codes, one (test, values) each."""
     train, test = standardised(train, test)
     fitted = [LogisticRegression(max_iter=2000).fit(train, values) for values in train_factors.T]
     return [classifier.predict_proba(test) for classifier in fitted]
 
 
 def explicitness(chances: list[Array], train_factors: Factors, test_factors: Factors) -> float:
-    """How well `chances` tell the values of the factors of test images: mean area under the ROC.
+    """Mean area under the ROC of `chances` for the values of the factors of test images.
 
     0.5 at chance, 1 at best; one value against the others, mean over the values that some test images have and some do
     not, then over factors. Ridgeway & Mozer 2018, https://arxiv.org/abs/1802.05312.
@@ -267,7 +265,7 @@ def explicitness(chances: list[Array], train_factors: Factors, test_factors: Fac
 
 
 def grouped_jackknife(statistic: Callable[[NDArray[np.int64]], float], n: int, groups: int = 20) -> float:
-    """The standard error of a statistic of n images, from what it is without each of `groups` random groups.
+    """Grouped jackknife standard error of a statistic of n images.
 
     Efron & Stein 1981, https://doi.org/10.1214/aos/1176345462, with groups deleted for single images.
 

@@ -17,12 +17,12 @@ from vaebench.evaluation.conditions import (
 )
 from vaebench.evaluation.estimators.scoring import Score
 
-BLOCK = 5000  # samples drawn from one state of an image's noise; part of the definition of a seed
+BLOCK = 5000  # samples per seeding of an image's noise; part of the definition of a seed
 
 
 @runtime_checkable
 class DrawsWhole(Protocol):
-    """A model that draws and scores samples by itself, in one pass."""
+    """A model with a `draw` of its own, which samples and scores in one pass."""
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
         """k samples of the posterior of each image of x (b, *data), scored."""
@@ -37,7 +37,7 @@ def sample_posterior(model: LatentModel, x: Tensor, k: int = 1, seed: int = 0) -
 
 
 def sample(q: Distribution, k: int) -> Tensor:
-    """k samples of every distribution in a batch, whether or not they can be differentiated: (k, *batch, *event)."""
+    """k samples of every distribution in a batch, reparameterised where possible: (k, *batch, *event)."""
     return (q.rsample if q.has_rsample else q.sample)(torch.Size((k,)))
 
 
@@ -71,7 +71,7 @@ def own_draw(model: LatentModel) -> Callable[[Tensor, int], Draw] | None:
 
 
 def model_draws(draw: Callable[[Tensor, int], Draw], x: Tensor, keys: list[bytes], blocks: list[int]) -> Iterator[Draw]:
-    """As `posterior_draws`, for a model that draws and scores by itself, in its own precision."""
+    """As `posterior_draws`, for a model with a `draw` of its own, in its own precision."""
     for block, size in enumerate(blocks):
         parts = []
         for image, key in zip(x, keys, strict=True):

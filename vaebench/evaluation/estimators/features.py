@@ -1,4 +1,4 @@
-"""Feature extractors: networks that turn images into the vectors in which sets of images are compared.
+"""Feature extractors: networks that map images to the vectors by which sets of images are compared.
 
 Only one is shipped, `mnist28`, trained by `benchmarks/features.py`; see `docs/features.md`. Others are read from the
 folder of `VAEBENCH_WEIGHTS`, where a user has put them; nothing is downloaded.
@@ -31,7 +31,7 @@ class Extractor(NamedTuple):
     """A named network with the file that it was read from.
 
     Attributes:
-        name: as figures are named after it.
+        name: suffix of the metrics that use it.
         sha256: of its file, 64 hex digits.
         network: images (b, *data) in [0, 1] -> features (b, d), on one device.
     """
@@ -92,11 +92,11 @@ def mnist28(shape: Shape, device: torch.device) -> Extractor:
 
     Args:
         shape: of an image.
-        device: where it shall live.
+        device: of the network.
 
     Raises:
         Unavailable: the images are not 1 × 28 × 28.
-        UserError: the file is missing or another one.
+        UserError: the file is missing, or has another hash.
     """
     if tuple(shape) != Mnist28.shape:
         raise Unavailable(f"the extractor mnist28 takes images of 1 × 28 × 28, and these are {size(shape)}")
@@ -127,7 +127,7 @@ def inception(shape: Shape, device: torch.device) -> Inception:
 
     Args:
         shape: of an image.
-        device: where it shall live.
+        device: of the network.
 
     Raises:
         Unavailable: there is no such file, or the images have neither one channel nor three.

@@ -1,7 +1,7 @@
-"""How close one set of images comes to another, in the space of some features: distances, and shares that are covered.
+"""Distances between two sets of images in a feature space, and precision, recall, density and coverage.
 
-Standard errors and corrections for bias are those of the jackknife over groups: both sets are cut into as many groups,
-and group g is left out of both.
+Standard errors and bias corrections come from a grouped jackknife: both sets are divided into the same number of
+groups, and group g is left out of both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class JackknifeEstimate(NamedTuple):
 
     Attributes:
         value: the plain estimate.
-        corrected: the same with its bias of order 1/n taken out by the jackknife; it may be negative.
+        corrected: without its bias of order 1/n, by the jackknife; it may be negative.
         se: standard error by the jackknife.
     """
 
@@ -33,7 +33,7 @@ class JackknifeEstimate(NamedTuple):
 
 
 def _jackknife(estimate: Callable[[Tensor], Tensor]) -> JackknifeEstimate:
-    """From a function of the groups that are kept, (GROUPS,) booleans, to its 0-dim figure."""
+    """The jackknife of a 0-dim function of the groups in use, (GROUPS,) booleans."""
     everything = torch.ones(GROUPS, dtype=torch.bool)
     value = estimate(everything)
     left_out = torch.stack([estimate(everything.index_fill(0, torch.tensor(g), False)) for g in range(GROUPS)])
@@ -126,7 +126,7 @@ def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
 
 
 class Support(NamedTuple):
-    """How two sets lie in each other's neighbourhoods, float64.
+    """Membership of two sets in each other's neighbourhoods, float64.
 
     Attributes:
         precision: 1 where a sample lies in the ball of some image, to the image's 3rd neighbour; (m,).

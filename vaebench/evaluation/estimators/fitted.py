@@ -1,8 +1,8 @@
-"""Posteriors fitted to each image at evaluation: the best Gaussian, or flow, that there is for it.
+"""Posteriors fitted to each image at evaluation: the best Gaussian or flow for it.
 
-They need no density of the encoder's q, so that they bound log p(x) for deterministic encoders too, and where there is
-one they tell how much of its gap is the encoder's and how much the Gaussian's (Cremer, Li & Duvenaud 2018,
-https://arxiv.org/abs/1801.03558). Each image's fit depends on that image and the noise that is keyed by it alone.
+They need no density of the encoder's q, and so bound log p(x) for deterministic encoders too. Where q has a density,
+they split its gap into an amortisation gap and an approximation gap (Cremer, Li & Duvenaud 2018,
+https://arxiv.org/abs/1801.03558). A fit depends only on its image and on the noise keyed by it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.likelihood import VALUES
 from vaebench.evaluation.estimators.local import Posteriors
 
-SMALL = 0.1  # standard deviation to start from where the encoder gives none
-STEP_BLOCK = 16  # steps whose noise is drawn from one state of an image's noise; part of the definition of a seed
-SCORE_BLOCK = 1000  # the same of samples that score
+SMALL = 0.1  # initial standard deviation where the encoder gives none
+STEP_BLOCK = 16  # steps per seeding of an image's noise; part of the definition of a seed
+SCORE_BLOCK = 1000  # scored samples per seeding
 CHECKED = 256  # samples that decide whether a fit is better than its start
 ENCODED, FITTING, CHECKING, SCORING = ((i + 16) << 32 for i in range(4))  # streams of an image's noise
 
@@ -35,7 +35,7 @@ def encoded(model: LatentModel, x: Tensor, keys: list[bytes]) -> tuple[Posterior
 
     Args:
         model: anything with a posterior that has a mean or can be sampled.
-        x: images, (b, *data), where the model lives.
+        x: images, (b, *data), on the model's device.
         keys: of their noise.
 
     Raises:
@@ -54,7 +54,7 @@ def encoded(model: LatentModel, x: Tensor, keys: list[bytes]) -> tuple[Posterior
 
 
 def _moments(q: Distribution, key: bytes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviations of q, from samples where it does not tell them."""
+    """Mean and standard deviations of q, in closed form or from samples."""
     start_noise(key, ENCODED, device)
     with absence("the posterior cannot be sampled"):
         z = sample(q, 256)
@@ -94,18 +94,18 @@ def fit(
     samples: int = 16,
     lr: float = 0.1,
 ) -> Posteriors:
-    r"""Maximises the ELBO of each image over its own posterior, from q on.
+    r"""Maximises the ELBO of each image over its own posterior, starting at q.
 
     .. math:: \max_{\phi} E_{\epsilon}[\log p(x, z_\phi(\epsilon)) - \log q_\phi(z_\phi(\epsilon))]
 
-    by Adam, whose rate falls to zero along half a cosine, on the path derivative alone, which has no variance where q
-    is exact (Roeder et al. 2017, https://arxiv.org/abs/1703.09194). An image keeps its start unless `CHECKED` fresh
-    samples find the fit better by two standard errors.
+    by Adam with a cosine decay of the learning rate to zero, on the path derivative alone, which has no variance where
+    q is exact (Roeder et al. 2017, https://arxiv.org/abs/1703.09194). An image keeps its start unless the fit is better
+    by two standard errors on `CHECKED` fresh samples.
 
     Args:
         model: anything with a prior and a likelihood.
-        x: images, (b, *data), where the model lives.
-        q: where to start.
+        x: images, (b, *data), on the model's device.
+        q: initial posteriors.
         keys: of the images' noise.
         steps: of Adam.
         samples: of each image at each step.
@@ -115,7 +115,7 @@ def fit(
         x, q = x.clone(), Posteriors(q.origin.clone(), q.unit.clone(), *q[2:])
         log_joint = _joint(model, x)
         tensors = [tensor.detach().clone().requires_grad_() for tensor in q.fitted()]
-        # Gradients are in nats a standard deviation: below `eps` there is nothing to gain, and nothing is amplified.
+        # Gradients are in nats per standard deviation: `eps` keeps Adam from amplifying negligible ones.
         adam = torch.optim.Adam(tensors, lr=lr, betas=(0.9, 0.99), eps=1e-3)
         for step, noise in enumerate(_step_noise(keys, steps, samples, q.origin)):
             now = q.replaced(tensors)
@@ -148,7 +148,7 @@ def _normal(key: bytes, block: int, shape: tuple[int, ...], like: Tensor) -> Ten
 
 @torch.no_grad()
 def _surely_better(model: LatentModel, x: Tensor, new: Posteriors, old: Posteriors, keys: list[bytes]) -> Tensor:
-    """Whether the ELBO of `new` exceeds that of `old`, beyond the noise that both share: (b,)."""
+    """Whether the ELBO of `new` exceeds that of `old` by two standard errors under common noise: (b,)."""
     ours, theirs = (torch.cat(list(_weights(model, x, q, keys, CHECKED, CHECKING)), 1) for q in (new, old))
     rise = ours - theirs
     return rise.mean(1) > 2 * rise.std(1) / math.sqrt(CHECKED)
@@ -160,12 +160,12 @@ def log_weights(
 ) -> Tensor:
     """log p(x, z) − log q(z|x) of k fresh samples of each image, nats, float64 (k, b), under noise common to all q.
 
-    Their mean is the ELBO of q, the log of the mean of their exponentials the bound L_K: neither exceeds log p(x) in
-    expectation, whatever q was fitted to.
+    Their mean is the ELBO of q and their log-mean-exp the bound L_K; neither exceeds log p(x) in expectation, for any
+    fit.
 
     Args:
         model: anything with a prior and a likelihood.
-        x: images, (b, *data), where the model lives.
+        x: images, (b, *data), on the model's device.
         q: of each image.
         keys: of the images' noise.
         k: samples.

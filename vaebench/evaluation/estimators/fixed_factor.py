@@ -1,8 +1,8 @@
-"""Scores of what stays still in the code while one factor does: FactorVAE's and β-VAE's.
+"""The FactorVAE and β-VAE scores, which compare the codes of images that share the value of one factor.
 
-Both draw images that share the value of a factor, here from the images there are: an image at random, and others with
-its value. disentanglement_lib makes new images, so that other factors are uniform; here they are as often as they are.
-Values that one image alone has are never drawn. Codes are (n, units), factors (n, factors); see `disentanglement`.
+Images are drawn from the data set: one at random, and others that share its value of the factor. disentanglement_lib
+generates new images with uniform other factors; here these have the data set's frequencies. Values that only one image
+has are never drawn. Codes are (n, units), factors (n, factors); see `disentanglement`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vaebench.evaluation.estimators.disentanglement import Array, Factors, Laten
 
 Index = NDArray[np.int64]
 
-SIZE = 64  # images, or pairs of them, a draw, as in both papers' later use
-ACTIVE = 0.05  # least standard deviation of a unit that is looked at, as in disentanglement_lib
+SIZE = 64  # images or pairs per draw, as in later work on both scores
+ACTIVE = 0.05  # least standard deviation of a unit in the vote, as in disentanglement_lib
 CHUNK = 250  # draws at a time
 
 
@@ -26,9 +26,9 @@ class Draws(NamedTuple):
     """`count` draws of images that share the value of a factor.
 
     Attributes:
-        factor: which one, (count,).
-        first: images, (count, SIZE).
-        second: for each of them another one with the same value of that factor, (count, SIZE).
+        factor: index of the shared factor, (count,).
+        first: indices of images, (count, SIZE).
+        second: for each of them another image with the same value of that factor, (count, SIZE).
     """
 
     factor: Index
@@ -42,8 +42,8 @@ def draw_factors(factors: Factors, count: int, draw: np.random.Generator, one_va
     Args:
         factors: of the images; at least one value of each is that of two images or more.
         count: number of draws.
-        draw: of all of it.
-        one_value: the images of a draw all share one value; else each pair shares a value of its own.
+        draw: source of randomness.
+        one_value: all images of a draw share one value; otherwise each pair shares its own value.
     """
     tables = [_table(values) for values in factors.T]
     chosen = draw.integers(len(tables), size=count)
@@ -60,7 +60,7 @@ def draw_factors(factors: Factors, count: int, draw: np.random.Generator, one_va
 
 
 def _table(values: Index) -> tuple[Index, Index, Index, Index]:
-    """Images sorted by value; and of every image its value's start in that list, number of images, and own place."""
+    """Images sorted by value, and for each image the start and size of its value's run in that list, and its rank."""
     order = np.argsort(values, kind="stable")
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     start = (np.cumsum(counts) - counts)[index]
@@ -70,10 +70,10 @@ def _table(values: Index) -> tuple[Index, Index, Index, Index]:
 
 
 def factor_vae_votes(codes: LatentCodes, drawn: Draws, factors: int) -> Array:
-    """How often each unit was the stillest while each factor was fixed, (factors, units).
+    """Counts of draws in which each unit varied least while each factor was fixed, (factors, units).
 
-    The stillest has the least variance among the draw's images over that among all; units whose standard deviation over
-    all images is below ACTIVE are never chosen.
+    Variances are relative to those over all images. Units whose standard deviation over all images is below ACTIVE are
+    excluded.
 
     Args:
         codes: of all images, at least one unit of which is active.
@@ -91,13 +91,13 @@ def factor_vae_votes(codes: LatentCodes, drawn: Draws, factors: int) -> Array:
 
 
 def factor_vae_score(learnt: Array, judged: Array) -> float:
-    """The accuracy of telling the fixed factor from the stillest unit, by majority vote, in [0, 1].
+    """Accuracy of predicting the fixed factor from the unit that varies least, by majority vote, in [0, 1].
 
     Kim & Mnih 2018, https://arxiv.org/abs/1802.05983. 1/K or more at chance.
 
     Args:
-        learnt: votes that say which factor each unit stands for, (factors, units).
-        judged: votes that it is tried on.
+        learnt: training votes, (factors, units).
+        judged: test votes.
     """
     return float(judged[learnt.argmax(0), np.arange(judged.shape[1])].sum() / judged.sum())
 
@@ -111,7 +111,7 @@ def beta_vae_features(codes: LatentCodes, drawn: Draws) -> Array:
 
 
 def beta_vae_score(learnt: Array, learnt_factor: Index, judged: Array, judged_factor: Index) -> float:
-    """The accuracy of a linear classifier that tells the shared factor from the mean differences, in [0, 1].
+    """Accuracy of a linear classifier that predicts the shared factor from mean differences, in [0, 1].
 
     Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl: logistic regression, as in disentanglement_lib, on
     standardised differences, so that the scale of a unit does not matter. 1/K at chance.

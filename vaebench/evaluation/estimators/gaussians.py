@@ -1,4 +1,4 @@
-"""Gaussians of full covariance, one an image, in float64."""
+"""Gaussians of full covariance, one per image, in float64."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEAST = 0.05  # eigenvalue of a precision, where that of the prior's noise is 1
-WIDER = 0.3  # by which a deviation grows where the image fixes ε: weights then have lighter tails
+LEAST = 0.05  # smallest eigenvalue of a precision; the prior's noise has precision 1
+WIDER = 0.3  # relative widening where the image determines ε, for lighter tails of the weights
 
 
 class Gaussians(NamedTuple):

@@ -1,7 +1,7 @@
-r"""The geometry of a decoder: how it stretches and bends latent space, and whether its units move it apart.
+r"""The geometry of a decoder: stretching and bending of latent space, and orthogonality of its units.
 
-With f(z) = E[x|z], D values in [0, 1], and its Jacobian J = ∂f/∂z, (D, n), all that is local follows from the metric
-that f pulls back to the latents,
+With f(z) = E[x|z], D values in [0, 1], and its Jacobian J = ∂f/∂z, (D, n), local properties follow from the metric that
+f pulls back to the latents,
 
 .. math:: G(z) = J^\top J, \qquad |f(z + dz) - f(z)|^2 = dz^\top G\, dz + O(|dz|^3)
 
@@ -24,7 +24,7 @@ Decoder = Callable[[Tensor], Tensor]  # codes (b, n) -> images (b, D), each from
 
 
 def decoder(model: LatentModel, latent: torch.Size) -> Decoder:
-    """f of a model whose latents have shape `latent`, with both sides flat.
+    """The function f of a model with latents of shape `latent`, on flattened codes and images.
 
     It raises Unavailable where the likelihood has no mean in closed form.
     """
@@ -32,7 +32,7 @@ def decoder(model: LatentModel, latent: torch.Size) -> Decoder:
 
 
 def jacobian(decode: Decoder, z: Tensor) -> Tensor:
-    """J at each code, exactly, by forward differentiation: one pass for each latent. Codes (b, n) -> (b, D, n).
+    """The exact J at each code by forward-mode differentiation, one pass per latent: (b, n) -> (b, D, n).
 
     Raises:
         Unavailable: the decoder holds an operation without a forward derivative.
@@ -53,14 +53,14 @@ def metric(jacobian: Tensor) -> Tensor:
 
 
 def singular_values(metric: Tensor) -> Tensor:
-    """The singular values of J, largest first, (b, n, n) -> (b, n); 0 where G cannot tell one from rounding."""
+    """The singular values of J, largest first, (b, n, n) -> (b, n); 0 below the rounding error of G."""
     return _eigenvalues(metric).sqrt()
 
 
 def participation(metric: Tensor) -> Tensor:
-    r"""How many directions the decoder uses at a code, :math:`(\sum_i \sigma_i^2)^2 / \sum_i \sigma_i^4`, in [1, n].
+    r"""Effective number of directions at a code, :math:`(\sum_i \sigma_i^2)^2 / \sum_i \sigma_i^4`, in [1, n].
 
-    The participation ratio of the eigenvalues of G: m where m singular values are equal and the rest zero.
+    The participation ratio of the eigenvalues of G: it is m where m singular values are equal and the others zero.
     (b, n, n) -> (b,).
     """
     return _trace(metric).square() / metric.square().sum((-2, -1))
@@ -75,8 +75,8 @@ def cosines(metric: Tensor) -> Tensor:
     """|cos| of the angle between the columns of J, the mean over pairs of units: (b, n, n) -> (b,), in [0, 1].
 
     Zero where the columns are orthogonal, as those of a VAE with a diagonal posterior tend to be (Rolinek, Zietlow &
-    Martius 2019, https://arxiv.org/abs/1812.06775). Columns of random directions have √(2/πD) already, which is the
-    yardstick of a small value. NaN for one unit alone, or where a column is zero.
+    Martius 2019, https://arxiv.org/abs/1812.06775). Random columns have √(2/πD) on average, the reference for a small
+    value. NaN for a single unit, or where a column is zero.
     """
     cosine = _correlation(metric).abs()
     n = cosine.shape[-1]
@@ -96,7 +96,7 @@ def contrast(metric: Tensor) -> Tensor:
 
 
 def sparsity(jacobian: Tensor) -> Tensor:
-    r"""How few pixels a unit moves, (b, D, n) -> (b, n), in [0, 1]: 1 for one pixel alone, 0 for all of them alike.
+    r"""Sparsity of a unit's effect on pixels, (b, D, n) -> (b, n), in [0, 1]: 1 for a single pixel, 0 for all alike.
 
     .. math:: (\sqrt D - |J_j|_1 / |J_j|_2) / (\sqrt D - 1)
 
@@ -127,7 +127,7 @@ def _correlation(metric: Tensor) -> Tensor:
 
 
 class Interpolation(NamedTuple):
-    """What becomes of the straight line between two codes, (b,) each.
+    """The decoded straight line between two codes, (b,) each.
 
     Attributes:
         length: of the decoded line, Σ_i |x_{i+1} − x_i|.
@@ -143,9 +143,8 @@ class Interpolation(NamedTuple):
 def path(decode: Decoder, a: Tensor, b: Tensor, steps: int) -> Interpolation:
     """Decodes the line from code a to code b, (m, n) each, at steps + 1 evenly spaced points.
 
-    Length and turning are those of an inscribed polygon: no larger than the curve's own, and they approach its length
-    and its total curvature ∫ κ ds as the steps grow (Milnor 1950, https://doi.org/10.2307/1969467). The turning is NaN
-    where a piece has no length.
+    Length and turning are those of an inscribed polygon, and increase with the steps to the curve's length and its total
+    curvature ∫ κ ds (Milnor 1950, https://doi.org/10.2307/1969467). The turning is NaN where a piece has no length.
     """
     places = torch.linspace(0, 1, steps + 1, dtype=a.dtype, device=a.device)
     points = torch.stack([decode(torch.lerp(a, b, t)).double() for t in places])

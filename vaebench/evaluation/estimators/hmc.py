@@ -17,19 +17,19 @@ from vaebench.evaluation.conditions import declared, start_noise
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.traits import LikelihoodTraits
 
-BLOCK = 16  # transitions whose noise is drawn from one state of an image's noise; part of the definition of a seed
-TARGET = 0.65  # acceptance probability at which HMC moves farthest for its cost (Neal 2011, section 5.4.4.3)
-JITTER = 0.2  # each transition's step is drawn from (1 ± JITTER) of its size, so that no trajectory is periodic
-PILOTS = 4  # chains an image that only set step sizes
-STRIDE = 4  # the pilots visit every fourth temperature
-RATE = 0.3  # of change of a log step size per unit of acceptance
+BLOCK = 16  # transitions per seeding of an image's noise; part of the definition of a seed
+TARGET = 0.65  # most efficient acceptance probability of HMC (Neal 2011, section 5.4.4.3)
+JITTER = 0.2  # relative range of each transition's step size, which prevents periodic trajectories
+PILOTS = 4  # chains per image that only tune step sizes
+STRIDE = 4  # pilots visit every fourth temperature
+RATE = 0.3  # change of a log step size per unit of acceptance
 MEMORY = 0.9  # weight of the past in a running mean
 
 Start = Literal["prior", "posterior"]
 
 
 class ChainState(NamedTuple):
-    """Where chains are, and what the path needs to know there: log f_β = base + β gain.
+    """Positions of chains with the terms of log f_β = base + β gain there.
 
     Attributes:
         z: (c, b, *latent), c chains of each of b images.
@@ -66,8 +66,8 @@ class GeometricPath:
 
     Args:
         model: anything with a prior and a likelihood, and, to start there, a posterior that has a density.
-        x: images, (b, *data), where the model lives.
-        start: what f_0 is.
+        x: images, (b, *data), on the model's device.
+        start: f_0, 'prior' or 'posterior'.
     """
 
     def __init__(self, model: LatentModel, x: Tensor, start: Start = "prior") -> None:
@@ -76,7 +76,7 @@ class GeometricPath:
             self.first = model.posterior(x) if start == "posterior" else None
 
     def at(self, z: Tensor) -> ChainState:
-        """The path at z (c, b, *latent), with gradients: one pass through the likelihood, there and back."""
+        """The path at z (c, b, *latent), with gradients: one forward and backward pass through the likelihood."""
         z = z.detach().requires_grad_()
         base, gain = self.prior.log_prob(z), self.likelihood(z).log_prob(self.x)
         if self.first is not None:
@@ -88,7 +88,7 @@ class GeometricPath:
 
 
 def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> None:
-    """Requires that chains can move in this model's latents; x (n, *data) lie where the model does.
+    """Requires that chains can move in this model's latents; for images x (n, *data) on its device.
 
     Raises:
         Unavailable: they cannot.
@@ -130,7 +130,7 @@ def first_points(model: LatentModel, x: Tensor, start: Start, chains: int) -> Te
 
 
 class TransitionNoise(NamedTuple):
-    """What one transition draws: momenta like z; log-uniform thresholds and uniform jitter in [−1, 1], (c, b)."""
+    """Noise of one transition: momenta like z; log-uniform thresholds and uniform jitter in [−1, 1], (c, b)."""
 
     momentum: Tensor
     threshold: Tensor
@@ -142,9 +142,9 @@ def transition_noise(keys: list[bytes], stream: int, count: int, like: Tensor) -
 
     Args:
         keys: of the b images' noise.
-        stream: number of the first block; streams that are 2³² apart do not meet.
-        count: of transitions.
-        like: gives the shape, the device and the precision.
+        stream: number of the first block; streams 2³² apart do not overlap.
+        count: number of transitions.
+        like: a tensor of the wanted shape, device and precision.
     """
     chains, _, *latent = like.shape
     for done in range(0, count, BLOCK):
@@ -169,19 +169,19 @@ def move(
 ) -> tuple[ChainState, Tensor]:
     """One transition that leaves f_β invariant, with as many gradients as leapfrog steps.
 
-    Neal 2011, MCMC using Hamiltonian dynamics (https://arxiv.org/abs/1206.1901). A trajectory that leaves the range of
-    numbers ends in a rejection.
+    Neal 2011, MCMC using Hamiltonian dynamics (https://arxiv.org/abs/1206.1901). A trajectory that overflows is
+    rejected.
 
     Args:
         at: the path.
-        here: where the chains are.
+        here: states of the chains.
         beta: β.
         step: step size in every direction, (b, *latent).
         leapfrog: number of steps.
         noise: of the transition.
 
     Returns:
-        Where the chains are now, and each chain's acceptance probability, (c, b).
+        The new states, and each chain's acceptance probability, (c, b).
     """
     events = (1,) * (here.z.dim() - 2)
     size = step * (1 + JITTER * noise.jitter.unflatten(-1, (-1, *events)))
@@ -193,29 +193,28 @@ def move(
         momentum = torch.addcmul(momentum, size, there.slope(beta), value=1.0 if left else 0.5)
     kinetic = (noise.momentum.square() - momentum.square()).flatten(2).sum(2) / 2
     rise = there.level(beta) - here.level(beta) + kinetic
-    accept = noise.threshold < rise  # not so where the rise is no number
+    accept = noise.threshold < rise  # False where the rise is NaN
     chosen = (torch.where(accept.reshape(*accept.shape, *events) if a.dim() > 2 else accept, a, b)
               for a, b in zip(there, here, strict=True))  # fmt: skip
     return ChainState(*chosen), rise.clamp(max=0).exp().nan_to_num(0)
 
 
 def tune(path: Anneals, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator[TransitionNoise]) -> Tensor:
-    r"""Step sizes for every temperature, image and direction, found by chains that do nothing else.
+    r"""Step sizes for every temperature, image and direction, tuned by separate pilot chains.
 
-    As they are fixed before the chains that estimate start, these chains' transitions leave their densities invariant,
-    and the estimates remain unbiased. Along direction j a step is proportional to the posterior's width as its mean
-    curvature gives it,
+    Since they are fixed before the estimating chains start, the transitions leave their densities invariant and the
+    estimates stay unbiased. Along direction j a step is proportional to the posterior's width, from the mean curvature,
 
     .. math:: E_{f_\beta}[(\partial_j \log f_\beta)^2]^{-1/2}
         = E_{f_\beta}[-\partial_j^2 \log f_\beta]^{-1/2},
 
-    and its length, one an image, is driven to an acceptance probability of `TARGET`.
+    and its length, one per image, is driven to an acceptance probability of `TARGET`.
 
     Args:
         path: the path.
-        z: where the pilot chains start, (PILOTS, b, *latent).
+        z: starts of the pilot chains, (PILOTS, b, *latent).
         betas: β_0 = 0 to β_T = 1, (T + 1,).
-        leapfrog: steps a transition.
+        leapfrog: steps per transition.
         noise: of the pilot's transitions, ⌈T / STRIDE⌉ of them.
 
     Returns:
@@ -224,7 +223,7 @@ def tune(path: Anneals, z: Tensor, betas: Tensor, leapfrog: int, noise: Iterator
     here = path.at(z)
     events = (1,) * (z.dim() - 2)
     square = here.slope(0).square().mean(0)
-    curvature = square.flatten(1).mean(1).reshape(-1, *events).expand_as(square)  # one an image: few chains as yet
+    curvature = square.flatten(1).mean(1).reshape(-1, *events).expand_as(square)  # one per image: few chains as yet
     length = torch.full_like(square.flatten(1)[:, 0], 0.5).reshape(-1, *events)
     steps = []
     for beta, draws in zip(betas[1::STRIDE].tolist(), noise, strict=True):

@@ -1,4 +1,4 @@
-"""log p(x, ε) of images x and the noise ε of the prior's own map, with the gradient and curvature in ε."""
+"""log p(x, ε) of images x and the noise ε of the prior's map, with the gradient and curvature in ε."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from vaebench.evaluation.estimators.whitened import Mapped, pull, push
 from vaebench.traits import LatentTraits, LikelihoodTraits
 
 COLUMNS = 50  # of a Jacobian, computed at once
-MOST = 256  # latent values whose covariance is still worth a matrix an image
+MOST = 256  # latent values whose covariance is still worth a matrix per image
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """A block outside of inference mode, in which nothing can be differentiated; gradients only where asked for."""
+    """Runs a block outside inference mode, which forbids differentiation; gradients must be requested explicitly."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 class Joint:
-    """log p(x, ε) of b images: z = T(ε) as `whitened.push` has it.
+    """log p(x, ε) of b images, with z = T(ε) from `whitened.push`.
 
     Args:
         model: anything with a prior and a likelihood.
-        x: images, (b, *data), where the model lives.
+        x: images, (b, *data), on the model's device.
 
     Attributes:
         size: d, values of ε.
@@ -70,8 +70,8 @@ class Joint:
     def curvature(self, noise: Tensor) -> Tensor:
         """Gauss–Newton curvature of −log p(x, ε), mean over s, nats: ε (s, b, d) -> float64 (b, d, d).
 
-        Where the likelihood's outputs are no independent pixels, the second derivatives themselves; and those of the
-        prior, where ε is not N(0, I): they may be indefinite.
+        Exact second derivatives, which may be indefinite, replace it for a likelihood without independent pixels, and
+        for the prior where ε is not N(0, I).
         """
         z, _, standard = self.map(noise)
         p = self.likelihood(z)
@@ -92,7 +92,7 @@ class Joint:
         return known.values
 
     def _which(self, noise: Tensor) -> list[int]:
-        """The outputs that move with ε: most scales do not."""
+        """Indices of the outputs that depend on ε; most scales do not."""
         if self._moving is None:
             tangents = jvp(self._values, (noise,), (torch.ones_like(noise),))[1]
             self._moving = [i for i, tangent in enumerate(tangents) if bool(tangent.any())] or [0]
@@ -121,7 +121,7 @@ def _product(u: Tensor, weights: Tensor) -> Tensor:
 
 
 def require_gaussian(model: LatentModel, x: Tensor) -> None:
-    """Requires a model to whose images a Gaussian of the prior's noise can be fitted; x (n, *data) lie where it does.
+    """Requires a model whose posteriors a Gaussian in the prior's noise can fit, for images x (n, *data) on its device.
 
     Raises:
         Unavailable: there is none, for the reason given.

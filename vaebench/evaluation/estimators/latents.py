@@ -1,4 +1,4 @@
-"""What the encoder writes into each latent unit: its mean's spread over the images (active units) and its rate."""
+"""Posterior means and rates of each latent unit, and the number of active units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 500
 
 
 class Latents(NamedTuple):
-    """What the posteriors of n images are, float64 on the CPU; None with a reason in `why` where it is not defined.
+    """Posteriors of n images, float64 on the CPU; None with a reason in `why` where a field is not defined.
 
     Attributes:
         mean: E_q[z], (n, units).
@@ -36,7 +36,7 @@ class Latents(NamedTuple):
 
 
 def read_latents(model: LatentModel, x: Tensor) -> Latents:
-    """Encodes images x (n, *data), which lie where the model does; call it inside `evaluation_mode`."""
+    """Encodes images x (n, *data) on the model's device; call it inside `evaluation_mode`."""
     pairs = [(some.posterior(images), some.prior()) for some, images in each(model, x, BATCH)]
     readers: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
         "mean": lambda q, _: _mean(q),
@@ -57,7 +57,7 @@ def finite_mean(latents: Latents) -> Tensor:
     """The posterior means, (n, units).
 
     Raises:
-        Unavailable: there are none, or one is not finite; it says why.
+        Unavailable: there are none, or one is not finite.
     """
     if latents.mean is None:
         raise Unavailable(latents.why["mean"])

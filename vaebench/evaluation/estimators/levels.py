@@ -1,6 +1,6 @@
-"""Hierarchies, level by level: what each level costs, how many of its units are active, and which carry nothing.
+"""Rates and active units of each level of a hierarchy.
 
-Of models whose posterior and prior are a `vaebench.distributions.hierarchy.Hierarchy` of the same levels.
+For models whose posterior and prior are a `vaebench.distributions.hierarchy.Hierarchy` of the same levels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ IMAGES, SAMPLES, BATCH = 1000, 32, 50
 
 
 class LevelRates(NamedTuple):
-    """What S samples of the posteriors of n images tell, float64 on the CPU; L levels, the lowest first.
+    """Estimates from S samples of the posteriors of n images, float64 on the CPU; L levels, the lowest first.
 
     Attributes:
         sizes: units of every level.
         rates: mean of log q(z_i|·) − log p(z_i|·) over the samples, nats, (n, L); they sum to the rate.
-        means: E_q[z] from the first half of the samples, and from the second, (2, n, units).
+        means: E_q[z] from the first and the second half of the samples, (2, n, units).
     """
 
     sizes: tuple[int, ...]
@@ -34,13 +34,13 @@ class LevelRates(NamedTuple):
 
     @property
     def variances(self) -> Tensor:
-        """Var_x(E_q[z]) of every unit, (units,): the covariance of the two means, which no sampling noise enlarges."""
+        """Var_x(E_q[z]) of every unit, (units,): the covariance of the two means, free of sampling noise."""
         first, second = self.means - self.means.mean(1, keepdim=True)
         return (first * second).sum(0) / (first.shape[0] - 1)
 
 
 def sizes(model: LatentModel, x: Tensor) -> tuple[int, ...] | None:
-    """Units of every level of a model; None where it has one level, or its two sides differ in them."""
+    """Units of every level of a model; None where it has one level, or where posterior and prior differ."""
     one = for_images(model, slice(0, 1))
     sides = one.posterior(x[:1]), one.prior()
     known = {side.sizes if isinstance(side, Hierarchy) else None for side in sides}
@@ -59,7 +59,7 @@ def read_levels(model: LatentModel, x: Tensor, seed: int = 0) -> LevelRates:
 
 
 def level_of_units(prior: Distribution, units: int) -> list[int]:
-    """The level that each unit lies in, counted from 0, the lowest; 0 for all where there is one."""
+    """The level of each unit, counted from 0, the lowest; 0 for all units without a hierarchy."""
     if not isinstance(prior, Hierarchy):
         return [0] * units
     return [level for level, size in enumerate(prior.sizes) for _ in range(size)]
@@ -72,6 +72,6 @@ def beneath(prior: Distribution, z: Tensor) -> Tensor:
 
 
 def count_by_level(sizes: tuple[int, ...], units: list[int]) -> list[int]:
-    """How many of some units, named by their index, lie in each level."""
+    """Number of the given units, by index, in each level."""
     ends = torch.tensor(sizes).cumsum(0)
     return [sum(end - size <= unit < end for unit in units) for end, size in zip(ends.tolist(), sizes, strict=True)]

@@ -1,7 +1,7 @@
-"""log p(x) by importance sampling, and what the same samples tell: distortion, rate, effective sample size.
+"""log p(x) by importance sampling, with distortion, rate and effective sample size from the same samples.
 
-Every image has noise of its own, drawn in blocks of fixed size, so that a result does not depend on how the work is
-cut: on the images beside it, their order, or how many samples are scored at once.
+Noise is keyed by image and drawn in blocks of fixed size, so that a result depends neither on the other images and
+their order nor on the number of samples scored at once.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ Progress = Callable[[float], None]
 
 
 class Estimates(NamedTuple):
-    """What K samples of each image tell, float64 (n,) on the CPU.
+    """Estimates from K samples of each image, float64 (n,) on the CPU.
 
     Attributes:
         log_likelihood: L_K = log (1/K) Σ_k w_k, nats; its expectation is at most log p(x) and grows with K.
         ess: effective sample size (Σ w)² / Σ w², in [1, K].
         pareto_k: shape of the weights' tail; see `pareto_k`. NaN where there are fewer than 25 samples.
-        corrected: L_K with its bias of order 1/K taken out; see `jackknife`. NaN at K = 1, like `variance`.
+        corrected: L_K without its bias of order 1/K; see `jackknife`. NaN at K = 1, like `variance`.
         variance: of L_K over draws of the K samples, nats²; see `jackknife`.
         distortion: −(1/K) Σ_k log p(x|z_k), nats.
         rate: (1/K) Σ_k log q(z_k|x) − log p(z_k), nats.
@@ -85,24 +85,24 @@ def log_likelihood(
     Memory does not grow with K. In f32 the result is the same to 1e-4 nats for any chunk, batch and order of images.
 
     Args:
-        model: anything with the three parts; where it has a `draw` of its own, as hierarchies have, that is used.
+        model: anything with the three parts; a `draw` of its own, as hierarchies have, is used.
         x: images, (n, *data), in [0, 1].
-        k: samples an image.
-        seed: of the noise; images that are equal get equal noise, under any model.
-        chunk: most samples of an image scored at once; None chooses. A model's own `draw` does not ask, and a
-            likelihood that draws noise to score is always asked for 16 at once: other pieces would be other noise.
+        k: samples per image.
+        seed: of the noise; equal images get equal noise, under any model.
+        chunk: most samples of an image scored at once; None chooses. It has no effect on a model's own `draw`, nor on
+            a likelihood that draws noise to score, which always scores 16 at once to reproduce its noise.
         precision: 'f32', or 'bf16' for the likelihood's network alone.
         compile: compile the likelihood for this call: worth it from about a thousand images at k = 5000.
         progress: called with the fraction done, in [0, 1].
         labels: (n,), which a conditional model needs; it gives log p(x|y).
 
     Returns:
-        Nats an image, float64 (n,), on the CPU.
+        Nats per image, float64 (n,), on the CPU.
 
     Raises:
         UserError: k < 1, no images, an image that is not finite or leaves [0, 1], a weight that is not finite, a
-            conditional model without labels, a model whose parts are not what `LatentModel` says, an operation that
-            torch lacks for the precision or on the device.
+            conditional model without labels, a model that violates `LatentModel`, or an operation that torch lacks for
+            the precision or the device.
         Unavailable: the posterior or the prior has no density.
     """
     with admitted(model, x, labels) as (model, _):
@@ -111,7 +111,7 @@ def log_likelihood(
 
 
 def has_one_code(model: LatentModel, x: Tensor) -> bool:
-    """Whether q(z|x) has all its mass on one code, so that its samples are the same; x (n, *data) lie where it does."""
+    """Whether q(z|x) is a point mass on codes, so that all samples are equal; x (n, *data) on the model's device."""
     return isinstance(for_images(model, slice(0, 1)).posterior(x[:1]), PointMass)
 
 
@@ -131,12 +131,12 @@ def estimate(
     start: int = 0,
     progress: Progress | None = None,
 ) -> Estimates:
-    """All that `log_likelihood`'s samples tell, of checked images; call it inside `evaluation_mode`.
+    """All estimates from importance samples of checked images; call it inside `evaluation_mode`.
 
     Args:
-        model, x, k, seed, chunk, progress: as there.
-        batch: most images taken at once.
-        score: a `scorer` of the model; default: in f32, as it stands.
+        model, x, k, seed, chunk, progress: as in `log_likelihood`.
+        batch: most images processed at once.
+        score: a `scorer` of the model; default: f32, not compiled.
         start: index of the first image, for messages.
     """
     check_count("k", k)
@@ -148,7 +148,7 @@ def estimate(
     pixels = _held(model, x)
     images = batch or max(1, values // (min(k, BLOCK) * pixels))
     if noisy := _scores_by_noise(model):
-        images = 1  # the noise must be the image's own too
+        images = 1  # its noise must be keyed by image too
     score = score or scorer(model)
     # Filled in place: no small tensor outlives a chunk's large ones and pins their memory.
     estimates = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
@@ -171,7 +171,7 @@ def estimate(
 
 
 def no_density(model: LatentModel, x: Tensor) -> str | None:
-    """Why q(z|x) or p(z) cannot be scored, None where both can; x (n, *data) lie where the model does."""
+    """Why q(z|x) or p(z) cannot be scored, None where both can; for images x (n, *data) on the model's device."""
     try:
         with absence("the posterior or the prior has no density"):
             if own := own_draw(model):
@@ -188,7 +188,7 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
 
 
 def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> Tensor:
-    """−log p(x|z) of images x where the model lives, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
+    """−log p(x|z) of images x on the model's device, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
 
     For models without a density of q or p; call it inside `evaluation_mode`.
     """
@@ -199,24 +199,24 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
 
 
 def _held(model: LatentModel, x: Tensor) -> int:
-    """Values that scoring an image of x (n, *data) holds, about."""
+    """Approximate number of values in memory while scoring an image of x (n, *data)."""
     return x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
 
 
 def _scores_by_noise(model: LatentModel) -> bool:
-    """Whether the likelihood draws noise to score an image, as one does that has a bound in the place of log p(x|z)."""
+    """Whether the likelihood draws noise to score an image, because it has a bound in place of log p(x|z)."""
     return bool(LikelihoodTraits.of(declared(model).likelihood).bound)
 
 
 def _halved(size: int, limit: int) -> int:
-    """`size`, halved until it is at most `limit`, at least 1: pieces of equal shape."""
+    """`size`, halved until it is at most `limit`, and at least 1, for pieces of equal shape."""
     while size > max(1, limit):
         size = (size + 1) // 2
     return size
 
 
 def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progress | None) -> Iterator[Draw]:
-    """The draws of one group, with the fraction of all samples done reported after each."""
+    """The draws of one group; reports the fraction of all samples done after each."""
     done = 0
     for draw in draws:
         yield draw
@@ -227,7 +227,7 @@ def _counted(draws: Iterator[Draw], first: int, n: int, k: int, progress: Progre
 
 
 def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]:
-    """What the draws of one group tell, in float64, and their largest weights; of a sample only its weight is kept."""
+    """Estimates from the draws of one group, in float64, and their largest weights; only weights stay in memory."""
     log_w, distortion, rate = [], torch.zeros(()), torch.zeros(())
     for draw in draws:
         log_q, log_p, log_x = (part.double() for part in draw[1:])
@@ -245,7 +245,7 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
 
 
 def check_weights(log_w: Tensor, first: int) -> None:
-    """Raises a UserError that names the first image with a weight, (K, b), that is not finite, counted from `first`."""
+    """Checks that weights (K, b) are finite; the UserError names the first bad image, counted from `first`."""
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
         index = first + int(wrong.nonzero()[0])

@@ -1,4 +1,4 @@
-"""Gaussians and flows with parameters of their own for every image: what is fitted at evaluation."""
+"""Gaussians and flows with separate parameters for every image, fitted at evaluation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Coupling(NamedTuple):
         return torch.cat([kept, changed * log_scale.exp() + shift], -1).flip(-1), log_scale.sum(-1)
 
     def inverse(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` made u of, and the log-determinant of `forward` there, (b, k)."""
+        """The input of `forward` that gives u, and its log-determinant there, (b, k)."""
         kept, changed = u.flip(-1).tensor_split([self.inner.shape[1]], -1)
         log_scale, shift = self._affine(kept)
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], -1), log_scale.sum(-1)
@@ -45,13 +45,13 @@ class Coupling(NamedTuple):
 class Posteriors(NamedTuple):
     """q(z|x) of each of b images: z = origin + unit ⊙ (shift + L u), u = couplings(ε), ε ~ N(0, I_d).
 
-    L has e^log_scale on its diagonal and `below` beneath it. What is fitted is in units of the start's standard
-    deviations: shift, log_scale, below and the couplings.
+    L has e^log_scale on its diagonal and `below` beneath it. The fitted parameters, shift, log_scale, below and the
+    couplings, are in units of the initial standard deviations.
 
     Attributes:
         origin, unit: (b, d), fixed.
         shift, log_scale: (b, d).
-        below: (b, d, d), of which what lies below the diagonal is used; None: L is diagonal.
+        below: (b, d, d), used below the diagonal; None: L is diagonal.
         couplings: none for a Gaussian.
     """
 
@@ -70,8 +70,8 @@ class Posteriors(NamedTuple):
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """ε (b, k, d) -> z (b, k, d) and log q(z|x), nats, (b, k).
 
-        The density is that of the samples as they come, and needs no inverse: where rounding makes that one wrong, a
-        bound on log p(x) would not be one.
+        The density comes from the forward pass and needs no inverse, whose rounding errors could break a bound on
+        log p(x).
         """
         u, log_det = noise, self._scale()
         for coupling in self.couplings:
@@ -102,19 +102,19 @@ class Posteriors(NamedTuple):
         return (self.log_scale + self.unit.log()).sum(-1, keepdim=True)
 
     def fitted(self) -> list[Tensor]:
-        """The tensors that are fitted, each with the images in front."""
+        """The fitted tensors; the first axis of each counts images."""
         below = [] if self.below is None else [self.below]
         return [self.shift, self.log_scale, *below, *(tensor for c in self.couplings for tensor in c)]
 
     def replaced(self, fitted: list[Tensor]) -> Posteriors:
-        """The same with other tensors for those of `fitted`."""
+        """A copy with other fitted tensors."""
         shift, log_scale, *rest = fitted
         below = None if self.below is None else rest.pop(0)
         couplings = tuple(Coupling(*rest[i : i + 4]) for i in range(0, len(rest), 4))
         return Posteriors(self.origin, self.unit, shift, log_scale, below, couplings)
 
     def as_flow(self) -> Posteriors:
-        """A full L and couplings around a diagonal Gaussian, which it equals as long as it is not fitted."""
+        """A flow with full L and couplings that equals this diagonal Gaussian until it is fitted."""
         images, d = self.origin.shape
         zeros = self.origin.new_zeros
         generator = torch.Generator().manual_seed(0)

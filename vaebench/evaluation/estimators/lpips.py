@@ -1,4 +1,4 @@
-"""LPIPS: how far apart two images look, by the layers of an AlexNet that was trained on ImageNet."""
+"""LPIPS: a perceptual distance of two images from the layers of an AlexNet trained on ImageNet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vaebench.measures import Shape
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 LINEAR = "functional/image/lpips_models/alex.pth"  # in torchmetrics
-FEWEST = 31  # pixels across: below that nothing is left after AlexNet's second pooling
+FEWEST = 31  # pixels across; smaller images vanish in AlexNet's second pooling
 BATCH = 100
 CONVOLUTIONS = (0, 3, 6, 8, 10)  # where torchvision's AlexNet has them among its `features`
 
@@ -82,7 +82,7 @@ def read_lpips(shape: Shape, device: torch.device) -> tuple[LPIPS, str]:
 
     Raises:
         Unavailable: there are no such weights, or the images are too small or have other channels.
-        UserError: the file is not what its name says.
+        UserError: the file does not hold AlexNet's weights.
     """
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < FEWEST:
         raise Unavailable(

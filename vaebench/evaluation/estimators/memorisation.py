@@ -1,4 +1,4 @@
-"""Whether a model copies its training images: samples that lie closer to them than test images do."""
+"""Tests whether a model copies its training images: whether samples lie closer to them than test images do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vaebench.errors import Unavailable
 
-ROWS = 100  # of a matrix of distances held at once
-FITTED = 5000  # training images, at most, that the cells are fitted to
-FEWEST = 20  # samples and test images that a cell must hold
+ROWS = 100  # of a distance matrix in memory at once
+FITTED = 5000  # most training images to which cells are fitted
+FEWEST = 20  # samples and test images in a cell
 
 
 class Nearest(NamedTuple):
@@ -35,7 +35,7 @@ class Copying(NamedTuple):
 
     Attributes:
         c_t: mean over the cells of the Z-score of Mann and Whitney's U, weighted by the cells' test images: far below
-            0 where the model copies, far above 0 where its samples keep farther from the training images than real
+            0 where the model copies, far above 0 where its samples lie farther from the training images than test
             images do.
         p: probability of a sum of the same weighted scores as low as this one if samples were distributed as test
             images; uniform on [0, 1] then.
@@ -48,7 +48,7 @@ class Copying(NamedTuple):
 
 
 def nearest_neighbours(x: Tensor, train: Tensor) -> Nearest:
-    """The nearest of training vectors (t, d) to each of x (n, d), on one device; found in float32."""
+    """The nearest of training vectors (t, d) to each of x (n, d), on one device, searched in float32."""
     known = train.float()
     lengths = known.square().sum(1)
     best = [torch.addmm(lengths, part, known.T, alpha=-2).min(1).indices for part in x.float().split(ROWS)]

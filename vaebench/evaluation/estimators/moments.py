@@ -1,4 +1,4 @@
-"""Means and variances over images, with their standard errors, of figures that come all at once or in batches."""
+"""Means and variances over images with their standard errors, computed at once or in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """What is kept of some figures of n images: sums of powers of their deviations from the mean, float64 (units,).
+    """Sums of powers of deviations from the mean over n images, float64 (units,).
 
     Attributes:
         n: number of images.
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
-        """Those of values (n, units), n ≥ 1."""
+        """The moments of values (n, units), n ≥ 1."""
         values = values.double()
         mean = values.mean(0)
         deviations = values - mean
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def merged(cls, parts: Tensor) -> Moments:
-        """Those of all images together, of the stacked moments of g batches, (g, 5, units)."""
+        """The moments of all images, from the stacked moments of g batches, (g, 5, units)."""
         n, mean, second, third, fourth = parts.unbind(1)
         total = n.sum(0)
         centre = (n * mean).sum(0) / total
@@ -51,7 +51,7 @@ class Moments(NamedTuple):
 
     @property
     def variance(self) -> Tensor:
-        """Of an image's figure, unbiased; NaN for one image."""
+        """Unbiased variance over images; NaN for one image."""
         return self.second / (self.n - 1)
 
     @property
@@ -73,9 +73,9 @@ def average(values: Tensor) -> tuple[float, float | None]:
 
 
 def count_error(distance: Tensor) -> Tensor:
-    """Standard error of how many of some estimates exceed their thresholds, taken as normal and independent.
+    """Standard error of the number of estimates above their thresholds, for normal and independent errors.
 
-    √Σ p (1 − p), where p = Φ(distance) is the probability that the true value lies on the other side or not.
+    √Σ p (1 − p) with p = Φ(distance).
 
     Args:
         distance: estimate less threshold, in standard errors of the estimate, (units,).

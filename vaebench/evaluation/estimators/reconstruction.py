@@ -1,4 +1,4 @@
-"""How close a reconstruction comes to its image: mean squared error, PSNR, SSIM, MS-SSIM. Pixels lie in [0, 1]."""
+"""Quality of reconstructions: mean squared error, PSNR, SSIM, MS-SSIM. Pixels lie in [0, 1]."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         images: E[x|z], (n, *data), on the device of the model.
-        code: which z: 'the posterior mean' or 'one sample of the posterior'.
+        code: name of z: 'the posterior mean', 'the posterior's centre' or 'one sample of the posterior'.
     """
 
     images: Tensor
@@ -45,8 +45,8 @@ def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
 
 
 def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:
-    """The code that stands for each image, (b, *latent), and which: the posterior's mean, or its centre where no sample
-    lies at a mean, or one sample where it has neither."""
+    """One code per image, (b, *latent), and its name: the posterior's mean, or its centre where its space has no mean,
+    or one sample where it has neither."""
     q = model.posterior(x)
     if isinstance(q, Centred):
         return q.centre, "the posterior's centre"
@@ -86,7 +86,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
     Wang et al. 2004 (https://doi.org/10.1109/TIP.2003.819861), with their Gaussian window: the mean over channels and
     over all pixels whose window lies inside the image. It equals `skimage.metrics.structural_similarity` with
-    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0``, many images at once.
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0``.
 
     Raises:
         Unavailable: an image is smaller than the window.
@@ -101,7 +101,7 @@ def image_ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
 
     Args:
         x, y: images in [0, 1], (n, c, h, w).
-        scales: the name MS-SSIM is for 5.
+        scales: number of scales; MS-SSIM is defined with 5.
 
     Raises:
         Unavailable: at the coarsest scale an image is smaller than the window: 176 pixels are needed for 5.

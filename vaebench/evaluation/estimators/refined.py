@@ -1,13 +1,13 @@
-r"""A proposal made for each image at evaluation, and log p(x) by importance samples of it.
+r"""log p(x) by importance sampling from a proposal that is fitted to each image at evaluation.
 
-The encoder's L_K is loose where the encoder is, however good the model. Here the proposal is a Gaussian with full
-covariance in the noise ε of the prior's own map, found from p alone:
+The encoder's L_K is loose where the encoder is inaccurate, however good the model. Here the proposal is a Gaussian with
+full covariance in the noise ε of the prior's map, fitted to p alone:
 
 .. math:: q^*(\epsilon) = N(m, S), \qquad
     L_K = \log \frac1K \sum_{k=1}^K \frac{p(\epsilon_k)\,p(x|T(\epsilon_k))}{q^*(\epsilon_k)}, \quad \epsilon_k \sim q^*
 
-It depends on x, on p and on noise of its own, and the samples that are weighed are fresh: E[w] = p(x), so that L_K is a
-lower bound in expectation like any other.
+It depends on x, p and noise of its own, and is weighed on fresh samples: E[w] = p(x), so that L_K is a lower bound in
+expectation.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from vaebench.evaluation.estimators.likelihood import VALUES, check_weights
 from vaebench.evaluation.estimators.scoring import Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k
 
-BLOCK = 1000  # samples drawn from one state of an image's noise; part of the definition of a seed
-HALVINGS = (1.0, 0.5, 0.25, 0.1, 0.03)  # step lengths that a Gauss–Newton step is tried at
-LONGEST = 0.25  # weight of the newest curvature in the running mean
-PILOTS = 32  # samples that decide whether the rounds were worth it
+BLOCK = 1000  # samples per seeding of an image's noise; part of the definition of a seed
+HALVINGS = (1.0, 0.5, 0.25, 0.1, 0.03)  # trial lengths of a Gauss–Newton step
+LONGEST = 0.25  # least weight of the newest curvature in the running mean
+PILOTS = 32  # samples that decide whether the rounds improved the fit
 TENTHS = 10
 Proposal = Literal["encoder", "refined"]
 STARTING, FITTING, SCORING, DECIDING = ((i + 32) << 32 for i in range(4))  # streams of an image's noise
 
 
 def check_proposal(name: str) -> None:
-    """Raises a UserError unless `name` is a proposal: q(z|x), 'encoder', or a Gaussian for each image, 'refined'."""
+    """Raises a UserError unless `name` is 'encoder', for q(z|x), or 'refined', for a Gaussian fitted to each image."""
     if name not in get_args(Proposal):
         raise unknown("proposal", name, get_args(Proposal))
 
 
 class Effort(NamedTuple):
-    """How long a proposal is fitted.
+    """Length of a proposal's fit.
 
     Attributes:
         steps: of Gauss–Newton, to the mode.
@@ -59,22 +59,19 @@ class Effort(NamedTuple):
     samples: int = 4
 
     def passes(self, size: int) -> int:
-        """Passes through the decoder that a fit costs an image of d latent values.
-
-        A column of a Jacobian counts as one, as does the way back to a gradient.
-        """
+        """Decoder passes per image of d latent values; a column of a Jacobian or a gradient counts as one."""
         curved = 3 + size
         return self.steps * (curved + len(HALVINGS)) + 1 + (1 + self.rounds * self.samples) * curved + 2 * PILOTS
 
 
 class Refined(NamedTuple):
-    """What K samples of each image's own proposal tell, float64 (n,) on the CPU.
+    """Estimates from K samples of each image's proposal, float64 (n,) on the CPU.
 
     Attributes:
         log_likelihood: L_K, nats.
         ess: effective sample size of the K weights.
         pareto_k: shape of their tail; NaN below 25 samples.
-        corrected: L_K with its bias of order 1/K taken out; NaN at K = 1, like `variance`; see `jackknife`.
+        corrected: L_K without its bias of order 1/K; NaN at K = 1, like `variance`; see `jackknife`.
         variance: of L_K over draws of the K samples, nats².
         change: L_K less the mean of L_{K/10} over the ten tenths of its samples, nats, ≥ 0; NaN below K = 10.
     """
@@ -97,15 +94,15 @@ def estimate(
     start: int = 0,
     batch: int | None = None,
 ) -> Refined:
-    """log p(x) of every image by its own proposal; inside `evaluation_mode`, for a model that `require_gaussian` takes.
+    """log p(x) of every image by its own proposal; inside `evaluation_mode`, for models that pass `require_gaussian`.
 
     Args:
         model: anything with a prior and a likelihood.
         x: images, (n, *data), on any device.
-        k: samples that are weighed.
-        seed: of all noise; that of the samples is apart from that of the fit.
+        k: importance samples.
+        seed: of all noise; samples and fit use separate streams.
         effort: of the fit.
-        score: a `scorer` of the model, for the samples; default: in f32, as it stands.
+        score: a `scorer` of the model, for the samples; default: f32, not compiled.
         start: index of the first image, for messages.
         batch: most images fitted at once; None chooses.
 
@@ -126,7 +123,7 @@ def estimate(
 def groups(
     model: LatentModel, x: Tensor, seed: int, effort: Effort, batch: int | None = None
 ) -> Iterator[tuple[Joint, LatentModel, list[bytes], int]]:
-    """Images x (n, *data) a few at a time: their joint density, the model for them, keys of their noise, the index.
+    """Images x (n, *data) in small groups: their joint density, the model for them, noise keys, and the first index.
 
     Call it inside `differentiable`.
     """
@@ -139,7 +136,7 @@ def groups(
 
 
 def begin(model: LatentModel, joint: Joint, keys: list[bytes]) -> Tensor:
-    """Where the search for the mode starts, ε (b, d): the encoder's code or 0, whichever p(x, ε) prefers."""
+    """The start of the search for the mode, ε (b, d): the encoder's code or 0, whichever has the higher p(x, ε)."""
     centre = joint.x.new_zeros(len(joint.x), joint.size)
     points = [centre]
     with suppress(Unavailable), absence("the posterior has neither a mean nor samples"):
@@ -163,7 +160,7 @@ def _code(model: LatentModel, x: Tensor, keys: list[bytes]) -> Tensor:
 
 
 def fit(joint: Joint, start: Tensor, keys: list[bytes], effort: Effort) -> Gaussians:
-    r"""The proposal of each image: to the mode, then up the ELBO, then wider where the image informs.
+    r"""Fits the proposal of each image: finds the mode, then ascends the ELBO, then widens the Gaussian.
 
     Damped Gauss–Newton steps lead to a mode of p(x, ε). From the Gaussian with its curvature, each round takes
     antithetic samples of q = N(m, S) and steps along the natural gradient of the ELBO (Khan & Lin 2017,
@@ -173,8 +170,8 @@ def fit(joint: Joint, start: Tensor, keys: list[bytes], effort: Effort) -> Gauss
               m \leftarrow m + \tau\, S\, E_q[\nabla \log p(x, \epsilon)]
 
     with H the Gauss–Newton curvature of −log p(x, ε), ρ = max(1/i, 1/4) in round i, and τ = 1/2, in the last two rounds
-    1/4. Where 32 more samples find the ELBO no higher than at the start, the Gaussian at the mode is taken instead.
-    At last, in the axes of S, each deviation s is multiplied by 1 + 0.3 (1 − min(s², 1)).
+    1/4. The Gaussian at the mode is used instead where the ELBO of 32 further samples is not higher than there. Finally
+    each deviation s along the axes of S is multiplied by 1 + 0.3 (1 − min(s², 1)).
 
     Args:
         joint: of the images.
@@ -204,7 +201,7 @@ def fit(joint: Joint, start: Tensor, keys: list[bytes], effort: Effort) -> Gauss
 
 
 def _better(joint: Joint, one: Gaussians, other: Gaussians, keys: list[bytes]) -> Gaussians:
-    """Whichever has the higher ELBO, image by image, by samples that nothing else sees."""
+    """The Gaussian with the higher ELBO for each image, on samples that no fit has used."""
     noise = torch.stack([normal(key, DECIDING, (PILOTS, joint.size), joint.x) for key in keys], 1)
     bounds = []
     for q in (one, other):
@@ -233,7 +230,7 @@ def _mode(joint: Joint, noise: Tensor, steps: int) -> Tensor:
 
 
 def normal(key: bytes, stream: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Noise in float64, which is the same for a model in single precision."""
+    """Standard normal noise, drawn in float64 so that it is the same for a model in single precision."""
     start_noise(key, stream, like.device)
     return torch.randn(shape, dtype=torch.float64, device=like.device)
 
@@ -262,7 +259,7 @@ def log_weights(joint: Joint, model: LatentModel, q: Gaussians, keys: list[bytes
 
 
 def read(log_w: Tensor) -> Refined:
-    """What log weights (K, n) tell."""
+    """The estimates from log weights (K, n)."""
     k = len(log_w)
     bound = torch.logsumexp(log_w, 0) - math.log(k)
     change = torch.full_like(bound, math.nan)

@@ -1,7 +1,7 @@
-"""Images that a model makes: of samples of its prior, and of test images, as draws or as means of p(x|z).
+"""Images from a model: draws or means of p(x|z), for samples of the prior or codes of test images.
 
-A draw x ~ p(x|z) is what the model claims that an image is, so that draws are compared with images; a mean E[x|z] is
-what papers mostly show, and a perfect model's means are still too smooth.
+Draws x ~ p(x|z) of a perfect model are distributed as the data, so that draws are compared with images. Papers mostly
+show means E[x|z], which are too smooth even for a perfect model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BATCH = 250
 
 
 def prior_codes(model: LatentModel, n: int) -> Tensor:
-    """n samples z ~ p(z), (n, *latent), from the present random state; call it inside `evaluation_mode`.
+    """n samples z ~ p(z), (n, *latent), from the current random state; call it inside `evaluation_mode`.
 
     Raises:
         Unavailable: the prior cannot be sampled.
@@ -28,7 +28,7 @@ def prior_codes(model: LatentModel, n: int) -> Tensor:
 
 
 def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
-    """One sample z ~ q(z|x) of each image x (n, *data): (n, *latent), from the present random state.
+    """One sample z ~ q(z|x) of each image x (n, *data): (n, *latent), from the current random state.
 
     Raises:
         Unavailable: the posterior cannot be sampled.
@@ -37,7 +37,7 @@ def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
 
 
 def sample_images(model: LatentModel, z: Tensor) -> Tensor:
-    """One image x ~ p(x|z) for each z (n, *latent), clipped to [0, 1]: (n, *data), from the present random state.
+    """One image x ~ p(x|z) for each z (n, *latent), clipped to [0, 1]: (n, *data), from the current random state.
 
     Raises:
         Unavailable: the likelihood cannot be sampled.

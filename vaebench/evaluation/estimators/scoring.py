@@ -1,4 +1,4 @@
-"""log p(x|z) of many samples, fast: in f32 or bf16, as the model stands or compiled."""
+"""Fast log p(x|z) of many samples: in f32 or bf16, compiled or not."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ Score = Callable[..., Tensor]
 
 
 def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = False) -> Score:
-    """(z (k, b, *latent), x (b, *data)) -> log p(x|z), nats, (k, b); `model` may name the one for these images.
+    """A function (z (k, b, *latent), x (b, *data)) -> log p(x|z), nats, (k, b); its `model` argument overrides `model`.
 
     Args:
         model: anything with a likelihood.
-        precision: 'f32' computes as the model stands; 'bf16' runs the likelihood's network, and nothing else, under
-            autocast.
-        compile: specialise the computation to the model's present weights and the first shapes that come; other
-            shapes are computed as the model stands, and a conditional model always.
+        precision: 'f32' uses the model's own precision; 'bf16' runs only the likelihood's network under autocast.
+        compile: specialise the computation to the model's current weights and the first shapes; other shapes and
+            conditional models are not compiled.
 
     Raises:
-        UserError: the precision is none of the two.
+        UserError: the precision is neither of the two.
     """
     if precision not in ("f32", "bf16"):
         raise unknown("precision", str(precision), ["f32", "bf16"])
@@ -41,15 +40,15 @@ def scorer(model: LatentModel, precision: Precision = "f32", compile: bool = Fal
 
     if not compile or isinstance(model, Conditioned):
         return score
-    # The graph holds the weights as constants ('freezing'): no later change of the model can meet a stale one.
+    # The graph holds the weights as constants ('freezing'), so it is made anew for every scorer.
     compiled = Compiled("the likelihood", freezing=True)
     return lambda z, x, _=None: compiled(score, z, x)
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep what a chunk frees for the next chunk, instead of handing it back and faulting it in again.
+    """Makes glibc reuse freed memory for the next chunk instead of returning it to the system.
 
-    Freeing one block of almost 32 MiB raises its limits for good (mallopt(3), M_MMAP_THRESHOLD). Worth a factor of two
-    to four on a CPU; nothing elsewhere.
+    Freeing one block of almost 32 MiB raises its thresholds permanently (mallopt(3), M_MMAP_THRESHOLD). Two to four
+    times faster on a CPU; no effect elsewhere.
     """
     torch.empty(30 * 2**20, dtype=torch.uint8)

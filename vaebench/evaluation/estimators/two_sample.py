@@ -1,4 +1,4 @@
-"""Do two sets of samples come from one distribution? Distances between them, and tests whose p-values can be trusted.
+"""Two-sample distances and tests with valid p-values.
 
 Samples are (m, n), float64. A test's p-value is uniform, or larger, where the two distributions are the same.
 """
@@ -17,17 +17,17 @@ from vaebench.functional.regularisers import Kernel, similarity
 
 KERNEL: Kernel = "imq"
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of Tolstikhin et al. 2018's code, https://arxiv.org/abs/1711.01558
-ROWS = 8  # of the kernel matrix at a time: what a cache holds
+ROWS = 8  # of the kernel matrix at a time, to fit a cache
 
 
 class Verdict(NamedTuple):
-    """What a two-sample test says.
+    """The result of a two-sample test.
 
     Attributes:
         statistic: MMD² or the classifier's accuracy.
-        p_value: chance of so large a statistic where the distributions are the same, in (0, 1].
+        p_value: probability of a statistic at least as large where the distributions are the same, in (0, 1].
         se: standard error of the statistic; for MMD², its standard deviation where the distributions are the same.
-        n: what the statistic is over: samples of each kind, or samples classified.
+        n: number of samples of each kind, or of classified samples.
     """
 
     statistic: float
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 def mmd_test(
     a: Tensor, b: Tensor, permutations: int, kernel: Kernel = KERNEL, scales: Sequence[float] = SCALES
 ) -> Verdict:
-    """Unbiased MMD² between samples of equal number, tested by exchanging samples between the two at random.
+    """Unbiased MMD² between samples of equal number, with a permutation test.
 
     Gretton et al. 2012, section 2 and lemma 6, https://jmlr.org/papers/v13/gretton12a.html. With signs s, +1 for a and
     −1 for b, and the kernel matrix K without its diagonal, sᵀKs is the sums within less those between.
@@ -61,9 +61,9 @@ def mmd_test(
 
 
 def classifier_test(a: Tensor, b: Tensor) -> Verdict:
-    """The accuracy at which a k-nearest-neighbour classifier tells samples apart that it has not seen; 1/2 at chance.
+    """Held-out accuracy of a k-nearest-neighbour classifier of the two samples; 1/2 at chance.
 
-    It learns from the first half of each kind and is judged on the rest, with k = √(number learnt from), odd, by an
+    It is trained on the first half of each sample and tested on the rest, with k = √(training samples), odd, by an
     exact one-sided binomial test. Lopez-Paz & Oquab 2017, https://arxiv.org/abs/1610.06545.
 
     Args:
@@ -82,7 +82,7 @@ def classifier_test(a: Tensor, b: Tensor) -> Verdict:
 def share_below(values: Tensor, reference: Tensor, level: float) -> tuple[float, float]:
     """The share of values below the `level`-quantile of a reference, and its standard error.
 
-    Where both come from one distribution it is `level` in expectation, to 1/len(reference).
+    For equal distributions its expectation is `level`, up to 1/len(reference).
 
     Args:
         values: (m,).

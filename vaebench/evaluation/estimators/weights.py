@@ -1,4 +1,4 @@
-"""What importance weights tell of themselves: whether to trust their mean, and how far its logarithm is off."""
+"""Diagnostics of importance weights: reliability of their mean, and bias and variance of its logarithm."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-FEWEST = 25  # samples from which a tail, a fifth of them, can be fitted
-TRUSTED = 0.7  # of k̂: beyond it the error of the mean falls too slowly with K to be told from the sample
+FEWEST = 25  # samples whose tail, a fifth of them, can be fitted
+TRUSTED = 0.7  # largest k̂ at which the sample's own standard error is reliable
 
 
 def effective_size(log_w: Tensor) -> Tensor:
@@ -17,22 +17,22 @@ def effective_size(log_w: Tensor) -> Tensor:
 
 
 def tail_length(samples: int) -> int:
-    """How many of the largest of K weights make the tail: min(K/5, 3√K)."""
+    """Number of the largest of K weights that form the tail: min(K/5, 3√K)."""
     return math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
 
 
 def largest(log_w: Tensor) -> Tensor:
-    """The tail of the log weights (K, b) and the one below it, ascending: (`tail_length`(K) + 1, b)."""
+    """The tail of the log weights (K, b) and the next smaller one, ascending: (`tail_length`(K) + 1, b)."""
     return torch.topk(log_w, min(tail_length(len(log_w)) + 1, len(log_w)), dim=0).values.flip(0)
 
 
 def pareto_k(top: Tensor, samples: int) -> Tensor:
     """k̂ of each image: the shape of a generalised Pareto distribution fitted to the largest weights.
 
-    The weights have about 1/k̂ finite moments: below 0.5 their variance is finite, beyond 0.7 the estimate is not to be
-    trusted, whatever its standard error says. Vehtari, Simpson, Gelman, Yao & Gabry 2024
-    (https://arxiv.org/abs/1507.02646), fitted after Zhang & Stephens 2009 (https://doi.org/10.1198/tech.2009.08017)
-    to the `tail_length`(K) largest weights, with the former's weak prior.
+    The weights have about 1/k̂ finite moments: below 0.5 their variance is finite; above 0.7 neither the estimate nor
+    its standard error is reliable. Vehtari, Simpson, Gelman, Yao & Gabry 2024 (https://arxiv.org/abs/1507.02646);
+    fitted as by Zhang & Stephens 2009 (https://doi.org/10.1198/tech.2009.08017) to the `tail_length`(K) largest
+    weights, with the former's weak prior.
 
     Args:
         top: the `largest` log weights of each image, nats, (tail + 1, b).
@@ -60,16 +60,15 @@ def pareto_k(top: Tensor, samples: int) -> Tensor:
 
 
 def jackknife(log_w: Tensor) -> tuple[Tensor, Tensor]:
-    r"""L_K = log (1/K) Σ w of each image with its bias of order 1/K taken out, and the variance of L_K over samples.
+    r"""L_K = log (1/K) Σ w of each image without its bias of order 1/K, and the variance of L_K over samples.
 
     From the L_{−i} of all samples but i, and their mean L̄:
 
     .. math:: K L_K - (K - 1) \bar L, \qquad \sum_i (L_{-i} - \bar L)^2
 
-    The first is Nowozin 2018 (https://openreview.net/forum?id=HyZoi-WRb) at order one; no bound: it errs to both sides.
-    The second is in expectation no smaller than the variance of L_{K−1} (Efron & Stein 1981,
-    https://doi.org/10.1214/aos/1176345462), whatever the weights' tail. The delta method's, 1/ess − 1/K, falls short
-    of it: by a third of the standard error where k̂ is about 1.
+    The first is Nowozin 2018 (https://openreview.net/forum?id=HyZoi-WRb) at order one, which is not a bound. The second
+    is in expectation at least the variance of L_{K−1} (Efron & Stein 1981, https://doi.org/10.1214/aos/1176345462) for
+    any tail of the weights. The delta method, 1/ess − 1/K, underestimates the standard error by a third at k̂ ≈ 1.
 
     Args:
         log_w: nats, (K, b).
@@ -90,7 +89,7 @@ def jackknife(log_w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_error(variance: Tensor, keys: list[bytes]) -> float:
-    """Standard error of the mean of n estimates of variances (n,); those of equal keys share their noise and error."""
+    """Standard error of the mean of n estimates with variances (n,); estimates of equal keys share their error."""
     place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     together = torch.zeros(len(place), dtype=variance.dtype)
     together.index_add_(0, torch.tensor([place[key] for key in keys]), variance.sqrt())

@@ -1,7 +1,7 @@
-"""A prior's own map from noise: z = T(ε), where ε is N(0, I) for Gaussians, flows and the levels of a hierarchy.
+"""A prior's map from noise, z = T(ε), where ε is N(0, I) for Gaussians, flows and the levels of a hierarchy.
 
-A posterior of ε is closer to a Gaussian than that of z wherever the prior is not, and ∫ p(ε) p(x|T(ε)) dε is p(x) all
-the same. What has no map keeps z itself for ε, with its own density.
+Where the prior is not Gaussian, the posterior of ε is closer to a Gaussian than that of z, and ∫ p(ε) p(x|T(ε)) dε is
+still p(x). A prior without a map uses ε = z with its own density.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vaebench.distributions.hierarchy import Hierarchy, advance
 
 
 class Mapped(NamedTuple):
-    """What a prior makes of noise.
+    """Latents that a prior maps noise to.
 
     Attributes:
         z: T(ε), (*batch, *latent).
@@ -32,7 +32,7 @@ class Mapped(NamedTuple):
 
 
 def push(p: Distribution, noise: Tensor) -> Mapped:
-    """The latents that a prior makes of ε (*batch, *latent), and the density of ε."""
+    """The latents T(ε) of noise ε (*batch, *latent), and the density of ε."""
     event = len(p.event_shape)
     match p:
         case Independent(base_dist=Normal() as base) if p.reinterpreted_batch_ndims == event:
@@ -56,7 +56,7 @@ def push(p: Distribution, noise: Tensor) -> Mapped:
 
 
 def pull(p: Distribution, z: Tensor) -> Tensor:
-    """The ε of which a prior makes z (*batch, *latent), like z."""
+    """The noise ε with T(ε) = z, for z (*batch, *latent), like z."""
     match p:
         case Independent(base_dist=Normal() as base) if p.reinterpreted_batch_ndims == len(p.event_shape):
             return (z - base.loc) / base.scale

@@ -17,7 +17,7 @@ from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 SHARD = 100  # images
-SMALL = 25  # images a shard of chains
+SMALL = 25  # images per shard of chains
 BRACKETED = 100  # test images on which chains bracket the estimate
 NOTABLE = 0.1  # nats of bracket's gap, and two standard errors, beyond which a reader is warned
 SIMULATED = 50  # images of the model's own that certify it

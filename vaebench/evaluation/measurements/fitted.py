@@ -38,7 +38,7 @@ def measure(
         subject: the model and its images.
         findings: receives the figures.
         images: test images that a Gaussian is fitted to.
-        k: importance samples an image that score it, none of which the fit has seen.
+        k: importance samples per image that score it, none of which the fit has seen.
         steps: of Adam.
         samples: of an image at each step.
     """

@@ -51,7 +51,7 @@ def measure(
         subject: the model and its images.
         findings: receives the figures.
         images: test images that are looked at.
-        k: samples an image of each ELBO and each L_K.
+        k: samples per image of each ELBO and each L_K.
         steps: of Adam, for each fit.
         samples: of an image at each step.
         chains: of each image.

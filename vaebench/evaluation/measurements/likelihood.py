@@ -88,7 +88,7 @@ def measure(
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        k: importance samples an image; one is taken where q(z|x) is a point mass on codes.
+        k: importance samples per image; one is taken where q(z|x) is a point mass on codes.
         precision: of the likelihood's network in the estimate: 'f32' or 'bf16'; the error of the latter is measured on
             some of the images and reported.
         compile: compile the likelihood; see `vaebench.log_likelihood`.

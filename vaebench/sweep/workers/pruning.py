@@ -44,7 +44,7 @@ class PruningCallback(Callback):
 
         Args:
             model: what is trained.
-            bound: nats an image.
+            bound: nats per image.
             epoch: from 1.
 
         Returns:

@@ -100,7 +100,7 @@ class Member:
 
     @property
     def bound(self) -> float:
-        """The held-out β = 1 bound at the last validation, nats an image; log p(x|z) where there is no bound."""
+        """The held-out β = 1 bound at the last validation, nats per image; log p(x|z) where there is no bound."""
         latest = self.history.latest()
         return latest.get(BOUND, latest.get(LOG_X, -math.inf))
 
