@@ -205,7 +205,7 @@ def test_every_family_is_judged_or_says_why_not(name: str) -> None:
         alone = dict.fromkeys(("likelihood", "units", "collapse", "reconstruction", "samples"))
         data = Data(bits(50), model.data, torch.zeros(50, dtype=torch.long))
         found = vb.evaluate(model, data, measurements={**alone, "memorisation": {}})
-        assert "does not tell a conditional model labels" in found.metrics["copying_p"].unavailable
+        assert "does not support the labels of a conditional model" in found.metrics["copying_p"].unavailable
         return
     data = Splits(bits(60), bits(50, seed=2), model.data.measure)
     with evaluation_mode(model, torch.device("cpu")):

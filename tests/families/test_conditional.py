@@ -97,7 +97,7 @@ def test_what_cannot_be_told_labels_says_so() -> None:
     assert report.metrics
     for metric in report.metrics.values():
         assert metric.value is None
-        assert "does not tell a conditional model labels" in metric.unavailable
+        assert "does not support the labels of a conditional model" in metric.unavailable
 
 
 def test_data_without_labels_is_refused_in_a_sentence() -> None:

@@ -117,7 +117,7 @@ def evaluate(
 
 def _require_labelled(subject: Subject, name: str, module: ModuleType) -> None:
     if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
-        raise Unavailable(f"the measurement '{name}' does not tell a conditional model labels")
+        raise Unavailable(f"the measurement '{name}' does not support the labels of a conditional model")
 
 
 class _Open:

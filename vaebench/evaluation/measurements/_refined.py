@@ -1,4 +1,4 @@
-"""What the measurement `likelihood` adds where the importance samples come from a proposal made for each image."""
+"""The part of the measurement `likelihood` for importance samples from a proposal fitted to each image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from vaebench.evaluation.subject import Subject
 SHARD = 100  # images
 SMALL = 25  # images per shard of chains
 BRACKETED = 100  # test images on which chains bracket the estimate
-NOTABLE = 0.1  # nats of bracket's gap, and two standard errors, beyond which a reader is warned
-SIMULATED = 50  # images of the model's own that certify it
+NOTABLE = 0.1  # nats; a larger bracket gap, beyond two standard errors, raises a warning
+SIMULATED = 50  # images sampled from the model for the certificate
 CHAINS = Settings()
 HOW = "samples of a Gaussian refined for each image, K = {k}"
 
@@ -95,12 +95,12 @@ KINDS = {
 
 
 def named(findings: Findings) -> Findings:
-    """The same findings, to be filled by figures of refined proposals."""
+    """The same findings with the definitions of refined proposals."""
     return replace(findings, kinds={**findings.kinds, **KINDS})
 
 
 def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
-    """Whether to refine: where that is asked for and can be had. The table 'proposal' says which, or why not.
+    """Whether to refine: where it is requested and possible. The table 'proposal' records the choice and its reason.
 
     Raises:
         UserError: there is no such proposal.
@@ -124,7 +124,7 @@ def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
 
 
 def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool) -> Refined:
-    """Of all test images."""
+    """Estimates of all test images."""
     score = scorer(subject.model, precision, compile)
     shards = subject.shards("refined-part", size=SHARD)
     for shard in shards:
@@ -136,23 +136,23 @@ def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, co
 
 
 def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
-    """log p(x) of some of the images in f32."""
+    """log p(x) of some images in f32."""
     with differentiable():
         model = for_images(subject.model, some)
     return estimate(model, subject.raw[some], k, subject.seed, effort).log_likelihood
 
 
 def add(findings: Findings, refined: Refined, k: int) -> None:
-    """The rise from K/10 to K."""
+    """Adds the rise from K/10 to K samples."""
     named(findings).average("log_likelihood_change", refined.change, k=k)
 
 
 def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effort: Effort) -> None:
-    """Annealed importance sampling on some of the test images, and bounds from both sides on images of the model's."""
+    """Adds annealed importance sampling on some test images, and bounds from both sides on images of the model."""
     there = named(findings)
     with there.attempt("bracket_gap", n=BRACKETED, k=k, **CHAINS._asdict()):
         if isinstance(subject.model, Conditioned):
-            raise Unavailable("chains are not told a conditional model's labels")
+            raise Unavailable("chains do not support the labels of a conditional model")
         some = subject.some(BRACKETED)
         shards = subject.shards("refined-chains", len(some), SMALL)
         for shard in shards:
@@ -187,13 +187,13 @@ def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effo
 
 
 def add_encoder(findings: Findings, refined: Refined, encoder: Estimates, k: int) -> None:
-    """The encoder's own estimate, and what it lacks."""
+    """Adds the encoder's estimate, and its shortfall against the refined one."""
     there = named(findings)
     there.average("encoder_log_likelihood", encoder.log_likelihood, k=k)
     there.average("encoder_price", refined.log_likelihood - encoder.log_likelihood, k=k)
 
 
 def miss_encoder(findings: Findings, reason: str, k: int) -> None:
-    """No estimate of the encoder's."""
+    """Marks the encoder's estimate unavailable."""
     for name in ("encoder_log_likelihood", "encoder_price"):
         named(findings).missing(name, reason, k=k)

@@ -1,4 +1,4 @@
-"""Runs that several measurements read: made once for a subject, a shard at a time."""
+"""Runs shared by several measurements: made once per subject, shard by shard."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vaebench.evaluation.estimators.weights import effective_size, largest, pare
 from vaebench.evaluation.subject import Shards, Subject
 
 SHARD = 25  # images
-DIAGONAL = ("origin", "unit", "shift", "log_scale")  # what a diagonal Gaussian consists of
+DIAGONAL = ("origin", "unit", "shift", "log_scale")  # parameters of a diagonal Gaussian
 
 _MADE: WeakKeyDictionary[Subject, dict[str, Shards]] = WeakKeyDictionary()
 
 
 class Fits(NamedTuple):
-    """What a posterior fitted to each of n images gives, float64 (n,).
+    """Estimates from a posterior fitted to each of n images, float64 (n,).
 
     Attributes:
         elbo: its ELBO, nats.
-        log_likelihood: L_K from samples of it, nats.
+        log_likelihood: L_K from its samples, nats.
         ess: effective sample size of the K samples.
         pareto_k: shape of their weights' tail; see `vaebench.evaluation.estimators.weights.pareto_k`.
     """
@@ -44,9 +44,9 @@ class Gaussians(NamedTuple):
     """The best diagonal Gaussian of each of n images.
 
     Attributes:
-        fits: what they give.
-        encoder: what q(z|x) gives, where it is the Gaussian that they started from.
-        posteriors: themselves, on the CPU.
+        fits: their estimates.
+        encoder: the estimates from q(z|x), where it is the Gaussian they started from.
+        posteriors: the Gaussians, on the CPU.
     """
 
     fits: Fits
@@ -55,18 +55,18 @@ class Gaussians(NamedTuple):
 
 
 def require_chain_latents(subject: Subject, start: Start = "prior") -> None:
-    """Requires a model in whose latents chains can move; raises `Unavailable` for another."""
+    """Raises `Unavailable` for a model in whose latents chains cannot move."""
     hmc.require_chains(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
 
 
 def require_fit(subject: Subject) -> None:
-    """Requires a model to whose images posteriors can be fitted; raises `Unavailable` for another."""
+    """Raises `Unavailable` for a model whose posteriors cannot be fitted."""
     encoded(subject.model, *_images(subject, torch.tensor([0])))
     require_chain_latents(subject)
 
 
 def chains(subject: Subject, images: int, settings: AnnealingSettings) -> Chains:
-    """Chains up of some of the test images."""
+    """Upward chains for some test images."""
     some = subject.some(images)
     shards = _shards(subject, len(some), "ais", images, *settings)
     for shard in shards:
@@ -77,7 +77,7 @@ def chains(subject: Subject, images: int, settings: AnnealingSettings) -> Chains
 
 
 def brackets(subject: Subject, images: int, settings: AnnealingSettings) -> Chains:
-    """Chains up and down of images that the model itself makes up."""
+    """Upward and downward chains for images sampled from the model."""
     shards = _shards(subject, images, "ais-simulated", images, *settings)
     for shard in shards:
         names = range(shard.start, shard.stop)
@@ -87,7 +87,7 @@ def brackets(subject: Subject, images: int, settings: AnnealingSettings) -> Chai
 
 
 def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -> Gaussians:
-    """The best diagonal Gaussian for each of some of the test images."""
+    """The best diagonal Gaussian for each of some test images."""
     some = subject.some(images)
     shards = _shards(subject, len(some), "fitted", images, k, steps, samples)
     for shard in shards:
@@ -106,7 +106,7 @@ def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -
 
 
 def flows(subject: Subject, images: int, k: int, steps: int, samples: int) -> Fits:
-    """The best flow around the best Gaussian, of the same images."""
+    """The best flow around the best Gaussian, for the same images."""
     some = subject.some(images)
     around = gaussians(subject, images, k, steps, samples).posteriors
     shards = _shards(subject, len(some), "fitted-flow", images, k, steps, samples)
@@ -130,7 +130,7 @@ def _fits(subject: Subject, x: Tensor, q: Posteriors, keys: list[bytes], k: int,
 
 
 def _shards(subject: Subject, n: int, *name: object) -> Shards:
-    """The shards of a run, finished ones where a measurement has made it; the settings are part of the name."""
+    """The shards of a run; its settings are part of the name, so that measurements share it."""
     text = "-".join(map(str, name))
     made = _MADE.setdefault(subject, {})
     if text not in made:

@@ -40,7 +40,7 @@ KINDS = {
 
 
 def measure(subject: Subject, findings: Findings, images: int = 1000, split: str = "test") -> None:
-    """What `estimators.aggregate` defines, from samples of the posteriors of some images under all of them.
+    """Metrics of `estimators.aggregate`, from posterior samples of some images scored under all posteriors.
 
     The work is `images` × N × units; 1,000 × 10,000 × 50 take ten seconds on one core. Per unit: its information
     I(n; z_j), and its divergence KL(q(z_j)‖p(z_j)).
@@ -49,7 +49,7 @@ def measure(subject: Subject, findings: Findings, images: int = 1000, split: str
         subject: the model and its images.
         findings: receives the figures.
         images: images whose posterior is sampled.
-        split: whose images the aggregate is of: 'test' or 'train'.
+        split: images of the aggregate: 'test' or 'train'.
 
     Raises:
         UserError: there is no such split.
@@ -114,7 +114,7 @@ class Rates(NamedTuple):
     """The rates of m samples, nats.
 
     Attributes:
-        how: they are known, for definitions.
+        how: their source, for definitions.
         whole: (m,); None where there is none.
         units: of every unit, (m, units); None where there is none.
         why: one of them is None.
@@ -127,7 +127,7 @@ class Rates(NamedTuple):
 
 
 def _rates(subject: Subject, sampled: AggregateDensities, z: Tensor, latents: Latents, own: Tensor) -> Rates:
-    """In closed form where there is one: the mean is that of log q(z|x) − log p(z), and it varies less."""
+    """Rates in closed form where there is one: they have the mean of log q(z|x) − log p(z) and less variance."""
     if latents.rate is not None and latents.kl is not None:
         return Rates(CLOSED, latents.rate[own], latents.kl[own])
     how, rate = "the rate from the same samples", None

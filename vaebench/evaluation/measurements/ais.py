@@ -1,4 +1,4 @@
-"""log p(x) by annealed importance sampling, beside L_K, and how far below the truth it lies on images of known code."""
+"""log p(x) by annealed importance sampling, compared with L_K, and its gap on images whose code is known."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
-LOOSE = 1.0  # nats of gap beyond which a reader is warned
-NOTABLE = 0.1  # nats by which L_K must be surpassed, and by two standard errors, for a warning
+LOOSE = 1.0  # nats; a larger gap raises a warning
+NOTABLE = 0.1  # nats above L_K, and two standard errors, that raise a warning
 
 HOW = "{chains} chains of {temperatures} temperatures from the {start}, {leapfrog} leapfrog steps each"
 SOME = "on {n} of the test images"
@@ -57,18 +57,18 @@ def measure(
     leapfrog: int = 3,
     start: Start = "prior",
 ) -> None:
-    """Brackets log p(x); needs the prior and the likelihood alone, where the chains start from the prior.
+    """Brackets log p(x); needs only the prior and the likelihood where chains start from the prior.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: test images that chains are run for.
-        simulated: images of the model's own on which the gap is measured.
-        k: importance samples of L_K, with which the chains are compared on the same images.
-        chains: of each image.
+        images: test images with chains.
+        simulated: images sampled from the model, on which the gap is measured.
+        k: importance samples of L_K on the same images, for comparison.
+        chains: per image.
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
-        start: what the path starts from: 'prior' or 'posterior'.
+        start: distribution at the start of the path: 'prior' or 'posterior'.
     """
     settings = AnnealingSettings(chains, temperatures, leapfrog, start).checked()
     some = subject.some(images)

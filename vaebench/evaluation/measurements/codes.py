@@ -1,4 +1,4 @@
-"""Discrete latents: how much of a codebook is in use, and how evenly."""
+"""Discrete latents: usage and perplexity of codebooks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ KINDS = {
 def measure(subject: Subject, findings: Findings) -> None:
     """Usage and perplexity of the codes of all test images.
 
-    A codebook that places share is judged over all of them (`code_usage`, `code_perplexity`); where each place has
-    names of its own for its codes, as one-hot latents have, only `code_perplexity_place` means something. The table
-    'codes' has the shares of every level's codes, (l, k), and the perplexity at each place and level, (n, l).
+    `code_usage` and `code_perplexity` pool a codebook over the places that share it. Where each place has codes of its
+    own, as with one-hot latents, only `code_perplexity_place` is meaningful. The table 'codes' has the shares of every
+    level's codes, (l, k), and the perplexity at each place and level, (n, l).
 
     Args:
         subject: the model and its images.
@@ -43,7 +43,7 @@ def measure(subject: Subject, findings: Findings) -> None:
 
 
 def _add_usage(subject: Subject, findings: Findings, first: Codes) -> None:
-    """All of it, where the codes of the first image are as given."""
+    """Adds all metrics, given the codes of the first image."""
     levels, n = len(first.book), len(subject.raw)
     counts = count_codes(subject.model, subject.x)
     fill: dict[str, Any] = {"places": first.places, "levels": levels, "size": first.size, "count": first.count}

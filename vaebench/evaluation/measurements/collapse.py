@@ -1,4 +1,4 @@
-"""Posterior collapse: the verdict, with the units that carry nothing and the part to suspect."""
+"""Posterior collapse: the verdict with the collapsed units and the likely cause."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from vaebench.evaluation.estimators.levels import sizes
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
-LABELLED = True  # conditional models are told the labels
+LABELLED = True  # supports conditional models
 KINDS: dict[str, MetricKind] = {}
 
 
 def measure(subject: Subject, findings: Findings) -> None:
-    """The verdict of `estimators.collapse`, and how far log p(x|z) falls when each unit is shuffled.
+    """The verdict of `estimators.collapse`, and the drop of log p(x|z) when each unit is shuffled.
 
     Args:
         subject: the model and its images.

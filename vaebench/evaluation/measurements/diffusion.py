@@ -1,4 +1,4 @@
-"""The variational bound of a diffusion decoder, term by term, and what it draws in few steps."""
+"""The variational bound of a diffusion decoder, term by term, and its samples in few steps."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ KINDS = {
 
 
 def measure(subject: Subject, findings: Findings, few: int = 10) -> None:
-    """The bound, its three terms, and pictures of samples through all steps and through a few.
+    """The bound, its three terms, and pictures of samples with all steps and with few.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        few: steps of the shorter sampler, of which there is one for half as many too.
+        few: steps of the shorter sampler; another one uses half as many.
     """
     with findings.attempt(*KINDS, steps="none"):
         p = subject.model.likelihood(sample_posterior(subject.model, subject.x[:1], 1, subject.seed))
@@ -43,7 +43,7 @@ def measure(subject: Subject, findings: Findings, few: int = 10) -> None:
 
 
 def _add_terms(subject: Subject, findings: Findings, p: Diffusion, few: int) -> None:
-    """All of it, where p(x|z) is as at the code of the first image."""
+    """Adds all metrics, given p(x|z) at the code of the first image."""
     model, rows = subject.model, 4
     total = len(p.noise.log_snr)
     terms = [

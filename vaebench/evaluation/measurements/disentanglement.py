@@ -35,7 +35,7 @@ from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 FEWEST = 100  # images of a neighbourhood
-LEAST = 100  # draws to learn from
+LEAST = 100  # training draws
 MODELS = {"boosting": "classifier by gradient boosting", "forest": "random forest"}
 TABLE = f"codes E_q[z] of {{n}} test images in {BINS} equal bins"
 LEARNT = "on {n} test images, learnt from {m} training images"
@@ -102,14 +102,14 @@ def measure(
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        train: training images that classifiers and votes are learnt from.
-        learnt: how many of them the slow ones take: DCI and SAP.
-        drawn: draws that the FactorVAE and β-VAE scores learn from; half as many judge.
-        dci: where DCI's importances come from: 'boosting', as in disentanglement_lib, whose 10,000 images take minutes
-            (here `learnt`), or 'forest', several times as fast.
+        train: training images for classifiers and votes.
+        learnt: training images for the slow scores, DCI and SAP.
+        drawn: training draws of the FactorVAE and β-VAE scores; they are tested on half as many.
+        dci: classifier of DCI: 'boosting', as in disentanglement_lib, whose 10,000 images take minutes, or 'forest',
+            several times faster.
         neighbourhoods: of the local MIG.
         locality: their radius, as a share of a factor's number of values.
-        ordered: least number of values of a factor that has near and far ones.
+        ordered: least number of values of a factor that is treated as ordered.
 
     Raises:
         UserError: a model that does not exist, a locality outside (0, 1], or too few draws.
@@ -143,14 +143,18 @@ def measure(
 
 
 class Coded(NamedTuple):
-    """Images by their codes, (n, units), and those of their factors that vary, (n, factors)."""
+    """Codes of images, (n, units), and their varying factors, (n, factors)."""
 
     codes: LatentCodes
     factors: Factors
 
 
 def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Coded]:
-    """Training images, a few of them, and test images; Unavailable says why there are no scores."""
+    """All training images, some of them, and test images.
+
+    Raises:
+        Unavailable: there are no factors to score, or too few units.
+    """
     known = subject.factors("test"), subject.factors("train", train)
     if known[0] is None or known[1] is None:
         raise Unavailable("the data has no factors")
@@ -176,7 +180,7 @@ def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Cod
 
 
 def _add_tables(findings: Findings, test: Coded, fill: dict[str, Any]) -> None:
-    """The scores that learn nothing."""
+    """Adds the scores without a classifier."""
     statistics: dict[str, Callable[[LatentCodes, Factors], float]] = {
         "mig": lambda z, v: scores.mig(mutual_information(z, v), entropies(v)),
         "modularity": lambda z, v: scores.modularity(mutual_information(z, v)),
@@ -207,7 +211,7 @@ def _add_local(findings: Findings, train: Coded, test: Coded, draw: np.random.Ge
 
 
 def _add_learnt(findings: Findings, few: Coded, test: Coded, dci: str, seed: int, fill: dict[str, Any]) -> None:
-    """SAP and DCI, which learn from a few images."""
+    """Adds SAP and DCI, whose classifiers are trained on few images."""
     n, right = len(test.codes), scores.separability(*few, *test)
     se = grouped_jackknife(lambda some: scores.sap(right[some].mean(0)), n)
     findings.single("sap", scores.sap(right.mean(0)), n, se, **fill)
@@ -229,7 +233,7 @@ def _add_explicitness(findings: Findings, train: Coded, test: Coded, fill: dict[
 
 
 def _add_drawn(findings: Findings, train: Coded, test: Coded, draw: np.random.Generator, fill: dict[str, Any]) -> None:
-    """The scores of what stays still while one factor does."""
+    """Adds the FactorVAE and β-VAE scores."""
     counts = (train, fill["drawn"]), (test, fill["judged"])
 
     def add(name: str, score: float, what: str) -> None:

@@ -1,4 +1,4 @@
-"""How close samples and reconstructions come to test images, in the features of a named network."""
+"""Fidelity of samples and reconstructions to test images, in the features of a named network."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ AGAIN = "{} draws x' ~ p(x'|z), z ~ q(z|x), one of each image x,"
 
 
 class Made(NamedTuple):
-    """Images that the model made.
+    """Images made by the model.
 
     Attributes:
-        end: of the names of figures about them.
-        label: how many and which, for definitions.
-        images: (n, *data), or None with the reason why there are none.
+        end: suffix of the names of their metrics.
+        label: their number and kind, for definitions.
+        images: (n, *data); None where there are none.
         reason: why there are none.
-        paired: image i is made from test image i.
+        paired: image i is a reconstruction of test image i.
     """
 
     end: str
@@ -95,15 +95,15 @@ class Made(NamedTuple):
 def measure(subject: Subject, findings: Findings, samples: int = 10_000, test: int = 10_000) -> None:
     """Fréchet and kernel distances, precision, recall, density, coverage; Inception's figures where its weights are.
 
-    Images are draws from p(x|z), which are distributed as the data where the model is perfect. Where the measure is not
-    binary, the means E[x|z] that papers compare are judged too, under names that end in `_means`. Where a network
-    cannot be had, the draws' figures say so for all.
+    Images are draws from p(x|z), which a perfect model distributes as the data. Unless the measure is binary, the means
+    E[x|z] that papers compare are evaluated too, under names that end in `_means`. A missing network is reported once,
+    with the metrics of the draws.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        samples: images to make from samples of the prior.
-        test: most test images to compare them with.
+        samples: images from samples of the prior.
+        test: most test images for the comparison.
     """
     real = subject.x[subject.some(test)]
     shape, device = subject.spec.shape, subject.device
@@ -137,7 +137,7 @@ def _sets(subject: Subject, samples: int, real: Tensor) -> Iterator[Made]:
 
 
 def _names(made: Made, end: str) -> list[str]:
-    """Kinds of the figures that a set can have; reconstructions have distances alone."""
+    """Kinds of the metrics of a set; reconstructions have distances only."""
     rest = [] if made.paired else list(SHARES) if end else ["inception_score"]
     return [name.format(end=end) for name in DISTANCES] + rest
 
@@ -147,7 +147,7 @@ def _fill(made: Made, real: Tensor, extractor: str, over: str = "images") -> dic
 
 
 def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extractor, end: str) -> None:
-    """The figures of every set by one extractor."""
+    """Adds the metrics of every set by one extractor."""
     y = extractor(real)
     for made in sets:
 
@@ -171,7 +171,7 @@ def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extr
 
 
 def _require_comparable(x: Tensor, y: Tensor) -> None:
-    """Requires features of made images x and of test images y that can be compared; raises `Unavailable` for others."""
+    """Raises `Unavailable` for features of made images x and test images y that cannot be compared."""
     if min(len(x), len(y)) < FEWEST:
         raise Unavailable(f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed")
     if not torch.isfinite(x).all():
@@ -179,7 +179,7 @@ def _require_comparable(x: Tensor, y: Tensor) -> None:
 
 
 def _score(findings: Findings, sets: list[Made], classes: Extractor) -> None:
-    """The Inception Score of the samples that could be compared; the reason stands already where they could not."""
+    """Adds the Inception Score of the samples; where they could not be compared, the reason is already recorded."""
     for made in sets:
         if not made.paired and made.images is not None and findings.metrics[f"fid{made.end}"].value is not None:
             value, se = inception_score(classes(made.images))

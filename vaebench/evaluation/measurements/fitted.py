@@ -32,15 +32,15 @@ KINDS = {
 def measure(
     subject: Subject, findings: Findings, images: int = 100, k: int = 1000, steps: int = 300, samples: int = 16
 ) -> None:
-    """The bound of an evaluation-time posterior, under its own name: what the model could do with another encoder.
+    """The bound of a posterior fitted at evaluation, under its own name: the model's bound with a better encoder.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: test images that a Gaussian is fitted to.
-        k: importance samples per image that score it, none of which the fit has seen.
+        images: test images with a fitted Gaussian.
+        k: importance samples per image, drawn after the fit.
         steps: of Adam.
-        samples: of an image at each step.
+        samples: per image and step.
     """
     fill: dict[str, Any] = {"n": len(subject.some(images)), "k": k, "steps": steps, "samples": samples}
     with findings.attempt(*KINDS, **fill):

@@ -1,4 +1,4 @@
-"""Where the bound loses: what the encoder misses for being amortised, and what a Gaussian misses for being one."""
+"""The gap of the bound, split into an amortisation gap and an approximation gap."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def measure(
 ) -> None:
     """The gap between log p(x) and the ELBO, and its two parts, by a Gaussian and by a flow fitted to each image.
 
-    With the settings of 'fitted' and 'ais' their runs are the same, and cost nothing more.
+    With the settings of 'fitted' and 'ais' it reuses their runs.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: test images that are looked at.
+        images: number of test images.
         k: samples per image of each ELBO and each L_K.
         steps: of Adam, for each fit.
-        samples: of an image at each step.
-        chains: of each image.
+        samples: per image and step.
+        chains: per image.
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
     """
@@ -76,7 +76,7 @@ def measure(
         if subject.no_density is None:
             drawn = estimate(subject.model, subject.raw[some], k, subject.seed)
             estimates["encoder"] = _estimate(drawn.log_likelihood, drawn.ess, k)
-            encoder = _bound(drawn) if start is None else start.elbo  # the same noise as for the fits, where it can be
+            encoder = _bound(drawn) if start is None else start.elbo  # under the fits' noise where possible
         best = highest(estimates)
         _add_gaps(
             findings, estimates[best].values, encoder, {"": gaussian.elbo, "_flow": flow.elbo}, subject.no_density, fill
@@ -97,10 +97,9 @@ class LikelihoodEstimate(NamedTuple):
 
 
 def highest(estimates: dict[str, LikelihoodEstimate]) -> str:
-    """The estimator with the least Monte Carlo error of those that do not lie clearly below the highest mean.
+    """The estimator with the least Monte Carlo error among those within two standard errors of the highest mean.
 
-    All are lower bounds in expectation, and a maximum over their noise would not be. Clearly is by more than two
-    standard errors of the difference.
+    All are lower bounds in expectation; the maximum of noisy means would not be.
     """
     top = max(estimates.values(), key=lambda estimate: float(estimate.values.mean())).values
     falls = {name: top - estimate.values for name, estimate in estimates.items()}

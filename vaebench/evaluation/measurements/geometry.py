@@ -1,4 +1,4 @@
-"""The decoder's geometry at the codes of some of the test images, and along the lines between them."""
+"""The decoder's geometry at the codes of some test images, and along lines between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
 ACTIVE = 0.01  # of Var_x(E_q[z]): Burda's threshold, as in `active_units`
-VALUES = 2**24  # of the Jacobians held at once
+VALUES = 2**24  # of Jacobians in memory at once
 
 AT = "J = ∂E[x|z]/∂z at {code}, {n} of the images"
 LIVE = "{live} of {units} units: those with Var_x(E_q[z]) > 0.01 that the decoder reads"
@@ -46,14 +46,14 @@ OF_PATHS = ("path_stretch", "path_turning")
 
 
 def measure(subject: Subject, findings: Findings, images: int = 100, pairs: int = 100, steps: int = 16) -> None:
-    """Norm and spectrum of the decoder's Jacobian, how far its units move apart, and how its interpolations curve.
+    """Norm and spectrum of the decoder's Jacobian, orthogonality of its units, and curvature of interpolations.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: at whose codes the Jacobian is taken; it costs a decoding for every latent.
-        pairs: of images that are interpolated.
-        steps: pieces of an interpolation; one alone has no angle.
+        images: images at whose codes the Jacobian is computed, at the cost of one decoder pass per latent.
+        pairs: of images to interpolate.
+        steps: pieces of an interpolation; a single one has no angle.
     """
     some = subject.some(images)
     z, which = code(subject.model, subject.x[some[:1]], subject.seed)
@@ -99,7 +99,7 @@ def _add_jacobian(
 
 
 def _add_live(findings: Findings, metric: Tensor, sparsity: Tensor, live: Tensor, fill: dict[str, Any]) -> None:
-    """Figures of the columns of the units `live`; metric (n, units, units), sparsity (n, units)."""
+    """Adds metrics of the Jacobian's columns of the units `live`; metric (n, units, units), sparsity (n, units)."""
     fill = {**fill, "live": len(live)}
     of_live = metric[:, live][:, :, live]
     values = geometry.singular_values(of_live)
@@ -110,7 +110,7 @@ def _add_live(findings: Findings, metric: Tensor, sparsity: Tensor, live: Tensor
 
 
 def _live(subject: Subject, columns: Tensor) -> Tensor:
-    """Indices of the units that carry something; raises `Unavailable` where there are no two to compare."""
+    """Indices of the active units that the decoder reads; raises `Unavailable` for fewer than two."""
     mean = subject.latents.mean
     if mean is None or len(mean) < 2:
         raise Unavailable(subject.latents.why.get("mean", "one image has no variance"))
@@ -128,7 +128,7 @@ def _add_paths(
     fill: dict[str, Any] = {"code": which, "points": steps + 1, "n": count}
     if count == 0:
         raise Unavailable("one image makes no pair")
-    starts, stops = ends[:count], ends[count : 2 * count]  # far apart in a split that is sorted by class
+    starts, stops = ends[:count], ends[count : 2 * count]  # of different classes in a sorted split
     shards = subject.shards("geometry-paths", count, max(1, VALUES // (subject.spec.dimensions * (steps + 1))))
     for shard in shards:
         a, b = (_flat_codes(subject, side[shard]) for side in (starts, stops))

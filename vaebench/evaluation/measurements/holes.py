@@ -1,4 +1,4 @@
-"""How well the codes fill the prior: holes, and distances and tests between codes and samples of the prior."""
+"""Match of codes and prior: holes, and distances and tests between codes and samples of the prior."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def measure(
 ) -> None:
     """Holes in the sense of Rezende & Viola 2018 (https://arxiv.org/abs/1810.00597): prior mass without codes.
 
-    Codes are samples of q(z|x), so that all of it compares the aggregate posterior with the prior. Where each image's
-    posterior is far from all others, q(z) is a mixture of islands, and holes are what lies between.
+    Codes are samples of q(z|x), so that all metrics compare the aggregate posterior with the prior. Where posteriors of
+    different images are far apart, q(z) has isolated modes, with holes between them.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        samples: codes, one for each of as many test images, and samples of the prior.
-        permutations: random exchanges of the MMD's test.
+        samples: number of codes, one per test image, and of samples of the prior.
+        permutations: of the MMD test.
         directions: of the sliced distance.
 
     Raises:

@@ -1,4 +1,4 @@
-"""log p(x) by importance sampling, the plain bound with its two terms, and how far the estimate can be trusted."""
+"""log p(x) by importance sampling with diagnostics of its reliability, and the ELBO with its two terms."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BF16_CHECKED = 100  # images on which bf16 is compared with f32
 SAMPLES = 16  # of the distortion, where the posterior or the prior has no density
 SHARD = 2**20  # samples
 
-LABELLED = True  # conditional models are told the labels
-LATER = ("proposal", "rounds", "bracket")  # settings that a record does not name where they have their defaults
+LABELLED = True  # supports conditional models
+LATER = ("proposal", "rounds", "bracket")  # settings that records omit at their defaults
 KINDS = {
     "log_likelihood": MetricKind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -83,21 +83,21 @@ def measure(
     rounds: int = Effort().rounds,
     bracket: bool = True,
 ) -> None:
-    """Log-likelihood, bound, rate and distortion of every test image.
+    """Log-likelihood, ELBO, rate and distortion of every test image.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
         k: importance samples per image; one is taken where q(z|x) is a point mass on codes.
         precision: of the likelihood's network in the estimate: 'f32' or 'bf16'; the error of the latter is measured on
-            some of the images and reported.
+            some images and reported.
         compile: compile the likelihood; see `vaebench.log_likelihood`.
-        corrections: give the bias-corrected estimates too.
-        proposal: where the importance samples come from: 'encoder' takes q(z|x), 'refined' a Gaussian made for each
-            image by p alone, with the encoder's estimate beside it, or in its place where there is no such Gaussian.
-        rounds: of the natural gradient, in which a refined proposal is fitted.
-        bracket: hold refined estimates against chains on 100 of the images, and against an upper bound on 50 images
-            that the model makes up.
+        corrections: add bias-corrected estimates.
+        proposal: of the importance samples: 'encoder' is q(z|x); 'refined' is a Gaussian fitted to each image under p
+            alone, with the encoder's estimate as a second metric, or as a substitute where no Gaussian can be fitted.
+        rounds: natural-gradient rounds of a refined proposal's fit.
+        bracket: compare refined estimates with chains on 100 images, and with an upper bound on 50 images sampled from
+            the model.
     """
     _keep_facts(subject, findings)
     refined = None
@@ -146,9 +146,9 @@ def measure(
 
 
 def _keep_facts(subject: Subject, findings: Findings) -> None:
-    """The table 'likelihood': what p(x|z) is, with the settings that its figures hang on; no table for a bare function.
+    """Adds the table 'likelihood' with the class and settings of p(x|z), unless it is a bare function.
 
-    A warning where its figures are bounds, and one where log p(z) is an estimate.
+    Warns where log p(x|z) is a bound, and where log p(z) is an estimate.
     """
     likelihood = declared(subject.model).likelihood
     traits = LikelihoodTraits.of(likelihood)
@@ -164,18 +164,18 @@ def _fill(subject: Subject, k: int) -> dict[str, Any]:
 
 
 def _doubtful(subject: Subject) -> list[PriorTraits]:
-    """The prior and the priors in it whose density is an estimate."""
+    """The prior and its components whose density is an estimate."""
     return [traits for traits in PriorTraits.within(declared(subject.model).prior) if traits.estimate]
 
 
 def _short(subject: Subject) -> str:
-    """What a definition adds where `log_prob` is no log p(x|z) but falls short of it."""
+    """Addition to a definition where `log_prob` is a lower bound on log p(x|z)."""
     bound = LikelihoodTraits.of(declared(subject.model).likelihood).bound
     return f"; {bound}" if bound else ""
 
 
 def _whole(subject: Subject) -> str:
-    """The same of what both p(x|z) and p(z) are part of, with what it adds where log p(z) is an estimate."""
+    """As `_short`, for metrics of both p(x|z) and p(z), with an addition where log p(z) is an estimate."""
     return _short(subject) + "".join(f"; {part.estimate}" for part in _doubtful(subject))
 
 
@@ -206,7 +206,7 @@ def _add_likelihood(
 
 
 def _add_trust(findings: Findings, estimates: Estimates | Refined, k: int) -> None:
-    """Effective sample size and k̂, with a warning where the estimate is not to be trusted."""
+    """Adds effective sample size and k̂, with a warning where the estimate is unreliable."""
     findings.average("ess", estimates.ess, k=k)
     n = len(estimates.ess)
     if k < FEWEST:
@@ -233,7 +233,7 @@ def _add_bound(
     samples: int,
     reason: str = "",
 ) -> None:
-    """Distortion, rate (in closed form, or else from the samples; else unavailable for the reason) and their sum."""
+    """Adds distortion, rate (in closed form or from samples, or unavailable for `reason`), and their sum."""
     bound = _whole(subject)
     findings.average("distortion", distortion, samples=samples, bound=_short(subject))
     rate, how = subject.latents.rate, "in closed form"
@@ -250,7 +250,7 @@ def _add_bound(
 def _add_bf16_error(
     subject: Subject, findings: Findings, estimates: Estimates | Refined, exact: Callable[[Tensor], Tensor]
 ) -> None:
-    """The error on some of the images, of which `exact` gives the estimates in f32."""
+    """Adds the error on some images, for which `exact` gives the estimates in f32."""
     some = subject.some(BF16_CHECKED)
     error = estimates.log_likelihood[some] - exact(some)
     findings.average("bf16_error", error, keep=False, n=len(some))

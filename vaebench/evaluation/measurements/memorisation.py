@@ -1,4 +1,4 @@
-"""Whether samples lie closer to training images than test images do, with a picture of the closest."""
+"""The data-copying test of samples against training images, with a picture of the closest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS = {
     ),
 }
 SPACES = {"": "pixels", "_mnist28": "features of mnist28"}
-ALARM = -3  # a lower C_T is worth a warning; images of one data set apart come to −0.8 (docs/features.md)
+ALARM = -3  # a lower C_T raises a warning; two splits of one data set reach −0.8 (docs/features.md)
 
 
 def measure(
@@ -46,15 +46,15 @@ def measure(
 ) -> None:
     """The data-copying test, between pixels and, for images of 1 × 28 × 28, between features of mnist28.
 
-    The picture shows the samples that lie closest to training images, and then the first samples, each over its
-    training image. Copies under the noise of p(x|z) show between pixels longer than between features.
+    The picture shows the samples closest to training images, then the first samples, each above its training image.
+    Noise of p(x|z) hides copies in feature space sooner than in pixel space.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        samples: draws to make from samples of the prior.
+        samples: draws from samples of the prior.
         test: most test images.
-        train: most training images; fewer find fewer copies.
+        train: most training images; fewer reveal fewer copies.
         cells: of k-means, on training images.
     """
     known, real = subject.train(train), subject.x[subject.some(test)]
@@ -77,7 +77,7 @@ def measure(
 
 
 def _judge(findings: Findings, end: str, sets: list[Tensor], seed: int, **fill: Any) -> Nearest:
-    """The figures of samples, test and training vectors, (n, d) each, and the samples' nearest training images."""
+    """Adds the metrics of sample, test and training vectors, (n, d) each; returns the samples' nearest neighbours."""
     made, real, known = sets
     close, usual = nearest_neighbours(made, known), nearest_neighbours(real, known)
     with findings.attempt("copying_c_t", "copying_p", end=end, **fill):

@@ -1,4 +1,4 @@
-"""Whether images that are alike have codes that are: distances between codes of nearest neighbours among the images."""
+"""Whether similar images have similar codes: distances between the codes of nearest neighbours among the images."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ KINDS = {
 
 
 def measure(subject: Subject, findings: Findings, images: int = 10_000) -> None:
-    """L1 and L2 distances between codes of neighbours and of random pairs, and their ratio, which no scale changes.
+    """L1 and L2 distances between codes of neighbours and of random pairs, and their scale-free ratio.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: test images that are compared, each with all the others.
+        images: test images, each compared with all others.
     """
     some = subject.some(images)
     n = len(some)
 
     @cache
     def pairs() -> tuple[Tensor, Tensor, Tensor]:
-        """Codes, the nearest neighbour of each image, and another one."""
+        """Codes, and for each image the index of its nearest neighbour and of a random other image."""
         codes = finite_mean(subject.latents)[some]
         if n < 2:
             raise Unavailable("one image has no neighbour")
         nearest, order = neighbours(subject.raw[some]), torch.randperm(n)
         other = torch.empty_like(order)
-        other[order] = order.roll(1)  # one cycle through all: none meets itself
+        other[order] = order.roll(1)  # one cycle through all images, without fixed points
         return codes, nearest, other
 
     for norm, p in NORMS.items():
@@ -64,6 +64,6 @@ def measure(subject: Subject, findings: Findings, images: int = 10_000) -> None:
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """The index of each image's nearest neighbour, itself left out, by Euclidean distance: (n, *data) -> (n,)."""
+    """The index of each image's nearest other image by Euclidean distance: (n, *data) -> (n,)."""
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x.flatten(1).double().numpy())
     return torch.from_numpy(search.kneighbors(return_distance=False)[:, 0])

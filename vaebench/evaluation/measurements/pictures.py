@@ -1,4 +1,4 @@
-"""Pictures of what the latents do: interpolations, traversals, rates of units, rate and distortion, where codes lie."""
+"""Pictures of the latents: interpolations, traversals, rates of units, rate and distortion, codes in a plane."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def measure(
     rate_distortion: bool = True,
     aggregate_posterior: bool = True,
 ) -> None:
-    """Draws; the table `pictures_left_out` says why a picture is not there.
+    """Adds pictures; the table `pictures_left_out` has the reason for each missing one.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: whose codes, rate and distortion are drawn, evenly spaced over the test images.
+        images: number of test images, evenly spaced, for codes, rate and distortion.
         interpolations: between the codes of pairs of images.
-        traversals: of the most informative units, one after the other.
+        traversals: of the most informative units, one at a time.
         unit_kl: the rate of each unit.
         rate_distortion: the model's point in the plane of the two.
         aggregate_posterior: the codes in two dimensions.
@@ -108,6 +108,6 @@ def _aggregate_posterior(subject: Subject, some: Tensor) -> Picture:
 
 
 def _kl(subject: Subject, units: int) -> Tensor | None:
-    """Nats of each unit, (units,); None where they are not those of the code."""
+    """Rate of each unit, nats, (units,); None where units are not those of the code."""
     kl = subject.latents.kl
     return kl.mean(0) if kl is not None and kl.shape[1] == units else None

@@ -1,4 +1,4 @@
-"""What a simple classifier makes of the codes, beside what it makes of the pixels."""
+"""Accuracy of simple classifiers on codes, compared with pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vaebench.evaluation.estimators.latents import finite_mean, read_latents
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
-ITERATIONS = 5000  # of the solver, which stops where the gradient is below 1e-4
+ITERATIONS = 5000  # of the solver, which stops when the gradient is below 1e-4
 
 KINDS = {
     "linear_probe_accuracy": MetricKind(
@@ -32,15 +32,15 @@ KINDS = {
 
 
 def measure(subject: Subject, findings: Findings, train: int = 10_000, k: int = 5) -> None:
-    """Accuracies of classifiers that learn from codes of training images, on all test images, and those on pixels.
+    """Test accuracies of classifiers trained on codes of training images, and on pixels.
 
-    The table 'probes' has both, of codes and of pixels (standardised as the codes for the linear probe), with their
-    standard errors. Ties between neighbours go to the label that comes first.
+    The table 'probes' has both, for codes and pixels (standardised for the linear probe), with standard errors. Ties
+    between neighbours go to the first label.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        train: training images that the classifiers learn from, evenly spaced over the split.
+        train: training images of the classifiers, evenly spaced over the split.
         k: neighbours.
     """
     with findings.attempt(*KINDS, k=k, learnt=f"learnt from {train} training images"):
@@ -66,7 +66,7 @@ def measure(subject: Subject, findings: Findings, train: int = 10_000, k: int = 
 
 
 def _add_majority(findings: Findings, train: NDArray[np.int64], test: NDArray[np.int64], **fill: Any) -> None:
-    """What guessing reaches, and a warning of labels that nothing could be learnt of."""
+    """Adds the accuracy of the commonest label, and warns of test labels without training images."""
     values, counts = np.unique(train, return_counts=True)
     findings.average("majority_accuracy", torch.from_numpy(test == values[counts.argmax()]).double(), False, **fill)
     unknown = ~np.isin(test, values)
@@ -78,7 +78,11 @@ def _add_majority(findings: Findings, train: NDArray[np.int64], test: NDArray[np
 
 
 def _labels(subject: Subject, train: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels of training and of test images; Unavailable says why they cannot be learnt."""
+    """Labels of training and test images.
+
+    Raises:
+        Unavailable: there are no labels to predict, or too few training images.
+    """
     learnt, judged = subject.labels("train", train), subject.labels("test")
     if learnt is None or judged is None:
         raise Unavailable("the data has no labels")

@@ -1,4 +1,4 @@
-"""How few nats the model's latents need for each distortion: its rate–distortion curve, from one annealing run."""
+"""The model's rate–distortion curve, from one annealing run."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def measure(
     """The curve of rate against distortion, as the rate's weight 1/β falls from infinity to 1 for each image.
 
     The table 'rate_distortion' has a row for each β: the codes z ~ p(z) p(x|z)^β / Z, as chains from the prior reach
-    them, have the distortion −E log p(x|z) and at most the rate. With the settings of the measurement 'ais' the chains
-    are the same, and cost nothing more.
+    them, have the distortion −E log p(x|z) and at most the rate. With the settings of the measurement 'ais' it reuses
+    that measurement's chains.
 
     Args:
         subject: the model and its images.
         findings: receives the figures.
-        images: test images that chains are run for.
-        chains: of each image.
+        images: test images with chains.
+        chains: per image.
         temperatures: transitions of a chain.
         leapfrog: steps of a transition.
     """

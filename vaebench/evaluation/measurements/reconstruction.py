@@ -1,4 +1,4 @@
-"""How close the mean reconstruction comes to its image, with a picture."""
+"""Quality of mean reconstructions, with a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, ps
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
-LABELLED = True  # conditional models are told the labels
+LABELLED = True  # supports conditional models
 KINDS = {
     "mse": MetricKind("", False, "mean squared error of E[x|z] at {code}, mean over an image's values"),
     "psnr": MetricKind("dB", True, "−10 log10 of an image's mse"),
@@ -34,7 +34,7 @@ KINDS = {
 
 
 def measure(subject: Subject, findings: Findings) -> None:
-    """MSE, PSNR, SSIM, MS-SSIM and LPIPS of every test image; the last three where the images' size allows them.
+    """MSE, PSNR, SSIM, MS-SSIM and LPIPS of every test image; the last three where images are large enough.
 
     Args:
         subject: the model and its images.

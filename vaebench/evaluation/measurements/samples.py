@@ -1,4 +1,4 @@
-"""What the model dreams up, as a picture."""
+"""A picture of samples from the model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vaebench.evaluation.drawing.pictures import class_grid, sample_grid
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
-LABELLED = True  # conditional models are told the labels
+LABELLED = True  # supports conditional models
 KINDS: dict[str, MetricKind] = {}
 
 
 def measure(subject: Subject, findings: Findings) -> None:
-    """The means of p(x|z), or draws where it has none, for samples z of the prior; no picture where there are neither.
+    """Means of p(x|z), or draws where it has no mean, for samples z of the prior; no picture where it has neither.
 
-    Of a conditional model a row for each class.
+    A conditional model gets a row for each class.
 
     Args:
         subject: the model and its images.

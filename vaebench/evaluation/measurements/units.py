@@ -1,4 +1,4 @@
-"""Latent units: how many are active, and what each costs."""
+"""Latent units: number of active units, and the rate of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vaebench.evaluation.subject import Subject
 
 THRESHOLD = 0.01  # of a level's active units
 
-LABELLED = True  # conditional models are told the labels
+LABELLED = True  # supports conditional models
 KINDS = {
     "rate_level": MetricKind(
         "nats",
@@ -34,7 +34,7 @@ KINDS = {
 def measure(subject: Subject, findings: Findings) -> None:
     """Active units (Burda et al. 2016) at three thresholds, and the rate and the mean's variance of every unit.
 
-    Of a hierarchy also the rate and the active units of every level, and the table 'levels'.
+    For a hierarchy also the rate and the active units of every level, and the table 'levels'.
 
     Args:
         subject: the model and its images.
