@@ -9,7 +9,7 @@ share of boards with any false verdict is printed, which should be 5 %; of other
 
 The former rule: each pair by its own seeds' variance, cut at zero and without a tail where chance made it small; where
 one has one seed, the other's stands for both; none where both have one; then Holm over all pairs. The present one:
-`ranking.told_apart` with the noise of `moderation.py`. A board may also leave rows undecided; these are never false,
+`ranking.significant` with the noise of `moderation.py`. A board may also leave rows undecided; these are never false,
 and never found.
 """
 
@@ -26,7 +26,7 @@ from vaebench.leaderboard.boards import boards
 from vaebench.leaderboard.figures import figures
 from vaebench.leaderboard.moderation import Evidence, evidence, trainings
 from vaebench.leaderboard.noise import Seeds, of_difference
-from vaebench.leaderboard.ranking import better, told_apart
+from vaebench.leaderboard.ranking import better, significant
 from vaebench.records import read_records
 
 IMAGES, OVER_IMAGES, REST = 5000, 0.05, 0.1  # how many; variances of a mean
@@ -86,7 +86,7 @@ def now(one: Board, seed: int) -> tuple[np.ndarray, bool]:
     told = np.zeros(one.images.shape, dtype=bool)
     if len(ranked) > 1:
         inside, variances = np.ix_(ranked, ranked), noise.variances[:, ranked] / one.seeds[ranked]
-        told[inside] = told_apart(one.means[ranked], one.images[inside], IMAGES, variances, seed=seed)
+        told[inside] = significant(one.means[ranked], one.images[inside], IMAGES, variances, seed=seed)
     return told, len(ranked) < len(one.means)
 
 

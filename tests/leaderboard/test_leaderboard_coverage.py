@@ -1,4 +1,4 @@
-"""Simulated variants with a known difference: how often intervals hold it, how often equals are told apart.
+"""Simulated variants with a known difference: how often intervals hold it, how often equals are declared different.
 
 Figures are drawn as the records of the repository vary: images differ by tens of nats, variants share that; a variant
 has a taste of images, a training has its luck, and a rest changes with both.

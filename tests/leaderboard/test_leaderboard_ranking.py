@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from vaebench.leaderboard.moderation import Trainings, evidence, trainings
-from vaebench.leaderboard.ranking import better, ranks, told_apart
+from vaebench.leaderboard.ranking import better, ranks, significant
 from vaebench.leaderboard.statistics import compare
 
 
@@ -36,30 +36,30 @@ def test_with_one_known_noise_the_first_verdict_is_tukeys(m, seeds):
     critical = stats.studentized_range.ppf(0.95, m, 100_000)
     for share, told in ((0.96, False), (1.04, True)):
         means = np.append(np.zeros(m - 1), share * critical)
-        assert told_apart(means, images * np.eye(m), 100_000, variances)[0, -1] == told
+        assert significant(means, images * np.eye(m), 100_000, variances)[0, -1] == told
 
 
 def test_few_images_widen_what_is_told_apart_as_students_t():
     critical = stats.t.ppf(0.975, 4) * np.sqrt(2)
     for share, told in ((0.93, False), (1.07, True)):
-        found = told_apart(np.array([0, share * critical]), np.eye(2), 5, np.zeros((20_000, 2)))
+        found = significant(np.array([0, share * critical]), np.eye(2), 5, np.zeros((20_000, 2)))
         assert found[0, 1] == told
 
 
 def test_a_variant_of_which_little_is_known_does_not_widen_what_others_must_show():
     variances = np.ones((4000, 6))
     means = np.array([0.0, 5.0, 0.0, 0.0, 0.0, 0.0])
-    assert told_apart(means, 0 * np.eye(6), 1000, variances)[0, 1]
+    assert significant(means, 0 * np.eye(6), 1000, variances)[0, 1]
     variances[:, 5] = 1e4
-    assert told_apart(means, 0 * np.eye(6), 1000, variances)[0, 1]
-    assert not told_apart(means + 100 * np.eye(6)[5], 0 * np.eye(6), 1000, variances)[:, 5].any()
+    assert significant(means, 0 * np.eye(6), 1000, variances)[0, 1]
+    assert not significant(means + 100 * np.eye(6)[5], 0 * np.eye(6), 1000, variances)[:, 5].any()
 
 
 def test_what_is_told_apart_leaves_less_to_pay_for():
     """Step-down: 3.2 deviations part only once two variants far off have parted from all others."""
     variances, gap = np.ones((4000, 4)), 3.2
-    near = told_apart(np.array([0, gap, 1.6, 1.6]), 0 * np.eye(4), 1000, variances)
-    far = told_apart(np.array([0, gap, 50, 100]), 0 * np.eye(4), 1000, variances)
+    near = significant(np.array([0, gap, 1.6, 1.6]), 0 * np.eye(4), 1000, variances)
+    far = significant(np.array([0, gap, 50, 100]), 0 * np.eye(4), 1000, variances)
     assert (near[0, 1], far[0, 1]) == (False, True)
 
 

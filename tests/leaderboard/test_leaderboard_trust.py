@@ -12,7 +12,7 @@ from fake_records import IMAGES, fake_arrays, fake_body, metric, row, write_boar
 from vaebench.leaderboard import boards, markdown
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.facts import facts
-from vaebench.leaderboard.ranking import told_apart
+from vaebench.leaderboard.ranking import significant
 from vaebench.leaderboard.statistics import compare
 from vaebench.leaderboard.versus import versus
 from vaebench.leaderboard.versus_text import plain
@@ -50,7 +50,7 @@ def test_a_difference_counts_beyond_what_it_changed_from_a_tenth_of_the_samples(
     found = board(tmp_path)
     assert [one.rank for one in found.rows] == ([(1, 1), (2, 2)] if apart else [(1, 2), (1, 2)])
     (compared,) = versus("good", "poor", tmp_path)
-    assert (compared.verdict, compared.told_apart) == (("better", True) if apart else ("tie", False))
+    assert (compared.verdict, compared.significant) == (("better", True) if apart else ("tie", False))
     assert ("for the estimator" in " ".join(plain([compared]).split())) == (changes[0] != changes[1])
 
 
@@ -82,7 +82,7 @@ def test_pairs_are_told_apart_only_beyond_what_is_open_between_them():
     means, variances = np.array([0.0, 1.0, 2.0]), np.full((4000, 3), 0.01)
     opened = np.zeros((3, 3))
     opened[0, 1] = opened[1, 0] = 1.0
-    told = told_apart(means, np.zeros((3, 3)), 2, variances, opened=opened)
+    told = significant(means, np.zeros((3, 3)), 2, variances, opened=opened)
     assert told.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
 
 

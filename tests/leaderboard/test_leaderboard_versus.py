@@ -58,7 +58,7 @@ def test_a_comparison_is_that_of_the_figures_of_every_image(tmp_path):
     assert found.differences == pytest.approx(first.mean(0, dtype=float) - second.mean(0, dtype=float))
     assert found.by_image.median[0] == pytest.approx(np.median(found.differences))
     assert found.by_image.median[1][0] < found.by_image.median[0] < found.by_image.median[1][1]
-    assert found.told_apart
+    assert found.significant
     back = one(versus("vae", "iwae", tmp_path))
     assert (back.verdict, back.result.difference) == ("worse", pytest.approx(-found.result.difference))
     assert back.fresh_training.value == pytest.approx(1 - found.fresh_training.value)
@@ -118,7 +118,7 @@ def test_a_difference_is_said_with_its_interval_noise_and_probabilities(tmp_path
     assert f"vae is better with probability {found.by_image.fresh.value:.2f} (" in text[2]
     text = [sentence for sentence in text if not sentence.startswith("Image ")]
     assert text[3] == f"A fresh training of vae is better with probability {found.fresh_training.value:.2f}."
-    assert text[4] == "The board, which pays for comparing all of its 3 pairs, tells the two apart."
+    assert text[4] == "The board, which pays for comparing all of its 3 pairs, finds them different."
 
 
 def test_a_difference_inside_the_noise_is_a_tie_and_says_what_it_leaves_open(tmp_path):
@@ -181,7 +181,7 @@ def test_a_run_is_named_by_id_first_digits_or_folder_inside_or_outside_the_resul
     for name in (run.id, run.id[:8], run.path.name, str(run.path)):
         found = one(versus(name, "vae", tmp_path / "results"))
         assert found.first.figures == pytest.approx(run.per_image()["log_likelihood"][None])
-        assert (found.first.name, found.told_apart) == (f"iwae, run {run.id[:8]} (seed 1)", None)
+        assert (found.first.name, found.significant) == (f"iwae, run {run.id[:8]} (seed 1)", None)
     shutil.rmtree(run.path)
     found = one(versus(str(outside), "vae", tmp_path / "results"))
     assert found.first.figures == pytest.approx(np.load(outside / "per_image.npz")["log_likelihood"][None])
@@ -211,7 +211,7 @@ def test_a_claim_is_said_to_be_one_and_has_no_part_in_the_boards_verdicts(tmp_pa
         if record.variant == "iwae":
             note(record, IMPORTED, {})
     found = one(versus("iwae (claimed)", "vae", tmp_path))
-    assert (found.verdict, found.told_apart) == ("better", None)
+    assert (found.verdict, found.significant) == ("better", None)
     assert list(sentences(found))[-1].startswith("iwae (claimed) came on a card and was not verified here")
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard: runs that were measured in the same way, ranked, as Markdown and as one HTML page. No torch here."""
+"""The leaderboard: ranks runs that were measured in the same way, as Markdown or an HTML page. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaebench.records.failures import read_failures
 
 __all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked", "without"]
 
-LEFT_OUT = "**Left out, damaged:** "  # how a line of Markdown begins that names a damaged record
+LEFT_OUT = "**Left out, damaged:** "  # start of a Markdown line that names a damaged record
 
 
 def leaderboard(
@@ -30,15 +30,15 @@ def leaderboard(
 
     Args:
         path: the directory.
-        html: where to write the page, which needs no network, with its pictures in a folder beside it; None: no page.
-        metric: what to rank by; None: what each benchmark names, or else the log-likelihood; see `boards`.
-        budget: parameters, flops, seconds or trials: instead of the boards' tables, who is best at equal cost.
-        judgements: a file that `vaebench judge` wrote, whose scores become columns.
+        html: path of the page, which needs no network; its pictures go to a folder beside it. None writes no page.
+        metric: ranking metric; None: that of each benchmark, or the log-likelihood; see `boards`.
+        budget: parameters, flops, seconds or trials: shows the best variants at equal cost instead of the boards.
+        judgements: a file written by `vaebench judge`, whose scores become columns.
         trials: rank trials of sweeps among the other runs.
-        single: pictures in the page itself, which then needs no other file.
+        single: embed pictures in the page, which then needs no other file.
 
     Returns:
-        Markdown: what was damaged and left out first, then the boards.
+        Markdown: damaged records that were left out, then the boards.
 
     Raises:
         UserError: there is no such directory, or no record in it, or no run has that metric, or no such budget.
@@ -54,7 +54,7 @@ def presented(
     budget: str | None = None,
     single: bool = False,
 ) -> str:
-    """What `leaderboard` makes of records and their boards that are `ranked`."""
+    """The Markdown of `leaderboard`, from the records and boards of `ranked`."""
     if html is not None:
         from vaebench.leaderboard.page import write_page
 
@@ -66,7 +66,7 @@ def presented(
 
 
 def without(records: Records, ranking: list[Board]) -> str:
-    """How many runs are on no board, because none on theirs has the figure; empty where all are."""
+    """Number of runs on no board, in words, because no run of theirs has the metric; empty where there are none."""
     missing = len(records) - sum(len(board.records) for board in ranking)
     return f"{missing} of {len(records)} runs, on whose boards none has this figure." if missing else ""
 

@@ -1,4 +1,4 @@
-"""Boards: the runs that may be ranked together, ranked."""
+"""Boards: groups of comparable runs, ranked."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ class Row:
     """One variant: the runs that differ in nothing but the seed.
 
     Attributes:
-        variant: its name, with the settings that tell it from others of the same name.
+        variant: its name, with the settings that distinguish it from others of the same name.
         records: its runs, by seed.
         estimates: of the metrics that at least one run has.
         rank: first and last rank it may hold among the ranked; None where it cannot be ranked.
-        provisional: it has a score and no rank, because nothing measured says how far its trainings scatter.
-        undecided: why its score decides nothing, and it has no rank; empty where it does.
-        gap: its score less the best one's, not corrected; None for the best itself and where it has no score.
-        beaten_by: names of the variants that are better beyond the noise, all pairs of the board at once.
-        claimed: its runs came on cards and were not verified: it has no rank, and no part in those of others.
+        provisional: it has a score but no rank, because its variance over trainings is unknown.
+        undecided: why its score is unreliable, so that it has no rank; empty otherwise.
+        gap: its score minus the best one, without correction for multiple comparisons; None for the best itself, and
+            without a score.
+        beaten_by: names of the variants that are significantly better, with all pairs of the board compared at once.
+        claimed: its runs were imported from cards and not verified; it has no rank and does not affect other ranks.
         failures: its runs, of other seeds, that ended without a record.
     """
 
@@ -61,23 +62,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Variants whose ranked figure was estimated in the same way on the same data.
+    """Variants whose score was estimated in the same way on the same data.
 
     Attributes:
         data: name, measure, shape and hashes of the data set.
-        estimator: how the ranked figure was estimated; see `comparable.py`.
-        surrogate: whether the likelihoods are surrogates, which never meet real ones.
-        wanted: the metric it was to be ranked by.
-        score: the one it is ranked by: the ELBO where a log-likelihood was wanted and no variant has one.
+        estimator: how the score was estimated; see `comparable.py`.
+        surrogate: whether the likelihoods are surrogates, which are never ranked with real ones.
+        wanted: the requested ranking metric.
+        score: the ranking metric in use: the ELBO where a log-likelihood is wanted and no variant has one.
         sign: 1 where a higher score is better, −1 where a lower one is.
-        trials: the sweeps whose trials they are, where trials are kept apart.
-        images: whether the score is a figure of every image; otherwise it is one of a run, and ranked over seeds alone.
+        trials: sweeps whose trials the board ranks, where trials have boards of their own.
+        images: whether the score has a value for every image; otherwise runs are ranked over seeds alone.
         unit: of the score.
-        rows: those with the score first, from the best to the worst; then those without it; then claims.
+        rows: from the best score to the worst, then those without a score, then claims.
         noise: over trainings, of the rows with the score, one column each.
-        borrowed: variants of other boards of the same data whose seeds say how far trainings scatter, where the seeds
-            of this board are too few.
-        judged: what people said of the runs; see `vaebench.judging.scores`.
+        borrowed: variants of other boards of the same data that supply the variance over trainings, where this board
+            has too few seeds.
+        judged: human judgements of the runs; see `vaebench.judging.scores`.
     """
 
     data: dict[str, Any]
@@ -101,7 +102,7 @@ class Board:
 
     @property
     def epochs(self) -> list[str]:
-        """The different numbers of epochs that its runs were trained for, ascending, in words."""
+        """The distinct numbers of training epochs of its runs, ascending, as text."""
         return span(map(trained, self.records))
 
 
@@ -114,14 +115,14 @@ def boards(
     """Splits runs into boards and ranks each.
 
     Runs share a board only if data set, shape, measure and the hashes of all its splits, the surrogate flag and the
-    estimator of the ranked figure are the same: images, version of the definition, and settings such as K and precision
-    of the measurement that gives it.
+    estimator of the score are the same: images, version of the definition, and settings such as K and precision of its
+    measurement.
 
     Args:
         records: the runs.
-        metric: what to rank by: one that has a better end; None: what the benchmark of each run names, or else the
-            log-likelihood. Runs of a board on which none has the figure that was asked for are left out.
-        failures: runs without a record, which go to the rows of their settings, or to rows of their own.
+        metric: ranking metric, one with a better direction; None: that of each run's benchmark, or the log-likelihood.
+            Boards on which no run has the requested metric are left out.
+        failures: runs without a record; they join the rows of their settings, or form rows of their own.
         trials: rank the trials of sweeps among the other runs, instead of on boards of their own.
 
     Raises:
@@ -164,7 +165,7 @@ def trial(record: RunRecord) -> bool:
 
 
 def _signs(records: Iterable[RunRecord]) -> dict[str, int]:
-    """The metrics that can be ranked by, with 1 where higher is better and −1 where lower is, as they are defined."""
+    """The metrics with a better direction: 1 where higher is better, −1 where lower is."""
     signs = {ELBO: 1, LOG_LIKELIHOOD: 1}
     for record in records:
         for name, metric in record.metrics.items():
@@ -177,9 +178,9 @@ def _signs(records: Iterable[RunRecord]) -> dict[str, int]:
 class _Sheet:
     """The runs of a board before they are ranked.
 
-    variants, claims: runs by variant: those that were measured or verified here, and those that are only claimed.
-    scored: the score's figures of those that have it, (seeds, n or 1).
-    evidence: of the same, on how far trainings scatter.
+    variants, claims: runs by variant, those measured or verified here and those only claimed.
+    scored: scores of the variants that have them, (seeds, n or 1).
+    evidence: of the same variants, on the variance over trainings.
     """
 
     common: dict[str, Any]
@@ -212,7 +213,7 @@ def _sheet(records: list[RunRecord], wanted: str, signs: dict[str, int], togethe
 
 
 def _borrowed(sheet: _Sheet, sheets: Sequence[_Sheet]) -> tuple[tuple[str, ...], Evidence | None]:
-    """The variants with several seeds on other boards of the same data, and what these say; none where not needed."""
+    """Variants with several seeds on other boards of the same data, and their evidence; none where not needed."""
     if sheet.evidence.freedom.sum() >= LEAST_FREEDOM:
         return (), None
     names, evidence = [], []
@@ -226,7 +227,7 @@ def _borrowed(sheet: _Sheet, sheets: Sequence[_Sheet]) -> tuple[tuple[str, ...],
 
 
 def _with_claims(sheet: _Sheet, borrowed: tuple[tuple[str, ...], Evidence | None]) -> Board:
-    """The board of the runs that were measured or verified here, and below them those that are only claimed."""
+    """The board of runs measured or verified here, followed by rows that are only claimed."""
     board = _board(sheet, *borrowed)
     rows = [
         Row(f"{name} (claimed)", runs, estimates(runs, _shown(board.score, runs)), claimed=True)
@@ -236,7 +237,7 @@ def _with_claims(sheet: _Sheet, borrowed: tuple[tuple[str, ...], Evidence | None
 
 
 def _with_failures(board: Board, failures: Iterable[Failure]) -> Board:
-    """The board with the failures on its data, of which survivors are not to be ranked in silence."""
+    """The board with failures on its data, so that survivors are not ranked without notice."""
     lost: dict[str, list[Failure]] = {}
     for failure in failures:
         same = all(failure.data.get(name) == board.data.get(name) for name in ("name", "measure", "shape", "hashes"))
@@ -263,8 +264,8 @@ def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) ->
     able = [noise.known[i] and not noise.two_cannot_decide and not doubts[order[i]] for i in range(len(order))]
     ranked = [i for i, yes in enumerate(able) if yes]
     values, apart = [sheet.sign * scored[order[i]] for i in ranked], opened[np.ix_(ranked, ranked)]
-    told = better(values, noise.of(*ranked), opened=apart) if ranked else np.zeros((0, 0))
-    places = dict(zip((order[i] for i in ranked), zip(ranks(told), told.T, strict=True), strict=True))
+    beats = better(values, noise.of(*ranked), opened=apart) if ranked else np.zeros((0, 0))
+    places = dict(zip((order[i] for i in ranked), zip(ranks(beats), beats.T, strict=True), strict=True))
     rows = []
     for place, name in enumerate(order):
         gap = compare(scored[name], scored[order[0]], noise.of(place, 0), opened[place, 0]) if place else None
@@ -292,5 +293,5 @@ def _board(sheet: _Sheet, borrowed: tuple[str, ...], others: Evidence | None) ->
 
 
 def _shown(score: str, runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """The figures of which a row has estimates: all that its runs have, those that every table shows first."""
+    """The metrics with estimates in a row: those that every table shows, then all others of its runs."""
     return tuple(dict.fromkeys((score, *METRICS, UNTRUSTED, *(name for run in runs for name in sorted(run.metrics)))))

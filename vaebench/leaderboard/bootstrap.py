@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap: intervals of what has no formula, such as the median image's difference."""
+"""The hierarchical bootstrap: intervals of statistics without a formula, such as the median difference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from vaebench.leaderboard.noise import Noise, Seeds, of_difference
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-CELLS = 2_000_000  # figures that are held at a time
+CELLS = 2_000_000  # values in memory at a time
 
 
 def bootstrap(
@@ -17,11 +17,11 @@ def bootstrap(
 ) -> tuple[float, Noise]:
     """A statistic of two variants on the same images, and its noise.
 
-    Images are drawn again in pairs, and the seeds of each variant on their own: S − 1 of S with replacement, which
-    makes the variance over draws that of a mean over S seeds, unbiased, where S of S make it a third too small with
-    three. Each level is drawn alone and gives its variance, and the interval is Student's as that of a mean:
-    percentiles over three seeds hold the truth far too rarely (docs/comparison.md). What changes with image and seed
-    is counted at both levels, so the noise is a little large rather than small.
+    Images are resampled in pairs, and the seeds of each variant separately: S − 1 of S with replacement, for which the
+    variance over draws is unbiased for a mean over S seeds; S of S would be a third too small at S = 3. Each level is
+    resampled alone and gives a variance. The interval is Student's, as for a mean, since percentile intervals over
+    three seeds undercover (docs/comparison.md). The image–seed interaction counts at both levels, which makes the noise
+    slightly conservative.
 
     Args:
         statistic: of figures (draws, seeds, n) and (draws, seeds', n) to (draws,); one of both may have a single draw.

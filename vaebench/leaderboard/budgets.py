@@ -1,4 +1,4 @@
-"""Boards at equal budget: who is best for so many parameters, FLOPs, seconds or tuning trials."""
+"""Boards at equal budget: the best variants for a number of parameters, FLOPs, seconds or tuning trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vaebench.records import RunRecord
 
 
 class Budget(NamedTuple):
-    """A cost that a record carries: `part.key`, how it is shown, and what it says."""
+    """A cost in a record: `part.key`, its display, and its meaning."""
 
     heading: str
     unit: str
@@ -47,11 +47,11 @@ class Place:
     Attributes:
         row: the variant.
         cost: mean over its runs; None where it has none.
-        why: why it has no cost; empty where it has.
-        on_front: no other is at most as dear and better, or cheaper and as good, by the means over seeds.
-        best: the best by the mean over seeds among all that cost no more; None where it has no cost.
+        why: why it has no cost; empty otherwise.
+        on_front: no other variant is better at no higher cost, or as good and cheaper, by the means over seeds.
+        best: the best by the mean over seeds among all that cost no more; None without a cost.
         tie: whether the difference from `best` is inside the noise.
-        provisional: whether nothing says so, because one of the two is provisional.
+        provisional: whether that is unknown, because one of the two is provisional.
     """
 
     row: Row
@@ -92,7 +92,7 @@ def places(board: Board, budget: str) -> list[Place]:
 
 
 def _cost(row: Row, budget: str, usual: str) -> float | str:
-    """A row's cost, or why it has none that can be compared."""
+    """A row's cost, or why it has no comparable one."""
     part, key = BUDGETS[budget].part, BUDGETS[budget].key
     values = [(record.times if part == "times" else record.cost).get(key) for record in row.records]
     known = [value for value in values if value is not None]
@@ -112,12 +112,12 @@ def _machines(row: Row) -> set[str]:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a sweep found for a family on a board, by the number of its trials.
+    """The best score of a sweep for a family on a board, as a function of the number of trials.
 
     Attributes:
-        sweep, family: which trials.
-        trials: how many of them are on the board.
-        expected: {k: expected score of the trial that the held-out bound chooses among k of them taken at random}.
+        sweep, family: of the trials.
+        trials: their number on the board.
+        expected: {k: expected score of the trial that the held-out bound selects among k random ones}.
     """
 
     sweep: str
@@ -127,7 +127,7 @@ class Tuned:
 
 
 def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
-    """The sweeps behind a board, and why other variants have no number of trials.
+    """The sweeps of a board, and why other variants have no number of trials.
 
     Records of a sweep carry the number of their trial in `cost.trial`.
     """
@@ -153,12 +153,11 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
 
 
 def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> float:
-    r"""Expected score of the trial with the highest `chosen_by` among k of T trials, taken at random without
-    repetition.
+    r"""Expected score of the trial with the highest `chosen_by` among k of T trials, drawn without replacement.
 
     .. math:: \sum_{r=k}^{T} \binom{r - 1}{k - 1} \Big/ \binom{T}{k} \; \text{score}_{(r)}
 
-    with trials in ascending order of what they are chosen by.
+    with trials in ascending order of `chosen_by`.
 
     Reference:
         Dodge et al. 2019, https://arxiv.org/abs/1909.03004, with the unbiased weights of Tang et al. 2020,
@@ -209,7 +208,7 @@ def _board(board: Board, budget: str, sheet: Table | str) -> str:
 
 
 def budget_table(board: Board, budget: str) -> Table | str:
-    """A board at equal budgets as a table, or in words why there is none.
+    """A board at equal budgets as a table, or the reason why there is none.
 
     Raises:
         UserError: there is no such budget.

@@ -20,7 +20,7 @@ from vaebench.records.claims import imported
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, its unit, and whether it holds words; `page` columns are left out of Markdown."""
+    """A column's heading, its unit, and whether it holds text; `page` columns are left out of Markdown."""
 
     key: str
     heading: str
@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, what it sorts by (None: last), and the numbers of its footnotes."""
+    """A cell's text, its sort key (None: last), and the numbers of its footnotes."""
 
     text: str
     sort: float | str | None
@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A board's columns, one list of cells for each of its rows, and the footnotes, numbered from 1."""
+    """Columns, one list of cells per row, and the footnotes, numbered from 1."""
 
     columns: list[Column]
     cells: list[list[Cell]]
@@ -87,7 +87,7 @@ def _why_provisional(board: Board) -> str:
 
 
 def _lost(row: Row) -> str:
-    """How many seeds have no record, and why."""
+    """The number of seeds without a record, and the reasons."""
     reasons = "; ".join(f"seed {failure.seed}: {failure.reason}" for failure in row.failures)
     return f"{lost_seeds(row)}; {reasons}"
 
@@ -113,7 +113,7 @@ def seeds_cell(row: Row, notes: dict[str, int]) -> Cell:
 
 
 def usual_definition(board: Board) -> str:
-    """How most runs define the score, where that is an estimate or a bound; empty for other figures."""
+    """The commonest definition of the score, where it is an estimate or a bound; empty for other metrics."""
     if board.score not in (*ESTIMATED, ELBO):
         return ""
     definitions = Counter(text for record in board.records if (text := _definition(record, board.score)))
@@ -125,7 +125,7 @@ def _definition(record: RunRecord, score: str) -> str:
 
 
 def metric_cell(row: Row, metric: str, notes: dict[str, int], decimals: int, usual: str = "") -> Cell:
-    """The mean of a metric; `usual` is how most of the board define it, and a row that does not says what it has."""
+    """The mean of a metric; a row with another definition than `usual` gets a footnote with its own."""
     estimate = row.estimates.get(metric)
     missing = [record for record in row.records if record.value(metric) is None]
     reasons = "; ".join(dict.fromkeys(record.reason(metric) for record in missing))
@@ -135,12 +135,12 @@ def metric_cell(row: Row, metric: str, notes: dict[str, int], decimals: int, usu
         return Cell("unavailable", None, (_note(notes, f"unavailable: {reasons}"),))
     others = {text for record in row.records if (text := _definition(record, metric)) != usual} if usual else set()
     partly = f"of {len(row.records) - len(missing)} in {len(row.records)} runs; unavailable in the others: {reasons}"
-    told = ([partly] if missing else []) + [f"not as in most rows: {text}" for text in sorted(others - {""})]
-    return Cell(number(estimate.mean, decimals), estimate.mean, tuple(_note(notes, text) for text in told))
+    texts = ([partly] if missing else []) + [f"not as in most rows: {text}" for text in sorted(others - {""})]
+    return Cell(number(estimate.mean, decimals), estimate.mean, tuple(_note(notes, text) for text in texts))
 
 
 def extra_cell(row: Row, metric: str) -> Cell:
-    """The mean of a metric that is on the page alone; nothing where a row has none."""
+    """The mean of a metric that only the page shows; a dash where a row has none."""
     estimate = row.estimates.get(metric)
     return Cell(number(estimate.mean, display(metric).decimals), estimate.mean) if estimate else Cell(NONE, None)
 
@@ -154,7 +154,7 @@ def share_cell(estimate: Estimate | None) -> Cell:
 
 
 def budget_cells(row: Row) -> list[Cell]:
-    """Epochs, steps and images that its runs were trained for, means over them."""
+    """Training epochs, steps and images, means over the runs."""
     budgets = [one for record in row.records if (one := trained(record))]
     if not budgets:
         return [Cell(NONE, None)] * 3
@@ -164,7 +164,7 @@ def budget_cells(row: Row) -> list[Cell]:
 
 
 def judged_cell(board: Board, row: Row, name: str, notes: dict[str, int]) -> Cell:
-    """What people said of a row's runs."""
+    """The human judgements of a row's runs."""
     scores = [score for r in row.records if (score := board.judged.get(r.digest, {}).get(name)) is not None]
     if not scores:
         return Cell(NONE, None)
@@ -181,7 +181,7 @@ def error_cell(value: float | None, decimals: int) -> Cell:
 
 
 def interval_cell(score: Estimate | None, decimals: int) -> Cell:
-    """Of the mean; it says where it does not cover both kinds of noise."""
+    """The interval of the mean, marked where it does not cover both kinds of noise."""
     if score is None or score.interval is None:
         return Cell(NONE, None)
     alone = "" if score.covers == "seeds and images" else f" ({score.covers} alone)"
@@ -196,7 +196,7 @@ def gap_cell(row: Row, decimals: int) -> Cell:
 
 
 def turns_cell(board: Board, row: Row, decimals: int) -> Cell:
-    """Up to which sd over trainings its difference from the best, or the best one's from the next, would hold."""
+    """The largest sd over trainings at which the difference from the best, or the best one's from the next, holds."""
     gap = board.rows[1].gap if row is board.rows[0] and len(board.rows) > 1 else row.gap
     if gap is None or not gap.provisional:
         return Cell(NONE, None)
@@ -208,7 +208,7 @@ def yes_cell(value: bool) -> Cell:
 
 
 def collapse_cell(row: Row) -> Cell:
-    """The verdict, or how many runs came to each."""
+    """The verdict, or the number of runs with each."""
     if not row.records:
         return Cell(NONE, None)
     verdicts = Counter(str(record.collapse.get("verdict", "unknown")) for record in row.records)
@@ -224,7 +224,7 @@ def mean_cell(values: Sequence[float | None], decimals: int) -> Cell:
 
 
 def measured_cell(row: Row, notes: dict[str, int]) -> Cell:
-    """The steps whose weights a row's runs are measured with, of how many; where it is not the last, what chose it."""
+    """The training step of the measured weights, of how many; a footnote on the selection where it is not the last."""
     chosen = [selection for record in row.records if (selection := record.measured)]
     if not chosen or all(one.last for one in chosen):
         return Cell("last" if chosen else NONE, 1.0 if chosen else None)

@@ -1,4 +1,4 @@
-"""What runs must have in common for a figure of theirs to be compared: data, and how that figure was estimated."""
+"""Conditions under which a metric of two runs may be compared: equal data, and equal estimators of the metric."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from vaebench.configuration.discovery import measurement_of
 from vaebench.records import RunRecord
 
 LOG_LIKELIHOOD, ELBO, NLL, BITS = "log_likelihood", "elbo", "nll", "bits_per_dim"
-LIKELIHOOD = "likelihood"  # the measurement whose settings records of version 1 had at the top of their protocol
-EQUIVALENT = {2: 1}  # versions of the protocols under which no figure was defined otherwise than under the other
-FORMER = {LIKELIHOOD: {"k": None, "precision": "f32", "proposal": "encoder"}}  # settings before there was a choice
-REFINED = {"log_likelihood": 2}  # versions of figures by proposals that are refined for each image
-ELSEWHERE = ("seed", "limit", "name", "k", "precision", "compiled", "version", "measurements")  # or of no account
-ROUNDING = {LIKELIHOOD: ("compile", "corrections", "bracket")}  # settings that leave other figures as they are
+LIKELIHOOD = "likelihood"  # the measurement whose settings are at the top of protocols of version 1
+EQUIVALENT = {2: 1}  # protocol versions with equal definitions of all metrics
+FORMER = {LIKELIHOOD: {"k": None, "precision": "f32", "proposal": "encoder"}}  # values before these settings existed
+REFINED = {"log_likelihood": 2}  # versions of metrics from refined proposals
+ELSEWHERE = ("seed", "limit", "name", "k", "precision", "compiled", "version", "measurements")  # compared separately
+ROUNDING = {LIKELIHOOD: ("compile", "corrections", "bracket")}  # settings without effect on the metrics
 
 
 def comparable(record: RunRecord, figure: str) -> dict[str, Any]:
-    """What runs must have in common to share a board of a figure; what else a protocol measured does not matter."""
+    """The properties that runs on one board of a metric share; other measurements of a protocol do not matter."""
     return {
         "data": {name: record.data.get(name) for name in ("name", "measure", "shape", "hashes")},
         "estimator": estimator(record, figure),
@@ -28,10 +28,10 @@ def comparable(record: RunRecord, figure: str) -> dict[str, Any]:
 
 
 def estimator(record: RunRecord, figure: str) -> dict[str, Any]:
-    """How a figure was estimated: on which images, by which definition, and with which settings.
+    """How a metric was estimated: images, version of the definition, and settings.
 
-    Version 2 of the protocols drew the noise of importance samples in other blocks than version 1, and defined all
-    figures as before: the two are equivalent. A figure that is defined anew has a version of its own.
+    Version 2 of the protocols draws the noise of importance samples in other blocks than version 1 but defines all
+    metrics as before, so the two are equivalent. A redefined metric has a version of its own.
     """
     protocol, version = record.protocol, record.protocol.get("version", 1)
     rest = {key: value for key, value in protocol.items() if key not in ELSEWHERE}  # n, and what a model was given
@@ -44,9 +44,9 @@ def estimator(record: RunRecord, figure: str) -> dict[str, Any]:
 
 
 def _version(record: RunRecord, figure: str) -> int:
-    """Of the definition; where a bound stands in for a refined estimate, that of the estimate that was asked for.
+    """Version of the definition; a bound that replaces a requested refined estimate has the version of the latter.
 
-    Such runs share its board, without a rank (`trust.py`).
+    Such runs share its board without a rank (`trust.py`).
     """
     if figure in REFINED and record.tables.get("proposal", {}).get("used") == "encoder":
         return REFINED[figure]
@@ -54,7 +54,7 @@ def _version(record: RunRecord, figure: str) -> int:
 
 
 def _settings(protocol: Mapping[str, Any], figure: str) -> dict[str, Any]:
-    """Those of the measurement that gives a figure; of all measurements where none is known to."""
+    """The settings of the measurement that gives a metric, or of all measurements where it is unknown."""
     name, measured = measurement_of(figure), protocol.get("measurements")
     if measured is None:
         measured = {LIKELIHOOD: {key: protocol[key] for key in FORMER[LIKELIHOOD] if key in protocol}}
@@ -70,5 +70,5 @@ def in_units(record: RunRecord, score: str) -> float:
 
 
 def computed_from(figure: str) -> str:
-    """The figure of every image that another one is computed from: of the NLL and of bits/dim, the log-likelihood."""
+    """The per-image metric that another is computed from: the log-likelihood for NLL and bits/dim."""
     return LOG_LIKELIHOOD if figure in (NLL, BITS) else figure

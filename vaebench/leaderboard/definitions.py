@@ -1,4 +1,4 @@
-"""What each metric means, once each, in the words of the records."""
+"""Definitions of the metrics, one each, as the records state them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 from vaebench.records import RunRecord
 
 NUMBER = re.compile(r"\b(?:None|\d[\d,.]*\d|\d)\b")
-LISTED = 4  # different values of a number that are all named
+LISTED = 4  # most values of a number that are listed one by one
 DIRECTIONS = {True: "higher is better", False: "lower is better"}
 
 
 class Definition(NamedTuple):
-    """Name of a metric, its definition, its unit, and which direction is better, in words or empty."""
+    """Name, definition and unit of a metric, and its better direction as text, empty without one."""
 
     name: str
     text: str
@@ -26,8 +26,8 @@ class Definition(NamedTuple):
 def definitions(records: Iterable[RunRecord]) -> list[Definition]:
     """The definition of every metric, sorted by name.
 
-    Where those of several records differ in numbers alone, such as K or the size of the latent, the numbers are
-    listed; where they differ in words, the most frequent ones are given, and the others follow.
+    Definitions that differ only in numbers, such as K or the latent size, are merged and list the numbers. Others are
+    listed by frequency.
     """
     texts: dict[str, Counter[str]] = {}
     about: dict[str, tuple[str, str]] = {}
@@ -41,7 +41,7 @@ def definitions(records: Iterable[RunRecord]) -> list[Definition]:
 
 
 def merged(texts: Counter[str]) -> str:
-    """Several wordings of one definition as one.
+    """Merges several wordings of one definition.
 
     >>> merged(Counter({"L_K, K = 500": 3, "L_K, K = 100": 1, "L_K, K = None": 1}))
     'L_K, K = 100 or 500'
@@ -57,14 +57,14 @@ def merged(texts: Counter[str]) -> str:
 
 
 def _rest(usual: str, text: str) -> str:
-    """What a text says after the skeleton that it begins with."""
+    """The part of a text after a common beginning."""
     numbers = usual.count("#")
     pieces = NUMBER.split(text, numbers)
     return pieces[-1].removeprefix(usual.rpartition("#")[2]).strip("; ")
 
 
 def _with_numbers(texts: Sequence[str]) -> str:
-    """Texts that differ in numbers alone, with all values of each; many are told by the smallest and the largest."""
+    """Texts that differ only in numbers, merged with all values of each; many values are given as a range."""
     pieces, values = NUMBER.split(texts[0]), zip(*(NUMBER.findall(text) for text in texts), strict=True)
     shown = [_values(set(numbers)) for numbers in values]
     return "".join(piece + number for piece, number in zip(pieces, [*shown, ""], strict=True))

@@ -1,4 +1,4 @@
-"""All that the page shows of one run when it is opened, as plain JSON."""
+"""Details of one run for the page, as plain JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vaebench.leaderboard.figures import of_run
 from vaebench.records import RunRecord
 from vaebench.records.claims import claimed, imported
 
-Pictures = Callable[[bytes], str]  # gives the address of a picture, a PNG
+Pictures = Callable[[bytes], str]  # from a PNG to its address
 RECONSTRUCTIONS, TILES = "reconstructions", 10  # a picture of the evaluation's, and its test images in a row
 SMALLEST = 320  # pixels across: smaller pictures are shown enlarged by a whole number
 
 
 def in_base64(png: bytes) -> str:
-    """The address of a picture that is its own content."""
+    """A picture as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
@@ -36,10 +36,10 @@ def details(
 
     Args:
         record: the run.
-        root: where the records were read; places on the page are told from there.
+        root: folder of the records; paths on the page are relative to it.
         pictures: gives the address of a picture.
-        rows: of tiles on a picture of reconstructions.
-        score: of which the figures of the images on that picture are given; None: of none.
+        rows: of tiles in the picture of reconstructions.
+        score: metric whose values are shown for the images of that picture; None shows none.
     """
     hashes = {f"{split} split": str(value) for split, value in record.data["hashes"].items()}
     weights = (record.checkpoint or {}).get("weights")
@@ -70,7 +70,7 @@ def details(
 
 
 def below(path: Path, root: Path) -> str:
-    """A path as seen from `root`; one that is not below it is told by its last part alone."""
+    """A path relative to `root`; outside `root`, its last part."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
@@ -97,7 +97,7 @@ def _metric(name: str, metric: dict[str, Any]) -> dict[str, str]:
 
 
 def _picture(record: RunRecord, name: str, file: str, pictures: Pictures) -> dict[str, Any]:
-    """A PNG and the size at which it is shown; its own size stands at a fixed place of its header."""
+    """A PNG and its displayed size; its own size is at a fixed offset of its header."""
     png = _read(record, file)
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     scale = max(1, SMALLEST // max(width, 1))
@@ -110,9 +110,9 @@ def _read(record: RunRecord, file: str) -> bytes:
 
 
 def _shown(record: RunRecord, rows: int) -> str | None:
-    """A hash of the test images on the picture of reconstructions, every other row of it; None without the picture.
+    """A hash of the test images in the picture of reconstructions, every other row of it; None without the picture.
 
-    Pictures of equal hashes can be shown tile by tile: the browser may not read pixels from files beside a page.
+    The page compares pictures of equal hashes tile by tile; a browser may not read pixels from files beside a page.
     """
     path = record.pictures().get(RECONSTRUCTIONS)
     if path is None or not rows:
@@ -127,13 +127,13 @@ def _shown(record: RunRecord, rows: int) -> str | None:
 
 
 def _scores(record: RunRecord, score: str | None, rows: int) -> list[float]:
-    """The score of every image on the picture of reconstructions, in its order; empty where there are none."""
+    """The score of every image in the picture of reconstructions, in order; empty where there are none."""
     figures = of_run(record, score) if score is not None and record.value(score) is not None else None
     return [] if figures is None else [round(float(value), 3) for value in figures[: rows // 2 * TILES]]
 
 
 def _command(record: RunRecord) -> str:
-    """How to train and measure the run again."""
+    """The command that trains and measures the run again."""
     checkout = f"git checkout {shlex.quote(str(commit))}\n" if (commit := record.environment.get("commit")) else ""
     if record.benchmark:
         name = record.benchmark.removeprefix("repeat_")

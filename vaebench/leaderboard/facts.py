@@ -9,7 +9,7 @@ from vaebench.leaderboard.trust import ESTIMATED, UNTRUSTED
 
 
 def title(board: Board) -> str:
-    """Data set, measure, K or another figure, and in what the trainings differ, in one line."""
+    """One line with data set, measure, K or another metric, and differences between the trainings."""
     parts = [board.data["name"], board.data["measure"]]
     if board.wanted != LOG_LIKELIHOOD:
         parts.append(score_display(board).heading)
@@ -25,7 +25,7 @@ def title(board: Board) -> str:
 
 
 def facts(board: Board) -> dict[str, str]:
-    """All that the runs of a board have in common, in words."""
+    """Common properties of the runs of a board, as text."""
     shown = ("k", "n", "split", "protocols", "version")
     settings = {name: value for name, value in board.estimator.items() if name not in shown}
     hashes, k = board.data["hashes"].items(), board.estimator.get("k")
@@ -34,7 +34,7 @@ def facts(board: Board) -> dict[str, str]:
         "measure": f"{board.data['measure']}{', surrogate likelihoods' if board.surrogate else ''}",
         **({"samples an image": f"K = {number(k)}"} if k is not None else {}),
         "ranked by": _ranked_by(board),
-        **({"what it measures": told} if (told := _measures(board)) else {}),
+        **({"what it measures": text} if (text := _measures(board)) else {}),
         "noise over trainings": _noise(board),
         "settings": ", ".join(f"{name} {words(value)}" for name, value in sorted(settings.items())) or "none",
         "data": ", ".join(f"{split} {str(value)[:8]}" for split, value in sorted(hashes)),
@@ -42,7 +42,7 @@ def facts(board: Board) -> dict[str, str]:
 
 
 def _measures(board: Board) -> str:
-    """What an estimate of the likelihood from an encoder's samples is, and on how many images it is to be trusted."""
+    """The meaning of a log-likelihood estimate by its proposal, and the share of images on which it is unreliable."""
     if board.score not in ESTIMATED:
         return ""
     shares = sorted(one.mean for row in board.rows if (one := row.estimates.get(UNTRUSTED)))
@@ -58,7 +58,7 @@ def _measures(board: Board) -> str:
 
 
 def _noise(board: Board) -> str:
-    """Where it comes from that of rows with one seed, or why nothing is known of it."""
+    """The source of the noise over trainings for rows with one seed, or why it is unknown."""
     several = sum(len(row.seeds) > 1 and board.score in row.estimates and not row.claimed for row in board.rows)
     if board.noise.two_cannot_decide:
         return "two seeds cannot decide: it plainly differs between the variants, so that none has a rank"

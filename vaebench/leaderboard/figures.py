@@ -1,4 +1,4 @@
-"""Figures of records as boards rank them: arrays over seeds and images, and means with their errors."""
+"""Metrics of records as boards use them: arrays over seeds and images, and means with standard errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def of_images(records: Iterable[RunRecord], score: str) -> bool:
-    """Whether any of these runs has a figure of every image; where none has, they are ranked over seeds alone."""
+    """Whether any of these runs has a value for every image; otherwise they are ranked over seeds alone."""
     return any(record.value(score) is not None and computed_from(score) in record.per_image() for record in records)
 
 
@@ -32,8 +32,8 @@ def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np
 
     Args:
         records: its runs.
-        score: which figure.
-        images: one for each seed and image, (seeds, n); or, where only the runs have one, (seeds, 1).
+        score: name of the metric.
+        images: values for each seed and image, (seeds, n); otherwise one for each seed, (seeds, 1).
     """
     shape, seeds = (records[0].protocol["n"] if images else 1,), []
     for runs in by_seed(records):
@@ -46,7 +46,7 @@ def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np
 
 
 def of_run(record: RunRecord, score: str, images: bool = True) -> np.ndarray | None:
-    """(n,) figures of a run, those of NLL and bits/dim from the log-likelihoods; or (1,), the run's own."""
+    """Per-image values of a run, (n,), with NLL and bits/dim from log-likelihoods; or the run's value, (1,)."""
     if not images:
         return np.array([record.value(score)], dtype=np.float64)
     values = record.per_image().get(computed_from(score))
@@ -56,7 +56,7 @@ def of_run(record: RunRecord, score: str, images: bool = True) -> np.ndarray | N
 
 
 def estimates(records: Sequence[RunRecord], metrics: Iterable[str]) -> dict[str, Estimate]:
-    """The means over seeds of those metrics that at least one run has."""
+    """Means over seeds of the metrics that at least one run has."""
     estimated = {}
     for metric in metrics:
         seeds = [[known for r in runs if (known := value(r, metric)) is not None] for runs in by_seed(records)]

@@ -11,21 +11,21 @@ from vaebench.leaderboard.display import number, score_display
 from vaebench.leaderboard.kinds import kind
 from vaebench.leaderboard.statistics import NORMAL
 
-KEPT = 0.6  # of the variants lie on the axis; those that are farther off have an arrow at its end
+KEPT = 0.6  # share of the variants on the axis; farther ones have an arrow at its end
 
 
 class Mark(NamedTuple):
-    """One line of the plot; differences in the unit of the score, halves of 95 % intervals.
+    """One line of the plot, in the unit of the score.
 
     Attributes:
         row: the variant.
-        kind: what it is coloured by.
-        difference: its mean less the leader's.
-        over_images: half of the interval over images alone; 0 where images are not counted.
-        over_both: half of the one over seeds and images; None where nothing says how far trainings scatter.
+        kind: its kind, which sets the colour.
+        difference: its mean minus the leader's.
+        over_images: half width of the 95 % interval over images alone; 0 for scores without per-image values.
+        over_both: half width over seeds and images; None where the variance over trainings is unknown.
         alone: it has one seed.
-        tie: it is not told apart from the leader.
-        text: the difference in words.
+        tie: it does not differ significantly from the leader.
+        text: the difference as text.
     """
 
     row: Row
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 
 
 class Forest(NamedTuple):
-    """The marks, the axis, and the band in which variants are not told apart from the leader, in the score's unit."""
+    """The marks, the axis, and the band of ties with the leader, in the score's unit."""
 
     marks: list[Mark]
     axis: tuple[float, float]
@@ -68,7 +68,7 @@ def _mark(board: Board, row: Row, leader: Row) -> Mark:
 
 
 def _axis(marks: Sequence[Mark]) -> tuple[float, float]:
-    """The ends of the axis, with the leader inside and most of the others."""
+    """The ends of an axis that holds the leader and most other variants."""
     reach = sorted(abs(mark.difference) + (mark.over_both or mark.over_images) for mark in marks)
     if not reach or not reach[-1]:
         return -1.0, 1.0

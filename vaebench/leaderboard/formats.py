@@ -27,7 +27,7 @@ MARK = re.compile("|".join(re.escape(mark) for mark in sorted(SPECIAL, key=len, 
 
 
 def latex(boards: Iterable[Board]) -> str:
-    """Tables of the package booktabs, with their footnotes in the caption's place below."""
+    """Tables for the package booktabs, with footnotes below."""
     return "\n".join(_latex(board) for board in boards)
 
 
@@ -75,7 +75,7 @@ def tex(text: str) -> str:
 
 
 def comma_separated(boards: Iterable[Board]) -> str:
-    """One line a variant, with numbers that are not rounded, on all boards together."""
+    """One line per variant and board, with unrounded numbers."""
     rows = [row for board in boards for row in _plain(board)]
     names = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()
@@ -86,13 +86,13 @@ def comma_separated(boards: Iterable[Board]) -> str:
 
 
 def _flat(value: Any) -> Any:
-    """A value of a cell; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """The value of a cell; text that a spreadsheet would read as a formula gets a leading apostrophe."""
     text = " ".join(map(str, value)) if isinstance(value, list) else value
     return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def as_json(boards: Iterable[Board]) -> str:
-    """Every board with its facts, its headline, and its variants with figures that are not rounded."""
+    """Every board with its facts, its headline, and its variants with unrounded numbers."""
     entries = [
         {
             "title": title(board),
@@ -143,7 +143,7 @@ def _standing(claimed: bool, provisional: bool, ranked: bool) -> str:
 
 
 def bibtex(boards: Sequence[Board]) -> str:
-    """The papers that the models of these boards come from, as their classes name them, and vaebench itself."""
+    """The papers that the classes of these models reference, and vaebench itself."""
     title = "vaebench, a benchmark of variational autoencoders"
     entries = {"vaebench": _entry("vaebench", title, "", "", f"version {__version__}", "")}
     for part in _parts(boards):
@@ -161,7 +161,7 @@ def bibtex(boards: Sequence[Board]) -> str:
 
 
 def _entry(key: str, title: str, authors: str, year: str, where: str, part: str) -> str:
-    """An entry; without a title where the docstring gives none, so that none is invented."""
+    """An entry; it has a title only where the docstring gives one."""
     names = re.sub(r"\s*(?:,|&)\s*", " and ", authors.replace(" et al.", " and others")).strip()
     fields = {"title": f"{{{tex(title)}}}" if title else "", "author": tex(names), "year": year}
     fields["url" if where.startswith("http") else "howpublished"] = where

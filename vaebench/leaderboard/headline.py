@@ -1,4 +1,4 @@
-"""Who leads a board, by how much, and whether more seeds could turn it, in one sentence."""
+"""The leader of a board, its lead, and whether more seeds could reverse it, in one sentence."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ State = Literal["decided", "tie", "provisional", "alone", "no score"]
 
 
 class Headline(NamedTuple):
-    """What a board says first.
+    """The headline of a board.
 
     Attributes:
-        state: whether the lead is beyond the noise; 'provisional' where nothing says how far trainings scatter.
-        leader: the best by its mean; None where no variant has the score.
-        lead: by how much it is better than the next, with its unit; empty where there is no next.
-        sentence: all of it in words.
+        state: whether the lead is beyond the noise; 'provisional' where the variance over trainings is unknown.
+        leader: the variant with the best mean; None where no variant has the score.
+        lead: its difference from the next, with the unit; empty where there is no next.
+        sentence: the headline itself.
     """
 
     state: State

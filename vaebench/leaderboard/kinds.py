@@ -1,4 +1,4 @@
-"""What a model is about, in one word, by which pages colour it."""
+"""Kinds of models, by which pages colour them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HIERARCHIES, CODES = ("hierarchy", "residual"), ("codes",)  # modules of posteri
 
 
 def kind(record: RunRecord) -> str:
-    """One of `KINDS`: what distinguishes the model of a run, the latents before the objective.
+    """The kind of a run's model, one of `KINDS`.
 
-    Discrete codes and hierarchies first, then an objective that weighs samples or seeks independent latents, then
-    a prior or a posterior other than a Gaussian with a diagonal covariance.
+    Discrete codes and hierarchies come first, then importance-weighted and disentangling objectives, then a prior or
+    posterior other than a diagonal Gaussian.
     """
     places = {part: _module(record.config, part) for part in ORDINARY}
     modules = {module for module, _ in places.values()}

@@ -17,8 +17,8 @@ def markdown(boards: Iterable[Board]) -> str:
 
 
 def _markdown(board: Board) -> str:
-    told = escaped("; ".join(f"{name}: {value}" for name, value in facts(board).items()))
-    return f"### {escaped(title(board))}\n\n{told}\n\n{markdown_table(table(board))}"
+    common = escaped("; ".join(f"{name}: {value}" for name, value in facts(board).items()))
+    return f"### {escaped(title(board))}\n\n{common}\n\n{markdown_table(table(board))}"
 
 
 def markdown_table(sheet: Table) -> str:

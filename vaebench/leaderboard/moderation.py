@@ -1,17 +1,17 @@
-r"""Seed noise of a board: every variant's variance over trainings, learned from all variants together.
+r"""Seed noise of a board: the variance over trainings of every variant, moderated by those of all others.
 
-Three seeds say little of how far trainings of one variant scatter; three seeds of twenty variants say much. So the
-variances of a board are taken to come from one distribution, which is learned with them:
+Three seeds determine the variance of one variant poorly, but three seeds of each of twenty variants determine their
+distribution well. So the variances of a board are modelled hierarchically:
 
 .. math:: \frac{(S_v - 1)\, s_v^2}{\sigma_v^2 + c_v} \sim \chi^2_{S_v - 1}, \qquad
     \log \sigma_v^2 \sim (1 - \epsilon)\, N(\mu, \omega^2) + \epsilon\, N(\mu, 2.5^2)
 
-s² is the variance of S seeds' means, c what images and chance add to it. ω = 0 pools all variances; a large ω leaves
-each to its own seeds. μ is flat and ω has few values; neither is estimated and then taken for granted, both are drawn
-from their posterior, because that a few variances look alike is weak evidence that they are. The wide part of the
-mixture allows for outliers. ε is 0.05 for variants with several seeds. For those with one, of which nothing measured
-says that they are like the others, it is 0.75, and the wide part is N(μ, 3.5²): with 2.5, a run ten times as noisy as a
-group of four was told from it on 17 % of boards. docs/comparison.md has the errors and the power that come out of it.
+s² is the variance of the means of S seeds, and c the contribution of images and chance. ω = 0 pools all variances; a
+large ω treats each separately. μ has a flat prior and ω a discrete one. Both are integrated out rather than estimated,
+since a few similar variances are weak evidence of a common one. The wide component allows for outliers. ε is 0.05 for
+variants with several seeds. For those with one seed, which may be unlike the others, it is 0.75 and the wide component
+N(μ, 3.5²): with 2.5, a run ten times as noisy as a group of four was falsely declared different on 17 % of boards.
+docs/comparison.md has error rates and power.
 
 Reference:
     Smyth 2004, https://doi.org/10.2202/1544-6115.1027, moderates variances by a prior that the data set; Phipson et al.
@@ -36,16 +36,16 @@ PRIOR = np.array([2.0, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0]) / 8.5  # of ω
 STANDARD = np.linspace(-4.5, 4.5, 61)  # nodes of (log σ² − μ) / ω
 CENTRES = np.linspace(-4.5, 4.5, 37)
 CENTRES = CENTRES * (1 + 0.15 * np.abs(CENTRES))  # nodes of μ, in its errors
-LEAST_FREEDOM = 8  # of a board's seeds in all, for a variant of one seed to take the board's noise
+LEAST_FREEDOM = 8  # degrees of freedom of a board from which variants with one seed use its noise
 DRAWS = 4000
 DIFFERS, PLAINLY = 1.0, 0.6  # with this probability, ω is at least 1: one variant's sd is often twice another's
 
 
 class Evidence(NamedTuple):
-    """What seeds say of the noise over trainings, one entry a variant.
+    """Evidence on the noise over trainings, one entry per variant.
 
-    variance: of the seeds' means over all images; anything with one seed. freedom: seeds − 1. chance: what noise that
-    changes with image and seed adds to the variance.
+    variance: of the seeds' means over all images; arbitrary with one seed. freedom: seeds − 1. chance: contribution of
+    the image–seed interaction to the variance.
     """
 
     variance: np.ndarray
@@ -57,11 +57,11 @@ class Evidence(NamedTuple):
 
 
 class Trainings(NamedTuple):
-    """Draws from the posterior of the noise over trainings, one column a variant.
+    """Posterior draws of the noise over trainings, one column per variant.
 
-    variances: of one training's mean, (draws, m). known: whether anything measured says so, (m,): variants with several
-    seeds, and all where the seeds have LEAST_FREEDOM degrees of freedom together. two_cannot_decide: no variant has
-    more than two seeds, and their noise plainly differs between variants: errors would be too frequent.
+    variances: of one training's mean, (draws, m). known: whether the data determine it, (m,): for variants with several
+    seeds, and for all once the seeds have LEAST_FREEDOM degrees of freedom together. two_cannot_decide: no variant has
+    more than two seeds and the noise clearly differs between variants, so that error rates would be too high.
     """
 
     variances: np.ndarray
@@ -69,12 +69,12 @@ class Trainings(NamedTuple):
     two_cannot_decide: bool = False
 
     def of(self, *columns: int) -> Trainings:
-        """Those of some variants."""
+        """The noise of some variants."""
         return self._replace(variances=self.variances[:, columns], known=self.known[list(columns)])
 
 
 def evidence(figures: Sequence[np.ndarray]) -> Evidence:
-    """Of variants' figures, (seeds, n) each."""
+    """The evidence from variants' values, (seeds, n) each."""
     several = [len(one) > 1 for one in figures]
     pairs = list(zip(figures, several, strict=True))
     variances = [one.mean(-1, dtype=np.float64).var(ddof=1) if many else 0.0 for one, many in pairs]
@@ -87,8 +87,8 @@ def trainings(of: Evidence, others: Evidence | None = None, draws: int = DRAWS, 
 
     Args:
         of: the variants.
-        others: variants of other boards, whose noise is taken to come from the same distribution.
-        draws: how many. seed: of the draws.
+        others: variants of other boards, modelled with the same distribution of noise.
+        draws: number of draws. seed: of the draws.
     """
     both = of if others is None else of + others
     several = Evidence(*(part[both.freedom > 0] for part in both))
@@ -107,7 +107,7 @@ def trainings(of: Evidence, others: Evidence | None = None, draws: int = DRAWS, 
     weights /= weights.sum()
     rng = np.random.default_rng(seed)
     chosen = np.searchsorted(np.cumsum(weights)[:-1], (rng.permutation(draws) + 0.5) / draws)
-    rows, within = np.unique(chosen, return_inverse=True)  # most of the weight lies on few
+    rows, within = np.unique(chosen, return_inverse=True)  # few have most of the weight
     drawn, seen = np.empty((draws, len(known))), iter(likelihoods)
     for index, freedom in enumerate(of.freedom):
         if freedom == 0:
@@ -126,10 +126,10 @@ def trainings(of: Evidence, others: Evidence | None = None, draws: int = DRAWS, 
 
 
 def _hyperparameters(known: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes of μ and ω, and the logarithms of their prior weights, (h,) each; μ's nodes lie where its posterior does.
+    """Nodes of μ and ω, and their log prior weights, (h,) each; nodes of μ cover its posterior.
 
-    The prior is flat in log(exp(μ) + c), the scale of what is seen: one that is flat in μ would take seeds whose means
-    vary as little as chance for proof that there is no noise.
+    The prior is flat in log(exp(μ) + c), the scale of the observed variance. A prior flat in μ would take seeds that
+    vary as little as chance as proof of zero noise.
     """
     unbiased = np.log(known.variance) - digamma(known.freedom / 2) + np.log(known.freedom / 2)
     pooled = np.log(np.average(known.variance, weights=known.freedom)), np.sqrt(2 / known.freedom.sum())
@@ -146,13 +146,13 @@ def _hyperparameters(known: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _nodes(outliers: float) -> np.ndarray:
-    """The mixture's weights at the nodes of log σ²: those of its narrow part, then those of its wide one."""
+    """The mixture's weights at the nodes of log σ²: of its narrow component, then of its wide one."""
     normal = np.exp(-(STANDARD**2) / 2) / np.exp(-(STANDARD**2) / 2).sum()
     return np.concatenate([(1 - outliers) * normal, outliers * normal])
 
 
 def _likelihood(s2: float, freedom: float, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of s², over its highest value in each row, and the logarithm of that, for variances (h, nodes)."""
+    """Likelihood of s² at variances (h, nodes), relative to its maximum in each row, and the log of the maximum."""
     ratio = s2 / variances
     logs = 0.5 * freedom * (np.log(ratio) + 1 - ratio)
     top = logs.max(1)

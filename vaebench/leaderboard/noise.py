@@ -1,8 +1,8 @@
-"""Where the error of a mean comes from: from the training seeds, or from the test images.
+"""Components of the error of a mean: training seeds and test images.
 
-A figure of seed s and image i is a mean, what the image adds, what the training adds, and a rest that changes with
-both. Images and seeds are both samples: another test set and another training would give another mean. So the squared
-standard error has two parts, known with very different certainty: thousands of images, and often three seeds.
+The value of seed s and image i is a mean, an image effect, a seed effect and their interaction. Images and seeds are
+both samples: another test set or another training would give another mean. So the squared standard error has two parts,
+known with very different precision: from thousands of images, and often from three seeds.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ LEVEL = 0.95
 
 
 class Noise(NamedTuple):
-    """The squared standard error of a mean or a difference, by where it comes from; arrays of any one shape.
+    """The squared standard error of a mean or a difference by component; arrays of any one shape.
 
-    The error in units of its estimated size is taken to follow Student's t with `image_freedom` degrees of freedom in
-    the images' share of the variance, and with `seed_freedom` in the seeds' share: a mixture of the two.
-    Satterthwaite's single t for both is sharper, but with three seeds its degrees of freedom grow just where chance
-    made the seeds' variance small; many comparisons find such cases (docs/comparison.md has the figures).
+    The standardised error follows a mixture of two Student's t distributions: with `image_freedom` degrees of freedom,
+    weighted by the images' share of the variance, and with `seed_freedom`, weighted by the seeds' share.
+    Satterthwaite's single t is sharper, but with three seeds its degrees of freedom grow exactly where the seeds'
+    variance is small by chance, and many comparisons select for such cases (docs/comparison.md).
     """
 
     images: np.ndarray
@@ -49,7 +49,7 @@ class Noise(NamedTuple):
     def half_width(self, level: float = LEVEL) -> np.ndarray:
         """Half the width of the interval that holds all values with p ≥ 1 − level.
 
-        A mixture's quantile lies between those of its parts, and bisection finds it.
+        A mixture's quantile lies between those of its components and is found by bisection.
         """
         wanted = (1 - level) / 2
         quantiles = np.stack([stdtrit(f + 0 * self.images, 1 - wanted) for f in self[2:]]) * self.error
@@ -62,13 +62,13 @@ class Noise(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The noise of a difference whose variance over seeds is known by draws from its posterior (`moderation.py`).
+    """The noise of a difference whose variance over seeds has posterior draws (`moderation.py`).
 
-    The error is normal for each drawn variance, or Student's where the images' variance, known with n − 1 degrees of
-    freedom, is most of it; the draws mix these. A p-value is then as often small as it says, on the average over boards
-    whose noise follows the model.
+    The error is a mixture over the draws: normal for each drawn variance, or Student's t where the images' variance,
+    with n − 1 degrees of freedom, dominates. P-values are calibrated on average over boards whose noise follows the
+    model.
 
-    images: its squared standard error over images. freedom: n − 1. seeds: that over seeds, (draws,), ascending.
+    images: squared standard error over images. freedom: n − 1. seeds: the same over seeds, (draws,), ascending.
     """
 
     images: float
@@ -99,9 +99,9 @@ class Drawn(NamedTuple):
 
 
 class Seeds(NamedTuple):
-    """What seeds add to the squared standard error of a mean; arrays of any one shape.
+    """The seeds' part of the squared standard error of a mean; arrays of any one shape.
 
-    raw: variance of the seeds' means over their number, with what images and chance add to it. net: without that, ≥ 0.
+    raw: variance of the seeds' means over their number, including the interaction with images. net: without it, ≥ 0.
     number: of seeds. With one seed, raw and net are NaN.
     """
 
@@ -130,9 +130,9 @@ def seeds(figures: np.ndarray) -> Seeds:
 
 
 def chance(figures: np.ndarray) -> np.ndarray:
-    """What noise that changes with image and seed adds to the variance of seeds' means; of (..., seeds ≥ 2, n).
+    """Contribution of the image–seed interaction to the variance of seeds' means; values (..., seeds ≥ 2, n).
 
-    With n = 1, a figure of the run, there are no images that it could change with: 0.
+    It is 0 for n = 1, a single value per run.
     """
     number, n = figures.shape[-2:]
     if n == 1:
@@ -143,7 +143,7 @@ def chance(figures: np.ndarray) -> np.ndarray:
 
 
 def of_mean(figures: np.ndarray) -> Noise:
-    """The noise of the mean of figures (..., seeds, n); with one seed that of the images alone, with n = 1 of seeds."""
+    """The noise of the mean of values (..., seeds, n): of images alone with one seed, of seeds alone with n = 1."""
     n, part = figures.shape[-1], seeds(figures)
     images = figures.mean(-2, dtype=np.float64).var(-1, ddof=1) / n if n > 1 else np.zeros(figures.shape[:-2])
     return Noise(images, np.nan_to_num(part.net), max(n - 1, 1) + 0 * images, np.maximum(part.number - 1, 1))
@@ -155,8 +155,8 @@ def of_difference(images: np.ndarray, n: int, first: Seeds, second: Seeds) -> No
     Args:
         images: variance of the paired per-image differences (averaged over seeds) over n.
         n: number of images.
-        first, second: what seeds add to each. Of a variant with one seed that is unknown: the other's variance over
-            seeds stands for both, whole; where both have one seed, none is counted.
+        first, second: the seeds' part of each. A variant with one seed uses the other's raw variance; where both have
+            one seed, the part is 0.
 
     Reference:
         Welch 1947, https://doi.org/10.1093/biomet/34.1-2.28, for the degrees of freedom of two variances over seeds.

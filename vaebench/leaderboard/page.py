@@ -34,8 +34,8 @@ def write_page(path: Path, boards: Sequence[Board], records: Records, single: bo
 
     Args:
         path: of the page.
-        boards, records: as `page` takes them.
-        single: pictures in the page itself, instead of in the folder '<name of the page>_files' beside it.
+        boards, records: as in `page`.
+        single: embed pictures in the page, instead of writing them to the folder '<name of the page>_files' beside it.
     """
     if single:
         write_atomically(path, page(boards, records).encode())
@@ -58,11 +58,11 @@ def write_page(path: Path, boards: Sequence[Board], records: Records, single: bo
 
 
 def page(boards: Sequence[Board], records: Records, pictures: Pictures = in_base64) -> str:
-    """The page as text. The same records give the same page, byte for byte.
+    """The page as text; equal records give identical pages.
 
     Args:
         boards: from `boards(records)`.
-        records: their source, which knows what was damaged.
+        records: their source, with the damaged ones.
         pictures: gives the address of a picture.
     """
     environment = templates(HERE)

@@ -15,13 +15,13 @@ from vaebench.leaderboard.places import Places
 from vaebench.leaderboard.views import row_kind, shown_metrics
 from vaebench.records import Records, RunRecord
 
-SHOWN, COLUMNS = 40, 10  # test images on a picture of reconstructions, and in a row of it
+SHOWN, COLUMNS = 40, 10  # test images in a picture of reconstructions, and in a row of it
 
 
 def page_data(
     boards: Iterable[Board], records: Records, places: Places, pictures: Pictures
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the scripts read when it is asked for: the plots of a board, and each of its runs."""
+    """Data by the id of a board or a run: plots of each board, and details of each of its runs."""
     for board in boards:
         yield places.board(board), _plots(board, places)
         rows = picture_rows(board.estimator["n"])
@@ -32,7 +32,7 @@ def page_data(
 
 
 def _plots(board: Board, places: Places) -> dict[str, Any]:
-    """Rate, distortion and held-out bound of every run, and what else is drawn of a board."""
+    """Data of a board's plots: rate, distortion and held-out bound of every run, and estimates of every variant."""
 
     def run(record: RunRecord) -> dict[str, Any]:
         return {
@@ -77,5 +77,5 @@ def _plots(board: Board, places: Places) -> dict[str, Any]:
 
 
 def picture_rows(n: int) -> int:
-    """Rows of tiles on a picture of reconstructions of n test images: each row of images over its reconstructions."""
+    """Rows of tiles in a picture of reconstructions of n test images: each row of images above its reconstructions."""
     return 2 * math.ceil(min(SHOWN, n) / COLUMNS)

@@ -1,4 +1,4 @@
-"""Fronts: what no other choice beats in everything at once."""
+"""Pareto fronts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vaebench.leaderboard.boards import Board, Row
 
 
 def front(points: np.ndarray) -> np.ndarray:
-    """Which points (m, d) lie on the Pareto front, as booleans (m,); smaller is better in every column.
+    """Whether each of points (m, d) lies on the Pareto front, booleans (m,); smaller is better in every column.
 
-    A point is off the front if another is nowhere larger and somewhere smaller; equal points stay together.
+    A point is dominated if another is nowhere larger and somewhere smaller; equal points share their status.
 
     >>> front(np.array([[1.0, 9.0], [2.0, 5.0], [3.0, 6.0], [2.0, 5.0]])).tolist()
     [True, True, False, True]
@@ -23,10 +23,9 @@ def front(points: np.ndarray) -> np.ndarray:
 
 
 def rate_distortion_front(board: Board) -> frozenset[str]:
-    """Variants of a board that no other beats in both rate and distortion, by their means over seeds.
+    """Variants on the Pareto front of rate and distortion, by their means over seeds, without a test of significance.
 
-    Both are means over the same images; that one lies on the front by less than the noise is not excluded. Variants
-    without a rate or a distortion are not on it, and claims take no part.
+    Variants without a rate or a distortion are not on it, and claims are ignored.
     """
     points = [(row, plane(row)) for row in board.rows if not row.claimed]
     placed = [(row.variant, point) for row, point in points if point is not None]
@@ -43,7 +42,7 @@ def plane(row: Row) -> tuple[float, float] | None:
 
 
 def within(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """For each choice, the index of the best score among all that cost no more; the cheapest, then first, where tied.
+    """The index of the best score at no higher cost, for each choice; ties go to the cheapest, then to the first.
 
     >>> within([3.0, 1.0, 2.0], [5.0, 4.0, 3.0])
     [0, 1, 1]

@@ -10,7 +10,7 @@ from vaebench.records import RunRecord
 
 
 class Places:
-    """Addresses on the page that stay when records are added: of boards by what they hold, of runs by their ids."""
+    """Addresses on the page that are stable when records are added: of boards by content, of runs by their ids."""
 
     def __init__(self, boards: Iterable[Board]) -> None:
         self._boards: dict[int, str] = {}
@@ -31,7 +31,7 @@ class Places:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number where it is taken, as by a run that is there twice."""
+    """The name, with a number appended where it is taken."""
     free = next(one for i in range(len(taken) + 1) if (one := f"{name}-{i + 1}" if i else name) not in taken)
     taken.add(free)
     return free

@@ -1,4 +1,4 @@
-"""What it takes to see a difference: seeds, images and core-minutes, from the records at hand."""
+"""Planning of comparisons: seeds, images and core-minutes that detect a difference, from existing records."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from vaebench.leaderboard.versus import Side, meetings
 from vaebench.records import RunRecord
 
 SEEDS = (2, 3, 5, 8, 12, 20, 30)
-SHARES = (0.1, 0.2, 0.5, 1.0)  # of the images that there are
+SHARES = (0.1, 0.2, 0.5, 1.0)  # of the test images
 
 
 @dataclass(frozen=True)
 class Price:
-    """Core-minutes of one run of a variant, means over its records: of its training, and of evaluating one image."""
+    """Core-minutes of training a variant once and of evaluating one image, means over its records."""
 
     training: float
     image: float
@@ -35,19 +35,19 @@ class Price:
 
 @dataclass(frozen=True)
 class Plan:
-    """What it takes to see a difference of two variants of one board.
+    """The cost of detecting a difference between two variants of one board.
 
     Attributes:
-        board: that both are on.
-        sides: the two.
-        difference: that is to be seen, ≥ 0, in the metric's unit. given: whether the user named it; else it is the one
-            that was measured.
-        power: the probability with which it is to be seen.
-        comparisons: that are paid for, of which this is one.
-        assumed: whether the noise over trainings is the user's.
-        variation: what the error of the difference is made of.
+        board: the common board.
+        sides: the two variants.
+        difference: to detect, ≥ 0, in the metric's unit. given: whether the user set it; otherwise it is the measured
+            one.
+        power: probability of detecting it.
+        comparisons: number of simultaneous comparisons in the correction.
+        assumed: whether the user set the noise over trainings.
+        variation: the components of the difference's error.
         images: in the test split.
-        prices: of the two; None where a record does not say what its run took.
+        prices: of the two; None where a record lacks its run's duration.
     """
 
     board: Board
@@ -63,24 +63,24 @@ class Plan:
 
     @property
     def level(self) -> float:
-        """Of the interval that must not hold 0."""
+        """Level of the interval that must exclude 0."""
         return 1 - (1 - LEVEL) / self.comparisons
 
     @property
     def measured(self) -> int:
-        """Images that the records were measured on."""
+        """Number of images in the records."""
         return int(self.sides[0].figures.shape[-1])
 
     def seeds_for(self, images: int) -> int | None:
-        """The fewest seeds of either variant that see the difference; None where none are enough."""
+        """The fewest seeds per variant that detect the difference; None where none suffice."""
         return self.variation.seeds_for(self.difference, images, self.power, self.level)
 
     def more(self, seeds: int) -> list[int]:
-        """How many trainings each of the two lacks."""
+        """Number of missing trainings of each variant."""
         return [max(seeds - len(side.seeds), 0) for side in self.sides]
 
     def minutes(self, size: Size) -> float | None:
-        """Core-minutes of the trainings that are lacking and of the evaluations that they, or more images, need."""
+        """Core-minutes of the missing trainings and of all evaluations that they or further images need."""
         if self.prices is None:
             return None
         again = size.images > self.measured
@@ -100,17 +100,17 @@ def plans(
     comparisons: int = 1,
     deviation: float | None = None,
 ) -> list[Plan]:
-    """What it takes to see a difference of two variants, on every board that both are on.
+    """Plans the comparison of two variants on every board they share.
 
     Args:
-        first, second, results, metric: as `versus` takes them.
-        difference: to be seen, in the metric's unit; None: as large as the one that was measured.
-        power: probability with which it is to be seen, in (0, 1).
-        comparisons: that a verdict pays for, of which this is one.
-        deviation: the standard deviation over trainings, in place of what the records say.
+        first, second, results, metric: as in `versus`.
+        difference: to detect, in the metric's unit; None: the measured one.
+        power: probability of detecting it, in (0, 1).
+        comparisons: number of simultaneous comparisons in the correction.
+        deviation: standard deviation over trainings, instead of the records'.
 
     Raises:
-        UserError: as `versus` does, an argument is out of its range, or nothing says how far trainings scatter.
+        UserError: as in `versus`, an argument is out of range, or the noise over trainings is unknown.
     """
     for name, value, low, high in (
         ("difference", difference, 0, np.inf),
@@ -164,7 +164,7 @@ def _plan(
 
 
 def _prices(sides: Sequence[Sequence[RunRecord]], images: int) -> list[Price] | None:
-    """What a run of each side took, in core-minutes; None where a record does not say so."""
+    """The price of a run of each side; None where a record lacks it."""
     prices = []
     for records in sides:
         minutes = [_minutes_of(record) for record in records]
@@ -188,7 +188,7 @@ def _minutes_of(record: RunRecord) -> tuple[float, float] | None:
 
 
 def planned(made: Sequence[Plan]) -> str:
-    """Every plan in words and two tables, one board after another."""
+    """Every plan as text with two tables, board by board."""
     return "\n\n".join("\n".join(_lines(one)) for one in made) + "\n"
 
 
@@ -208,7 +208,7 @@ def _lines(one: Plan) -> Iterator[str]:
 
 
 def _known(one: Plan) -> str:
-    """What the error is made of now."""
+    """The current components of the error."""
     who = " and ".join(f"{s.name} ({len(s.seeds)} seed{'s' if len(s.seeds) > 1 else ''})" for s in one.sides)
     low, middle, high = np.quantile(np.sqrt(one.variation.trainings.mean(1)), [0.05, 0.5, 0.95])
     scatter = f"{_amount(one, middle)} (sd)" + (
@@ -265,7 +265,7 @@ def _by_seeds(one: Plan) -> Table:
 
 
 def _by_images(one: Plan) -> Table:
-    """How many seeds fewer or more images need."""
+    """The number of seeds for fewer or more images."""
     columns = [Column("images", "images"), Column("seeds", "seeds each"), Column("minutes", "more core-minutes")]
     cells = []
     for images in sorted({*(max(2, round(share * one.images)) for share in SHARES), one.measured}):

@@ -1,12 +1,12 @@
-r"""How probably a difference is seen with so many seeds and images, from what the records say of the noise.
+r"""Power of a comparison by numbers of seeds and images, from the noise in the records.
 
 With S seeds each and n images, the difference of two means has the variance
 
 .. math:: V = \frac{\tau^2}{n} + \sum_v \frac{\sigma_v^2 + \rho_v^2 / n}{S}
 
-τ² is what images add to the difference whatever the seed, σ² the noise over trainings, and ρ² what changes with image
-and seed. The difference is seen where its 95 % interval does not hold 0: the power is that of Student's test, with the
-degrees of freedom that the moderated noise will then have, averaged over what is known of σ² (`moderation.py`).
+τ² is the variance over images of the paired difference, σ² the noise over trainings, and ρ² the image–seed interaction.
+A difference is detected where its 95 % interval excludes 0. The power is that of Student's test with the degrees of
+freedom of the future moderated noise, averaged over the posterior of σ² (`moderation.py`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from vaebench.leaderboard.moderation import Trainings, evidence
 from vaebench.leaderboard.noise import LEVEL
 
 DRAWS = 400
-LEAST, MOST = 2, 200  # seeds of either variant
-FAR = 30.0  # standard errors, at which any difference is seen
+LEAST, MOST = 2, 200  # seeds per variant
+FAR = 30.0  # standard errors at which any difference is detected
 LEAST_FREEDOM, MOST_FREEDOM = 0.5, 1e4
 
 
 class Size(NamedTuple):
-    """How large a comparison is: seeds of either variant, and test images."""
+    """Size of a comparison: seeds per variant, and test images."""
 
     seeds: int
     images: int
@@ -35,14 +35,14 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Variation:
-    """What a pair's error is made of; variances in the square of the metric's unit, (2,) one for each of the two.
+    """Components of a pair's error, variances in the squared unit of the metric; (2,) has one per variant.
 
     Attributes:
-        images: of the paired difference over images, whatever the seed: τ².
-        rest: what changes with image and seed, (2,): ρ².
+        images: τ², of the paired difference over images.
+        rest: ρ², the image–seed interaction, (2,).
         trainings: draws of σ², (draws, 2).
-        freedom: degrees of freedom that σ² is known with now, (2,).
-        seeds: that there are now, (2,).
+        freedom: current degrees of freedom of σ², (2,).
+        seeds: current number of seeds, (2,).
     """
 
     images: float
@@ -52,16 +52,16 @@ class Variation:
     seeds: np.ndarray
 
     def error(self, size: Size) -> float:
-        """The standard error of the difference, with the median of what is known of σ²."""
+        """The standard error of the difference, at the posterior median of σ²."""
         return float(np.sqrt(np.median(self._variance(size))))
 
     def power(self, difference: float, size: Size, level: float = LEVEL) -> float:
-        """Probability that the difference is seen, in [0, 1].
+        """Probability of detecting the difference, in [0, 1].
 
         Args:
             difference: the true one, of either sign.
             size: seeds and images.
-            level: of the interval that must not hold 0.
+            level: of the interval that must exclude 0.
         """
         variance = self._variance(size)
         freedom = self._freedom(size)
@@ -69,7 +69,7 @@ class Variation:
         return float(np.mean(1 - nctdtr(freedom, far, stdtrit(freedom, (1 + level) / 2))))
 
     def detectable(self, size: Size, power: float, level: float = LEVEL) -> float:
-        """The smallest difference that is seen with a power."""
+        """The smallest difference that is detected with the given power."""
         low, high = 0.0, self.error(size)
         while self.power(high, size, level) < power:
             low, high = high, 2 * high
@@ -81,7 +81,7 @@ class Variation:
         return high
 
     def seeds_for(self, difference: float, images: int, power: float, level: float = LEVEL) -> int | None:
-        """The fewest seeds of either variant that see a difference with a power; None where MOST are too few."""
+        """The fewest seeds per variant that detect a difference with the given power; None where MOST are too few."""
         if self.power(difference, Size(MOST, images), level) < power:
             return None
         low, high = LEAST - 1, MOST
@@ -97,7 +97,7 @@ class Variation:
         return np.asarray(self.images / size.images + own.sum(1) / size.seeds)
 
     def _freedom(self, size: Size) -> float:
-        """Satterthwaite's, of the images' part and of the noise over trainings as it will then be known."""
+        """Satterthwaite's degrees of freedom of the images' part and the future noise over trainings."""
         known = np.clip(self.freedom + size.seeds - self.seeds, LEAST_FREEDOM, MOST_FREEDOM)
         parts = np.append(np.median(self.trainings, 0) + self.rest / size.images, 0) / size.seeds
         parts[-1] = self.images / size.images
@@ -106,10 +106,10 @@ class Variation:
 
 
 def variation(first: np.ndarray, second: np.ndarray, noise: Trainings) -> Variation:
-    """What the error of a difference is made of.
+    """The components of a difference's error.
 
     Args:
-        first, second: figures (seeds, n) of the two on the same images; with n = 1, figures of the runs.
+        first, second: values (seeds, n) of the two on the same images; with n = 1, one value per run.
         noise: over their trainings, two columns.
     """
     number, n = np.array([len(first), len(second)]), first.shape[-1]
@@ -120,15 +120,15 @@ def variation(first: np.ndarray, second: np.ndarray, noise: Trainings) -> Variat
 
 
 def assumed(first: np.ndarray, second: np.ndarray, deviation: float) -> Variation:
-    """The same, where trainings are taken to scatter by a standard deviation that nothing measured says."""
+    """The components with an assumed standard deviation over trainings."""
     noise = Trainings(np.full((DRAWS, 2), deviation**2), np.ones(2, dtype=bool))
     return replace(variation(first, second, noise), freedom=np.zeros(2), seeds=np.ones(2))
 
 
 def freedom(variances: np.ndarray) -> np.ndarray:
-    r"""Degrees of freedom that variances are known with, of draws (draws, m) from their posterior; (m,).
+    r"""Degrees of freedom of variances from draws of their posterior, (draws, m) -> (m,).
 
-    Those of the scaled inverse chi-square distribution whose logarithm scatters as theirs:
+    Those of the scaled inverse chi-square distribution with the same variance of the logarithm:
     :math:`\mathrm{var} \log \sigma^2 = \psi'(d / 2)`.
     """
     scatter = np.log(np.maximum(variances, np.finfo(float).tiny)).var(0)

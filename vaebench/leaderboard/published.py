@@ -1,4 +1,4 @@
-"""Figures that others published, beside the boards of the same data: never ranked, because not measured here."""
+"""Published figures, shown with the boards of the same data but not ranked, since they were not measured here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD, NLL
 
 FILE = Path(__file__).with_name("published.csv")
-AS_MEASURED = {  # what a board calls it, and the factor to it
+AS_MEASURED = {  # name of the metric on boards, and conversion factor
     NLL: (LOG_LIKELIHOOD, -1),
     "negative_elbo": (ELBO, -1),
     BITS: (BITS, 1),
@@ -25,20 +25,20 @@ class Figure:
     """One published figure.
 
     Attributes:
-        id: by which benchmarks name it.
-        data: name and measure of the data set, as records name them.
-        surrogate: what was measured is no likelihood of such images.
-        split: what the source says of its splits and binarization.
+        id: name for benchmarks.
+        data: name and measure of the data set, as in records.
+        surrogate: the metric is not a likelihood of such images.
+        split: the source's description of splits and binarization.
         family, variant: the model.
-        metric: as boards name it; nats per image or bits per dimension.
-        value: with the sign that boards give it: a published NLL of 88.7 is a log-likelihood of −88.7.
-        written: the figure as it was published, with its decimals.
-        spread: ± as published, with what it covers where the source says so; may be empty.
-        trainings: of which `spread` is the standard deviation, or 3 where the source says that it is over trainings and
-            their number, at least 3, was not looked up; None where there are not several.
-        samples: K of the estimate; None where the source does not say.
-        architecture: in the words of the source.
-        source: where it stands.
+        metric: as on boards; nats per image or bits per dimension.
+        value: with the sign of boards: a published NLL of 88.7 is a log-likelihood of −88.7.
+        written: the figure as published, with its decimals.
+        spread: ± as published, with its meaning where the source states it; may be empty.
+        trainings: number of trainings behind `spread`, a standard deviation; 3 where the source has at least 3 and
+            their number was not looked up; None for a single training.
+        samples: K of the estimate; None where the source does not state it.
+        architecture: as in the source.
+        source: its address, with table or section.
         known: "read" in the source itself, or "quoted by others".
     """
 
@@ -60,7 +60,7 @@ class Figure:
 
 
 def published(board: Board) -> list[Figure]:
-    """The published figures of a board's data and measure: likelihoods beside likelihoods, surrogates beside theirs."""
+    """The published figures for a board's data and measure; surrogates only for boards of surrogates."""
     data = (board.data["name"], board.data["measure"])
     return [figure for figure in figures() if (figure.data, figure.surrogate) == (data, board.surrogate)]
 

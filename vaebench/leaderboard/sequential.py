@@ -1,16 +1,16 @@
-r"""When seeds may stop: a group-sequential test, whose false calls stay below a level however often one looks.
+r"""A group-sequential test of comparisons as seeds come in, with a bounded rate of false positives.
 
-To look at a comparison after every seed, and to stop where p < 5 %, calls equal variants different far more often than
-in 5 %. So a level is spent over the looks: when a fraction t of what all seeds will say is known, at most
+Testing after every seed and stopping at p < 5 % declares equal variants different far more often than in 5 %. So the
+level is spent over the looks: at a fraction t of the information of all seeds, at most
 
 .. math:: \alpha(t) = 4 \, \bigl(1 - \Phi(z_{1 - \alpha/4} / \sqrt t)\bigr)
 
-may have been called, half of it on either side. Each look's level is what is left to spend there, given that no earlier
-look called. Little is spent on the first looks, and nearly all is left for the last.
+is spent, half of it on either side. The level of a look is what remains to spend there, given that no earlier look was
+significant. Early looks spend little, and the last one nearly all.
 
-The difference of two means after S seeds has the variance V_S = images / n + σ² / S, the images' part being the same
-error at every look. Then Cov(D_S, D_S') = V_S' for S < S': looks are those at a Brownian motion at the times
-t = V_last / V_S, as the theory wants it, and images need no treatment of their own.
+The difference of two means after S seeds has the variance V_S = images / n + σ² / S, and its image part is the same
+error at every look. Hence Cov(D_S, D_S') = V_S' for S < S', and looks observe a Brownian motion at the times
+t = V_last / V_S, as the theory requires, without special treatment of images.
 
 Reference:
     Lan and DeMets 1983, https://doi.org/10.1093/biomet/70.3.659, spend a level over looks; O'Brien and Fleming 1979,
@@ -29,35 +29,35 @@ from scipy.special import ndtr, ndtri
 from vaebench.leaderboard.moderation import Trainings, evidence, trainings
 from vaebench.leaderboard.noise import LEVEL, Drawn
 
-LEAST = 0.0025  # of the information: what adds less is no look of its own
-FAR = 8.0  # standard deviations, beyond which nothing is called
+LEAST = 0.0025  # smallest increase of information that makes a look
+FAR = 8.0  # standard deviations at which the integration ends
 NODES = 401
 SIMPSON = np.array([1.0, *[4.0, 2.0] * (NODES // 2 - 1), 4.0, 1.0]) / 3
 DRAWS = 1000
 
 
 def spent(fraction: np.ndarray | float, alpha: float = 1 - LEVEL) -> np.ndarray:
-    """How much of the level may have been spent by a fraction of the information, in [0, alpha]."""
+    """Level that may be spent at a fraction of the information, in [0, alpha]."""
     with np.errstate(divide="ignore"):
         return np.asarray(4 * ndtr(-ndtri(1 - alpha / 4) / np.sqrt(np.clip(fraction, 0, 1))))
 
 
 class Spending:
-    """The levels of looks at one comparison, one after another.
+    """The levels of successive looks at one comparison.
 
     Args:
-        alpha: probability that any look calls where there is no difference.
+        alpha: probability of a false positive over all looks.
     """
 
     def __init__(self, alpha: float = 1 - LEVEL) -> None:
         self.alpha, self._now = alpha, 0.0
-        self._nodes, self._density = np.zeros(1), np.ones(1)  # of the motion, where no look has called yet
+        self._nodes, self._density = np.zeros(1), np.ones(1)  # of the motion, given no significant look yet
 
     def level(self, fraction: float) -> float:
-        """The two-sided level of the next look, below which its p-value calls the comparison.
+        """The two-sided level of the next look.
 
         Args:
-            fraction: of the information that it has, in (0, 1]. A look that has hardly more than the one before it has
+            fraction: of the information at this look, in (0, 1]. A look with hardly more than the previous one has
                 level 0.
         """
         step = min(fraction, 1.0) - self._now
@@ -92,8 +92,8 @@ class Look:
 
     Attributes:
         seeds: of both variants.
-        difference: of the means, first less second. p: of no difference, by the moderated noise.
-        fraction: of the information that the last look would have. level: below which p calls; 0 calls nothing.
+        difference: of the means, first minus second. p: p-value under the moderated noise.
+        fraction: of the information at the last possible look. level: threshold of p; 0 declares nothing.
     """
 
     seeds: tuple[int, int]
@@ -104,13 +104,13 @@ class Look:
 
     @property
     def calls(self) -> bool:
-        """Whether the two are told apart here."""
+        """Whether the difference is significant at this look."""
         return self.p < self.level
 
 
 @dataclass
 class Course:
-    """The looks at one comparison of two variants, until one of them calls it or the last has been."""
+    """The looks at one comparison of two variants, until one is significant or the last is made."""
 
     first: str
     second: str
@@ -123,7 +123,7 @@ class Course:
 
     @property
     def better(self) -> float:
-        """Above 0 where the first is higher, below where the second is; 0 where that is not decided."""
+        """Positive where the first is higher, negative where the second is; 0 where undecided."""
         return self.looks[-1].difference if self.decided else 0.0
 
 
@@ -132,8 +132,8 @@ class Until:
 
     Args:
         comparisons: pairs of names.
-        most: seeds that a variant may get.
-        alpha: probability that any of the comparisons is called where both are equal.
+        most: largest number of seeds of a variant.
+        alpha: probability that any comparison of equal variants is declared significant.
     """
 
     def __init__(self, comparisons: Sequence[tuple[str, str]], most: int, alpha: float = 1 - LEVEL) -> None:
@@ -142,23 +142,23 @@ class Until:
 
     @property
     def open(self) -> list[Course]:
-        """The comparisons that are not decided."""
+        """The undecided comparisons."""
         return [course for course in self.courses if not course.decided]
 
     @property
     def wanted(self) -> list[str]:
-        """The variants of which another seed may decide something, in the order of the comparisons."""
+        """The variants for which another seed may decide a comparison, in the order of the comparisons."""
         return list(dict.fromkeys(name for course in self.open for name in (course.first, course.second)))
 
     def look(self, figures: Mapping[str, np.ndarray]) -> list[Course]:
         """Looks at the open comparisons.
 
         Args:
-            figures: (seeds, n) of each variant, all measured on the same images, or (seeds, 1). The noise is learned
-                from all.
+            figures: values (seeds, n) of each variant on the same images, or (seeds, 1). The noise is estimated from
+                all.
 
         Returns:
-            The comparisons that this look calls.
+            The comparisons that this look decides.
         """
         names = [name for name in figures if len(figures[name])]
         seen = evidence([figures[name] for name in names])

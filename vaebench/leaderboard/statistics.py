@@ -1,7 +1,7 @@
-"""What a mean is worth: intervals over seeds and test images, paired differences, probabilities of improvement.
+"""Intervals over seeds and test images, paired differences, and probabilities of improvement.
 
-All runs of a board see the same images, so differences are taken image by image. Where the noise comes from stands in
-`noise.py` and `moderation.py`; why the intervals are as they are, in docs/comparison.md.
+All runs of a board have the same images, so differences are paired by image. `noise.py` and `moderation.py` model the
+noise; docs/comparison.md motivates the intervals.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Estimate:
     Attributes:
         mean: over seeds.
         seeds: number of seeds.
-        over_seeds: standard error over seeds, sd / √seeds; None with one seed, which says nothing of training noise.
-        over_images: standard error over test images: the mean of the runs' own. Averaging seeds does not shrink it,
-            because every seed is measured on the same images. None where a run has none.
-        interval: 95 % interval of the mean; None where there is neither error.
-        covers: which noise the interval covers; None without interval.
+        over_seeds: standard error over seeds, sd / √seeds; None with one seed.
+        over_images: standard error over test images, the mean over the runs; averaging seeds does not reduce it, since
+            they share the images. None where a run has none.
+        interval: 95 % interval of the mean; None without either error.
+        covers: noise that the interval covers; None without an interval.
     """
 
     mean: float
@@ -46,10 +46,10 @@ class Estimate:
 def estimate(values: Sequence[float], image_errors: Sequence[float | None], images: int | None = None) -> Estimate:
     """The mean over seeds of one metric, from each seed's value and its standard error over test images.
 
-    Noise that differs from image to image and seed to seed is in both errors, so the interval is a little wide.
+    The image–seed interaction is in both errors, so the interval is slightly conservative.
 
     Args:
-        values: one a seed. image_errors: one a run.
+        values: one per seed. image_errors: one per run.
         images: number of test images; None: many.
     """
     n, mean = len(values), float(np.mean(values))
@@ -66,17 +66,17 @@ def estimate(values: Sequence[float], image_errors: Sequence[float | None], imag
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much higher one variant scores than another, in the metric's unit.
+    """The difference of two variants' scores, in the metric's unit.
 
     Attributes:
-        difference: mean of the first less mean of the second.
+        difference: mean of the first minus mean of the second.
         interval: 95 % interval of the difference.
-        p: two-sided p-value of no difference; below 0.05 where the interval does not hold 0.
-        over_images, over_seeds: standard errors of the difference (over seeds, the median of its posterior); the second
-            is None where nothing measured says how far trainings scatter. The interval covers images alone then.
-        turns: where that is so: the standard deviation over trainings, equal in both, beyond which the interval would
-            hold 0; None where it does so already.
-        opened: what the estimator of the figure adds to either side of the interval.
+        p: two-sided p-value of no difference; below 0.05 where the interval excludes 0.
+        over_images, over_seeds: standard errors of the difference (over seeds, the posterior median); the second is
+            None where the noise over trainings is unknown, and the interval then covers images alone.
+        turns: in that case, the standard deviation over trainings, equal for both, at which the interval would include
+            0; None where it already does.
+        opened: widening of either side of the interval for the estimator.
     """
 
     difference: float
@@ -89,7 +89,7 @@ class Comparison:
 
     @property
     def provisional(self) -> bool:
-        """Whether the verdict is on these trainings alone."""
+        """Whether the verdict holds for these trainings only."""
         return self.over_seeds is None
 
     @property
@@ -101,16 +101,15 @@ class Comparison:
 def compare(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None, opened: float = 0.0) -> Comparison:
     """Compares two variants on the same test images.
 
-    Not corrected for looking at many pairs: `ranking.py` does that. Seeds are not paired, equal numbers or not: it
-    would halve the degrees of freedom, and a seed's number is all that two trainings of different models are known to
-    share.
+    There is no correction for multiple comparisons; see `ranking.py`. Seeds are not paired: pairing would halve the
+    degrees of freedom, and trainings of different models have nothing in common but the seed's number.
 
     Args:
-        first: one figure for each seed and image, (seeds, n), n ≥ 2; or one for each seed, (seeds, 1), where there is
-            none of every image: the noise is that over seeds alone then.
+        first: one value for each seed and image, (seeds, n), n ≥ 2; or for each seed, (seeds, 1), where there are no
+            per-image values, and the noise is over seeds alone.
         second: the same for the other variant, (seeds', n), images in the same order.
-        noise: over trainings of the two, two columns, as their board knows it; None: from these figures alone.
-        opened: by how much the estimator of the figure may move the difference: it widens the interval (`trust.py`).
+        noise: over trainings of the two, two columns, from their board; None estimates it from these values alone.
+        opened: possible change of the difference by the estimator, which widens the interval (`trust.py`).
     """
     paired, noise = _paired(first, second), _noise(first, second, noise)
     difference, known = float(paired.mean()), bool(noise.known.all())
@@ -137,7 +136,7 @@ def _noise(first: np.ndarray, second: np.ndarray, noise: Trainings | None) -> Tr
 def _drawn(paired: np.ndarray, variances: np.ndarray) -> Drawn:
     """The noise of paired differences (n,), with draws (draws, 2) of the variances of both means over seeds."""
     seeds = np.sort(variances.sum(1))
-    if len(seeds) > STEPS:  # means of as many equal parts of the draws do as well, and take a tenth of the time
+    if len(seeds) > STEPS:  # means over equal parts of the draws are as accurate, and ten times faster
         seeds = np.array([part.mean() for part in np.array_split(seeds, STEPS)])
     if len(paired) == 1:
         return Drawn(0.0, 1, seeds)
@@ -146,27 +145,27 @@ def _drawn(paired: np.ndarray, variances: np.ndarray) -> Drawn:
 
 @dataclass(frozen=True)
 class Probability:
-    """A probability in [0, 1] and its 95 % interval; no interval where there is no model for one."""
+    """A probability in [0, 1] and its 95 % interval, if there is one."""
 
     value: float
     interval: tuple[float, float] | None = None
 
 
 def on_a_fresh_image(first: np.ndarray, second: np.ndarray) -> Probability:
-    r"""How probably the first scores higher on one test image that nobody has seen, with one fresh training of each.
+    r"""Probability that the first scores higher on a new test image, with one new training of each.
 
     .. math:: P(y_A > y_B) + \tfrac12 P(y_A = y_B)
 
     estimated over all pairs of seeds on every image: a Mann–Whitney statistic. Its noise is that of its projections on
-    images and on each variant's seeds, as DeLong et al. have it, split as that of a mean is. With one seed of each, the
-    trainings are these two, and the interval covers images alone.
+    images and on each variant's seeds, as in DeLong et al., split like that of a mean. With one seed of each, the
+    interval covers images alone.
 
     Args:
-        first, second: as `compare` takes them.
+        first, second: as in `compare`.
 
     Reference:
         DeLong et al. 1988, https://doi.org/10.2307/2531595. Agarwal et al. 2021 (rliable) define the probability of
-        improvement over tasks and runs, https://arxiv.org/abs/2108.13264; here images take the place of tasks.
+        improvement over tasks and runs, https://arxiv.org/abs/2108.13264; here images replace tasks.
     """
     value, noise = wins(first, second)
     return Probability(
@@ -175,13 +174,13 @@ def on_a_fresh_image(first: np.ndarray, second: np.ndarray) -> Probability:
 
 
 def wilson(value: float, error: float, half_width: float, n: int) -> tuple[float, float]:
-    r"""Wilson's interval of a probability, which has a width also where all n images agree, and stays in [0, 1].
+    r"""Wilson's interval of a probability, which lies in [0, 1] and has positive width even where all n images agree.
 
     .. math:: \frac{p + z^2 / 2m \pm z \sqrt{p (1 - p) / m + z^2 / 4m^2}}{1 + z^2 / m}, \qquad
         m = \frac{p (1 - p)}{\mathrm{error}^2}
 
-    m is the number of independent images that would give the standard error, n where that is 0; z the half width of the
-    plain interval in standard errors.
+    m is the effective number of independent images, n where the standard error is 0; z is the half width of the normal
+    interval in standard errors.
 
     Reference:
         Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
@@ -202,30 +201,30 @@ def wins(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, Noise]:
 
 
 def after_fresh_trainings(first: np.ndarray, second: np.ndarray, noise: Trainings | None = None) -> Probability | None:
-    """How probably a fresh training of the first beats one of the second in the mean over all images.
+    """Probability that a new training of the first beats one of the second in the mean over all images.
 
-    The predictive probability: the difference of two fresh trainings has the estimated difference as its centre, and as
-    its variance the estimate's and that of one training of each. None where nothing measured says how far they scatter.
+    The predictive distribution of the difference of two new trainings is centred at the estimated difference; its
+    variance is that of the estimate plus that of one training of each. None where the noise is unknown.
 
     Args:
-        first, second, noise: as `compare` takes them.
+        first, second, noise: as in `compare`.
     """
     noise = _noise(first, second, noise)
     return Probability(1 - predictive(first, second, noise)) if noise.known.all() else None
 
 
 def predictive(first: np.ndarray, second: np.ndarray, noise: Trainings, value: float = 0.0) -> float:
-    """Probability that the difference of two fresh trainings is below `value`; arguments as `compare` takes them."""
+    """Probability that the difference of two new trainings is below `value`; arguments as in `compare`."""
     paired = _paired(first, second)
     fresh = noise.variances * (1 + 1 / np.array([len(first), len(second)]))
     return _drawn(paired, fresh).below(value - float(paired.mean()))
 
 
 def carried(first: np.ndarray, second: np.ndarray) -> tuple[int, float, float]:
-    """The image that carries most of the variance of the paired differences, its share, and their trimmed mean.
+    """The image with the largest share of the variance of the paired differences, that share, and their trimmed mean.
 
-    The mean of an interval is not robust: where one image carries more than a tenth of the variance, the mean without
-    the tenth of images that differ most on either side says whether the others agree.
+    Where one image has more than a tenth of the variance, the mean without the extreme tenth of images on either side
+    is a robust check.
     """
     paired = _paired(first, second)
     squares = (paired - paired.mean()) ** 2

@@ -34,13 +34,13 @@ from vaebench.leaderboard.trust import CHANGE, ESTIMATED, GAPS, UNTRUSTED
 LEGEND = (
     "± seeds and ± images are standard errors: over trainings with other seeds, and over test images. "
     "A shared rank such as 1–2 is a tie: the difference on the same images is inside the noise of images and seeds. "
-    "All pairs of a board are compared at once, with a chance of 5 % that any two equal variants are told apart. "
-    "Provisional rows have no rank, for nothing measured says how far their trainings scatter. That they are below the "
-    "best (of the best: above the next) holds for these trainings, and for others up to the standard deviation over "
-    "seeds that is given; a tie does not hold even for these. "
+    "All pairs of a board are compared at once; with probability 95 %, no two equal variants are declared different. "
+    "Provisional rows have no rank, because their variance over trainings is unknown. That they are below the best "
+    "(the best: above the next) holds for these trainings, and for others up to the given standard deviation over "
+    "seeds; a tie does not hold even for these. "
     "Nats are per image; log-likelihood and ELBO are better the higher they are."
 )
-LEVELS = {  # of the columns that are shown first where there is little room; rank, variant and score are always there
+LEVELS = {  # priority of columns where space is limited; rank, variant and score are always shown
     1: ("rank", "variant"),
     2: ("seeds", "turns", "gap"),
     3: ("over_seeds", "over_images", "epochs", UNTRUSTED),
@@ -52,8 +52,8 @@ def table(board: Board) -> Table:
     """The cells of a board; its score comes first, with both standard errors."""
     known = {name for row in board.rows for name in row.estimates}
     refined = board.score in ESTIMATED and board.estimator.get("proposal") == "refined"
-    asked = [name for name in (CHANGE, *GAPS, "ess", "encoder_price") if refined and name in known]
-    others = [*asked, *(metric for metric in METRICS if metric != board.score)]
+    diagnostics = [name for name in (CHANGE, *GAPS, "ess", "encoder_price") if refined and name in known]
+    others = [*diagnostics, *(metric for metric in METRICS if metric != board.score)]
     early = any((chosen := r.measured) and not chosen.last for row in board.rows for r in row.records)
     provisional = any(row.gap.provisional for row in board.rows if row.gap is not None)
     people = judged_columns(board.judged, [r.digest for r in board.records])
@@ -118,7 +118,7 @@ def table(board: Board) -> Table:
 
 
 def level(board: Board, key: str) -> int:
-    """From how much room on a column is shown: 1 is always, 5 where there is room for all or the reader asks for it."""
+    """Priority of a column: 1 is always shown, 5 only with enough space or on request."""
     return 1 if key == board.score else next((level for level, keys in LEVELS.items() if key in keys), 5)
 
 

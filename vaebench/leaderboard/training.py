@@ -1,4 +1,4 @@
-"""How long a run was trained: its epochs, steps and images."""
+"""Length of a training: epochs, steps and images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.records import RunRecord
 class Training(NamedTuple):
     """The budget of a training.
 
-    epochs: passes over the training images. steps: batches. images: that it was shown, repetitions included.
+    epochs: passes over the training images. steps: batches. images: seen in training, repetitions included.
     """
 
     epochs: float
@@ -21,7 +21,7 @@ class Training(NamedTuple):
 
 
 def trained(record: RunRecord) -> Training | None:
-    """The budget that a run used; None where its record does not say, as of a model that was trained elsewhere."""
+    """The training budget of a run; None where its record has none, as for models trained elsewhere."""
     steps, size = record.measured.of if record.measured else None, record.data.get("sizes", {}).get("train")
     batch = record.config.get("data", {}).get("init_args", {}).get("batch_size")
     if not (steps and isinstance(size, int) and isinstance(batch, int) and size > 0 and batch > 0):
@@ -32,7 +32,7 @@ def trained(record: RunRecord) -> Training | None:
 
 
 def epochs(number: float) -> str:
-    """A number of epochs in words, with a decimal where they are not whole.
+    """A number of epochs as text, with decimals where it is not whole.
 
     >>> epochs(20.0), epochs(0.9597)
     ('20', '0.96')
@@ -41,6 +41,6 @@ def epochs(number: float) -> str:
 
 
 def span(trainings: Iterable[Training | None]) -> list[str]:
-    """The different numbers of epochs among runs, ascending, in words."""
+    """The distinct numbers of epochs among runs, ascending, as text."""
     numbers = sorted({training.epochs for training in trainings if training is not None})
     return list(dict.fromkeys(map(epochs, numbers)))

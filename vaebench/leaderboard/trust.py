@@ -1,4 +1,4 @@
-"""How far the estimate of a likelihood can be trusted: what its samples leave open, and what stands in for it."""
+"""Reliability of log-likelihood estimates: their remaining bias, and substitutes for missing ones."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from vaebench.leaderboard.comparable import BITS, LOG_LIKELIHOOD, NLL, in_units
 from vaebench.records import RunRecord
 
-CHANGE = "log_likelihood_change"  # by how much the estimate rises from K/10 to K samples
-GAPS = ("bracket_gap", "certificate_gap")  # between it and what lies above it: AIS, and an upper bound on made images
-UNTRUSTED = "untrusted"  # share of the images, in per cent, whose importance weights are not to be trusted
-MOST = 50.0  # per cent: a refined estimate of which more is untrusted decides nothing
+CHANGE = "log_likelihood_change"  # rise of the estimate from K/10 to K samples
+GAPS = ("bracket_gap", "certificate_gap")  # to higher estimates: AIS, and an upper bound on sampled images
+UNTRUSTED = "untrusted"  # per cent of the images with unreliable importance weights
+MOST = 50.0  # per cent; a refined estimate with more unreliable images is not ranked
 ESTIMATED = (LOG_LIKELIHOOD, NLL, BITS)  # scores that are estimated from importance weights
 
 
 def untrusted(record: RunRecord) -> float | None:
-    """The share of a run's images whose weights are not to be trusted, per cent; None where it was not looked at."""
+    """Share of a run's images with unreliable weights, per cent; None where it was not measured."""
     share = record.value("untrusted_images")
     return None if share is None else 100 * share / record.protocol["n"]
 
 
 def stands_in(record: RunRecord) -> str:
-    """Why another bound stands in for the refined estimate that was asked for; empty where none does."""
+    """Why another bound replaces the requested refined estimate; empty where none does."""
     proposal = record.tables.get("proposal", {})
-    asked, used = proposal.get("asked"), proposal.get("used")
-    return str(proposal.get("reason") or "there is none") if asked == "refined" and used != asked else ""
+    requested, used = proposal.get("asked"), proposal.get("used")
+    return str(proposal.get("reason") or "there is none") if requested == "refined" and used != requested else ""
 
 
 def undecided(records: Sequence[RunRecord], score: str) -> str:
-    """Why the runs of a variant have a score that decides nothing; empty where it does.
+    """Why the score of a variant's runs is too unreliable to rank; empty where it is not.
 
-    The encoder's own samples leave most images of most models untrusted: boards of them say so in their heads. A
-    proposal that was refined for each image and is untrusted even so has failed.
+    With the encoder's own samples most images of most models are unreliable, which boards state in their heads. A
+    refined proposal with unreliable weights has failed.
     """
     if score not in ESTIMATED:
         return ""
@@ -48,10 +48,10 @@ def undecided(records: Sequence[RunRecord], score: str) -> str:
 
 
 def open_ends(variants: Sequence[Sequence[RunRecord]], score: str) -> np.ndarray:
-    """By how much the estimator alone may move the difference of each pair of variants, (m, m), in the score's unit.
+    """Possible change of the difference of each pair of variants by the estimator alone, (m, m), in the score's unit.
 
-    The rise of the difference from K/10 to K samples, and the widest of the gaps of the two, where there are some: the
-    truth of each lies above its estimate by its own gap at most, as far as chains and certificate can say.
+    The change of the difference from K/10 to K samples, and the larger of the two measured gaps: the true value lies
+    above an estimate by at most its gap, up to the accuracy of chains and certificate.
     """
     if score not in ESTIMATED:
         return np.zeros((len(variants), len(variants)))
@@ -63,6 +63,6 @@ def open_ends(variants: Sequence[Sequence[RunRecord]], score: str) -> np.ndarray
 
 
 def _mean(runs: Sequence[RunRecord], name: str) -> float:
-    """Of the runs that have a figure; 0 where none has, so that it opens nothing."""
+    """Mean over the runs that have a metric; 0 where none has."""
     known = [value for run in runs if (value := run.value(name)) is not None]
     return float(np.mean(known)) if known else 0.0

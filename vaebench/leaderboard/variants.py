@@ -1,4 +1,4 @@
-"""Which runs are one variant, and how variants of the same name are told apart."""
+"""Grouping of runs into variants, with distinct names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vaebench.records import RunRecord, canonical, leaves, seedless, setting_ide
 
 
 def variants(records: Iterable[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:
-    """Runs that differ in nothing but the seed, under a name that tells them from all others."""
+    """Runs that differ only in the seed, under unique names."""
     settings: dict[str, dict[str, list[RunRecord]]] = {}
     for record in sorted(records, key=lambda r: (r.seed, str(r.path))):
         setting = setting_identity(record.family, record.config)
@@ -28,9 +28,9 @@ def _names(variant: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
         return dict.fromkeys(configs, variant)
     flat = {setting: dict(leaves(canonical_config(seedless(config)))) for setting, config in configs.items()}
     keys = sorted(set().union(*flat.values()))
-    told = [key for key in keys if len({canonical(values.get(key)) for values in flat.values()}) > 1][:3]
+    shown = [key for key in keys if len({canonical(values.get(key)) for values in flat.values()}) > 1][:3]
     names = {
-        setting: ", ".join(f"{key.rpartition('.')[2]} = {values.get(key)}" for key in told)
+        setting: ", ".join(f"{key.rpartition('.')[2]} = {values.get(key)}" for key in shown)
         for setting, values in flat.items()
     }
     unique = len(set(names.values())) == len(names)

@@ -1,4 +1,4 @@
-"""Verdicts on published figures, by the statistics of the boards: of a repeat, and of what a paper says is better."""
+"""Verdicts on published figures by the statistics of the boards: on repeats, and on claims that a model is better."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD
 from vaebench.leaderboard.moderation import Evidence, Trainings, trainings
 from vaebench.leaderboard.noise import LEVEL, Drawn, Seeds, of_difference
 from vaebench.leaderboard.published import Figure
-from vaebench.leaderboard.ranking import told_apart
+from vaebench.leaderboard.ranking import significant
 from vaebench.records import RunRecord
 
 Repeat = Literal["equal", "better", "worse", "not decidable"]
 Judgement = Literal["holds", "not decidable", "reversed"]
-ALIKE = {LOG_LIKELIHOOD: 1.0, ELBO: 1.0, BITS: 0.01, "active_units": 3.0}  # differences that are none, by metric
-MANY = 10**9  # images: those of a test set are the same for both figures, and are no sample here
+ALIKE = {LOG_LIKELIHOOD: 1.0, ELBO: 1.0, BITS: 0.01, "active_units": 3.0}  # negligible differences by metric
+MANY = 10**9  # images; both figures have the same test set, which is not a sample here
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A published figure beside what was measured here.
+    """A published figure with its repeat.
 
     Attributes:
-        value: mean over seeds, with the sign that boards give it. seeds: their number.
+        value: mean over seeds, with the sign of boards. seeds: their number.
         over_seeds: standard error over seeds; None with one. over_images: mean standard error over images.
-        difference: value less the published one; higher than 0 is better. interval: 95 %, None where nothing says how
-            far trainings scatter.
+        difference: value minus the published one; positive is better. interval: 95 %, None where the noise over
+            trainings is unknown.
         verdict: on the difference.
     """
 
@@ -45,10 +45,10 @@ class Repeated:
 
 
 def measured(figure: Figure, record: RunRecord) -> tuple[float, float | None]:
-    """A record's value of a published metric, and its standard error over images; a figure of one sample is a bound.
+    """A record's value of a published metric, and its standard error over images; one sample gives the ELBO.
 
     Raises:
-        KeyError: the record has no such figure.
+        KeyError: the record has no such metric.
     """
     name, scale = figure.metric, 1.0
     if figure.samples == 1 and figure.metric in (LOG_LIKELIHOOD, BITS):
@@ -62,7 +62,7 @@ def measured(figure: Figure, record: RunRecord) -> tuple[float, float | None]:
 
 
 def rounding(written: str) -> float:
-    """Variance of what is cut off a figure as it was written, uniform in half a unit of its last decimal.
+    """Variance of the rounding error of a printed figure, uniform within half a unit of its last decimal.
 
     >>> round(rounding("0.19") ** 0.5, 5), rounding("19") ** 0.5 < 0.3
     (0.00289, True)
@@ -71,15 +71,15 @@ def rounding(written: str) -> float:
 
 
 def repeated(figure: Figure, records: Sequence[RunRecord], redrawn: float = 0.0) -> Repeated:
-    """The verdict on a repeat: is the difference inside the noise of trainings, and small?
+    """The verdict on a repeat: whether the difference is inside the noise of trainings, and small.
 
-    The test images are those of the published figure and no sample. What differs by chance are trainings, of which
-    the spread of either side stands for a side that has none; the last decimal of the published figure; and, where the
-    bits of the test images are drawn anew, those. With one training on each side nothing is decided.
+    Both sides have the same test images, which are not a sample. Random differences come from trainings, where a side
+    without a spread uses that of the other; from the rounding of the published figure; and from the binarisation of the
+    test images where it is random. With one training on each side nothing is decided.
 
     Args:
         figure: as published.
-        records: of this setting, one a seed.
+        records: of this setting, one per seed.
         redrawn: standard error over draws of the test images' bits, in the unit of the metric.
     """
     values, errors = zip(*(measured(figure, record) for record in records), strict=True)
@@ -106,11 +106,11 @@ def repeated(figure: Figure, records: Sequence[RunRecord], redrawn: float = 0.0)
 
 
 def same_weights(figure: Figure, value: float, error: float) -> Repeat:
-    """The verdict on weights that were published: no training differs, only noise of the estimate and rounding.
+    """The verdict on published weights, for which only noise of the estimate and rounding differ.
 
     Args:
         figure: as published.
-        value: what the same weights give here, in the figure's unit.
+        value: of the same weights, measured here, in the figure's unit.
         error: standard error of the value.
     """
     half = float(ndtri((1 + LEVEL) / 2)) * math.sqrt(error**2 + rounding(figure.written))
@@ -128,12 +128,12 @@ def _repeat(interval: tuple[float, float] | None, alike: float) -> Repeat:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the published spreads say of a claim that one model is better than another.
+    """The verdict on a claim that one model is better than another, by the published spreads.
 
     Attributes:
-        difference: by how much it is said to be better, in the unit of the metric; more than 0 as published.
-        interval, p: 95 % interval and two-sided p-value of it, for this pair alone; None where no spread is known.
-        verdict: 'holds' where the table of which it is a part tells the two apart, all pairs at once.
+        difference: claimed, in the unit of the metric; positive as published.
+        interval, p: 95 % interval and two-sided p-value for this pair alone; None where no spread is known.
+        verdict: 'holds' where the difference is significant among all pairs of its table.
     """
 
     difference: float
@@ -143,14 +143,14 @@ class Judged:
 
 
 def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged:
-    """Judges a claim by the spreads over trainings of the table that it is from.
+    """Judges a claim by the spreads over trainings in its table.
 
-    All groups' variances are learned together, as a board's are (`moderation.py`), and all pairs are compared at once.
-    Figures without a spread borrow the others' where those have the degrees of freedom that boards ask for.
+    Variances of all groups are moderated together as on a board (`moderation.py`), and all pairs are compared at once.
+    Figures without a spread borrow that of the others where these have enough degrees of freedom.
 
     Args:
         better, worse: ids of the first figures of two groups.
-        table: groups that were measured alike: one figure with a spread over trainings, one without, or one for each
+        table: groups measured in the same way: one figure with a spread over trainings, one without, or one for each
             training.
     """
     means, sizes, noise, cut = _table(table)
@@ -165,14 +165,14 @@ def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged
     drawn = Drawn(float(cut[i] + cut[j]), MANY, seeds)
     half = drawn.half_width()
     kept = [k for k in range(len(names)) if noise.known[k]]
-    told = told_apart(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
+    told = significant(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
     apart = bool(told[kept.index(i), kept.index(j)])
     verdict: Judgement = "not decidable" if not apart else "holds" if difference > 0 else "reversed"
     return Judged(difference, (difference - half, difference + half), drawn.p(difference), verdict)
 
 
 def _table(table: Sequence[Sequence[Figure]]) -> tuple[np.ndarray, np.ndarray, Trainings, np.ndarray]:
-    """Means (m,), numbers of trainings (m,), draws of their noise, and the variance of what rounding cut off (m,)."""
+    """Means (m,), numbers of trainings (m,), draws of their noise, and the variance of rounding (m,)."""
     variances, sizes = [], []
     for group in table:
         first = group[0]

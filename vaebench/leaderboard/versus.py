@@ -1,4 +1,4 @@
-"""Two variants, or two runs, against each other on every board that they share."""
+"""Comparison of two variants or runs on every board they share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Side:
         name: of the variant, or of the run.
         row: the variant's row on the board.
         records: its runs, by seed.
-        figures: its score of every image, (seeds, n); or of every run, (seeds, 1), where there is none of an image.
+        figures: its score of every image, (seeds, n); or of every run, (seeds, 1), without per-image values.
     """
 
     name: str
@@ -56,13 +56,14 @@ class Side:
 
 @dataclass(frozen=True)
 class ByImage:
-    """What the single images say.
+    """Statistics over single images.
 
     Attributes:
-        median: the median image's difference, and its 95 % interval by the hierarchical bootstrap.
-        fresh: how probably the first is better on a fresh test image.
-        carried: the image that carries most of the variance of the differences, its share, and their trimmed mean.
-        most: images that differ most: indices into the test images, those best for the first, then for the second.
+        median: the median difference, and its 95 % interval by the hierarchical bootstrap.
+        fresh: probability that the first is better on a new test image.
+        carried: the image with the largest share of the variance of the differences, that share, and their trimmed
+            mean.
+        most: indices of the test images with the largest differences, in favour of the first, then of the second.
     """
 
     median: tuple[float, tuple[float, float]]
@@ -73,17 +74,17 @@ class ByImage:
 
 @dataclass(frozen=True)
 class Versus:
-    """What the records of one board say of two sides; differences are first less second, in the score's unit.
+    """A comparison of two sides on one board; differences are first minus second, in the score's unit.
 
     Attributes:
-        board: where they meet.
+        board: the common board.
         first, second: the sides.
         result: difference, interval and noise.
-        by_image: what single images say; None where the score is one of a run.
-        fresh_training: how probably a fresh training of the first is better in the mean; None where nothing
-            measured says how far trainings scatter.
-        told_apart: whether the board's ranks tell them apart, all its pairs at once; None where one has no rank
-            there, as single runs, claims and provisional rows have not.
+        by_image: statistics over images; None for scores without per-image values.
+        fresh_training: probability that a new training of the first is better in the mean; None where the noise over
+            trainings is unknown.
+        significant: whether the board's ranks differ significantly, with all its pairs compared at once; None where one
+            side has no rank, as single runs, claims and provisional rows.
     """
 
     board: Board
@@ -92,29 +93,29 @@ class Versus:
     result: Comparison
     by_image: ByImage | None
     fresh_training: Probability | None
-    told_apart: bool | None
+    significant: bool | None
 
     @property
     def differences(self) -> np.ndarray:
-        """Of every image, averaged over seeds, (n,)."""
+        """The difference of every image, averaged over seeds, (n,)."""
         return np.asarray(self.first.figures.mean(0, dtype=np.float64) - self.second.figures.mean(0, dtype=np.float64))
 
     @property
     def verdict(self) -> Literal["better", "worse", "tie"]:
-        """Of the first: a tie where the interval of the difference holds 0."""
+        """The verdict on the first: a tie where the interval of the difference includes 0."""
         if self.result.tie:
             return "tie"
         return "better" if self.result.difference * self.board.sign > 0 else "worse"
 
 
 def versus(first: str, second: str, results: str | Path, metric: str | None = None) -> list[Versus]:
-    """Compares two of the records below a directory on every board that both are on.
+    """Compares two variants or records on every board they share.
 
     Args:
-        first, second: a variant's name as the leaderboard shows it, or a record as `find_record` takes it, inside
-            `results` or elsewhere.
-        results: the directory.
-        metric: what to compare by; see `boards`. Trials of sweeps meet other runs where one of them is named.
+        first, second: a variant's name as on the leaderboard, or a record as in `find_record`, inside `results` or
+            elsewhere.
+        results: directory of the records.
+        metric: for the comparison; see `boards`. Trials of sweeps are compared with other runs where one is named.
 
     Raises:
         UserError: a name is unknown, both are the same, they share no board, or one lacks the metric.
@@ -125,9 +126,9 @@ def versus(first: str, second: str, results: str | Path, metric: str | None = No
 def meetings(
     first: str, second: str, results: str | Path, metric: str | None = None
 ) -> list[tuple[Board, Side, Side, Trainings | None]]:
-    """Every board that two variants or runs are both on, with the noise over their trainings as it knows it.
+    """Every board of both variants or runs, with its noise over their trainings; None where a claim is one of them.
 
-    Arguments and errors are those of `versus`; the noise is None where a claim has no part in it.
+    Arguments and errors are those of `versus`.
     """
     records = list(read_records(results))
     known = {record.path.resolve() for record in records if record.path}
@@ -155,7 +156,7 @@ def _meeting(board: Board, *chosen: tuple[Row, tuple[RunRecord, ...]]) -> tuple[
 
 
 def _sides(name: str, ranked: Sequence[Board], results: Path) -> dict[int, tuple[Row, tuple[RunRecord, ...]]]:
-    """The row, and which of its runs, that a name stands for on each board."""
+    """The row of a name and the selected runs of it, by the index of the board."""
     variants = {index: row for index, board in enumerate(ranked) for row in board.rows if row.variant == name}
     if variants:
         if not all(row.records for row in variants.values()):
@@ -222,7 +223,7 @@ def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
 
 
 def _noise(board: Board, *rows: Row) -> Trainings | None:
-    """Over trainings of two rows, as their board knows it; None where a claim has no part in that."""
+    """The board's noise over trainings of two rows; None where one is a claim."""
     columns = [i for row in rows for i, other in enumerate(board.rows) if other is row and not row.claimed]
     return board.noise.of(*columns) if len(columns) == 2 else None
 
@@ -231,13 +232,13 @@ def _noise(board: Board, *rows: Row) -> Trainings | None:
 
 
 def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]], metric: str) -> UserError:
-    """Names everything in which the estimates of two sides differ, where they differ least."""
+    """The error for two sides without a common board, which lists the differences of their most similar estimates."""
     conditions = [[comparable(record, metric) for record in side] for side in sides]
     pairs = [dict(_differences(one, other)) for one in conditions[0] for other in conditions[1]]
     nearest = min(pairs, key=len)
     if "data.name" in nearest:
-        nearest = {name: told for name, told in nearest.items() if name.split(".")[0] != "data" or name == "data.name"}
-    differ = ", ".join(f"{name} ({told})" for name, told in nearest.items())
+        nearest = {name: both for name, both in nearest.items() if name.split(".")[0] != "data" or name == "data.name"}
+    differ = ", ".join(f"{name} ({both})" for name, both in nearest.items())
     return UserError(
         f"'{names[0]}' and '{names[1]}' were not measured in the same way and cannot be compared: they differ in "
         f"{differ}; evaluate both on the same data by one protocol"
@@ -245,7 +246,7 @@ def _apart(names: tuple[str, str], sides: Sequence[Sequence[RunRecord]], metric:
 
 
 def _differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """What differs between two pieces of plain JSON: its place, and both values."""
+    """The differences between two pieces of plain JSON: paths and both values."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
             yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)

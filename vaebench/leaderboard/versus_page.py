@@ -1,4 +1,4 @@
-"""A comparison drawn: one HTML file that needs no other file and no network."""
+"""A comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BINS = 80
 
 
 class Drawing(NamedTuple):
-    """A figure as plotly.js takes it: a title, traces and a layout with `xaxis` and `yaxis`, in plain JSON."""
+    """A plotly.js figure in plain JSON: a title, traces, and a layout with `xaxis` and `yaxis`."""
 
     title: str
     data: list[dict[str, Any]]
@@ -37,7 +37,7 @@ def drawings(one: Versus) -> list[Drawing]:
 
 
 def versus_page(comparisons: Sequence[Versus]) -> str:
-    """The page of a comparison as text; the same records give the same page."""
+    """The page of a comparison as text; equal records give identical pages."""
     from plotly.offline import get_plotlyjs
 
     environment = templates(Path(__file__).parent)
@@ -117,7 +117,7 @@ def _means(one: Versus) -> Drawing:
 
 
 def _plane(one: Versus) -> Drawing:
-    """Rate and distortion of both, run by run, among the other variants of the board."""
+    """Rate and distortion of both, run by run, with the other variants of the board."""
     on_front = rate_distortion_front(one.board)
     others = [row for row in one.board.rows if row not in (one.first.row, one.second.row)]
     data = [_rows([row for row in others if row.variant in on_front], "others on the front", "star")]

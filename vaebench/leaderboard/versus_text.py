@@ -15,11 +15,11 @@ from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.statistics import Probability
 from vaebench.leaderboard.versus import Side, Versus, spreads
 
-CARRIED = 0.1  # of the variance over images, by one image, from which on a robust figure stands beside the mean
+CARRIED = 0.1  # share of one image in the variance from which a trimmed mean is added
 
 
 def plain(comparisons: Sequence[Versus]) -> str:
-    """Every comparison in words, one board after another."""
+    """Every comparison as text, board by board."""
     return "\n\n".join("\n".join(_lines(one)) for one in comparisons) + "\n"
 
 
@@ -47,7 +47,7 @@ def _lines(one: Versus) -> Iterator[str]:
 
 
 def sentences(one: Versus) -> Iterator[str]:
-    """The verdict, what it rests on, what it means for a fresh image and a fresh training, and what is unknown."""
+    """The verdict, its evidence, its meaning for a new image and a new training, and its limits."""
     yield _verdict(one)
     yield _noise(one)
     if one.result.opened:
@@ -67,9 +67,9 @@ def sentences(one: Versus) -> Iterator[str]:
         if one.by_image.carried[1] > CARRIED:
             yield _carried(one, *one.by_image.carried)
     yield _fresh_training(one)
-    if one.told_apart is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
-        apart = "tells the two apart" if one.told_apart else "does not tell the two apart"
-        yield f"The board, which pays for comparing all of its {number(pairs)} pairs, {apart}."
+    if one.significant is not None and (pairs := math.comb(sum(row.rank is not None for row in one.board.rows), 2)) > 1:
+        verdict = "finds them different" if one.significant else "does not find them different"
+        yield f"The board, which pays for comparing all of its {number(pairs)} pairs, {verdict}."
     for side in (one.first, one.second):
         if side.row.failures:
             yield f"{side.name} is judged by the runs that survived: {lost_seeds(side.row)}."

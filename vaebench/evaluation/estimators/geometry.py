@@ -143,8 +143,8 @@ class Interpolation(NamedTuple):
 def path(decode: Decoder, a: Tensor, b: Tensor, steps: int) -> Interpolation:
     """Decodes the line from code a to code b, (m, n) each, at steps + 1 evenly spaced points.
 
-    Length and turning are those of an inscribed polygon, which increase to the curve's length and total curvature ∫ κ ds
-    as the steps grow (Milnor 1950, https://doi.org/10.2307/1969467). The turning is NaN where a piece has no length.
+    Length and turning are those of an inscribed polygon, which grow with the steps to the curve's length and total
+    curvature ∫ κ ds (Milnor 1950, https://doi.org/10.2307/1969467). The turning is NaN where a piece has no length.
     """
     places = torch.linspace(0, 1, steps + 1, dtype=a.dtype, device=a.device)
     points = torch.stack([decode(torch.lerp(a, b, t)).double() for t in places])
