@@ -41,7 +41,7 @@ _HOME = {
     "evaluate": "vaebench.evaluation",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
-    "trust": "vaebench.configuration.gate",
+    "trust": "vaebench.configuration.registered",
 }
 
 

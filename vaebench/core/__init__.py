@@ -1,4 +1,4 @@
-"""The contract between families, training and evaluation. Read `contract` first, then `family`."""
+"""The contract between families, training and evaluation: read `contract` first, then `family`."""
 
 from zuko.lazy import LazyDistribution as Conditional
 

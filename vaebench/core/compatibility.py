@@ -1,6 +1,6 @@
-"""Which parts an objective takes: refusals, in one sentence each, when a model is built.
+"""Checks that parts and objective are compatible, made when a model is built.
 
-Parts say what they are by their traits (`vaebench.traits`), objectives what they take by the class attributes of
+Parts declare traits (`vaebench.traits`); objectives declare requirements by class attributes of
 `vaebench.core.Family`.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def require_posterior(family: type[Any], posterior: nn.Module) -> None:
-    """Refuses a posterior whose z, density or weights the objective cannot learn from.
+    """Refuses a posterior whose samples, density or weights the objective cannot use.
 
     Raises:
         UserError: it is of another kind than `POSTERIOR`, or none with gradients; it is deterministic where `DENSITY`
@@ -46,7 +46,7 @@ def require_posterior(family: type[Any], posterior: nn.Module) -> None:
 
 
 def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> None:
-    """Refuses a prior that the objective does not take or that does not suit the posterior.
+    """Refuses a prior that the objective does not support or that does not match the posterior.
 
     Raises:
         UserError: it is of another kind than `PRIOR`, or none with gradients; it has fewer levels than the posterior;
@@ -68,7 +68,7 @@ def require_prior(family: type[Any], posterior: nn.Module, prior: nn.Module) -> 
 
 
 def require_weights(family: type[Any], likelihood: nn.Module) -> None:
-    """Refuses a likelihood by which several samples of an image cannot be weighed while they are learnt from.
+    """Refuses a likelihood that cannot weigh several samples of an image during training.
 
     Raises:
         UserError: it is `averaged`.
@@ -82,7 +82,7 @@ def require_weights(family: type[Any], likelihood: nn.Module) -> None:
 
 
 def require_apart(family: type[Any], prior: nn.Module) -> None:
-    """Refuses a prior with components at codes of images, for an objective whose encoder is given more than those.
+    """Refuses a prior with components at codes of images, for an objective whose encoder has further inputs.
 
     Raises:
         UserError: the prior, or a part of it, `encodes` images.
@@ -96,7 +96,7 @@ def require_apart(family: type[Any], prior: nn.Module) -> None:
 
 
 def not_euclidean(part: object) -> str:
-    """The space on which a part, or a part of it, lives; '' where that is all real numbers."""
+    """The space of a part, or of a component of it; '' where that is Euclidean."""
     spaces = [traits.space for traits in LatentTraits.within(part)]
     return next((space for space in spaces if space != EUCLIDEAN), "")
 
@@ -119,11 +119,11 @@ def require_groups(family: Family, groups: int | None) -> tuple[int, int]:
     """The shape (groups, units a group) of a family's latent units, or of the levels of its hierarchy.
 
     Args:
-        family: whose posterior and prior are built.
-        groups: how many; None makes every unit, or level, a group of its own.
+        family: with its posterior and prior built.
+        groups: number of groups; None makes every unit, or level, a group.
 
     Raises:
-        UserError: the units do not divide into so many, or q or p does not factorise over them.
+        UserError: the number of units is not divisible by it, or q or p does not factorise over the units.
     """
     levels = family.hierarchy
     if levels is None:

@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves
 
 
 class Compiled:
-    """Compiles a function at its first call; where that fails it warns, and computes as the function is written.
+    """Compiles a function at its first call, or warns and runs it uncompiled where that fails.
 
-    What is compiled is a graph of the operations of that call: the function must be pure, and its course must depend
-    on shapes alone. Tensors of other shapes, strides, types or devices are computed as the function is written. Threads
-    may share one after its first call, at which no other may compute: torch's tracer changes `nn.Module` for all.
+    It compiles a graph of the operations of that call, so the function must be pure and its control flow depend on
+    shapes alone. Calls with other shapes, strides, types or devices run uncompiled. Threads may share an instance after
+    its first call, during which no other thread may compute: torch's tracer changes `nn.Module` for all.
 
     Args:
-        what: is compiled, in the words of the warning.
+        what: name of the function, for the warning.
         options: of torch's compiler.
     """
 
@@ -30,11 +30,11 @@ class Compiled:
         self._layouts: list[Any] | None = None
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """function(*arguments), of tensors in any nest of lists, tuples and dictionaries, and of nothing else.
+        """function(*arguments), for tensors in nested lists, tuples and dictionaries.
 
         Args:
-            function: the same mathematics at every call.
-            arguments: those of the first call are what is compiled for.
+            function: the same computation at every call.
+            arguments: those of the first call determine the compiled layout.
         """
         layouts = [_layout(leaf) for leaf in tree_leaves(arguments)]
         if self._layouts is None:
@@ -49,7 +49,7 @@ class Compiled:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's remarks on its own code
                 graph = make_fx(lambda *given: function(*given))(*arguments)
-                # Layouts are compared above, so torch need not look at every call whether the graph still holds.
+                # Layouts are compared above, so torch need not guard every call.
                 options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **self.options}
                 fast = torch.compile(graph, dynamic=False, options=options)
                 result = fast(*arguments)
@@ -62,5 +62,5 @@ class Compiled:
 
 
 def _layout(leaf: Any) -> Any:
-    """What a graph of a tensor's operations holds for."""
+    """The properties of a tensor for which a graph is valid."""
     return (leaf.shape, leaf.stride(), leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else None

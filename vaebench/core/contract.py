@@ -16,7 +16,7 @@ from vaebench.functional.objectives import elbo
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """All that evaluation knows of a model: its three parts, called as in the module's docstring."""
+    """The interface of a model in evaluation: its three parts, called as in the module's docstring."""
 
     @property
     def posterior(self) -> Callable[[Tensor], Distribution]: ...
@@ -27,7 +27,7 @@ class LatentModel(Protocol):
 
 
 class Given(NamedTuple):
-    """A conditional model's three parts for images of known labels, y (b,): x and z come in the order of y."""
+    """The three parts of a conditional model, given labels y (b,) in the order of x and z."""
 
     posterior: Callable[[Tensor], Distribution]
     prior: Callable[[], Distribution]
@@ -35,7 +35,7 @@ class Given(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """k samples of z ~ q(z|x) for each of b images, with all that any bound needs.
+    """k samples of z ~ q(z|x) for each of b images, with the log-densities of any bound.
 
     Attributes:
         z: (k, b, *latent).
@@ -87,12 +87,12 @@ class Terms(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one training step hands back.
+    """The results of one training step.
 
     Attributes:
         losses: one 0-dim loss for each parameter group, minimised.
-        logs: 0-dim tensors to log under the same names.
-        state: buffers to write after the optimiser has stepped, by their full name.
+        logs: 0-dim tensors to log, by name.
+        state: new values of buffers, by full name, written after the optimiser's step.
     """
 
     losses: Mapping[str, Tensor]
@@ -106,7 +106,7 @@ def batches(batch: Sequence[Any]) -> Sequence[tuple[Tensor, Tensor | None]]:
 
 
 def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
-    """Samples the posterior of each image k times and scores every sample; gradients flow through what has any.
+    """Samples the posterior of each image k times and scores every sample, with gradients where they exist.
 
     Args:
         model: anything with the three parts.
@@ -120,7 +120,7 @@ def draw(model: LatentModel, x: Tensor, k: int = 1) -> Draw:
 
 @contextmanager
 def fixed_noise(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Runs a block with torch's random state set by `seed`, and puts the caller's state back, on `device` too."""
+    """Runs a block with torch seeded, and restores the caller's random state, also on `device`."""
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Losses that are no numbers: seen a little later than they come, for to read one from a GPU makes training wait."""
+"""Detection of non-finite losses, with a delay, since reading a loss from a GPU stalls training."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 
 from vaebench.errors import Diverged
 
-EVERY = 16  # steps between two looks
-PATIENCE = 5  # losses in a row: one alone may be an overflow whose step was left out
+EVERY = 16  # steps between checks
+PATIENCE = 5  # consecutive losses; a single one may be an overflow whose step was skipped
 
 
 class DivergenceWatch:
-    """Takes every loss, and looks every `EVERY` steps whether `PATIENCE` in a row are not finite."""
+    """Collects every loss, and checks every `EVERY` steps whether `PATIENCE` consecutive ones are not finite."""
 
     def __init__(self) -> None:
         self._taken: list[tuple[int, str, Tensor]] = []
         self._looked = -1
-        self._first: dict[str, tuple[int, int]] = {}  # of each group: the step it began, and losses in a row since
+        self._first: dict[str, tuple[int, int]] = {}  # by group: first bad step, and consecutive bad losses
 
     def take(self, step: int, group: str, loss: Tensor) -> None:
-        """Notes a group's loss, 0-dim, at a step; reads nothing."""
+        """Stores a group's loss, 0-dim, at a step, without reading it."""
         self._taken.append((step, group, loss.detach()))
 
     def look(self, everywhere: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Looks at what was taken, where enough was.
+        """Checks the collected losses once there are enough.
 
         Args:
-            everywhere: the largest of a tensor over all processes, so that all of them stop.
+            everywhere: the maximum of a tensor over all processes, so that all of them stop.
 
         Raises:
             Diverged: a group's loss is not finite any more.
@@ -46,10 +46,10 @@ class DivergenceWatch:
         self._taken.clear()
 
     def see(self, step: int, group: str, wrong: bool) -> None:
-        """Counts a loss that is not finite, or begins anew at one that is.
+        """Counts a non-finite loss, or resets the count at a finite one.
 
         Raises:
-            Diverged: too many in a row are not.
+            Diverged: too many consecutive losses are not finite.
         """
         first, count = self._first.get(group, (step, 0))
         self._first[group] = (first, count + 1) if wrong else (step + 1, 0)
@@ -58,7 +58,7 @@ class DivergenceWatch:
 
 
 def require_finite(parameters: dict[str, Tensor], steps: int) -> None:
-    """Refuses weights that are not finite at the end of a run, by their sum alone.
+    """Checks by their sums that weights are finite at the end of a run.
 
     Raises:
         Diverged: some are not.

@@ -1,13 +1,13 @@
-"""The contract between families, training and evaluation. Read this first.
+"""The contract between families, training and evaluation.
 
-A family is a LightningModule with three parts, which are all that evaluation knows (`LatentModel`):
+A family is a LightningModule with three parts, the whole interface of evaluation (`LatentModel`):
 
     posterior:  x (b, *data)         -> q(z|x)
     prior:                           -> p(z)
     likelihood: z (k, b, *latent)    -> p(x|z)
 
-and a pure function, `step`, that says what one training step minimises (`Step`). The base class `Family` owns what
-evaluation and training ask of any of them; how it learns is its own base class, `Learner`.
+and a pure function, `step`, that returns the losses of one training step (`Step`). The base class `Family` has all that
+families share; its own base class, `Learner`, has the training loop.
 
 Nats everywhere, summed over pixels and latents, averaged over images. Losses are minimised, bounds maximised.
 """
@@ -55,29 +55,30 @@ class Family(Learner, ABC):
         data: shape, measure and mean of the images; comes from the data module.
         latent: number of latent units.
         posterior: builds q(z|x) from the shapes of an image and of a latent.
-        prior: builds p(z) from the shape of a latent, the data and the posterior, which most priors do not read.
-        likelihood: builds p(x|z) from the shape of a latent and `data`; None takes the natural one of the data's
+        prior: builds p(z) from the shape of a latent, the data and the posterior, which most priors ignore.
+        likelihood: builds p(x|z) from the shape of a latent and `data`; None uses the natural one of the data's
             measure: Bernoulli for binary images, discretised logistic for levels, Gaussian for continuous ones.
-        lr: learning rate; a group of its own may have one in a buffer `lr_<group>`.
+        lr: learning rate; a buffer `lr_<group>` overrides it for a group.
         clip: largest norm of a group's gradient; None does not clip.
         surrogate: accept a likelihood that is not normalised for the data's measure. Such a model trains, but its
             records are flagged and never share a leaderboard with likelihoods.
-        keep: which weights a run ends with: 'last', or 'best' by the held-out objective once it is `settled`; None
-            takes the last, or the best where training stops early.
+        keep: weights that a run ends with: 'last', or 'best' by the held-out objective once it is `settled`; None is
+            'last', or 'best' with early stopping.
 
     Attributes:
         NEUTRAL: settings at which the objective is the ELBO, for the laws; None where there are none.
-        RANGES: what numbers a setting may be, where not at least 1 (whole) or at least 0; see `vaebench.ranges`.
-        EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; estimators such as
-            DReG promise that only in the mean.
-        DENSITY: whether the objective scores q(z|x); those that only sample it take a deterministic encoder too.
-        STRATIFIED: whether the objective sums over the components of a mixture, as its weights need to learn.
-        INDEPENDENT: whether the objective needs the samples of an image to be independent of one another.
-        STAGES: buffers that hold how many steps a stage takes which ends before training does.
-        KINDS: kinds of measure whose images the objective takes.
-        POSTERIOR, PRIOR: what the two must be; None takes any whose z are real numbers.
-        STRAIGHT_THROUGH: name prefixes of parameters that learn by a straight-through gradient, which is nobody's
-            derivative; the laws hold for all others.
+        RANGES: ranges of settings, by default at least 1 for whole numbers and at least 0 for others; see
+            `vaebench.ranges`.
+        EXACT_GRADIENT: whether a step's gradient is the derivative of its loss under the same noise; for estimators
+            such as DReG this holds only in expectation.
+        DENSITY: whether the objective scores q(z|x); those that only sample it support deterministic encoders too.
+        STRATIFIED: whether the objective sums over the components of a mixture, which training its weights requires.
+        INDEPENDENT: whether the objective needs independent samples of each image.
+        STAGES: buffers with the numbers of steps of stages that end before training does.
+        KINDS: supported kinds of measure.
+        POSTERIOR, PRIOR: required base classes; None allows any with real-valued z.
+        STRAIGHT_THROUGH: name prefixes of parameters with a straight-through gradient, which is not a derivative; the
+            laws on gradients exclude them.
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
@@ -124,64 +125,64 @@ class Family(Learner, ABC):
         self.clip, self.keep = clip, keep
 
     def hyper(self, **scalars: float) -> None:
-        """Registers scalars as 0-dim buffers, so that members of a population may differ in them."""
+        """Registers scalars as 0-dim buffers, in which members of a population may differ."""
         for name, value in scalars.items():
             self.register_buffer(name, torch.tensor(float(value)))
 
     def require_units(self) -> None:
-        """Refuses a posterior or prior that does not factorise over the latent units; see the function of that name."""
+        """Refuses a posterior or prior that does not factorise over units; see `distributions.require_units`."""
         require_units(type(self).__name__, self.posterior, self.prior, torch.zeros(1, *self.data.shape))
 
     def require_weights(self) -> None:
-        """Refuses a likelihood by which samples cannot be weighed; see the function of that name."""
+        """Refuses a likelihood that cannot weigh samples; see `core.compatibility.require_weights`."""
         require_weights(type(self), self.likelihood)
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
-        """The losses of one batch. Pure and vmap-safe: reads parameters, buffers and arguments; branches on no value.
+        """The losses of one batch: a pure function of parameters, buffers and arguments, without branches on values.
 
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
-            t: training step, 0-dim, from 0: batches learnt from before this one.
+            t: training step, 0-dim: number of earlier training batches.
         """
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Parameter groups by name prefix, each learning from its own loss; default: one, 'model', with everything.
+        """Parameter groups by name prefix, each with its own loss; default: one, 'model', with all parameters.
 
-        A group may be empty, as that of a prior that has nothing to learn.
-        The first group's loss is the objective, which is −ELBO at the `NEUTRAL` setting.
+        A group may be empty, such as that of a prior without parameters. The first group's loss is the objective, which
+        is −ELBO at the `NEUTRAL` setting.
         """
         return {"model": ("",)}
 
     def active(self, t: Tensor) -> dict[str, Tensor]:
-        """Which groups learn at step t, as 0-dim booleans; a group that is not named always does."""
+        """Which groups train at step t, as 0-dim booleans; groups that are not named always do."""
         return {}
 
     def settled(self) -> float:
-        """The step from which neither the objective nor which groups learn changes; inf where that never comes.
+        """The step from which the objective and the active groups are constant; inf if they never are.
 
-        Default: when the stages that `STAGES` names, and after them the last of its schedules, have ended. A family
-        whose objective follows the training itself overrides it.
+        Default: the end of the stages in `STAGES` and then of all schedules. A family whose objective keeps adapting
+        overrides it.
         """
         stages = sum(float(self.get_buffer(name)) for name in self.STAGES)
         return stages + max((module.end for module in self.modules() if isinstance(module, Schedule)), default=0.0)
 
     def given(self, y: Tensor | None) -> LatentModel:
-        """The model conditioned on labels y (b,), or refusing to be without them; default: itself."""
+        """The model conditioned on labels y (b,); default: the model itself."""
         return self
 
     def terms(self, x: Tensor, y: Tensor | None = None, k: int = 1, q: Distribution | None = None) -> Terms:
-        """Samples the posterior of each image k times: what most objectives are made of.
+        """Samples the posterior of each image k times, and computes distortion and rate.
 
-        Labels condition the model through `given`. A hierarchy whose posterior descends beside its prior is drawn in
-        one top-down pass, its rate in closed form level by level.
+        Labels condition the model through `given`. A top-down hierarchy is sampled in one pass of posterior and prior,
+        with its rate in closed form level by level.
 
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
             k: samples per image.
-            q: q(z|x) where it is at hand; None asks the posterior.
+            q: q(z|x), if already computed; None computes it.
         """
         model = self.given(y)
         q, p = model.posterior(x) if q is None else q, model.prior()
@@ -192,12 +193,12 @@ class Family(Learner, ABC):
         return Terms(q, p, z, -model.likelihood(z).log_prob(x).mean(0), divergence(q, p, z))
 
     def descent(self, x: Tensor, k: int = 1) -> Pass | None:
-        """One top-down pass of a hierarchy whose posterior descends beside its prior; None for any other model."""
+        """One top-down pass of posterior and prior of a hierarchy; None for any other model."""
         return None if self.hierarchy is None else cast(Descending, self.posterior).descend(x, k)
 
     @property
     def hierarchy(self) -> tuple[int, ...] | None:
-        """Units of every level of a hierarchy whose posterior descends beside its prior; None for any other model."""
+        """Units of every level of a top-down hierarchy; None for any other model."""
         if isinstance(self.posterior, Descending) and self.posterior.paired:
             return self.posterior.levels
         return None
@@ -210,11 +211,11 @@ class Family(Learner, ABC):
 
     @property
     def draws_whole(self) -> bool:
-        """Whether `draw` does more than to ask the three parts one after another."""
+        """Whether `draw` is more than a call of the three parts in turn."""
         return self.hierarchy is not None or type(self).draw is not Family.draw
 
     def averages(self) -> Mapping[str, Tensor]:
-        """Averaged weights by the parameters' names, with which a model is measured; default: none."""
+        """Averaged weights for evaluation, by the parameters' names; default: none."""
         return {}
 
     def forward(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
@@ -226,12 +227,12 @@ class Family(Learner, ABC):
     def held_out(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
         """The bound of images and the objective, 'val/objective', both 0-dim, under the same noise.
 
-        With the averaged weights of a family that has them. The noise of the process is left as it was.
+        Uses the averaged weights of a family that has them, and leaves the random state unchanged.
 
         Args:
             x: images, (b, *data).
             y: labels, (b,), or None.
-            t: the step whose objective is meant, 0-dim; see `final`.
+            t: step of the objective, 0-dim; see `final`.
             seed: of the noise.
         """
         weights = {f"family.{name}": value for name, value in self.averages().items()}
@@ -240,7 +241,7 @@ class Family(Learner, ABC):
     def bound(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """The β = 1 bound of images, 'val/elbo', nats, 0-dim, by one sample of z an image.
 
-        Where the posterior has no density there is no bound: then log p(x|z), 'val/log_x'.
+        A posterior without a density has no bound, and log p(x|z), 'val/log_x', replaces it.
 
         Args:
             x: images, (b, *data).
@@ -256,10 +257,10 @@ class Family(Learner, ABC):
         return {LOG_X: model.likelihood(z).log_prob(x).mean()}
 
     def objective(self, x: Tensor, y: Tensor | None, t: Tensor) -> Tensor:
-        """What training maximises at step t, 0-dim: the negative loss of the first group that learns then.
+        """The objective at step t, 0-dim: the negative loss of the first active group.
 
         Args:
-            x, y, t: as `step` takes them.
+            x, y, t: as in `step`.
         """
         losses, active = self.step(x, y, t).losses, self.active(t)
         *others, last = self.groups()
@@ -270,13 +271,13 @@ class Family(Learner, ABC):
 
     @property
     def final(self) -> float:
-        """The step whose objective validation measures: one at which it is settled; the present one if it never is."""
+        """The step of the objective in validation: where it has settled, or the current step if it never does."""
         settled = self.settled()
         return settled if math.isfinite(settled) else float(self.steps)
 
 
 class _HeldOut(nn.Module):
-    """A family whose call is what validation measures of it."""
+    """A family whose call returns its validation metrics."""
 
     def __init__(self, family: Family) -> None:
         super().__init__()

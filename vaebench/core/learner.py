@@ -19,20 +19,20 @@ from vaebench.curves import TRAIN
 
 
 class Learner(LightningModule, ABC):
-    """A LightningModule that learns from the `Step` of every batch, each parameter group from its own loss.
+    """A LightningModule trained by the `Step` of every batch, each parameter group by its own loss.
 
-    `Family` adds the model. How each group learns is in `rules`, which populations read as well.
+    `Family` adds the model. `rules` has the optimisation of each group, for populations as well.
 
     Attributes:
         lr, clip: learning rate and largest norm of a gradient; see `Family`.
         recipe: optimisers and schedulers of the run; default: Adam at a constant learning rate.
-        steps: batches learnt from.
-        accumulate: batches of one step of the optimisers.
-        watch: ends a run that diverges; None does not look.
-        means: of what steps log, until they are taken.
+        steps: number of training batches so far.
+        accumulate: batches per step of the optimisers.
+        watch: ends a run that diverges; None does not check.
+        means: of the logs of steps, until they are taken.
     """
 
-    VALIDATION_SEED = 0  # noise of the held-out bound: the same at every validation of every run
+    VALIDATION_SEED = 0  # of the held-out bound's noise, equal in every validation of every run
 
     lr: Tensor
     clip: float | None
@@ -45,8 +45,8 @@ class Learner(LightningModule, ABC):
         self.means = Means()
         self._members: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[str, Rules] = {}
-        self._images: dict[str, int] = {}  # that each group has gradients of
-        self.automatic_optimization = False  # one loop for one group and for many
+        self._images: dict[str, int] = {}  # images in the gradients of each group
+        self.automatic_optimization = False  # one loop for any number of groups
 
     # What a family says ---------------------------------------------------------------------------------------------
 
@@ -64,12 +64,12 @@ class Learner(LightningModule, ABC):
 
     @abstractmethod
     def held_out(self, x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> dict[str, Tensor]:
-        """What validation measures; see `Family.held_out`."""
+        """Validation metrics; see `Family.held_out`."""
 
     @property
     @abstractmethod
     def final(self) -> float:
-        """The step whose objective validation measures; see `Family.final`."""
+        """The step of the objective in validation; see `Family.final`."""
 
     # How its groups learn -------------------------------------------------------------------------------------------
 
@@ -78,10 +78,10 @@ class Learner(LightningModule, ABC):
         return [p for name, p in self.named_parameters() if name.startswith(self.groups()[group])]
 
     def rules(self) -> dict[str, Rules]:
-        """How each group that has parameters learns.
+        """The optimisation of each group that has parameters.
 
-        A group may have a learning rate of its own, in a buffer `lr_<group>`, and a family a limit on gradients above
-        which it leaves a step out, in a buffer `skip`.
+        A buffer `lr_<group>` overrides the learning rate of a group; a buffer `skip` holds the gradient norm above
+        which a step is skipped.
         """
         own = dict(self.named_buffers(recurse=False))
         skip = float(own["skip"]) if "skip" in own else None
@@ -109,7 +109,7 @@ class Learner(LightningModule, ABC):
     # The loop -------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Sequence[Any], index: int) -> None:
-        """Learns from a batch (x, y), or from each of a block: Lightning's cost is paid once a call.
+        """Trains on a batch (x, y), or on each batch of a block, which saves Lightning's overhead per call.
 
         The optimisers step after every `accumulate` batches, and at the end of the block.
         """
@@ -135,11 +135,11 @@ class Learner(LightningModule, ABC):
         Args:
             step: of a batch.
             t: its number.
-            images: it has, by which gradients are weighed where several batches make one step of the optimisers.
+            images: in the batch; they weigh its gradients where several batches make one step of the optimisers.
             last: whether the optimisers step.
         """
         active = self.active(t)
-        for name, members in self._members.items():  # all before the first step, which changes what others see
+        for name, members in self._members.items():  # all before the first step, which changes the parameters
             if name not in active or bool(active[name]):
                 loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
                 loss.backward(inputs=members, retain_graph=len(self._members) > 1)
@@ -152,7 +152,7 @@ class Learner(LightningModule, ABC):
             self.get_buffer(name).copy_(value.detach())
 
     def _move(self) -> None:
-        """Steps the optimisers of the groups that have gradients, which it clears."""
+        """Steps the optimisers of the groups that have gradients, and clears these."""
         for (name, members), optimizer in zip(self._members.items(), self._built(), strict=True):
             if name not in self._images:
                 continue
@@ -160,7 +160,7 @@ class Learner(LightningModule, ABC):
             if self.accumulate > 1:
                 torch._foreach_div_(gradients, float(self._images[name]))  # sums over images are means now
             if self._trainer is not None and self.trainer.world_size > 1:
-                for p in members:  # which DDP leaves to a family that steps by itself
+                for p in members:  # DDP does not average gradients in manual optimisation
                     p.grad = cast(Tensor, self.trainer.strategy.reduce(p.grad, reduce_op="mean"))
             rules = self._rules[name]
             skips = rules.skip is not None and self._skips(members, rules.skip)
@@ -172,21 +172,21 @@ class Learner(LightningModule, ABC):
         self._images.clear()
 
     def _skips(self, members: list[nn.Parameter], limit: float) -> bool:
-        """Whether a step is left out, for a gradient whose norm exceeds the limit; counted in the buffer `skipped`."""
+        """Whether a gradient's norm exceeds the limit, so that the step is skipped; the buffer `skipped` counts it."""
         norm = nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
-        taken = bool(norm <= limit)  # a norm that is not a number is left out too
+        taken = bool(norm <= limit)  # False for NaN
         self.get_buffer("skipped").add_(not taken)
         return not taken
 
     def _everywhere(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """State as means over all processes."""
+        """The state averaged over all processes."""
         if self._trainer is None or self.trainer.world_size == 1:
             return state
         reduce = self.trainer.strategy.reduce
         return {name: cast(Tensor, reduce(value.detach().clone(), reduce_op="mean")) for name, value in state.items()}
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
-        """Logs what `held_out` gives under fixed noise."""
+        """Logs `held_out` under fixed noise."""
         x, y = batch
         metrics = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
         self.log_dict(metrics, batch_size=len(x), on_epoch=True, sync_dist=True)

@@ -1,4 +1,4 @@
-"""What steps log, as means over the images of an epoch."""
+"""Means of the logs of steps over the images of an epoch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Means:
-    """Means over images of what every step logs, summed where the steps run: no step waits for a host."""
+    """Means of logs over images, summed on the device so that no step waits for the host."""
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._total: Tensor | None = None  # (1 + names, …): images, and the sums over them
 
     def add(self, logs: Mapping[str, Tensor], images: int) -> None:
-        """Adds a step's logs, all of one shape, each a mean over so many images."""
+        """Adds a step's logs, all of one shape, each a mean over `images` images."""
         if not logs:
             return
         self._names, values = tuple(logs), [value.detach() for value in logs.values()]
@@ -25,10 +25,10 @@ class Means:
         self._total = row if self._total is None else self._total + row
 
     def take(self, reduce: Callable[[Tensor], Tensor] = lambda total: total) -> dict[str, Tensor]:
-        """The means by name, in the shape of the logs; the next epoch begins.
+        """The means by name, in the shape of the logs; resets them for the next epoch.
 
         Args:
-            reduce: the sum over all processes.
+            reduce: sums a tensor over all processes.
         """
         if self._total is None:
             return {}

@@ -1,4 +1,4 @@
-"""How a parameter group learns: the one account of it, which the solo loop and populations read."""
+"""Optimisation of a parameter group, for solo training and populations alike."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ADAM: OptimizerFactory = partial(torch.optim.Adam, fused=True)
 
 @dataclass(frozen=True)
 class Rules:
-    """How one parameter group learns.
+    """The optimisation of one parameter group.
 
     Attributes:
-        lr: learning rate of the first epoch, before its scheduler.
+        lr: initial learning rate.
         clip: largest norm of the gradient; None does not clip.
-        skip: norm of the gradient above which a step is left out; None leaves none out.
-        optimizer: builds the optimiser of parameters and `lr`.
-        scheduler: builds what changes the optimiser's options from epoch to epoch; None: nothing does.
+        skip: norm of the gradient above which a step is skipped; None skips none.
+        optimizer: builds the optimiser from parameters and `lr`.
+        scheduler: builds the scheduler, which changes options per epoch; None uses none.
     """
 
     lr: float
@@ -39,7 +39,7 @@ class Rules:
     def options(self, epoch: int) -> dict[str, Any]:
         """The optimiser's options in an epoch, counted from 0, by torch's names: 'lr', 'betas', 'eps', ….
 
-        A function of the epoch alone, so that a run that was interrupted goes on with the same ones.
+        They depend on the epoch alone, so that an interrupted run resumes with the same ones.
 
         Raises:
             UserError: the scheduler ends before that epoch.
@@ -47,7 +47,7 @@ class Rules:
         while len(self._epochs) <= epoch:
             optimizer, scheduler = self._course
             if scheduler is not None:
-                optimizer.step()  # of no gradient; torch warns without it
+                optimizer.step()  # without gradients; torch warns otherwise
                 try:
                     scheduler.step()
                 except ValueError as error:
@@ -65,7 +65,7 @@ class Rules:
 
     @cached_property
     def _course(self) -> tuple[Optimizer, LRScheduler | None]:
-        """An optimiser of nothing, and its scheduler: one after another, its options are those of every epoch."""
+        """A dummy optimiser and its scheduler, whose options are computed epoch by epoch."""
         optimizer = self.optimizer([torch.zeros(1)], lr=self.lr)
         return optimizer, None if self.scheduler is None else self.scheduler(optimizer)
 
@@ -80,7 +80,7 @@ def _options(optimizer: Optimizer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisers and schedulers of a run, by parameter group; '' is for the groups that have none of their own.
+    """Optimisers and schedulers of a run by parameter group; '' applies to groups without an entry.
 
     Attributes:
         optimizers: default: Adam.
@@ -91,6 +91,6 @@ class Recipe:
     schedulers: Mapping[str, SchedulerFactory] = field(default_factory=dict)
 
     def rules(self, group: str, lr: float, clip: float | None, skip: float | None) -> Rules:
-        """How a group learns; see `Rules`."""
+        """The rules of a group."""
         optimizer = self.optimizers.get(group, self.optimizers.get("", ADAM))
         return Rules(lr, clip, skip, optimizer, self.schedulers.get(group, self.schedulers.get("")))

@@ -1,4 +1,4 @@
-"""Checks a sweep before its first trial: every corner of the space builds, and every figure exists."""
+"""Checks a sweep before its first trial: every corner of the space builds, and every metric exists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check(sweep: Sweep) -> Experiment:
     """Builds every corner of the search space; returns the last of them, parsed.
 
     Raises:
-        UserError: with the line: an unknown setting, a value of the wrong type, a figure that no protocol yields, …
+        UserError: with the line: an unknown setting, a value of the wrong type, a metric that no protocol gives, …
     """
     from vaebench.api import build
     from vaebench.configuration.explain import explained
@@ -44,7 +44,7 @@ def check(sweep: Sweep) -> Experiment:
 
 
 def _blamed(sweep: Sweep, point: Mapping[str, Any], message: str) -> tuple[str, str] | None:
-    """Where a setting stands that a message names, the innermost first."""
+    """The place in the file of the setting that a message names, the innermost first."""
     overrides = sweep.source.at("overrides") or {}
     for place, settings in (("space", point), ("overrides", overrides)):
         for key in sorted(settings, key=lambda key: -key.count(".")):
@@ -54,7 +54,7 @@ def _blamed(sweep: Sweep, point: Mapping[str, Any], message: str) -> tuple[str, 
 
 
 def check_figures(sweep: Sweep) -> None:
-    """Refuses objectives and constraints on figures that the protocol does not yield, and pruning by another one."""
+    """Refuses objectives and constraints on metrics that the protocol does not give, and pruning by another metric."""
     source = sweep.source
     try:
         made = evaluation.read_protocol(**sweep.protocol).measurements

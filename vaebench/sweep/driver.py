@@ -1,4 +1,4 @@
-"""The driver: starts a sweep's workers through its engine, watches the storage, and ends in order."""
+"""The driver: starts a sweep's workers through its engine, watches the storage, and shuts down cleanly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vaebench.sweep.storage.queue import mend, over, patiently, study_lock, to_d
 from vaebench.sweep.storage.sound import answering
 from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
 
-POLL = 0.5  # seconds between two looks
+POLL = 0.5  # seconds between polls
 
 
 def run_sweep(
@@ -41,27 +41,27 @@ def run_sweep(
     logger: str | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Runs a sweep file to its end, and draws its report.
+    """Runs a sweep to its end, and writes its report.
 
     Args:
         file: the sweep file.
         results: folder of records; the sweep's go to `results/<sweep>/`.
-        work: folder for what is unfinished.
-        storage: address; None takes SQLite beside the records.
+        work: folder for unfinished runs.
+        storage: address; None uses SQLite in the folder of records.
         workers: number of workers; None leaves it to the engine.
-        resume: go on with a sweep that was started.
-        engine: name of another engine than the file's, with that one's default settings.
-        logger: where the trainings are logged; see `vaebench.loggers.Logbook`.
-        console: where the table is drawn.
+        resume: continue a sweep that was started.
+        engine: name of an engine that replaces the file's, with default settings.
+        logger: destination of training logs; see `vaebench.loggers.Logbook`.
+        console: for the table.
 
     Returns:
         The report's page.
 
     Raises:
-        UserError: the file is not valid, no worker can go on, or trials failed and none came to an end.
-        KeyboardInterrupt: it was interrupted, and all trials were given back.
+        UserError: the file is not valid, no worker can continue, or trials failed and none finished.
+        KeyboardInterrupt: it was interrupted, and all trials were returned to the queue.
     """
-    Logbook(logger, work)  # a mistake in it is answered at once
+    Logbook(logger, work)  # reports a mistake in it at once
     launch = _launch(file, results, work, storage, workers, engine, logger)
     sweep = launch.sweep
     engine_workers = start(launch)
@@ -91,7 +91,7 @@ def dry_run(
     engine: str | None = None,
     logger: str | None = None,
 ) -> str:
-    """Checks a sweep file; returns the jobs that its engine would start. The arguments are those of `run_sweep`."""
+    """Checks a sweep file; returns the jobs that its engine would start. Arguments as in `run_sweep`."""
     return preview(_launch(file, results, work, storage, workers, engine, logger))
 
 
@@ -115,9 +115,9 @@ def _launch(
 
 
 def drive(sweep: Sweep, storage: RDBStorage, study: Study, workers: Workers, table: LiveTable) -> str:
-    """Keeps workers at work until nothing is left to do, and says why that is.
+    """Keeps workers running until the sweep ends; returns the reason of its end.
 
-    The first Ctrl-C lets the workers give back their trials; a second one kills them.
+    On the first Ctrl-C workers return their trials to the queue; a second one kills them.
     """
     with _interruptible() as interrupted:
         deadline = time.monotonic() + 3600 * sweep.stop.get("hours", float("inf"))
@@ -148,7 +148,7 @@ def drive(sweep: Sweep, storage: RDBStorage, study: Study, workers: Workers, tab
 
 
 def _end(workers: Workers, interrupted: list[int]) -> None:
-    """Waits until the workers have given back their trials; not after a second Ctrl-C."""
+    """Waits until the workers have returned their trials, or for a second Ctrl-C."""
     heard = len(interrupted)
     workers.interrupt()
     while workers.alive():
@@ -172,7 +172,7 @@ def _settled(sweep: Sweep, study: Study, trials: list[FrozenTrial]) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Collects SIGINTs in place of raising them."""
+    """Collects SIGINTs instead of raising them."""
     came: list[int] = []
 
     def hear(number: int, _: FrameType | None) -> None:
@@ -186,7 +186,7 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def status(file: Path, results: Path, storage: str | None = None, console: Console | None = None) -> None:
-    """Prints where a sweep stands.
+    """Prints the state of a sweep.
 
     Raises:
         UserError: it was never started.
@@ -197,7 +197,7 @@ def status(file: Path, results: Path, storage: str | None = None, console: Conso
 
 
 def report(file: Path, results: Path, storage: str | None = None) -> Path:
-    """Draws the report of a sweep as it stands, and returns the page.
+    """Writes the report of a sweep's current state, and returns the page.
 
     Raises:
         UserError: it was never started.

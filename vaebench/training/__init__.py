@@ -1,1 +1,1 @@
-"""From a configuration to trained weights: one run (`experiment`) or many at once (`population`)."""
+"""From a configuration (`experiment`) to trained weights: one run (`solo`) or many at once (`population`)."""

@@ -31,7 +31,7 @@ def describe(data: ImageData) -> dict[str, Any]:
 
 
 def write_config(job: Experiment, work: Path) -> None:
-    """Writes `work/config.yaml`, which `vaebench fit --config` takes."""
+    """Writes `work/config.yaml` for `vaebench fit --config`."""
     text = job.parser.dump(job.config, skip_unset=False, format="yaml")
     write_atomically(work / "config.yaml", text.encode())
 
@@ -39,12 +39,12 @@ def write_config(job: Experiment, work: Path) -> None:
 def write_checkpoint(
     job: Experiment, work: Path, model: Family, data: ImageData, history: TrainingHistory, started: str
 ) -> Path:
-    """Writes `work/model.ckpt`, all that is needed to evaluate the weights that the run keeps, and to repeat it.
+    """Writes `work/model.ckpt`, with all that is needed to evaluate the selected weights and to repeat the run.
 
     Args:
         job: the run.
         work: its folder.
-        model, data, history: as they are after the last step.
+        model, data, history: after the last step.
         started: when training began, ISO 8601.
 
     Raises:

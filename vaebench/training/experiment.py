@@ -49,7 +49,7 @@ class Experiment(LightningCLI):
         args: the arguments, as typed after `vaebench fit`.
 
     Attributes:
-        engine: sections of the configuration besides model, data and trainer; not empty where a population trains it.
+        engine: section of the configuration that names a population; empty for solo training.
 
     Raises:
         jsonargparse.ArgumentError: the arguments are not valid.
@@ -58,7 +58,7 @@ class Experiment(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self.engine: dict[str, Any] = {}
         self._sections = sections(args, _files(args))
-        families(), datasets()  # imported, so that short class names resolve
+        families(), datasets()  # imports them, so that short class names resolve
         with quiet_lightning():
             self._parse(args)
 
@@ -118,21 +118,21 @@ class Experiment(LightningCLI):
         """Left to `build`: construction only parses."""
 
     def build(self) -> tuple[Family, ImageData]:
-        """Seeds everything, then builds the data module and the family; the same arguments give the same weights.
+        """Seeds everything, then builds the data module and the family; equal arguments give equal weights.
 
-        Warns where images of one split are in another.
+        Warns about images that occur in more than one split.
         """
         seed_everything(self.seed, workers=True, verbose=False)
         with quiet_lightning(), explained():
-            self.config_init = self.parser.instantiate_classes(self.config)  # Lightning's own instantiators hang here
+            self.config_init = self.parser.instantiate_classes(self.config)  # as Lightning's own instantiators expect
         give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
-        self.stopping()  # refused before anything is trained
+        self.stopping()  # refuses invalid callbacks before training
         for sentence in self.config_init.data.warnings():
             warnings.warn(sentence, stacklevel=2)
         return self.config_init.model, self.config_init.data
 
     def stopping(self) -> Stopping:
-        """The early stopping of the configuration that `build` has built last."""
+        """The early stopping of the latest `build`."""
         return Stopping(listed(self.config_init.trainer.callbacks))
 
     @property
@@ -141,7 +141,7 @@ class Experiment(LightningCLI):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The configuration as plain values: model, data and given optimisers in full, the trainer where it differs."""
+        """The configuration as plain values: model, data and optimisers in full, non-default options of the trainer."""
         return {**self._plain, **self.engine}
 
     @property
@@ -176,14 +176,14 @@ class Experiment(LightningCLI):
         return run_identity(self.plain, self.seed, data.hashes)
 
     def lightning_trainer(self, work: Path, callbacks: list[Callback]) -> Trainer:
-        """Lightning's Trainer with the options that pass; what counts is set once the sizes of an epoch are known.
+        """Lightning's Trainer with the options that are passed on; limits are set once the size of an epoch is known.
 
         Args:
             work: the run's folder.
-            callbacks: in place of those of the configuration.
+            callbacks: replace those of the configuration.
 
         Raises:
-            UserError: there is no such trainer, as where it names a device that is not here.
+            UserError: Lightning refuses it, for example for a missing device.
         """
         config = {name: value for name, value in dict(self.config_init.trainer).items() if name in PASSED}
         config |= {"callbacks": None, "max_epochs": -1, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -204,7 +204,7 @@ class Experiment(LightningCLI):
 
 
 def listed(callbacks: Any) -> list[Any]:
-    """The callbacks of a trainer's configuration, which may be one or none."""
+    """The callbacks of a trainer's configuration as a list."""
     return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
@@ -215,7 +215,7 @@ def _stops_early(callback: Any) -> bool:
 
 
 def experiment(args: list[str]) -> Experiment:
-    """An `Experiment`, in whose arguments families, data sets and parts may have short names; errors are sentences.
+    """Parses arguments, in which families, data sets and parts may have short names.
 
     Raises:
         UserError: the arguments are not valid.
@@ -227,5 +227,5 @@ def experiment(args: list[str]) -> Experiment:
     with explained():
         job = Experiment(list(expand_names(args)))
     require_kinds(job.config.as_dict()["model"])
-    remember(job.config.as_dict())  # the user's own words: what it names may be loaded again
+    remember(job.config.as_dict())  # the user's own configuration: its checkpoints may be loaded again
     return job

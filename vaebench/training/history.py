@@ -20,13 +20,13 @@ class TrainingHistory:
     """Curves, cost and best weights of one training, by Lightning or in a population.
 
     Attributes:
-        curves: what was measured, by name: the steps at which it was, and the values.
-        best: the weights with the best held-out objective since it settled, its value and its step; where the model
-            keeps them.
-        began: the first step at which such weights were looked for.
+        curves: steps and values of metrics, by name.
+        best: the weights with the best held-out objective since it settled, with its value and step; None unless the
+            model keeps the best.
+        began: the first step of that selection.
         seconds: time spent training and validating.
-        images: trained on so far, each counted every time.
-        stopped: the figures at which early stopping ended it, by name; empty where it has not.
+        images: training images so far, with repetitions.
+        stopped: monitored metrics at early stopping, by name; empty without it.
     """
 
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -37,17 +37,14 @@ class TrainingHistory:
     stopped: dict[str, float] = field(default_factory=dict)
 
     def note(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Notes what was measured at a step."""
+        """Adds the metrics of a step."""
         for name, value in metrics.items():
             curve = self.curves.setdefault(name, {"step": [], "value": []})
             curve["step"].append(step)
             curve["value"].append(value)
 
     def validated(self, model: Family, metrics: Mapping[str, float]) -> None:
-        """Notes a validation, and copies the weights where the model keeps the best and they are.
-
-        A value that is no number is never the best.
-        """
+        """Adds a validation, and copies the weights if the model keeps the best and they are; NaN never is."""
         self.note(model.steps, metrics)
         if model.keep != "best" or model.steps < model.settled():
             return
@@ -56,11 +53,11 @@ class TrainingHistory:
             self.best = {"value": value, "steps": model.steps, "weights": weights(model)}
 
     def latest(self) -> dict[str, float]:
-        """The last value of every curve."""
+        """The latest value of every curve."""
         return {name: curve["value"][-1] for name, curve in self.curves.items()}
 
     def chosen(self, model: Family) -> tuple[Selection, dict[str, Tensor], list[str]]:
-        """The weights that the run ends with, which they are, and what a reader of their figures must know.
+        """The selection of weights, the weights, and warnings for readers of their metrics.
 
         Args:
             model: at the end of training.
@@ -84,6 +81,6 @@ class TrainingHistory:
 
 
 def weights(model: Family) -> dict[str, Tensor]:
-    """A copy of a model's state, with the averaged weights, by which it is measured, in place of its own."""
+    """A copy of a model's state for evaluation, with averaged weights where the family has them."""
     judged = {**model.state_dict(), **model.averages()}
     return {name: tensor.detach().cpu().clone() for name, tensor in judged.items()}

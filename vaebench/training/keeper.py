@@ -1,4 +1,4 @@
-"""Callback and checkpoint plugin of a training by Lightning: its history is kept, and its state saved."""
+"""Callback and checkpoint plugin of a Lightning training, for its history and its saves."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Progress = Callable[[float, Mapping[str, float]], None]
 
 
 class Keeper(Callback):
-    """Keeps the history of a training, stops it early, and saves its state.
+    """Records the history of a training, stops it early, and saves its state.
 
-    The state, torch's random state included, is saved after the first epoch and then every 20 seconds, so that an
-    interrupted run goes on as if it had not been.
+    The state, including torch's random state, is saved after the first epoch and then every 20 seconds; an interrupted
+    run resumes exactly.
 
     Args:
-        path: the file to save to; see `Saves`.
+        path: of the save; see `Saves`.
         stopping: the run's early stopping.
-        progress: called after each epoch and about twice a second with (fraction done, what was measured last).
+        progress: called after each epoch and about twice a second with (fraction done, latest metrics).
 
     Attributes:
-        total: batches after which training ends; None where only time or early stopping ends it.
+        total: number of training batches; None where only time or early stopping ends it.
     """
 
-    EVERY = 20.0  # seconds: a checkpoint an epoch would cost as much as a short epoch
+    EVERY = 20.0  # seconds; a save per epoch would take as long as a short epoch
 
     def __init__(self, path: Path, stopping: Stopping, progress: Progress | None = None) -> None:
         self.path, self.history, self.stopping, self.progress = path, TrainingHistory(), stopping, progress
@@ -60,17 +60,17 @@ class Keeper(Callback):
         )
 
     def require(self, saved: Mapping[str, Any], model: LightningModule) -> None:
-        """Refuses a save that is not of such a model and such a keeper; restores nothing.
+        """Checks that a save fits the model and this keeper, without restoring anything.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not.
+            KeyError, TypeError, ValueError: it does not.
         """
         require_alike(saved["state_dict"], model.state_dict())
         Keeper(self.path, deepcopy(self.stopping)).load_state_dict(saved["callbacks"][self.state_key])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # else all ranks would draw the same noise
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # distinct noise on every rank
         elif self._noise is not None:
             torch.set_rng_state(self._noise["cpu"])
             torch.cuda.set_rng_state_all(self._noise["cuda"])
@@ -82,14 +82,14 @@ class Keeper(Callback):
         several = trainer.world_size > 1
         pl_module.watch.look(partial(trainer.strategy.reduce, reduce_op="max") if several else None)
         if self.total is not None and pl_module.steps >= self.total:
-            trainer.fit_loop.min_epochs = 0  # the budget is spent, whatever min_epochs was
-            trainer.should_stop = True  # which validates first, also inside an epoch
+            trainer.fit_loop.min_epochs = 0  # the budget overrides min_epochs
+            trainer.should_stop = True  # validates first, also inside an epoch
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
             self.progress(self._fraction(pl_module), self.history.latest())
 
     def _fraction(self, model: Family) -> float:
-        """The part of training that is done; 0 where nothing says how long it is."""
+        """The fraction of training that is done; 0 where its length is unknown."""
         return model.steps / self.total if self.total else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,7 +107,7 @@ class Keeper(Callback):
             self._measured(trainer, cast(Family, pl_module), VAL)
 
     def _measured(self, trainer: Trainer, model: Family, kind: str) -> None:
-        """Notes the metrics of one kind, 'train/' or 'val/', that were measured just now, and stops early by them."""
+        """Records the latest metrics of one kind, 'train/' or 'val/', and applies early stopping to them."""
         if kind == TRAIN:
             means = model.means.take(lambda total: cast(Tensor, trainer.strategy.reduce(total, reduce_op="sum")))
             metrics = {f"{TRAIN}{name}": float(value) for name, value in means.items()}
@@ -121,10 +121,10 @@ class Keeper(Callback):
 
 
 class SavesIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints as all files are written, and this run's own as `Saves` does.
+    """Writes Lightning's checkpoints atomically, and this run's own through `Saves`.
 
-    Lightning's own way goes through the folder for temporary files, from which a file moves to another file system by
-    being copied over the good one.
+    Lightning itself writes to the folder for temporary files; on another file system its move overwrites the previous
+    checkpoint in place.
 
     Args:
         saves: of the run.

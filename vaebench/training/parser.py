@@ -1,4 +1,4 @@
-"""The parser of a run's configuration: LightningCLI's, in which families, data sets and parts have short names."""
+"""The parser of a run's configuration: LightningCLI's with short names for families, data sets and parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaebench.configuration.parts import kind_of, located, of_kind
 
 
 class Help(DefaultHelpFormatter):
-    """Help that shows the names of parts in place of all classes that python knows of."""
+    """Help that lists names of parts instead of all imported subclasses."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, kind = super()._get_help_string(action), kind_of(action.dest.rpartition(".")[2])
@@ -26,13 +26,13 @@ class Help(DefaultHelpFormatter):
 
 
 class Arguments(LightningArgumentParser):
-    """LightningCLI's parser, with that help also for the classes inside of classes."""
+    """LightningCLI's parser with this help, also for nested classes."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{"formatter_class": Help, **settings})
 
 
-NAMES = "yaml with names"  # what jsonargparse reads files by: YAML in which parts have short names
+NAMES = "yaml with names"  # jsonargparse's name of a loader: YAML in which parts have short names
 set_loader(NAMES, lambda text: located(get_loader("yaml")(text)), exceptions=(yaml.YAMLError,))
 
 

@@ -1,4 +1,4 @@
-"""A progress bar of a training; nothing is drawn where there is no terminal."""
+"""A progress bar for a training, on terminals only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Optimisers and schedulers in a run's configuration: `--optimizer AdamW`, `--lr_scheduler_critic StepLR`.
 
-A section without a suffix is for every parameter group, one with a group's name behind it for that group alone. The
-learning rate is the family's, `model.lr` and `model.lr_<group>`, so that sweeps and populations may vary it.
+A section applies to every parameter group, or with a suffix to the group of that name. The learning rate belongs to the
+family, `model.lr` and `model.lr_<group>`, so that sweeps and populations may vary it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BASES = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 
 def sections(args: Sequence[str], files: Iterable[Path]) -> list[str]:
-    """The sections of optimisers and schedulers that a run may have: the two for all groups, and those that it names.
+    """The sections of optimisers and schedulers of a run: the two general ones, and those in its arguments.
 
     Args:
         args: command-line arguments.
@@ -41,7 +41,7 @@ def sections(args: Sequence[str], files: Iterable[Path]) -> list[str]:
 
 
 def add_sections(parser: LightningArgumentParser, keys: Iterable[str]) -> None:
-    """Adds the sections to a parser; what none is given for is None."""
+    """Adds the sections to a parser, with default None."""
     for key in keys:
         parser.add_subclass_arguments(
             BASES[learning_key(key)], key, instantiate=False, fail_untyped=False, required=False, skip=set(OURS)
@@ -49,16 +49,16 @@ def add_sections(parser: LightningArgumentParser, keys: Iterable[str]) -> None:
 
 
 def require_sections(config: Any, keys: Iterable[str]) -> None:
-    """Refuses classes of torch's and Lightning's that need more than the number of an epoch or a gradient.
+    """Refuses optimisers and schedulers that need more than gradients or the number of an epoch.
 
-    Adam with its default options is no section: it is what is taken without one.
+    Removes a section of Adam with its default options, which is the default.
 
     Args:
         config: a parsed configuration, which is changed.
         keys: of its sections.
 
     Raises:
-        UserError: there is one; the sentence names it.
+        UserError: there is one.
     """
     for key in keys:
         if (section := config[key]) is None:
@@ -74,13 +74,13 @@ def require_sections(config: Any, keys: Iterable[str]) -> None:
 
 
 def _changed(section: Any) -> bool:
-    """Whether a class is given any other setting than its defaults."""
+    """Whether a class has any setting other than its defaults."""
     defaults = inspect.signature(_class(section.class_path)).parameters
     return any(value != defaults[name].default for name, value in section.get("init_args", {}).items())
 
 
 def plain_sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of a configuration of plain values that are given; numbers that may be fractions as fractions."""
+    """The non-empty sections of a plain configuration, with floats wherever a setting takes fractions."""
     plain = {}
     for key, section in config.items():
         if learning_key(key) and section is not None:
@@ -93,10 +93,10 @@ def plain_sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def give_recipe(model: Family, config: Mapping[str, Any]) -> None:
-    """Gives a model the optimisers and schedulers of a parsed configuration.
+    """Sets a model's optimisers and schedulers from a parsed configuration.
 
     Raises:
-        UserError: they are for a group that the family has not, or cannot be built.
+        UserError: one is for a group that the family does not have, or cannot be built.
     """
     chosen: dict[str, dict[str, Any]] = {kind: {} for kind in BASES}
     for key, section in config.items():

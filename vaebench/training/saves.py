@@ -1,4 +1,4 @@
-"""Saves of an unfinished run, the last and the one before: training resumes from the newest that is sound."""
+"""Saves of an unfinished run, the latest and its predecessor; training resumes from the newest sound one."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Saves:
 
     Args:
         folder: the run's.
-        run: its identity; saves of another run are not resumed.
+        run: its identity; saves of another run are ignored.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self.path, self.previous, self.run = folder / LAST, folder / PREVIOUS, run
-        self._sound = False  # whether `path` is worth keeping as the save before
+        self._sound = False  # whether `path` is worth keeping as the predecessor
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Saves a state of training; where that fails, as on a full disk, the run goes on with a warning."""
+        """Saves a state of training; a failure, such as a full disk, only raises a warning."""
         try:
             write_tensors(self.path, {**state, "run": self.run}, self.previous if self._sound else None)
         except OSError as error:
@@ -45,10 +45,10 @@ class Saves:
             self._sound = True
 
     def newest(self, require: Callable[[dict[str, Any]], object]) -> Path | None:
-        """The newest save that can be resumed, or None; warns of damaged ones.
+        """The newest save from which the run can resume, or None; warns of damaged ones.
 
         Args:
-            require: raises where what is in a save is not what this run would save; it restores nothing yet.
+            require: raises for a save that does not fit this run, without restoring anything.
         """
         faults: list[str] = []
         for path in (self.path, self.previous):
@@ -65,7 +65,7 @@ class Saves:
         """Why a save cannot be resumed; None where it can."""
         try:
             with zipfile.ZipFile(path) as parts:
-                if parts.testzip() is not None:  # torch reads damaged numbers without a word
+                if parts.testzip() is not None:  # torch reads damaged numbers silently
                     return "is damaged"
             state = torch.load(path, weights_only=True, map_location="cpu")
             if state.get("run") != self.run:
@@ -83,10 +83,10 @@ class Saves:
 
 
 def require_alike(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuses tensors with other names or shapes than a run's own.
+    """Checks that saved tensors have the names and shapes of a run's own.
 
     Raises:
-        ValueError: they are others.
+        ValueError: they do not.
     """
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise ValueError("other tensors")
@@ -98,7 +98,7 @@ def _warn(faults: list[str], consequence: str) -> None:
 
 
 def write_tensors(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
-    """`torch.save` as `write_atomically` writes; torch's own gives errors without a reason, and leaves half a file."""
+    """An atomic `torch.save`; torch's own gives errors without a reason, and may leave half a file."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     write_atomically(path, buffer.getbuffer(), before)

@@ -21,7 +21,7 @@ from vaebench.training.saves import Saves
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.trainer import callbacks as named_callbacks
 
-BLOCK = 16  # batches a call of Lightning's loop, which costs a tenth of a millisecond
+BLOCK = 16  # batches per call of Lightning's loop, whose overhead is 0.1 ms
 
 
 def train(job: Experiment, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
@@ -76,9 +76,9 @@ def _train(job: Experiment, work: Path, progress: Progress | None, callbacks: Se
 
 
 def _takes_blocks(job: Experiment, trainer: Trainer) -> bool:
-    """Whether a call of Lightning's may be of several optimiser steps: not where a user's callback counts them.
+    """Whether Lightning may process several batches per call: not with user callbacks, which count them.
 
-    Several processes exchange gradients after every step, beside which a call costs little.
+    With several processes the overhead of a call is small compared with the exchange of gradients.
     """
     own = [path for path in named_callbacks(job.options) if path.rpartition(".")[2] != "EarlyStopping"]
     return trainer.world_size == 1 and not own and not job.options["profiler"] and not job.options["logger"]

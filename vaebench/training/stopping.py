@@ -1,4 +1,4 @@
-"""Early stopping: Lightning's rule, in the right direction, once the objective has settled."""
+"""Early stopping by Lightning's rule, in the right direction, once the objective has settled."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _SIGN = {"max": 1, "min": -1}  # of min_delta, by which Lightning has multiplied
 class Stopping:
     """The early stopping of one run; see `EarlyStopping` for the rule.
 
-    What is monitored counts from the first time on at which the objective has settled: a bound that falls while a
-    schedule raises its pressure is no sign of a model that has ceased to improve.
+    Monitored metrics count from the time at which the objective has settled: a bound that falls while a schedule rises
+    does not show that the model has stopped improving.
 
     Args:
         callbacks: of the trainer's configuration.
 
     Attributes:
-        others: the callbacks that have nothing to do with it.
+        others: the other callbacks.
 
     Raises:
-        UserError: a figure that is better the higher it is would be monitored for its lowest value, or a number of the
-            callback is negative.
+        UserError: the direction of a monitored metric is wrong, or a number of the callback is negative.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -49,17 +48,17 @@ class Stopping:
                 )
 
     def stops(self, model: Family, metrics: Mapping[str, float], kind: str) -> dict[str, float]:
-        """The figures at which training stops, by name, after the metrics of one kind were measured; none: it goes on.
+        """The monitored metrics that stop training, by name; empty where it continues.
 
-        One that is not finite is warned of: Lightning stops at it without a word.
+        Warns of one that is not finite, at which Lightning stops silently.
 
         Args:
             model: in training.
-            metrics: all of that kind, measured now.
-            kind: 'train/' or 'val/', with which their names begin.
+            metrics: all current metrics of one kind.
+            kind: prefix of their names, 'train/' or 'val/'.
 
         Raises:
-            UserError: one that is monitored is not among them.
+            UserError: a monitored metric is not among them.
         """
         values = {}
         for stopper in self.stoppers:
@@ -75,7 +74,7 @@ class Stopping:
         return values
 
     def state_dict(self) -> list[dict[str, object]]:
-        """The state with which it resumes after an interruption."""
+        """The state for resuming after an interruption."""
         return [stopper.state_dict() for stopper in self.stoppers]
 
     def load_state_dict(self, state: Sequence[dict[str, object]]) -> None:
@@ -85,7 +84,7 @@ class Stopping:
 
 
 def not_finite(figures: Mapping[str, float], steps: int) -> list[str]:
-    """A sentence for each of the figures at which training stopped after `steps` steps that is not finite."""
+    """A sentence for each non-finite metric that stopped training after `steps` steps."""
     return [
         f"early stopping ended training at step {steps}, where {name} was {value}: expected a finite number; see what "
         "the model makes of the validation images, or set the callback's check_finite to false to train on"

@@ -1,7 +1,7 @@
-"""What a run makes of Lightning's Trainer options, which `configuration.options` lists.
+"""Translation of Lightning's Trainer options, which `configuration.options` lists.
 
-Lightning counts optimisers, and calls of `training_step`, which here are of several batches. So every option that
-counts is translated to a `TrainingBudget`, in batches learnt from, and Lightning counts epochs alone.
+Lightning counts optimiser steps and calls of `training_step`, which here cover several batches. So options that limit
+training become a `TrainingBudget`, in training batches, and Lightning only counts epochs.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from lightning import Trainer
 from vaebench.configuration.options import COUNTED, REFUSED
 from vaebench.errors import UserError
 
-EPOCHS = 100  # where nothing else limits a run: the common budget of a benchmark
+EPOCHS = 100  # default length of a run, the common budget of benchmarks
 
 POPULATION = COUNTED - {"accumulate_grad_batches"} | {
     "accelerator", "devices", "precision", "num_sanity_val_steps", "callbacks", "default_root_dir",
     "enable_model_summary", "log_every_n_steps",
 }  # fmt: skip
-"""Options that hold in a population too, which has one device and validates after every epoch."""
+"""Options that populations support, which have one device and validate after every epoch."""
 
 PRECISIONS = (None, 32, "32", "32-true", 64, "64", "64-true", "bf16", "bf16-mixed", "bf16-true")
 STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 STRATEGY_CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
-LAUNCHED = ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS")  # of a launcher that starts a process a device
+LAUNCHED = ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS")  # set by launchers of one process per device
 
 DEFAULTS = {p.name: p.default for p in list(inspect.signature(Trainer.__init__).parameters.values())[1:]}
 
 
 class LimitedTrainer(Trainer):
-    """Lightning's Trainer, whose limits are whole numbers wherever whole numbers are given.
+    """Lightning's Trainer with limits that stay whole numbers where whole numbers are given.
 
-    Lightning's annotations leave it to chance: for `typing`, Union[int, float] and Union[float, int] are one type, in
-    the order of whoever named it first in the process, and a parser tries the first. 1 is one batch, and 1.0 is all.
+    1 means one batch, and 1.0 all. Lightning's annotations are ambiguous: `typing` treats Union[int, float] and
+    Union[float, int] as one type, in the order of its first use in the process, and the parser tries the first.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class LimitedTrainer(Trainer):
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """Length of a training, in batches that every process learns from.
+    """Length of a training, in training batches of every process.
 
     Attributes:
-        batches: of an epoch.
-        epochs: after which training ends; None where only time or early stopping ends it.
-        steps: batches in all, after which it ends, also inside an epoch; None where `epochs` alone says it.
-        least: epochs before which early stopping does not end it.
+        batches: per epoch.
+        epochs: maximum; None where only time or early stopping ends training.
+        steps: maximum number of batches, which may end inside an epoch; None where only `epochs` limits it.
+        least: epochs before early stopping may end it.
         accumulate: batches whose gradients are averaged for one step of the optimisers.
-        validation: batches of a validation; 0: there is none.
+        validation: batches of a validation; 0: none.
     """
 
     batches: int
@@ -78,32 +78,32 @@ class TrainingBudget:
     validation: int = 0
 
     def length(self, epoch: int) -> int:
-        """Batches of an epoch, counted from 0: the last one may be cut short."""
+        """Batches of an epoch, counted from 0; the last one may be shorter."""
         left = self.batches if self.steps is None else self.steps - epoch * self.batches
         return max(0, min(self.batches, left))
 
     @property
     def total(self) -> int | None:
-        """Batches of the whole run where it is not stopped early; None where nothing says."""
+        """Batches of the whole run without early stopping; None where unknown."""
         whole = None if self.epochs is None else self.epochs * self.batches
         return self.steps if whole is None else whole if self.steps is None else min(whole, self.steps)
 
 
 def with_epochs(trainer: Mapping[str, Any]) -> int:
-    """`max_epochs`, where the user may have left it open: `EPOCHS`, or no limit (−1) where another one was given."""
+    """`max_epochs`, by default `EPOCHS`, or no limit (−1) where another one is given."""
     given = trainer["max_epochs"]
     limited = trainer["max_steps"] != -1 or trainer["max_time"] is not None
     return given if given is not None else -1 if limited else EPOCHS
 
 
 def require_options(trainer: Mapping[str, Any]) -> None:
-    """Refuses options that do not hold in this suite, before anything is read or built.
+    """Refuses unsupported options before anything is read or built.
 
     Args:
         trainer: all of the Trainer's options as plain values, by name.
 
     Raises:
-        UserError: there is one; the sentence names it.
+        UserError: there is one.
     """
     for name, (neutral, why) in REFUSED.items():
         if (value := trainer.get(name, DEFAULTS[name])) not in neutral:
@@ -181,14 +181,14 @@ def callbacks(trainer: Mapping[str, Any]) -> list[str]:
 
 
 def require_population_options(trainer: Mapping[str, Any], device: str) -> None:
-    """Refuses options that a population does not take, besides those that no run takes.
+    """Refuses options that populations do not support, besides those that no run supports.
 
     Args:
         trainer: all of the Trainer's options as plain values, by name.
         device: type of the population's device.
 
     Raises:
-        UserError: there is one; the sentence names it.
+        UserError: there is one.
     """
 
     def refused(name: str, expected: str) -> UserError:
@@ -213,11 +213,11 @@ def require_population_options(trainer: Mapping[str, Any], device: str) -> None:
 
 
 def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> TrainingBudget:
-    """The budget of a trainer's options, once the sizes of an epoch are known.
+    """The budget from a trainer's options and the size of an epoch.
 
     Args:
-        trainer: the Trainer's options as plain values, by name; `require_options` holds.
-        batches: training batches of a whole epoch, of each process.
+        trainer: the Trainer's options as plain values, by name, which pass `require_options`.
+        batches: training batches of a whole epoch, per process.
         validation: batches of a whole validation.
 
     Raises:
@@ -242,7 +242,7 @@ def budget(trainer: Mapping[str, Any], batches: int, validation: int) -> Trainin
 
 
 def _limited(name: str, limit: int | float | None, batches: int) -> int:
-    """So many of the batches: all, a number of them, or a share, rounded down."""
+    """A number of batches: all, the given number, or a share, rounded down."""
     if limit is None:
         return batches
     limited = int(limit * batches) if isinstance(limit, float) else min(limit, batches)

@@ -1,8 +1,8 @@
-"""Engines: what keeps workers at a sweep's trials. One file an engine, found by its name.
+"""Engines, which start and replace the workers of a sweep; one file per engine, discovered by name.
 
-An engine's module holds `SETTINGS`, what a sweep file may set (`engine: {name: …, SETTING: …}`) with its type, and
-`start(launch)`, which returns `Workers`; perhaps `preview(launch)`, the text that `--dry-run` shows. Everything else
-(which trial is next, retries, pruning, stop rules) is decided between each worker and the storage, by the functions of
+An engine's module has `SETTINGS`, the settings that a sweep file may give (`engine: {name: …, SETTING: …}`) with their
+types, and `start(launch)`, which returns `Workers`; optionally `preview(launch)`, the text of `--dry-run`. Workers and
+the storage decide everything else (next trial, retries, pruning, stop rules) by the functions of
 `vaebench.sweep.storage.queue`.
 """
 
@@ -21,16 +21,16 @@ __all__ = ["Launch", "Workers", "preview", "start"]
 
 @dataclass(frozen=True)
 class Launch:
-    """A sweep as an engine starts it.
+    """The launch of a sweep by an engine.
 
     Attributes:
         sweep: the sweep.
         storage: address of its storage.
         results: folder of the records.
-        work: folder for what is unfinished.
+        work: folder for unfinished runs.
         workers: number of workers; None leaves it to the engine.
-        accelerator: 'cpu', 'gpu' or 'auto', as the trainer has it.
-        logger: where the trainings are logged; see `vaebench.loggers.Logbook`.
+        accelerator: 'cpu', 'gpu' or 'auto', from the trainer.
+        logger: destination of training logs; see `vaebench.loggers.Logbook`.
     """
 
     sweep: Sweep
@@ -49,27 +49,27 @@ class Launch:
 
 
 class Workers(Protocol):
-    """Workers somewhere, as the driver sees them."""
+    """The driver's view of running workers."""
 
     def tend(self, wanted: bool) -> None:
-        """Looks after the workers; starts those that are missing where there are trials for them (`wanted`).
+        """Collects ended workers, and starts missing ones while there are trials for them (`wanted`).
 
         Raises:
-            UserError: a worker could not go on for a reason that another one would meet too.
+            UserError: a worker ended for a reason that would end its replacement too.
         """
 
     def alive(self) -> int:
-        """Number of workers at work."""
+        """Number of running workers."""
 
     def interrupt(self) -> None:
-        """Asks all workers to give back their trials and end."""
+        """Requests that all workers return their trials and end."""
 
     def kill(self) -> None:
-        """Ends all workers at once."""
+        """Kills all workers."""
 
 
 def preview(launch: Launch) -> str:
-    """The jobs that the sweep's engine would start, in words."""
+    """The jobs that the sweep's engine would start, as text."""
     module = import_module(f"{__name__}.{launch.sweep.engine['name']}")
     if hasattr(module, "preview"):
         return module.preview(launch)

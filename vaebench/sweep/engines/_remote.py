@@ -1,4 +1,4 @@
-"""Workers on other machines, whoever starts them there: what Ray and SLURM have in common."""
+"""Workers on other machines: the common part of Ray and SLURM."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Protocol
 from vaebench.errors import UserError
 from vaebench.sweep.engines import Launch
 
-SPARE = 10  # starts beyond one a worker
+SPARE = 10  # starts beyond one per worker
 
 
 class Handle(Protocol):
-    """A job somewhere."""
+    """A remote job."""
 
     def done(self) -> bool:
         """Whether it has ended."""
 
     def result(self) -> tuple[int, str] | None:
-        """The worker's exit code and last words; None where it was lost with its machine."""
+        """The worker's exit code and last line of output; None where it was lost with its machine."""
 
     def cancel(self, now: bool) -> None:
-        """Asks it to end, or ends it."""
+        """Requests its end, or kills it."""
 
 
 class Command:
-    """`python -m vaebench.sweep.workers.solo`, as a function that jobs are made of.
+    """`python -m vaebench.sweep.workers.solo` as a function for jobs.
 
     Args:
         words: the command.
@@ -37,7 +37,7 @@ class Command:
         self.words = list(words)
 
     def __call__(self) -> tuple[int, str]:
-        """Runs the command to its end; an interruption is passed on, so that it gives its trial back."""
+        """Runs the command to its end; forwards an interruption, on which the worker returns its trial."""
         with subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
             try:
                 _, error = child.communicate()
@@ -48,7 +48,7 @@ class Command:
         return child.returncode, (error.strip().splitlines() or ["it said nothing"])[-1]
 
     def checkpoint(self) -> Any:
-        """The job that submitit queues when this one is preempted: the same; its trial comes back by itself."""
+        """The job that submitit queues when this one is preempted: the same one; its trial returns to the queue."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -72,8 +72,8 @@ class RemoteWorkers:
     """Jobs that are started again while there are trials for them.
 
     Args:
-        count: how many there are to be.
-        submit: starts so many jobs.
+        count: number of jobs to keep running.
+        submit: starts a number of jobs.
     """
 
     def __init__(self, count: int, submit: Callable[[int], list[Handle]]) -> None:
@@ -82,7 +82,7 @@ class RemoteWorkers:
         self._starts = 0
 
     def tend(self, wanted: bool) -> None:
-        """Looks at ended jobs and starts the missing ones."""
+        """Collects ended jobs and starts missing ones."""
         for job in [job for job in self.jobs if job.done()]:
             self.jobs.remove(job)
             code, words = job.result() or (-1, "lost")
@@ -100,11 +100,11 @@ class RemoteWorkers:
         return sum(not job.done() for job in self.jobs)
 
     def interrupt(self) -> None:
-        """Asks every job to end."""
+        """Requests the end of every job."""
         for job in self.jobs:
             job.cancel(now=False)
 
     def kill(self) -> None:
-        """Ends every job."""
+        """Kills every job."""
         for job in self.jobs:
             job.cancel(now=True)

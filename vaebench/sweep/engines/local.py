@@ -1,4 +1,4 @@
-"""Workers on this machine: one process a GPU, or several; without GPUs one a core, with one thread each."""
+"""Workers on this machine: one or more processes per GPU; without GPUs one per core, with one thread each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaebench.sweep.engines import Launch
 from vaebench.sweep.storage.study import ADDRESS
 
 SETTINGS = {"workers": int, "per_gpu": int, "devices": int}
-SPARE = 10  # starts beyond one a worker: workers that are killed are replaced, but not for ever
+SPARE = 10  # starts beyond one per worker, which limits replacements of killed workers
 
 
 def start(launch: Launch) -> LocalWorkers:
@@ -23,7 +23,7 @@ def start(launch: Launch) -> LocalWorkers:
 
 
 class LocalWorkers:
-    """Worker processes of one machine, each in a session of its own: the terminal's signals reach the driver alone.
+    """Worker processes of one machine, each in its own session, so that terminal signals reach only the driver.
 
     Args:
         launch: of the sweep.
@@ -39,7 +39,7 @@ class LocalWorkers:
         self._starts = 0
 
     def tend(self, wanted: bool) -> None:
-        """Buries ended workers and starts the missing ones where there are trials for them."""
+        """Collects ended workers and starts missing ones while there are trials for them."""
         for slot, process in list(self.processes.items()):
             if (code := process.poll()) is not None:
                 del self.processes[slot]
@@ -50,15 +50,15 @@ class LocalWorkers:
                 self._start(slot)
 
     def alive(self) -> int:
-        """Number of worker processes that run."""
+        """Number of running worker processes."""
         return sum(process.poll() is None for process in self.processes.values())
 
     def interrupt(self) -> None:
-        """SIGINT to every worker."""
+        """Sends SIGINT to every worker."""
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to every worker, and waits for their end."""
+        """Sends SIGKILL to every worker and waits for their end."""
         self._signal(signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
@@ -87,7 +87,7 @@ class LocalWorkers:
 
 
 def slots(launch: Launch) -> list[dict[str, str]]:
-    """The environment of each worker, which pins it to its device, or to the `devices` that a trial takes."""
+    """The environment of each worker, which pins it to its device, or to the `devices` of a trial."""
     settings = launch.sweep.engine
     gpus, each = _gpus() if launch.accelerator != "cpu" else [], settings.get("devices", 1)
     count = launch.workers or settings.get("workers")
@@ -100,7 +100,7 @@ def slots(launch: Launch) -> list[dict[str, str]]:
                 "fewer, or raise engine.per_gpu"
             )
         return pinned[: count or len(pinned)]
-    one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more collapse to a tenth
+    one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more are 10 times slower
     return [one] * (count or max(1, len(os.sched_getaffinity(0)) // each))
 
 

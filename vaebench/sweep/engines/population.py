@@ -1,4 +1,4 @@
-"""Trials trained together as one model: one process a GPU, or a single one for all cores where there is no GPU."""
+"""Trials trained together as one model: one process per GPU, or one for all cores without GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers on an existing Ray cluster, each with a share of a GPU; a node that is lost gives its workers to others."""
+"""Workers on an existing Ray cluster, each with a share of a GPU; those of a lost node restart on others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RayJob:
         return bool(ray.wait([self.reference], timeout=0)[0])
 
     def result(self) -> tuple[int, str] | None:
-        """The worker's exit code and last words; None where its node is gone or it was cancelled."""
+        """The worker's exit code and last line of output; None where its node was lost or it was cancelled."""
         import ray
 
         try:

@@ -1,4 +1,4 @@
-"""Workers as a SLURM job array, through submitit; preempted ones are queued again."""
+"""Workers as a SLURM job array, through submitit; preempted ones are requeued."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = {
 
 
 def start(launch: Launch) -> RemoteWorkers:
-    """Workers as jobs of one array, `sbatch`ed from here; the storage's address travels in the environment.
+    """Workers as jobs of one array, submitted from here; the environment holds the storage's address.
 
     Raises:
         UserError: submitit or SLURM is not here, or SQLite is the storage.
@@ -35,7 +35,7 @@ def start(launch: Launch) -> RemoteWorkers:
 
 
 def preview(launch: Launch) -> str:
-    """The text that `sbatch` would be given."""
+    """The script for `sbatch`."""
     _require_submitit()
     from submitit.slurm.slurm import _make_sbatch_string
 
@@ -44,7 +44,7 @@ def preview(launch: Launch) -> str:
 
 
 def parameters(launch: Launch) -> dict[str, Any]:
-    """The sweep file's settings as submitit has them."""
+    """The sweep file's settings under submitit's names."""
     settings = launch.sweep.engine
     names = {"minutes": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "memory": "mem"}
     own = {names.get(key, key): value for key, value in settings.items() if key not in ("name", "workers")}
@@ -53,7 +53,7 @@ def parameters(launch: Launch) -> dict[str, Any]:
 
 
 def submit(executor: Any, launch: Launch, count: int) -> list[Handle]:
-    """So many workers through one of submitit's executors."""
+    """Submits a number of workers through one of submitit's executors."""
     os.environ[ADDRESS] = launch.storage
     with executor.batch():
         jobs = [executor.submit(worker(launch)) for _ in range(count)]
@@ -86,11 +86,11 @@ class SlurmJob:
         self.job = job
 
     def done(self) -> bool:
-        """Whether the job has ended and will not be queued again."""
+        """Whether the job has ended and will not be requeued."""
         return self.job.done()
 
     def result(self) -> tuple[int, str] | None:
-        """The worker's exit code and last words; None where its node is gone or it was cancelled."""
+        """The worker's exit code and last line of output; None where its node was lost or it was cancelled."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         try:
@@ -99,5 +99,5 @@ class SlurmJob:
             return None
 
     def cancel(self, now: bool) -> None:
-        """`scancel`: SIGTERM, on which the worker gives its trial back, and SIGKILL half a minute later."""
+        """`scancel`: SIGTERM, on which the worker returns its trial, and SIGKILL half a minute later."""
         self.job.cancel(check=False)

@@ -1,1 +1,1 @@
-"""A sweep as a table in the terminal and as a page."""
+"""Views of a sweep: a table in the terminal, and a page."""

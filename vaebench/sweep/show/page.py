@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page that needs no other file and no network."""
+"""The report of a sweep as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def write_sweep_report(sweep: Sweep, study: Study, results: Path) -> Path:
-    """Draws `results/<sweep>/report.html` from what the storage holds, and returns its path."""
+    """Writes `results/<sweep>/report.html` from the storage, and returns its path."""
     trials = study.get_trials(deepcopy=False)
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = {trial.number for trial in study.best_trials} if done else set()
@@ -53,7 +53,7 @@ def _row(sweep: Sweep, trial: FrozenTrial, best: bool) -> dict[str, Any]:
 
 
 def _charts(sweep: Sweep, study: Study) -> Iterator[dict[str, str]]:
-    """Title, explanation and HTML of every chart; of one that cannot be drawn, why."""
+    """Title, explanation and HTML of every chart, or the reason why it cannot be drawn."""
     names = [name.removeprefix(VAL) for name in sweep.objectives]
     if len(names) > 1:
         yield _chart(

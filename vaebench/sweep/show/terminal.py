@@ -1,4 +1,4 @@
-"""A sweep on the terminal: a live table; where there is no terminal, one line for each finished trial."""
+"""A sweep on the terminal: a live table, or without a terminal one line for each finished trial."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STATES = {"COMPLETE": "done", "PRUNED": "pruned", "RUNNING": "running", "WAITING
 
 
 class LiveTable:
-    """A sweep's trials on the terminal, as a context.
+    """A live table of a sweep's trials, a context manager.
 
     Args:
-        sweep, study: what is shown.
-        console: where; None is the terminal.
+        sweep, study: the sweep.
+        console: for the table; None is the terminal.
     """
 
     def __init__(self, sweep: Sweep, study: Study, console: Console | None = None) -> None:
@@ -45,7 +45,7 @@ class LiveTable:
         self._live.stop()
 
     def show(self, trials: Sequence[FrozenTrial]) -> None:
-        """Draws the trials as they are now."""
+        """Draws the current trials."""
         if self.console.is_terminal:
             recent = sorted(trials, key=_interest, reverse=True)[:ROWS]
             self._live.update(Group(_table(self.sweep, recent), _summary(self.sweep, self.study, trials)), refresh=True)
@@ -70,7 +70,7 @@ def overview(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial], console:
 
 
 def verdict(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> str:
-    """The last word on a sweep: how many settings were tried, and the best of them."""
+    """Summary of a finished sweep: the number of settings tried, and the best."""
     return str(_summary(sweep, study, trials))
 
 
@@ -80,7 +80,7 @@ def trial_settings(trial: FrozenTrial) -> str:
 
 
 def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
-    """The trial's objectives, or the last bound that it reported, and the constraints that it violates."""
+    """The trial's objectives, or its last reported bound, and the constraints that it violates."""
     if trial.state == TrialState.COMPLETE and trial.values:
         values = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
         broken = [name for name, violation in trial.constraints.items() if violation > 0]
@@ -92,7 +92,7 @@ def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
 
 
 def trial_state(trial: FrozenTrial) -> str:
-    """The trial's state in words."""
+    """The trial's state as text."""
     if trial.state == TrialState.FAIL and "error" in trial.user_attrs:
         return f"failed: {trial.user_attrs['error']}"
     if trial.state == TrialState.FAIL:
@@ -138,7 +138,7 @@ def _left(trial: FrozenTrial, spent: timedelta) -> str:
 
 
 def _total(sweep: Sweep, trials: Sequence[FrozenTrial]) -> str:
-    """Time until the last trial, at the pace of the finished ones and with as many at a time as now."""
+    """Estimated time until the last trial, at the pace of the finished ones and the current parallelism."""
     times = [t.datetime_complete - t.datetime_start for t in trials if t.datetime_complete and t.datetime_start]
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)

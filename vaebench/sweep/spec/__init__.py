@@ -1,1 +1,1 @@
-"""A sweep file: what varies, what is optimised, when it ends."""
+"""The sweep file: search space, objectives, and stop rules."""

@@ -1,4 +1,4 @@
-"""Names and settings of engines, found by their files; nothing here starts one."""
+"""Names and settings of engines, discovered by their files without starting one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers and pruners that a sweep's file names: their settings, and how Optuna's are made of them."""
+"""Samplers and pruners of sweep files: their settings, and the construction of Optuna's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Sampler(NamedTuple):
     """A way to suggest settings.
 
     Attributes:
-        settings: those that the file may give beside the name and the seed.
-        make: from the settings, the seed of one trial, and whether some parameters hang on others.
+        settings: names of settings in the file, besides name and seed.
+        make: from the settings, the seed of one trial, and whether the space is conditional.
     """
 
     settings: tuple[str, ...]
@@ -28,7 +28,7 @@ class Pruner(NamedTuple):
     """A rule that ends trials early, by epochs.
 
     Attributes:
-        settings: those that the file may give beside the name.
+        settings: names of settings in the file, besides the name.
         make: from the settings.
     """
 

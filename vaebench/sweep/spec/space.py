@@ -1,4 +1,4 @@
-"""The search space: which settings a trial may have, and what they are as arguments of `vaebench fit`."""
+"""The search space, and points of it as arguments of `vaebench fit`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vaebench.errors import unknown
 if TYPE_CHECKING:
     from optuna import Trial
 
-Label = str | int | float | bool | None  # what the storage holds of a choice
-Point = dict[str, Any]  # what was chosen, by key: a number, or a choice's label
+Label = str | int | float | bool | None  # of a choice, in the storage
+Point = dict[str, Any]  # settings of a trial by key: numbers, or labels of choices
 
 KINDS = ("float", "int", "choice")
 POINTS = 5  # of a range without a step, in a grid
@@ -23,16 +23,16 @@ POINTS = 5  # of a range without a step, in a grid
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting that varies.
+    """One dimension of the search space.
 
     Attributes:
-        key: as it is typed after `vaebench fit --`, or 'config' for a whole file.
+        key: as typed after `vaebench fit --`, or 'config' for a whole file.
         kind: 'float', 'int' or 'choice'.
         low, high: ends of the range, both included.
-        log: whether the range is searched by its logarithm.
-        step: distance of allowed values from `low`.
-        choices: what each label stands for.
-        when: labels of other choices, one of each of which must hold for this setting to exist.
+        log: whether the range is searched on a logarithmic scale.
+        step: distance between allowed values, from `low`.
+        choices: values by label.
+        when: conditions for the parameter to exist: for each other choice, the labels of which one must be chosen.
     """
 
     key: str
@@ -53,11 +53,11 @@ class Parameter:
         return trial.suggest_float(self.key, self.low, self.high, log=self.log, step=self.step)
 
     def active(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether the setting exists beside what was chosen before it."""
+        """Whether the parameter exists, given the earlier choices."""
         return all(key in chosen and chosen[key] in labels for key, labels in self.when.items())
 
     def corners(self) -> list[Any]:
-        """Every choice, or the ends and the inside of the range: where a mistake in the type or the range shows."""
+        """Every choice, or the ends and an inner point of the range, which reveal a wrong type or range."""
         if self.kind == "choice":
             return list(self.choices)
         inside = (self.low * self.high) ** 0.5 if self.log else self.low + (self.high - self.low) / 3
@@ -67,7 +67,7 @@ class Parameter:
         return list(dict.fromkeys([self.low, middle, self.high]))
 
     def grid(self) -> list[Any]:
-        """Every choice or whole step; POINTS values of a range without a step, evenly spaced (in its logarithm)."""
+        """Every choice or step; POINTS evenly spaced values of a range without a step, on its scale."""
         if self.kind == "choice":
             return list(self.choices)
         if self.step is not None:
@@ -83,12 +83,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """All settings that vary, in an order in which each comes after those it depends on."""
+    """All parameters, in an order in which each follows those it depends on."""
 
     parameters: tuple[Parameter, ...]
 
     def suggest(self, trial: Trial) -> Point:
-        """Chooses, through Optuna, every setting that exists beside those chosen before it."""
+        """Suggests, through Optuna, every parameter that exists given those before it."""
         chosen: Point = {}
         for parameter in self.parameters:
             if parameter.active(chosen):
@@ -115,7 +115,7 @@ class Space:
         return points
 
     def probes(self) -> Iterator[tuple[str, Point]]:
-        """For each setting, points that hold each of its corners, with all else at its first corner."""
+        """For each parameter, points at each of its corners, with all others at their first corner."""
         by_key = {parameter.key: parameter for parameter in self.parameters}
         for parameter in self.parameters:
             for corner in parameter.corners():
@@ -129,12 +129,12 @@ class Space:
 
     @property
     def conditional(self) -> bool:
-        """Whether some setting exists only beside others."""
+        """Whether some parameter exists only under conditions."""
         return any(parameter.when for parameter in self.parameters)
 
 
 def _ways(parameter: Parameter, by_key: Mapping[str, Parameter]) -> Iterator[Point]:
-    """All choices of others under which a setting exists."""
+    """All combinations of other choices under which a parameter exists."""
     for labels in product(*parameter.when.values()):
         direct = dict(zip(parameter.when, labels, strict=True))
         for above in product(*(_ways(by_key[key], by_key) for key in direct)):

@@ -1,6 +1,6 @@
-"""A sweep file, read and validated: what varies, what is optimised, and when it ends.
+"""A sweep file, read and validated: search space, objectives, and stop rules.
 
-Mistakes that show without torch are refused by `read_sweep`; `check` then builds every corner of the search space.
+`read_sweep` refuses mistakes that show without torch; `check` then builds every corner of the search space.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on a figure of the validation images, or a verdict that it must have or must not have."""
+    """A bound on a metric of the validation images, or a required or excluded verdict."""
 
     figure: str
     relation: str  # >=, <=, == or !=
@@ -57,15 +57,15 @@ class Sweep:
     Attributes:
         name: of the sweep, its study and its folder of records.
         args: arguments of `vaebench fit` that all trials share.
-        space: what varies.
+        space: the search space.
         sampler, pruner: name and settings.
-        objectives: 'maximise' or 'minimise' by figure; all are figures of the validation images.
-        constraints: what a trial must fulfil to be the best.
-        seeds: trainings of a trial; its figures are their mean or median (`combine`).
+        objectives: 'maximise' or 'minimise' by metric of the validation images.
+        constraints: that the best trial must satisfy.
+        seeds: one training of a trial for each; its metrics are their mean or median (`combine`).
         stop: trials (settings tried), hours (of one launch), stalled (finished trials without a better one).
-        protocol: by which validation images and records are measured: name, and changes to it.
-        engine: name and settings of what runs the trials.
-        heartbeat: seconds between a worker's signs of life.
+        protocol: of the measurements of validation images and records: name, and changes to it.
+        engine: name and settings.
+        heartbeat: seconds between heartbeats of a worker.
         source: the file.
     """
 
@@ -94,7 +94,7 @@ class Sweep:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of all that a trial's figures depend on: those with another never share a study."""
+        """16 hex digits of everything that affects a trial's metrics; a study has one fingerprint."""
         choices = [p.choices.values() for p in self.space.parameters if p.key == "config"]
         files = [Path(a.removeprefix("--config=")) for a in self.args if a.startswith("--config=")]
         content = [path.read_text(encoding="utf-8") for path in [*files, *(p for chosen in choices for p in chosen)]]
@@ -104,12 +104,12 @@ class Sweep:
 
     @property
     def measured(self) -> bool:
-        """Whether a trial's figures are more than the bound that training reports by itself."""
+        """Whether a trial needs metrics besides the bound that training reports."""
         return {*self.objectives, *(constraint.figure for constraint in self.constraints)} != {BOUND}
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Reads a sweep file; the paths in it are relative to it.
+    """Reads a sweep file; paths in it are relative to the file.
 
     Raises:
         UserError: with the line: an unknown key, an empty range, a sampler or stop rule that cannot work, …
@@ -152,7 +152,7 @@ def _name(source: Source, name: str) -> str:
 
 
 def _keys(source: Source, *place: str) -> list[str]:
-    """All keys that a table has, which are checked elsewhere."""
+    """All keys of a table, which are checked elsewhere."""
     content = source.at(*place)
     return list(content) if isinstance(content, dict) else ["NAME: VALUE"]
 
@@ -203,7 +203,7 @@ def _named(
 
 
 def figure(source: Source, name: Any, *place: str | int) -> str:
-    """The full name of a figure, 'val/…': there are none but those of the validation images."""
+    """The full name of a metric, 'val/…': sweeps only use those of the validation images."""
     if isinstance(name, str) and name.startswith("test/"):
         raise source.error(f"'{name}' reads the test images, which select nothing; use val/{name[5:]}", *place)
     return str(name) if str(name).startswith(VAL) else f"{VAL}{name}"
@@ -262,7 +262,7 @@ def _stop(source: Source) -> dict[str, float]:
 
 
 def _consistent(sweep: Sweep) -> None:
-    """Refuses combinations of parts that are valid by themselves."""
+    """Refuses invalid combinations of settings that are each valid."""
     source = sweep.source
     if not re.fullmatch(r"[\w.-]+", sweep.name):
         raise source.error(f"the name '{sweep.name}' is a folder's: use letters, digits, '-' and '_'", "sweep")

@@ -1,4 +1,4 @@
-"""Signs of life of trials: those of a worker that gives none any more are taken by others."""
+"""Heartbeats of trials: other workers take over the trials of one whose heartbeats stop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from optuna.storages import RDBStorage
 
 
 class Heartbeat:
-    """Signs of life for some trials, with how far each is, until the block ends; an outage does not stop them.
+    """Heartbeats of some trials, with the progress of each, until the block ends; they survive outages.
 
     Args:
-        storage: where they go.
-        trials: those that this process runs.
+        storage: of the study.
+        trials: run by this process.
     """
 
     def __init__(self, storage: RDBStorage, *trials: Trial) -> None:
@@ -32,12 +32,12 @@ class Heartbeat:
         self._thread.join()
 
     def report(self, trial: Trial, done: float, bound: float | None) -> None:
-        """Notes how far a trial is: stored at once the first time, so that a death soon after knows, and then by beats.
+        """Notes a trial's progress; the first report is stored at once, later ones with heartbeats.
 
         Args:
             trial: one of these.
-            done: the part of it that is trained.
-            bound: the last one.
+            done: fraction of its training.
+            bound: latest held-out bound.
         """
         begins = trial.number not in self.progress
         self.progress[trial.number] = done, bound
@@ -45,7 +45,7 @@ class Heartbeat:
             self._note(trial)
 
     def _note(self, trial: Trial) -> None:
-        with suppress(Exception):  # the storage may be away, or another process have ended the trial
+        with suppress(Exception):  # the storage may be unreachable, or another process have ended the trial
             self.storage.record_heartbeat(trial._trial_id)
             if trial.number in self.progress:
                 self.storage.set_trial_user_attr(trial._trial_id, "progress", self.progress[trial.number])

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial
 
 
 class Median(MedianPruner):
-    """Prunes a trial whose last value falls short of the median of the others at the same epoch.
+    """Prunes a trial whose last value is worse than the median of the others at the same epoch.
 
-    Optuna's own compares the best value that the trial ever had, which a warm-up makes at its beginning.
+    Optuna's own compares the trial's best value so far, which a warm-up produces at its beginning.
     """
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:

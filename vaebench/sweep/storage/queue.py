@@ -1,9 +1,9 @@
-"""The queue of trials that workers share: one worker at a time takes a trial, and gives signs of life while it runs.
+"""The queue of trials that workers share: one worker takes a trial and sends heartbeats while it runs.
 
-A trial whose worker died, or that was interrupted, comes back with the same settings, once for every time; the trial
-itself ends as failed. A death counts against a trial that was alone in its worker and got no further than before; of
-trials that died together fewer then train together, until the one at fault is alone. `mend` makes it so from what the
-storage holds alone, under a lock that ends with its process, so that a kill at any moment does no harm.
+A trial that was interrupted or whose worker died ends as failed and is retried with the same settings. A death counts
+against a trial that was alone in its worker and made no progress; after a death of several trials, fewer train
+together, until the cause is alone. `mend` does so from the storage alone, under a lock that its process's end releases,
+so that a kill at any moment is safe.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 300.0  # seconds for which a storage may be away
-RETRIES = 3  # of one trial that gets no further before its workers die: it may be what kills them
-FAILURES = 5  # trials that fail one after another, with nothing finished between them, end a sweep
+PATIENCE = 300.0  # seconds for which a storage may be unreachable
+RETRIES = 3  # of one trial without progress, which may be what kills its workers
+FAILURES = 5  # consecutive failed trials that end a sweep
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _LOCK = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """The result of `call`, which is repeated every second while the storage is away, for up to PATIENCE seconds."""
+    """The result of `call`, retried every second while the storage is unreachable, for up to PATIENCE seconds."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -57,7 +57,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 @contextmanager
 def study_lock(storage: RDBStorage, study: Study) -> Iterator[None]:
-    """A block that one process at a time executes, among all that share the study; the lock dies with its process."""
+    """Runs a block under a lock shared by all processes of the study; the end of a process releases it."""
     if storage.engine.dialect.name == "sqlite":
         with Path(f"{storage.engine.url.database}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -78,10 +78,10 @@ def _advisory(connection: Connection, number: int) -> Iterator[None]:
 
 
 def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
-    """Gives up the trials of dead workers and queues those that are owed another try; call it inside `study_lock`.
+    """Fails the trials of dead workers and queues their retries; call it inside `study_lock`.
 
     Returns:
-        All trials, as they then are.
+        All trials afterwards.
     """
     orphans = text(
         "SELECT trials.trial_id FROM trials LEFT JOIN trial_heartbeats ON trials.trial_id = trial_heartbeats.trial_id "
@@ -102,7 +102,7 @@ def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
 
 
 def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-    """A waiting trial with the settings of another, and the notes of its sampler and pruner.
+    """A waiting trial with the settings of another, and the attributes of its sampler and pruner.
 
     Args:
         trial: one that ended with its worker, or was interrupted.
@@ -132,7 +132,7 @@ def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
 
 
 def _died_together(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Number of trials that were in this one's group when it ended; some may not have been found yet."""
+    """Number of known trials that were in this one's group when it ended."""
     if (company := trial.user_attrs.get("company")) is None:
         return 1
     ended = (TrialState.FAIL, TrialState.RUNNING)
@@ -141,19 +141,19 @@ def _died_together(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 
 
 def first(trial: FrozenTrial | Trial) -> int:
-    """Number of the trial that this one is a retry of, or its own."""
+    """Number of the trial that this one retries, or its own."""
     return trial.user_attrs.get("first", trial.number)
 
 
 class End(NamedTuple):
-    """Why no new settings are tried, and whether trials that wait (grid points, retries) still run."""
+    """Why no new settings are tried, and whether waiting trials (grid points, retries) still run."""
 
     reason: str
     queue: bool
 
 
 def over(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> End | None:
-    """Whether a sweep has come to its end."""
+    """The end of a sweep; None while it runs."""
     ended = sorted((t for t in trials if t.state.is_finished()), key=lambda t: t.datetime_complete or datetime.max)
     errors = [t.user_attrs.get("error") for t in ended[study.user_attrs.get("launched", 0) :][-FAILURES:]]
     if len(errors) == FAILURES and all(errors):
@@ -183,11 +183,11 @@ def largest_group(trial: FrozenTrial | Trial) -> float:
 
 
 class TrialGroup(NamedTuple):
-    """Trials that train together, which an end of their process or an error of their model ends together.
+    """Trials that train together, and so fail together with their process or model.
 
     Attributes:
-        name: of its own.
-        size: number of trials in it.
+        name: unique name.
+        size: number of trials.
     """
 
     name: str
@@ -197,11 +197,11 @@ class TrialGroup(NamedTuple):
 def take(
     sweep: Sweep, storage: RDBStorage, study: Study, group: TrialGroup | None = None
 ) -> tuple[Trial, Point] | None:
-    """The next trial with its settings, chosen and stored; None where nothing is left to take.
+    """Takes the next trial with its settings, and stores them; None where no trial is left.
 
     Args:
-        sweep, storage, study: where trials come from.
-        group: that it is to join, which may be too large for the next trial; None where it trains alone.
+        sweep, storage, study: of the trials.
+        group: the group to join, which may be too large for the next trial; None trains it alone.
     """
 
     def turn() -> tuple[Trial, Point] | None:
@@ -225,7 +225,7 @@ def take(
 def tell(
     study: Study, trial: Trial, values: Sequence[float] | None = None, state: TrialState | None = None, **notes: Any
 ) -> bool:
-    """Ends a trial, with notes as its user attributes; False where another process had ended it before."""
+    """Ends a trial, with notes as user attributes; False where another process has already ended it."""
 
     wanted = state or TrialState.COMPLETE
 
@@ -253,9 +253,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         values: of the objectives.
-        constraints: by name, 0 or less where they hold.
-        figures: of the validation images.
-        records: folders' names.
+        constraints: violations by name, 0 or less where they hold.
+        figures: metrics of the validation images.
+        records: names of folders.
     """
 
     values: list[float]

@@ -1,4 +1,4 @@
-"""What a storage must hold to be a sweep's: what is away, damaged or another program's is answered in a sentence."""
+"""Checks on a storage: errors for one that is unreachable, damaged or of another program."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NOTES: Mapping[str, type | tuple[type, ...]] = {
 
 
 class AwayError(UserError):
-    """Nothing answers at a storage's address: a worker waits for it, as for one that goes away later."""
+    """A storage does not answer; a worker waits for it, as in an outage."""
 
 
 def require_address(address: str) -> None:
-    """Refuses an address that cannot be read, without repeating it: it may hold a password.
+    """Refuses an address that cannot be parsed, without repeating it, since it may hold a password.
 
     Raises:
         UserError: it cannot.
@@ -45,7 +45,7 @@ def require_address(address: str) -> None:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """A block that speaks with a storage.
+    """Runs a block that uses a storage, and translates its errors.
 
     Raises:
         AwayError: it does not answer.
@@ -66,7 +66,7 @@ def answering() -> Iterator[None]:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """A block that speaks with a storage and does nothing else: whatever fails there is the storage's content.
+    """Runs a block that only reads a storage, so that any error in it comes from the storage's content.
 
     Raises:
         AwayError: it does not answer.
@@ -95,11 +95,11 @@ def _first(reason: BaseException | str | None) -> str:
 
 
 def require_sound(study: Study, objectives: int) -> None:
-    """Refuses a study with trials that no worker told, before anything counts on them.
+    """Refuses a study with trials that no worker of a sweep can have stored.
 
     Args:
         study: of a sweep.
-        objectives: how many values a finished trial has.
+        objectives: number of values of a finished trial.
 
     Raises:
         UserError: there is one.
@@ -117,7 +117,7 @@ def require_sound(study: Study, objectives: int) -> None:
 
 
 def _wrong(trial: FrozenTrial, objectives: int) -> str | None:
-    """What a trial has that no worker told; None where it is sound."""
+    """The first invalid field of a trial; None where it is sound."""
     if trial.state == TrialState.COMPLETE and not _numbers(trial.values or (), objectives):
         return f"no {objectives} values"
     if not _numbers(list(trial.intermediate_values.values()), len(trial.intermediate_values)):

@@ -1,4 +1,4 @@
-"""A sweep's study: where its trials are stored, and what chooses and prunes them."""
+"""A sweep's study: its storage, sampler and pruner."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import RDBStorage
 
-GRACE = 3  # heartbeats that may fail to come before a worker is taken for dead
+GRACE = 3  # missing heartbeats after which a worker counts as dead
 
 
 def default_storage(sweep: Sweep, results: Path) -> str:
-    """SQLite beside the records."""
+    """The address of an SQLite file in the folder of records."""
     return f"sqlite:///{(results / sweep.name / 'sweep.db').resolve()}"
 
 
 def connect(sweep: Sweep, address: str) -> RDBStorage:
-    """The storage at an address, with heartbeats, its tables made where there are none.
+    """The storage at an address, with heartbeats; creates missing tables.
 
     Args:
-        sweep: whose heartbeat counts.
+        sweep: the sweep, for its heartbeat.
         address: `sqlite:///FILE`, for one machine, or `postgresql://USER@HOST/DATABASE`, for many.
 
     Raises:
-        UserError: another kind of address, nothing answers there, or what does is no storage of Optuna's.
+        UserError: another kind of address, no answer, or no storage of Optuna's.
     """
     from optuna import logging
     from optuna.exceptions import ExperimentalWarning
@@ -75,10 +75,10 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
 
 
 def create_study(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
-    """Makes the sweep's study, or resumes it; a grid is queued point by point.
+    """Creates the sweep's study, or resumes it; a grid is queued point by point.
 
     Raises:
-        UserError: it exists and `resume` is off, or was made by a file with another search space, or is damaged.
+        UserError: it exists and `resume` is off, or its file had another fingerprint, or it is damaged.
     """
     with reading():
         return _created(sweep, storage, resume)
@@ -117,7 +117,7 @@ def load_study(sweep: Sweep, storage: RDBStorage) -> Study:
     """The study of a sweep that was started.
 
     Raises:
-        UserError: there is none, or it was made by a file with another search space, or is damaged.
+        UserError: there is none, or its file had another fingerprint, or it is damaged.
     """
     import optuna
 
@@ -144,12 +144,12 @@ def _same(sweep: Sweep, study: Study) -> None:
 def sampler(sweep: Sweep, turn: int) -> BaseSampler:
     """The sweep's sampler for one trial.
 
-    Workers make it anew for every trial: its state is the storage's trials, and its seed differs from trial to trial
-    (several workers with one seed would all begin with the same settings).
+    Workers create one for every trial: its state is the storage's trials, and its seed differs between trials, since
+    workers with equal seeds would start with equal settings.
 
     Args:
         sweep: the sweep.
-        turn: number of trials taken before this one.
+        turn: number of trials before this one.
     """
     import numpy as np
 

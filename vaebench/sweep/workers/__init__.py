@@ -1,1 +1,1 @@
-"""Workers: what a process does with the trials that it takes."""
+"""Workers: processes that take trials and run them."""

@@ -28,10 +28,10 @@ def train_distributed(sweep: Sweep, trial: Trial | None, args: list[str], scratc
 
     Args:
         sweep: the sweep.
-        trial: to which the bound is reported; None where it is not.
-        args: arguments of `vaebench fit`, which name the devices and the strategy.
+        trial: receives reports of the bound; None reports nothing.
+        args: arguments of `vaebench fit`, with devices and strategy.
         scratch: the trial's folder.
-        devices: how many.
+        devices: number of devices.
 
     Raises:
         RuntimeError: the child failed.
@@ -58,7 +58,7 @@ def train_distributed(sweep: Sweep, trial: Trial | None, args: list[str], scratc
 
 
 class Orphaned(Callback):
-    """Ends a training whose worker is gone: its trial is another's by then.
+    """Ends a training whose worker has died, since another worker takes over its trial.
 
     Args:
         parent: the worker's process.

@@ -1,4 +1,4 @@
-"""Figures of trials: of the validation images, never of the test images."""
+"""Metrics of trials, on validation images only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERDICTS = ("none", "partial", "full", "unknown")  # of `collapse`
 
 
 class HeldOut:
-    """A data module whose validation images stand where the evaluation asks for test images.
+    """A data module with its validation images as the 'test' split.
 
     Args:
         data: the module.
@@ -52,9 +52,9 @@ def _validation(split: str) -> str:
 
 
 def held_out(sweep: Sweep, record: RunRecord, data: ImageData) -> dict[str, Any]:
-    """All figures of a record's checkpoint on the validation images that the sweep may ask for.
+    """All metrics of a record's checkpoint on the validation images that the sweep may use.
 
-    The bound is that of the weights that are measured, as training validated them; all others come from the sweep's
+    The bound is that of the measured weights, from validation during training; all others come from the sweep's
     protocol.
 
     Raises:
@@ -73,10 +73,10 @@ def held_out(sweep: Sweep, record: RunRecord, data: ImageData) -> dict[str, Any]
 
 
 def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
-    """One figure of all seeds: the mean or median of numbers, the worst of verdicts.
+    """One metric over all seeds: the mean or median of numbers, the worst of verdicts.
 
     Raises:
-        UserError: some seed does not have the figure.
+        UserError: some seed lacks the metric.
     """
     if name == COLLAPSE:
         return max(values, key=VERDICTS.index)

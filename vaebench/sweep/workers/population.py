@@ -1,7 +1,7 @@
-"""The population engine's worker: its trials train as one population, and end one by one.
+"""The population engine's worker: its trials train as one population and end one by one.
 
-Settings are suggested while the other trials run, to whose pending results the sampler gives a constant liar's value.
-Trials whose family cannot train in a population are trained by themselves, one after another.
+Settings are suggested while other trials run, whose pending results the sampler replaces by a constant liar. Trials of
+families that cannot train in a population train solo, one after another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.sweep.workers.worker import Interruption, conclude, start_worker
 from vaebench.training.population import Member, Population
 
-MEMBERS = {"cpu": 16, "cuda": 64}  # at a time, where the sweep file does not say
+MEMBERS = {"cpu": 16, "cuda": 64}  # default numbers at a time
 
 
 @dataclass(eq=False)
@@ -42,8 +42,8 @@ class TrialMembers:
 
     Attributes:
         trial, point: the trial and its settings.
-        heart: gives its signs of life.
-        members: of its seeds that have no record or checkpoint yet.
+        heart: sends its heartbeats.
+        members: of its seeds without a record or checkpoint.
         logs: of the same seeds.
     """
 
@@ -54,7 +54,7 @@ class TrialMembers:
     logs: dict[int, Log]
 
     def close(self, outcome: str) -> None:
-        """Ends the logs of members that have no record, and so are not ended yet."""
+        """Ends the logs of members without a record."""
         for log in self.logs.values():
             log.close(outcome)
 
@@ -66,8 +66,8 @@ class TrialPopulation:
         sweep: the sweep.
         results: folder of the records.
         work: folder for unfinished trainings.
-        device: where it trains.
-        logbook: where members are logged.
+        device: of the training.
+        logbook: of the members.
     """
 
     def __init__(self, sweep: Sweep, results: Path, work: Path, device: str, logbook: Logbook | None = None) -> None:
@@ -80,7 +80,7 @@ class TrialPopulation:
 
     @property
     def group(self) -> TrialGroup:
-        """The trials in it, as the queue counts them."""
+        """Its trials as a group of the queue."""
         return TrialGroup(self.name, len(self.trials))
 
     @property
@@ -91,7 +91,7 @@ class TrialPopulation:
         return not self.trials or (taken + len(self.sweep.seeds) <= self.size and len(self.trials) < most)
 
     def add(self, trial: Trial, point: Point, heart: Heartbeat) -> None:
-        """Adds a trial, which trains from the next epoch on.
+        """Adds a trial, which starts training at the next epoch.
 
         Raises:
             UserError: it cannot be trained in a population.
@@ -113,7 +113,7 @@ class TrialPopulation:
         self._report_progress(self.trials[-1])
 
     def epoch(self) -> list[tuple[TrialMembers, Callable[[], Outcome]]]:
-        """Trains all for one epoch; returns the trials that end with it, each with the rest of the work on it."""
+        """Trains all members for one epoch; returns the trials that end with it, each with its remaining work."""
         self.population.epoch()
         for one in self.trials:
             for seed, member in one.members.items():
@@ -122,20 +122,20 @@ class TrialPopulation:
         return [(one, end) for one, end in ends if end is not None]
 
     def _end(self, one: TrialMembers) -> Callable[[], Outcome] | None:
-        """The rest of the work on a trial that ends now; None where it trains on."""
+        """The remaining work on a trial that ends now; None where it continues."""
         for member in one.members.values():
             if member.diverged is not None:
                 return partial(self.give_up, one, member.diverged)
         try:
             if self._is_pruned(one):
                 return partial(self.give_up, one, TrialPruned())
-        except UpdateFinishedTrialError as error:  # taken for dead, and ended by another worker
+        except UpdateFinishedTrialError as error:  # another worker has failed it as dead
             return partial(self.give_up, one, error)
         done = all(member.done for member in one.members.values())
         return partial(self._finish, one) if done else None
 
     def remove(self, one: TrialMembers) -> None:
-        """Takes a trial out of the population."""
+        """Removes a trial from the population."""
         self.trials.remove(one)
         one.close("finished")
         self._drop(one.members.values())
@@ -145,7 +145,7 @@ class TrialPopulation:
             self.population.drop(member)
 
     def _is_pruned(self, one: TrialMembers) -> bool:
-        """Reports the first seed's bound, as a trial by itself does; returns whether the pruner stops it."""
+        """Reports the first seed's bound, as a solo trial does; returns whether the pruner stops it."""
         self._report_progress(one)
         first = one.members.get(self.sweep.seeds[0])
         if first is None or len(self.sweep.objectives) > 1 or BOUND not in first.history.curves:
@@ -154,21 +154,21 @@ class TrialPopulation:
         return patiently(partial(callback.report, first.model, first.bound, first.epoch))
 
     def _report_progress(self, one: TrialMembers) -> None:
-        """Notes how far a trial is."""
+        """Reports a trial's progress."""
         if members := one.members.values():
             done = sum(member.fraction for member in members) + len(self.sweep.seeds) - len(members)
             bound = next(iter(members)).bound
             one.heart.report(one.trial, done / len(self.sweep.seeds), bound if math.isfinite(bound) else None)
 
     def give_up(self, one: TrialMembers, reason: Exception) -> Outcome:
-        """Removes what a trial left, and raises the reason."""
+        """Cleans up after a trial, and raises the reason."""
         one.close("pruned" if isinstance(reason, TrialPruned) else "failed")
         for member in one.members.values():
             shutil.rmtree(member.work, ignore_errors=True)
         raise reason
 
     def _finish(self, one: TrialMembers) -> Outcome:
-        """Exports every member, whose checkpoints are then recorded as those of a trial by itself."""
+        """Exports every member; the checkpoints are then recorded as those of a solo trial."""
         for member in one.members.values():
             member.export()
         return self.runner(one.trial, one.point, one.heart)
@@ -182,13 +182,13 @@ def work_population(
     interruption: Interruption,
     go_on: Callable[[], bool],
 ) -> None:
-    """Runs trials until nothing is left to take, as `worker.work` does, as many at a time as there is room for.
+    """Runs trials until none is left, as `worker.work` does, as many at a time as fit.
 
-    An interruption takes effect at the end of an epoch; members are then saved, and the trials given back.
+    An interruption takes effect at the end of an epoch; members are then saved, and the trials returned to the queue.
 
     Raises:
-        OSError: the disk failed; all trials are given back.
-        KeyboardInterrupt: all trials are given back.
+        OSError: the disk failed; all trials are returned.
+        KeyboardInterrupt: all trials are returned.
     """
     try:
         while not interruption.came:
@@ -203,7 +203,7 @@ def work_population(
                 break
             try:
                 ended = population.epoch()
-            except Exception as error:  # such as a device without memory: it may be any trial's fault
+            except Exception as error:  # such as a lack of memory, which any trial may have caused
                 if len(population.trials) > 1:
                     _fail_together(study, population, error)
                     continue
@@ -228,7 +228,7 @@ def work_population(
 
 
 def _fail_together(study: Study, population: TrialPopulation, error: Exception) -> None:
-    """Ends all trials as their worker's death would: they come back, fewer at a time, from where they were saved."""
+    """Ends all trials like the death of their worker: they are retried from their saves, fewer at a time."""
     count = len(population.trials)
     sentence = f"{count} trials failed together ({type(error).__name__}: {error}); fewer train at a time"
     print(sentence, file=sys.stderr, flush=True)
@@ -251,7 +251,7 @@ def _add(storage: RDBStorage, study: Study, population: TrialPopulation, trial: 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Works as `python -m vaebench.sweep.workers.population` in an engine's process."""
+    """Entry point of `python -m vaebench.sweep.workers.population`, which engines start."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def make(sweep: Sweep, results: Path, work: Path, logbook: Logbook) -> TrialPopulation:

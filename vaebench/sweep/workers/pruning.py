@@ -1,4 +1,4 @@
-"""A trial's bound is reported while it trains, and the pruner may stop it."""
+"""Reports of a trial's bound during training, on which the pruner may stop it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vaebench.sweep.storage.queue import patiently
 
 
 class PruningCallback(Callback):
-    """Reports the held-out bound after each validation, and stops training where the pruner says so.
+    """Reports the held-out bound after each validation, and stops training when the pruner decides so.
 
-    Bounds are held back until the objective has settled: a warm-up flatters them, for this trial and for those that are
-    compared with it.
+    Bounds are reported only once the objective has settled, since a warm-up inflates them, for this trial and for those
+    it is compared with.
 
-    Under DDP rank 0 decides for all ranks (in Optuna's own callback each decides by itself).
+    Under DDP rank 0 decides for all ranks, unlike in Optuna's own callback.
 
     Args:
         trial: the trial; None on other ranks than 0.
         prunes: whether the sweep has a pruner.
 
     Attributes:
-        pruned: whether it has stopped the training.
+        pruned: whether the pruner has stopped the training.
     """
 
     def __init__(self, trial: Trial | None, prunes: bool) -> None:
@@ -43,7 +43,7 @@ class PruningCallback(Callback):
         """Reports the bound of an epoch to the study, once the model's objective has settled.
 
         Args:
-            model: what is trained.
+            model: in training.
             bound: nats per image.
             epoch: from 1.
 
@@ -54,5 +54,5 @@ class PruningCallback(Callback):
         if model.steps < model.settled():
             return False
         if epoch not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
-            self.trial.report(bound, epoch)  # not again by a trial that came back
+            self.trial.report(bound, epoch)  # not again in a retry
         return self.prunes and self.trial.should_prune()

@@ -1,4 +1,4 @@
-"""A worker whose trials are solo trainings: `python -m vaebench.sweep.workers.solo FILE`, as engines start it."""
+"""A worker with solo trainings: `python -m vaebench.sweep.workers.solo FILE`, which engines start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.sweep.workers.worker import start_worker
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Works as `python -m vaebench.sweep.workers.solo` in an engine's process."""
+    """Entry point of `python -m vaebench.sweep.workers.solo`, which engines start."""
 
     def make(sweep: Sweep, results: Path, work: Path, logbook: Logbook) -> TrialRunner:
         return TrialRunner(sweep, results, work, logbook=logbook)

@@ -1,7 +1,7 @@
-"""One trial: trainings, ordinary records, and the figures of the validation images.
+"""One trial: trainings, ordinary records, and metrics of the validation images.
 
-A record's folder is named after all that determines its content, so that a trial that comes back finds the record its
-predecessor wrote, and nothing is written twice.
+A record's folder is named after everything that determines its content, so that a retry finds the records of its
+predecessor.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from vaebench.training.solo import train
 
 
 class TrialRunner:
-    """Trials as trainings on this machine's share of devices.
+    """Runs trials as trainings on this worker's devices.
 
     Args:
         sweep: the sweep.
         results: folder of the records.
         scratch: folder for unfinished trainings.
-        engine: what trains them, where it is not Lightning; see `Experiment.engine`.
-        logbook: where they are logged.
+        engine: the engine that trains them, unless it is Lightning; see `Experiment.engine`.
+        logbook: of the trainings.
     """
 
     def __init__(
@@ -107,15 +107,15 @@ class TrialRunner:
         Args:
             trial, point: the trial and its settings.
             job, run: of the seed.
-            heart: reports how far the trial is.
-            share: of the trial that is done before this seed, and that is this seed's.
+            heart: reports the trial's progress.
+            share: fraction of the trial before this seed, and of this seed.
             log: of the seed.
 
         Raises:
             TrialPruned: the pruner stopped it.
         """
         sweep = self.sweep
-        reported = len(sweep.objectives) == 1 and job.seed == sweep.seeds[0]  # several objectives cannot be reported
+        reported = len(sweep.objectives) == 1 and job.seed == sweep.seeds[0]  # Optuna reports single objectives only
         if (devices := sweep.engine.get("devices", 1)) > 1:
             args = sweep.arguments(point, job.seed)
             pruned = train_distributed(sweep, trial if reported else None, args, run.scratch, devices)
@@ -134,7 +134,7 @@ class TrialRunner:
         return run.scratch / CHECKPOINT
 
     def _scratch(self, trial: Trial, seed: int) -> Path:
-        """The trial's own folder; a trial that came back moves there what its predecessor left."""
+        """The trial's folder; a retry moves its predecessor's files there."""
         scratch = self.scratch / f"trial-{trial.number}-s{seed}"
         left = self.scratch / f"trial-{trial.user_attrs.get('retry_of')}-s{seed}"
         if left.is_dir() and not scratch.exists():
@@ -143,7 +143,7 @@ class TrialRunner:
 
 
 def _data(job: Experiment) -> ImageData:
-    """The data of a trial, which other trials share."""
+    """The data of a trial, shared with other trials."""
     return _module(canonical(job.plain["data"]))
 
 
@@ -153,7 +153,7 @@ def _module(config: bytes) -> ImageData:
 
 
 def variant(trial: Trial, point: Point) -> str:
-    """A trial's row in the leaderboard: its number and what was chosen."""
+    """A trial's name on the leaderboard: its number and settings."""
     chosen = [
         f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
         for key, value in point.items()

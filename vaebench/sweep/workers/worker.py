@@ -1,6 +1,6 @@
-"""One worker: takes trials from the storage, one after another, until nothing is left to take.
+"""One worker: takes trials from the storage, one after another, until none is left.
 
-It keeps nothing between trials; what a trial does is its objective's affair (`trial.TrialRunner`).
+It keeps no state between trials, which an objective runs (`trial.TrialRunner`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.queue import Objective, Outcome, patiently, take, tell
 from vaebench.sweep.storage.study import ADDRESS, connect, load_study
 
-AWAY = 3  # exit code: the disk or the storage failed, which another trial would meet too
+AWAY = 3  # exit code: the disk or the storage failed, which would fail other trials too
 
 
 class Interruption:
-    """SIGINT and SIGTERM, raised inside `heard` blocks and remembered outside: bookkeeping is never cut short.
+    """SIGINT and SIGTERM: raised inside `heard` blocks, recorded outside, so that bookkeeping is never interrupted.
 
     Attributes:
-        came: whether one of them has come.
+        came: whether a signal was received.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Interruption:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """A block that either signal ends with a KeyboardInterrupt."""
+        """Runs a block that either signal ends with a KeyboardInterrupt."""
         self._open = True
         try:
             if self.came:
@@ -63,7 +63,7 @@ class Interruption:
             yield
         finally:
             self._open = False
-            self._listen()  # Lightning puts its own
+            self._listen()  # Lightning installs its own handlers
 
 
 def work(
@@ -74,17 +74,17 @@ def work(
     interruption: Interruption,
     go_on: Callable[[], bool],
 ) -> None:
-    """Runs trials until nothing is left to take, `go_on()` is false, or an interruption.
+    """Runs trials until none is left, `go_on()` is false, or an interruption.
 
     Args:
-        sweep, storage, study: where trials come from.
-        run: runs one trial; raises `TrialPruned`, or any error of the trial's.
+        sweep, storage, study: of the trials.
+        run: runs one trial; raises `TrialPruned`, or the trial's error.
         interruption: of this process.
-        go_on: whether to take one more trial.
+        go_on: whether to take another trial.
 
     Raises:
-        OSError: the disk failed; the trial is given back.
-        KeyboardInterrupt: the trial is given back.
+        OSError: the disk failed; the trial is returned to the queue.
+        KeyboardInterrupt: the trial is returned to the queue.
     """
     while go_on() and not interruption.came and (taken := take(sweep, storage, study)):
         trial, point = taken
@@ -104,11 +104,11 @@ def conclude(study: Study, trial: Trial, run: Callable[[], Outcome]) -> None:
 
     Args:
         study, trial: the trial.
-        run: the rest of it.
+        run: its remaining work.
 
     Raises:
-        OSError: the disk failed; the trial is given back.
-        KeyboardInterrupt: the trial is given back.
+        OSError: the disk failed; the trial is returned to the queue.
+        KeyboardInterrupt: the trial is returned to the queue.
     """
     try:
         outcome = run()
@@ -145,14 +145,14 @@ def start_worker(
     loop: Callable[..., None] = work,
     argv: list[str] | None = None,
 ) -> int:
-    """Works in a process that an engine started: `python -m MODULE FILE --results FOLDER --work FOLDER`.
+    """Main function of a process that an engine starts: `python -m MODULE FILE --results FOLDER --work FOLDER`.
 
-    The environment names the storage.
+    The environment holds the storage's address.
 
     Args:
-        make: what runs trials, from the sweep, the folder of records, that of unfinished runs, and the logs.
-        loop: as `run_worker` takes it.
-        argv: the command's arguments; None takes the process's own.
+        make: creates the objective from the sweep, the folder of records, that of unfinished runs, and the logs.
+        loop: as in `run_worker`.
+        argv: the command's arguments; None uses the process's own.
 
     Returns:
         The exit code.
@@ -169,12 +169,12 @@ def start_worker(
 
 
 def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., None] = work) -> int:
-    """Works at the sweep of a file until it is done; returns the exit code that engines understand.
+    """Works on a sweep until it ends; returns the exit code for engines.
 
     Args:
         file: the sweep file.
-        make: what runs the sweep's trials.
-        loop: takes trials and has them run, as `work` does.
+        make: creates the objective from the sweep.
+        loop: takes and runs trials, as `work` does.
     """
     interruption, parent = Interruption(), os.getppid()
     try:
@@ -191,6 +191,6 @@ def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., Non
         if isinstance(error, OSError) and (sentence := disk_error(error)):
             print(sentence, file=sys.stderr)
             return AWAY
-        print(str(error.__cause__ or error).splitlines()[0], file=sys.stderr)  # Optuna's own words hide the reason
+        print(str(error.__cause__ or error).splitlines()[0], file=sys.stderr)  # Optuna's message hides the reason
         return AWAY
     return 0

@@ -1,4 +1,4 @@
-"""Adam for members that are stacked, each with options and a count of steps of its own."""
+"""Adam for stacked members, each with its own options and step count."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TINY = 1e-8
 
 
 class Adam:
-    """`torch.optim.Adam` or `AdamW` for n members at once; those that do not learn keep their moments and their count.
+    """`torch.optim.Adam` or `AdamW` for n members at once; inactive members keep their moments and step count.
 
-    On a CPU each member takes torch's fused kernel over its own rows, which passes over the memory once; on a GPU,
-    where launches cost more than passes, all members take a few operations together.
+    On a CPU each member uses torch's fused kernel on its own rows, in one pass over memory; on a GPU, where launches
+    dominate, a few operations update all members together.
 
     Args:
         parameters: of one group, (n, *shape) each; updated in place.
@@ -45,7 +45,7 @@ class Adam:
         self.set(options)
 
     def set(self, options: Sequence[Mapping[str, Any]]) -> None:
-        """The options of each member from the next step on."""
+        """Sets the options of each member from the next step on."""
         self._kernels = [
             torch._fused_adamw_ if own["decoupled_weight_decay"] else torch._fused_adam_ for own in options
         ]
@@ -63,7 +63,7 @@ class Adam:
         return self._tensor([float(own[name]) for own in self._options])
 
     def _tensor(self, values: list[float]) -> Tensor:
-        """A number of each member, (n,)."""
+        """One number per member, (n,)."""
         return torch.tensor(values, dtype=self.parameters[0].dtype, device=self.parameters[0].device)
 
     def step(self, gradients: list[Tensor], learning: Tensor | None = None) -> None:
@@ -71,7 +71,7 @@ class Adam:
 
         Args:
             gradients: of the parameters, in their order and shapes.
-            learning: which members learn, (n,) booleans; None: all do.
+            learning: active members, (n,) booleans; None: all.
         """
         self.taken.add_(1 if learning is None else learning.to(self.taken.dtype))
         if self.taken.device.type == "cpu":
@@ -90,7 +90,7 @@ class Adam:
         taken = self.taken.to(self._lr.dtype)
         learns = torch.ones_like(taken) if learning is None else learning.to(taken.dtype)
         corrections = [-torch.expm1(taken * log) for log in self._logs]  # 1 - beta**taken, also near 0
-        rate = learns * self._lr / corrections[0].clamp(min=TINY)  # no step, no correction: 0 / 0 otherwise
+        rate = learns * self._lr / corrections[0].clamp(min=TINY)  # avoids 0 / 0 before the first step
         root = corrections[1].sqrt().clamp(min=TINY)
         gain1, gain2 = (learns * gain for gain in self._gains)
         shrunk = 1 - learns * self._lr * self._decoupled
@@ -105,10 +105,10 @@ class Adam:
 
 
 def require_adam(rules: Mapping[str, Rules]) -> None:
-    """Refuses groups whose optimiser is not one of `OPTIMIZERS`, or has an option that is taken by none.
+    """Refuses groups whose optimiser is not one of `OPTIMIZERS`, or has an unsupported option.
 
     Raises:
-        UserError: there is one; the sentence names it.
+        UserError: there is one.
     """
     for group, own in rules.items():
         options, name = own.options(0), own.kind.__name__
@@ -127,9 +127,9 @@ def _refused(group: str, what: str, expected: str) -> UserError:
 
 
 def clip(gradients: list[Tensor], largest: Tensor) -> None:
-    """Scales the gradients of each member in place to a norm over all of them of at most `largest`, (n,).
+    """Clips the gradients of each member in place to a total norm of `largest`, (n,).
 
-    `torch.nn.utils.clip_grad_norm_` for each member.
+    Equals `torch.nn.utils.clip_grad_norm_` for each member.
     """
     norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
     factor = (largest / (norm + 1e-6)).clamp(max=1.0)

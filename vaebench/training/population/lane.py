@@ -1,4 +1,4 @@
-"""Members that step as one: their tensors are stacked, and each stays a view of its row."""
+"""Members that step together: their tensors are stacked, and each member has views of its rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vaebench.training.population.skeleton import Skeleton
 Logs = dict[str, Tensor]
 
 
-class _Found(NamedTuple):
+class _StepResults(NamedTuple):
     """Results of a step of n members, (n, …) each.
 
     Attributes:
@@ -33,7 +33,7 @@ class _Found(NamedTuple):
         gradients: of a group's parameters, in their order.
         logs: what they log.
         state: new values of buffers.
-        active: which members learn a group, where that is not all.
+        active: members for which a group is active, where not all.
     """
 
     losses: Logs
@@ -48,7 +48,7 @@ class Lane:
 
     Args:
         members: at least one; their models' tensors become rows of the lane's.
-        compiled: compiles its steps, for all lanes of as many such members; None steps as the family is written.
+        compiled: compiles its steps, shared by lanes of equal size and structure; None does not compile.
 
     Attributes:
         parameters, buffers: (n, *shape) each, by name.
@@ -78,7 +78,7 @@ class Lane:
         self.generators = [member.generator for member in members]
         self._requests: dict[tuple[int, ...], list[Request]] = {}
         self._count = 0  # steps of the epoch
-        self._bad: list[tuple[int, str, Tensor]] = []  # which members' losses were not finite, since the last look
+        self._bad: list[tuple[int, str, Tensor]] = []  # members with non-finite losses since the last check
 
     def _limits(self, norms: Sequence[float | None]) -> Tensor | None:
         """Limits of the members' gradients, (n,); None where no member has one."""
@@ -88,7 +88,7 @@ class Lane:
         return torch.tensor(limits, dtype=self.dtype, device=self.device)
 
     def _options(self, group: str) -> list[dict[str, Any]]:
-        """The options of every member's optimiser in its next epoch."""
+        """Options of every member's optimiser in its next epoch."""
         return [member.rules[group].options(member.epoch) for member in self.members]
 
     def _adam(self, group: str) -> Adam:
@@ -101,7 +101,7 @@ class Lane:
     # One step -----------------------------------------------------------------------------------------------------
 
     def step(self, x: Tensor, y: Tensor | None) -> Logs:
-        """One optimiser step of every member, as `Learner._learn` takes it; returns what they log, (n,) each.
+        """One optimiser step of every member, as in `Learner._learn`; returns their logs, (n,) each.
 
         Args:
             x: images, (n, b, *data), or (1, b, *data) for all members.
@@ -111,24 +111,24 @@ class Lane:
         noise = drawn(self.requests(x, y), self.generators)
         arguments = self._tensors, x, y, self.t, noise
         with torch.no_grad():
-            made = self._found(*arguments) if self.compiled is None else self.compiled(self._found, *arguments)
-            for group, gradients in made.gradients.items():
-                mask = self._taken(gradients, made.active.get(group), self.skip[group])
+            results = self._compute(*arguments) if self.compiled is None else self.compiled(self._compute, *arguments)
+            for group, gradients in results.gradients.items():
+                mask = self._taken(gradients, results.active.get(group), self.skip[group])
                 if (largest := self.clip[group]) is not None:
                     clip(gradients, largest)
                 self.adam[group].step(gradients, mask)
-            for name, value in made.state.items():
+            for name, value in results.state.items():
                 self.buffers[name].copy_(value)
             self.t += 1
-            for group in made.gradients:
-                bad = ~made.losses[group].isfinite()
-                bad = bad & made.active[group] if group in made.active else bad
+            for group in results.gradients:
+                bad = ~results.losses[group].isfinite()
+                bad = bad & results.active[group] if group in results.active else bad
                 self._bad.append((self._count, group, bad))
             self._count += 1
-        return made.logs
+        return results.logs
 
     def _taken(self, gradients: list[Tensor], mask: Tensor | None, skip: Tensor | None) -> Tensor | None:
-        """Which members step: those that learn and whose gradient `Learner._skips` would not leave out."""
+        """Which members step: active ones whose gradient `Learner._skips` would not skip."""
         if skip is None:
             return mask
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
@@ -137,12 +137,12 @@ class Lane:
         return learns & fits
 
     @torch.enable_grad()
-    def _found(
+    def _compute(
         self, tensors: Sequence[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]
-    ) -> _Found:
+    ) -> _StepResults:
         """Results of a step, as a pure function of the members' tensors.
 
-        Gradients of a group of which no member learns are left out, unless it is compiled: a graph has one course.
+        A group that is inactive for all members has no gradients, except in a compiled step, whose graph is fixed.
         """
 
         def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
@@ -165,10 +165,10 @@ class Lane:
             if self.compiled is not None or group not in active or bool(active[group].any()):
                 inputs, more = [own[name] for name in names], len(self.groups) > 1
                 gradients[group] = list(torch.autograd.grad(losses[group].sum(), inputs, retain_graph=more))
-        return _Found({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)
+        return _StepResults({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)
 
     def requests(self, x: Tensor, y: Tensor | None) -> list[Request]:
-        """The noise that a step of one member on such a batch draws.
+        """The noise that a step of one member draws for such a batch.
 
         Raises:
             UserError: the family's step does not work under vmap.
@@ -180,23 +180,23 @@ class Lane:
 
     @torch.no_grad()
     def compile(self, training: TrainingBatches) -> None:
-        """Computes a step without taking it, so that it is compiled before lanes run at once."""
+        """Compiles the step before lanes run concurrently, by computing one without applying it."""
         assert self.compiled is not None
         x, y = next(iter(self.batches(training)))
         x, n = x.to(self.dtype), len(self.members)
         noise = tuple(torch.full((n, *shape), 0.5, dtype=dtype, device=self.device)
                       for _, shape, dtype in self.requests(x, y))  # fmt: skip
-        self.compiled(self._found, self._tensors, x, y, self.t, noise)
+        self.compiled(self._compute, self._tensors, x, y, self.t, noise)
 
     # One epoch ----------------------------------------------------------------------------------------------------
 
     def batches(self, training: TrainingBatches) -> Iterator[Batch]:
-        """The batches of the members' next epoch: x (n, b, *data), or (1, b, *data) where they are the same for all."""
+        """The batches of the members' next epoch: x (n, b, *data), or (1, b, *data) where they are shared."""
         streams = [(member.order, member.epoch) for member in self.members]
         return islice(training.side_by_side(streams[:1] if len(set(streams)) == 1 else streams), self.length)
 
     def train(self, training: TrainingBatches) -> Logs:
-        """Trains every member for an epoch of its own order; returns the means of what its steps logged, (n,) each."""
+        """Trains every member for an epoch in its own order; returns the means of their logs, (n,) each."""
         self._count, means = 0, Means()
         for group in self.scheduled:
             self.adam[group].set(self._options(group))
@@ -210,7 +210,7 @@ class Lane:
         return {f"{TRAIN}{name}": value for name, value in means.take().items()}
 
     def _look(self) -> None:
-        """Passes on to the members which of their losses since the last look were not finite."""
+        """Reports non-finite losses since the last check to the members."""
         if self._bad:
             for (step, group, _), row in zip(self._bad, torch.stack([b for *_, b in self._bad]).tolist(), strict=True):
                 for member, wrong in zip(self.members, row, strict=True):
@@ -218,7 +218,7 @@ class Lane:
             self._bad.clear()
 
     def each(self, metrics: Logs) -> list[dict[str, float]]:
-        """Metrics (n,) as those of every member."""
+        """Metrics (n,) by member."""
         columns = {name: value.expand(len(self.members)).tolist() for name, value in metrics.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.members))]
 
@@ -226,7 +226,7 @@ class Lane:
     def validate(self, batches: Batches) -> Logs:
         """`Learner.validation_step` for every member, with the same fixed noise: the means over all images, (n,).
 
-        It sets torch's random state for all threads, so that lanes validate in turn.
+        It sets torch's random state for all threads, so lanes must validate in turn.
         """
 
         def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, seed: int) -> Logs:
@@ -245,10 +245,10 @@ class Lane:
 
 
 def require_stackable(member: Member, training: TrainingBatches) -> None:
-    """Refuses a member whose family cannot train in a population; leaves it as it is.
+    """Refuses a member whose family cannot train in a population; leaves it unchanged.
 
     Raises:
-        UserError: its step does something that vmap cannot do for many members at once.
+        UserError: its step does not work under vmap.
     """
     x, y = next(training.side_by_side([(member.order, 0)]))
     try:
@@ -266,7 +266,7 @@ def require_stackable(member: Member, training: TrainingBatches) -> None:
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    """One tensor (n, *shape) of which the given ones become the rows."""
+    """One tensor (n, *shape); the given tensors become views of its rows."""
     stacked = torch.stack([tensor.detach() for tensor in tensors])
     for tensor, row in zip(tensors, stacked.unbind(0), strict=True):
         tensor.data = row

@@ -29,27 +29,27 @@ _LIGHTNINGS = set(vars(LightningModule()))
 
 
 class Member:
-    """One run, which starts as `vaebench fit` would start it, or resumes where it was last saved.
+    """One run, which starts as under `vaebench fit`, or resumes from its last save.
 
     Args:
         job: the parsed run.
-        work: its folder, which `export` writes model.ckpt and config.yaml to.
-        device: where it trains.
-        order: seed of the order of images; None takes the run's.
+        work: its folder, to which `export` writes model.ckpt and config.yaml.
+        device: of the training.
+        order: seed of the order of images; None uses the run's.
 
     Attributes:
-        model: the family with its present weights; while it trains, its tensors are rows of its lane's.
+        model: the family with its current weights; during training its tensors are rows of its lane's.
         data: its data module.
-        source: what the data are.
-        structure: what members must have in common to train as one.
-        rules: how its parameter groups learn.
+        source: identifies the data.
+        structure: identifies the members that can train as one.
+        rules: of its parameter groups.
         history: curves, weights and time so far.
         epoch: epochs trained.
-        diverged: why it ended in numbers that are not finite; None where it has not.
-        budget: how long it trains.
+        diverged: why it diverged; None where it has not.
+        budget: length of the training.
 
     Raises:
-        UserError: the run asks of Lightning's trainer, or of an optimiser, what a population does not do.
+        UserError: an option of the trainer or of an optimiser that populations do not support.
     """
 
     def __init__(self, job: Experiment, work: Path, device: torch.device, order: int | None = None) -> None:
@@ -61,7 +61,7 @@ class Member:
         self.budget = job.budget(self.data)
         self.generator = torch.Generator(device)
         if device.type == "cpu":
-            self.generator.set_state(torch.get_rng_state())  # what building the model has left to training
+            self.generator.set_state(torch.get_rng_state())  # left by the construction of the model
         else:
             self.generator.manual_seed(job.seed)
         self.model.to(device, dtype)
@@ -82,7 +82,7 @@ class Member:
 
     @property
     def done(self) -> bool:
-        """Whether it has trained for all of its epochs, or stopped early."""
+        """Whether it has trained for all of its epochs or stopped early."""
         early = self.history.stopped and self.epoch >= self.budget.least
         return (
             self.diverged is not None or early or (self.budget.epochs is not None and self.epoch >= self.budget.epochs)
@@ -95,7 +95,7 @@ class Member:
 
     @property
     def fraction(self) -> float:
-        """The part of training that is done."""
+        """The fraction of training that is done."""
         return 1.0 if self.done or not self.budget.total else self.model.steps / self.budget.total
 
     @property
@@ -105,13 +105,13 @@ class Member:
         return latest.get(BOUND, latest.get(LOG_X, -math.inf))
 
     def ended(self, trained: dict[str, float], held_out: dict[str, float], seconds: float, images: int) -> None:
-        """Notes an epoch, and stops early where the run's callbacks say so.
+        """Records an epoch, and applies early stopping.
 
         Args:
-            trained: the means of what its steps logged.
-            held_out: what validation measured.
-            seconds: it took: the member's share of its lane's.
-            images: it had.
+            trained: means of the logs of its steps.
+            held_out: validation metrics.
+            seconds: the member's share of its lane's time.
+            images: in the epoch.
         """
         self.epoch += 1
         self.history.seconds, self.history.images = self.history.seconds + seconds, self.history.images + images
@@ -121,14 +121,14 @@ class Member:
             self.history.stopped |= self.stopping.stops(self.model, metrics, kind)
 
     def see(self, step: int, group: str, wrong: bool) -> None:
-        """Notes whether a group's loss was not finite at a step, and with too many in a row that the run diverged."""
+        """Counts a group's non-finite losses; the run has diverged after too many consecutive ones."""
         try:
             self._watch.see(step, group, wrong)
         except Diverged as error:
             self.diverged = self.diverged or error
 
     def save(self) -> None:
-        """Saves all that it needs to go on as if it had not been interrupted."""
+        """Saves the state from which it can resume exactly."""
         state = {
             "model": self.model.state_dict(),
             "steps": self.model.steps,
@@ -143,7 +143,7 @@ class Member:
         self.saves.save(_copied(state))
 
     def _require(self, state: dict[str, Any]) -> None:
-        """Refuses a save that is not of such a member; restores nothing."""
+        """Refuses a save that does not fit this member, without restoring anything."""
         own = (self.model.state_dict(), "model"), (self.moments, "moments"), (self.taken, "taken")
         for tensors, name in own:
             require_alike(state[name], tensors)
@@ -162,7 +162,7 @@ class Member:
         self.stopping.load_state_dict(state["stopping"])
 
     def twin(self) -> Member:
-        """A copy with tensors and noise of its own, for a trial that leaves this one as it is."""
+        """A copy with its own tensors and noise, for timing."""
         twin = copy(self)
         twin.model, twin.moments, twin.taken = deepcopy(self.model), _copied(self.moments), _copied(self.taken)
         twin.generator = torch.Generator(self.generator.device)
@@ -170,15 +170,15 @@ class Member:
         return twin
 
     def leave(self) -> None:
-        """Takes its tensors out of its lane's, which then need not be kept."""
+        """Copies its tensors out of the lane, which can then be freed."""
         for tensor in (*self.model.parameters(), *self.model.buffers(), *self.moments.values(), *self.taken.values()):
             tensor.data = tensor.data.clone()
 
     def export(self) -> Path:
-        """Writes `work/model.ckpt`, an ordinary checkpoint of the weights that it keeps, and returns its path.
+        """Writes `work/model.ckpt`, an ordinary checkpoint of the selected weights, and returns its path.
 
         Raises:
-            Diverged: it has no weights worth keeping.
+            Diverged: its weights are not finite.
         """
         if self.diverged is not None:
             raise self.diverged
@@ -189,14 +189,14 @@ class Member:
 
 
 def _copied(state: Any) -> Any:
-    """Rows of a lane as tensors of their own: saving a view would save all of its storage."""
+    """Copies of rows of a lane, since saving a view would save all of its storage."""
     if isinstance(state, dict):
         return {key: _copied(value) for key, value in state.items()}
     return state.detach().clone() if isinstance(state, Tensor) else state
 
 
 def structure(source: str, model: Family) -> str:
-    """Whatever members must share to train as one: data, code, constants and shapes; buffers may differ in value."""
+    """Identifies data, code, constants and shapes, which members must share to train as one; buffers may differ."""
     parts = [source]
     for name, module in model.named_modules():
         parts.append(f"{name}: {type(module).__module__}.{type(module).__qualname__} {_constants(module)}")

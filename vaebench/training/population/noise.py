@@ -1,4 +1,4 @@
-"""Noise with which the members' steps are computed under vmap: each member's own, drawn outside of the step."""
+"""Noise of the members' steps under vmap: each member's own, drawn outside the step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 UNIFORM = {torch.rand, torch.rand_like}
 NORMAL = {torch.randn, torch.randn_like}
-RANDOM_STATE = threading.Lock()  # torch's is one for all threads
+RANDOM_STATE = threading.Lock()  # torch has one random state for all threads
 
 
 class Request(NamedTuple):
@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
     Attributes:
         uniform: U[0, 1) rather than N(0, 1).
-        shape: of one member's.
+        shape: for one member.
         dtype: of its values.
     """
 
@@ -48,10 +48,10 @@ class NoiseRequests(TorchFunctionMode):
 
 
 class NoiseReplay(TorchFunctionMode):
-    """Gives a block that draws noise the given tensors instead, in their order.
+    """Replaces the noise that a block draws by the given tensors, in order.
 
     Args:
-        noise: one tensor a draw.
+        noise: one tensor per draw.
     """
 
     def __init__(self, noise: Iterable[Tensor]) -> None:
@@ -65,14 +65,14 @@ class NoiseReplay(TorchFunctionMode):
 
 
 def requested(step: Callable[[], Any]) -> list[Request]:
-    """The noise that a step draws; torch's random state stays as it is, also where several threads call this."""
+    """The noise that a step draws; thread-safe, and leaves torch's random state unchanged."""
     with RANDOM_STATE, torch.random.fork_rng(), torch.no_grad(), NoiseRequests() as drawing:
         step()
     return drawing.requests
 
 
 def drawn(requests: Sequence[Request], generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-    """Noise for n members, (n, *shape) each, the same that each generator would give alone.
+    """Noise for n members, (n, *shape) each, equal to what each generator gives alone.
 
     Args:
         requests: of a step, in their order.

@@ -21,35 +21,33 @@ from vaebench.training.population.lane import Lane, Logs, require_stackable
 from vaebench.training.population.member import Member
 from vaebench.training.population.threads import cores, side_by_side
 
-STEPS, PASSES = (3, 12), 3  # of every member, to time how many step at once; the first pass does not count
-NEARLY = 0.95  # of the best speed: as good, where more step at once
-LONG = 120.0  # seconds of training: compiling, which takes about ten, then pays for itself
+STEPS, PASSES = (3, 12), 3  # per member, for timing lanes; the first pass is a warm-up
+NEARLY = 0.95  # of the best speed; a larger lane at this speed is preferred
+LONG = 120.0  # seconds of training from which compiling, which takes about ten, is worthwhile
 
 
 class Population:
-    """Runs of any configuration, trained together epoch by epoch on one device, as one model where they can be.
+    """Runs of any configuration, trained together epoch by epoch on one device, as one model where possible.
 
     Members may differ in every 0-dim buffer (β, free bits, lengths of schedules), learning rates, clipping, seed,
-    number of epochs and early stopping. Those that differ in shapes, constants, family or data are trained in turn;
-    those of one structure in lanes: so many step at once as was measured to be fastest, and as one compiled function
-    where that was measured to be faster still.
+    number of epochs and early stopping. Members of different shapes, constants, family or data train in turn. Those of
+    one structure train in lanes, whose size is timed to be the fastest, compiled where that is faster still.
 
-    Equality that is promised: a member's initial weights, order of images, training noise and validation noise are
-    those of the same run under `vaebench fit`, whoever the other members are: each draws from a generator of its own,
-    in the state that building its model has left. So it ends with the same weights, and keeps those of the same step,
-    up to rounding: 1e-6 in float64; in float32 the rounding grows as training goes on. On a GPU that holds as far as
-    torch's generators there give equal numbers to equal calls.
+    A member's initial weights, order of images, training noise and validation noise equal those of the same run under
+    `vaebench fit`, for any other members: each has its own generator, in the state that the construction of its model
+    has left. So it ends with the same weights and selects the same step, up to rounding: 1e-6 in float64; in float32
+    rounding errors grow during training. On a GPU this requires that torch's generators are reproducible there.
 
     Args:
-        device: where all of it runs.
-        lanes: members that step at once; None measures it when members of a structure first train.
-        order: seed of the order of images for all members, whose batches are then the same; None takes each one's own.
-            Members of one seed share their batches in any case.
-        compile: whether steps may be compiled; None: where it is measured how many step at once, those of members that
-            have minutes of training before them. It changes rounding only.
+        device: of all computations.
+        lanes: size of a lane; None times it when members of a structure first train.
+        order: seed of the order of images for all members, which then share batches; None uses each member's own.
+            Members of equal seed share batches in any case.
+        compile: whether steps may be compiled; None compiles those of members with minutes of training left, where lane
+            sizes are timed. It only affects rounding.
 
     Attributes:
-        members: all that were added and not dropped, in their order.
+        members: all members that were added and not dropped, in order.
     """
 
     def __init__(
@@ -71,18 +69,18 @@ class Population:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """The section of its members' configurations that names what trains them; see `Experiment.engine`."""
+        """The section of its members' configurations that names the population; see `Experiment.engine`."""
         return {"engine": {"name": "population", "order": self.order}}
 
     def add(self, job: Experiment, work: Path) -> Member:
-        """Builds a run, which enters at the next epoch; one that was saved in `work` resumes from there.
+        """Builds a run, which starts at the next epoch, or resumes from a save in `work`.
 
         Args:
-            job: the parsed run, whose configuration, and so identity, then names the population.
-            work: the folder that it is saved in and exported to.
+            job: the parsed run; its configuration, and so its identity, then includes the population.
+            work: folder of its saves and exports.
 
         Raises:
-            UserError: the run cannot be trained in a population, for its family or for its trainer's options.
+            UserError: its family or an option of its trainer does not support populations.
         """
         job.engine = self.engine
         member = Member(job, work, self.device, self.order)
@@ -96,17 +94,17 @@ class Population:
         return member
 
     def drop(self, member: Member) -> None:
-        """Takes a member out; it can still be exported."""
+        """Removes a member, which can still be exported."""
         self.members.remove(member)
 
     @require_kernels()
     def epoch(self) -> list[Member]:
-        """Trains every member that is not done for one epoch and validates it; returns these members.
+        """Trains and validates every unfinished member for one epoch; returns these members.
 
-        Every 20 seconds all of them are saved.
+        All of them are saved every 20 seconds.
 
         Raises:
-            UserError: torch lacks an operation of a member's for its precision or on its device.
+            UserError: torch lacks an operation of a member for its precision or device.
         """
         learning = [member for member in self.members if not member.done]
         self._arrange(learning)
@@ -136,7 +134,7 @@ class Population:
     # Lanes --------------------------------------------------------------------------------------------------------
 
     def _arrange(self, learning: Sequence[Member]) -> None:
-        """Stacks the members that learn, by structure and in lanes, if they are not those that are stacked already."""
+        """Stacks the training members in lanes by structure, unless they already are."""
         stacked = [member for lane in self._lanes for member in lane.members]
         if set(stacked) == set(learning) and all(m.length == lane.length for lane in self._lanes for m in lane.members):
             return
@@ -145,13 +143,13 @@ class Population:
         self._lanes = []
         for (structure, *_), group in groupby(sorted(learning, key=_alike), _alike):
             members = list(group)
-            side = min(len(members), cores(self.device))  # a lane for every core, if there are members for it
+            side = min(len(members), cores(self.device))  # a lane for every core, if there are enough members
             pace = self._pace(structure, members)
             count = max(side, math.ceil(len(members) / pace.size))
             self._lanes += [self._lane(structure, members[i::count], pace.compiled) for i in range(count)]
 
     def _lane(self, structure: str, members: Sequence[Member], compiled: bool) -> Lane:
-        """A lane; all of one structure and number of members share what was compiled."""
+        """A lane; lanes of equal structure and size share compiled steps."""
         if not compiled:
             return Lane(members)
         key = structure, len(members)
@@ -163,7 +161,7 @@ class Population:
         return lane
 
     def _pace(self, structure: str, members: Sequence[Member]) -> Pace:
-        """The fastest way to train members, measured anew where more of them could be faster still."""
+        """The fastest way to train members, timed again where larger lanes may be faster."""
         if self._fixed is not None:
             return Pace(self._fixed, bool(self.compile), 0)
         known = self._paces.get(structure)
@@ -182,7 +180,7 @@ class Population:
         return Pace(size, compiled, len(members))
 
     def _speeds(self, structure: str, members: Sequence[Member], compiled: bool) -> dict[tuple[int, bool], float]:
-        """Members' steps a second by how many step at once, of 1, 2, 4, … until more of them are slower."""
+        """Members' steps per second by lane size 1, 2, 4, …, up to the first size that is slower."""
         most = math.ceil(len(members) / min(len(members), cores(self.device)))
         speeds: dict[tuple[int, bool], float] = {}
         for size in sorted({2**i for i in range(most.bit_length())} | {most}):
@@ -197,11 +195,11 @@ class Population:
         return speeds
 
     def _speed(self, structure: str, members: Sequence[Member], size: int, compiled: bool) -> float:
-        """Members' steps a second with so many at once, by copies of them; the same work for every number."""
+        """Members' steps per second for one lane size, timed on copies, with equal work for every size."""
         training, _ = self._batches[members[0].source]
         twins = [[m.twin() for m in members[at : at + size]] for at in range(0, len(members), size)]
         lanes = [self._lane(structure, some, compiled) for some in twins]
-        least, most = STEPS  # a small lane's gain from the cache shows after some
+        least, most = STEPS  # a small lane benefits from the cache only after some
         steps = min(max(min(member.budget.total or 0 for member in members) // 100, least), most)
         batches = [list(islice(lane.batches(training), steps)) for lane in lanes]
         times = []
@@ -218,9 +216,9 @@ class Pace(NamedTuple):
     """The fastest way to train members of a structure.
 
     Attributes:
-        size: so many step at once.
-        compiled: their step is compiled.
-        tried: of so many members it was measured.
+        size: members per lane.
+        compiled: whether their step is compiled.
+        tried: number of members in the timing.
     """
 
     size: int

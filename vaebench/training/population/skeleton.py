@@ -1,4 +1,4 @@
-"""The code of a model without its tensors, which a lane's rows take the place of."""
+"""A model without its own tensors, which a lane supplies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Skeleton:
     """A model without tensors of its own: `functional_call` for any method, at a tenth of its cost.
 
     Args:
-        model: whose code and constants it takes.
-        names: of its parameters and buffers, in the order in which `of` takes tensors.
+        model: source of code and constants.
+        names: of its parameters and buffers, in the order of the tensors of `of`.
     """
 
     def __init__(self, model: Family, names: Sequence[str]) -> None:

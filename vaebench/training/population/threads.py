@@ -1,4 +1,4 @@
-"""Lanes side by side: on a CPU each runs in a thread of its own, on one core."""
+"""Concurrent lanes: on a CPU each runs in its own thread, on one core."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ T = TypeVar("T")
 
 
 def cores(device: torch.device) -> int:
-    """Number of lanes that can run side by side: torch's threads on a CPU, one on a GPU."""
+    """Number of concurrent lanes: torch's threads on a CPU, one on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def side_by_side(work: Sequence[Callable[[], T]], device: torch.device, alone: bool = True) -> list[T]:
-    """Does every piece of work, and returns what each gave, in their order.
+    """Runs every piece of work, and returns the results in order.
 
-    On a CPU of several cores, pieces run at once, each on one core: splitting the operators of a small model over cores
-    costs more in waiting than it saves (benchmarks/population.py). torch computes without Python's lock, so threads do.
+    On a CPU with several cores pieces run concurrently, each on one core: splitting the operators of a small model over
+    cores costs more in synchronisation than it saves (benchmarks/population.py). Threads suffice, since torch releases
+    Python's lock.
 
     Args:
         work: the pieces.
-        device: where they compute.
-        alone: a single piece has all cores; otherwise one, as beside others.
+        device: of the computations.
+        alone: a single piece uses all cores; otherwise one, as among others.
     """
     threads = cores(device)
     if threads == 1 or (len(work) <= 1 and alone):
