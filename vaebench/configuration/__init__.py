@@ -1,1 +1,1 @@
-"""From text to objects: what families, data sets and parts are called, and what is wrong with a setting."""
+"""From text to objects: names of families, data sets and parts, and error messages for settings."""

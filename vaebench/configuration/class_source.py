@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 def last_word(node: ast.expr) -> str:
-    """The last word of a name in the source, 'Network' of `networks.Network`; '' of what is no name."""
+    """The last word of a name in the source, 'Network' of `networks.Network`; '' for other expressions."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
@@ -30,7 +30,7 @@ class ClassSource(NamedTuple):
 
     @property
     def arguments(self) -> list[tuple[str, str]]:
-        """Names and annotations of what the constructor takes."""
+        """Names and annotations of the constructor's arguments."""
         constructor = self.methods.get("__init__")
         named = constructor.args.args if constructor else []
         return [(argument.arg, ast.unparse(argument.annotation)) for argument in named if argument.annotation]
@@ -50,7 +50,7 @@ def classes_in(package: Path, folder: str) -> dict[str, ClassSource]:
 
 
 def lineage(name: str, classes: Mapping[str, ClassSource]) -> Iterator[str]:
-    """A class and all it derives from, the nearest first; those of other folders by their names alone."""
+    """A class and its ancestors, the nearest first; ancestors from other folders by name only."""
     yield name
     for base in classes[name].bases if name in classes else ():
         yield from lineage(base, classes)
@@ -60,7 +60,7 @@ ABSTRACT = {"LazyDistribution": "forward", "Family": "step", "ImageData": "raw"}
 
 
 def is_complete(lineage: Iterable[str], above: Iterable[ClassSource]) -> bool:
-    """Whether no method is left to be written."""
+    """Whether no abstract method is left."""
     wanted = {ABSTRACT[cls] for cls in lineage if cls in ABSTRACT}
     written: set[str] = set()
     for source in above:
@@ -71,7 +71,7 @@ def is_complete(lineage: Iterable[str], above: Iterable[ClassSource]) -> bool:
 
 
 def takes_only(above: Iterable[ClassSource], given: tuple[str, ...]) -> bool:
-    """Whether the nearest constructor needs nothing but what those of its kind are given."""
+    """Whether the nearest constructor requires no arguments but those given to its kind."""
     constructor = next((s.methods["__init__"] for s in above if "__init__" in s.methods), None)
     if not given or constructor is None:
         return not given
@@ -81,7 +81,7 @@ def takes_only(above: Iterable[ClassSource], given: tuple[str, ...]) -> bool:
 
 
 def declared_names(node: ast.ClassDef) -> tuple[str, ...]:
-    """The value of a class's `ALSO`, a tuple of texts."""
+    """The value of a class's `ALSO`, a tuple of names."""
     for item in node.body:
         if isinstance(item, ast.Assign) and any(last_word(target) == "ALSO" for target in item.targets):
             return tuple(ast.literal_eval(item.value))

@@ -1,4 +1,4 @@
-"""Finds families and data sets by walking their packages: a new one is a new file, and no list names it."""
+"""Discovery of families and data sets in their packages: adding one takes a new file and no registration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DISCOVERED = {
 
 
 def names(kind: str) -> list[str]:
-    """Names of all families ('family') or data sets ('data set'), sorted, found without importing any of them."""
+    """Sorted names of all families ('family') or data sets ('data set'), without importing any."""
     folder = Path(__file__).parents[1] / DISCOVERED[kind][0]
     helpers = {"base", "cache", "formats"}
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] != "_" and m.name not in helpers)
@@ -31,10 +31,10 @@ def names(kind: str) -> list[str]:
 
 @cache
 def find_class(kind: str, name: str) -> type[Any]:
-    """The one class of a family or data set, by its module's name ('beta_vae', 'digits') or another name it has.
+    """The class of a family or data set, by its module's name ('beta_vae', 'digits') or another of its names.
 
     Raises:
-        UserError: there is no such module, or it does not hold exactly one class of its kind.
+        UserError: there is no such module, or it does not define exactly one class of its kind.
     """
     if name not in names(kind) and (part := parts.find_part(kind, name)):
         name = parts.name_of(part.path)
@@ -57,10 +57,10 @@ def protocols() -> list[str]:
 
 @cache
 def figures() -> dict[str, str]:
-    """Names of the figures that evaluation can give, and of the measurement of each, read without importing any.
+    """The measurement of each metric, by the metric's name, read without importing any.
 
-    A name may have an open end, '{end}', that a measurement fills in: FID is measured in several spaces. Figures of a
-    module that is no measurement, '_refined', are those of the one that imports it.
+    A name may end in a placeholder, '{end}', that the measurement fills: FID is measured in several spaces. Metrics of
+    a helper module, '_refined', belong to the measurement that imports it.
     """
     folder = parts.PACKAGE / "evaluation" / "measurements"
     trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))}
@@ -74,7 +74,7 @@ def figures() -> dict[str, str]:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """The last parts of the names of all modules that a module imports from, and the names that it imports."""
+    """The last parts of the imported modules' names, and the imported names."""
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return {(node.module or "").rpartition(".")[2] for node in froms} | {a.name for node in froms for a in node.names}
 
@@ -89,16 +89,16 @@ def _kinds(tree: ast.Module) -> Iterator[str]:
 
 
 def figure_names() -> list[str]:
-    """Names of the figures that evaluation can give, sorted; without what a measurement adds to some."""
+    """Sorted names of all metrics, without the suffixes that measurements add to some."""
     return sorted({name.replace("{end}", "") for name in figures()})
 
 
 @cache
 def measurement_of(figure: str) -> str | None:
-    """The measurement that gives a figure, by its name in a record: 'active_units_0.1' is one of `units`.
+    """The measurement of a metric, by its name in a record: 'active_units_0.1' is one of `units`.
 
     Returns:
-        None where no measurement has such a figure.
+        None for an unknown metric.
     """
     patterns = {re.escape(name).replace(re.escape("{end}"), r"(_\w+)?"): name for name in figures()}
     fitting = [name for pattern, name in patterns.items() if re.fullmatch(rf"{pattern}(_[\w.]+)?", figure)]
@@ -106,7 +106,7 @@ def measurement_of(figure: str) -> str | None:
 
 
 def base(kind: str) -> type[Any]:
-    """The class that all families ('family') or data sets ('data set') are subclasses of."""
+    """The base class of all families ('family') or data sets ('data set')."""
     _, module, name = DISCOVERED[kind]
     return getattr(importlib.import_module(module), name)
 

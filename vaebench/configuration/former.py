@@ -1,4 +1,4 @@
-"""Families of earlier versions that are settings of others now, so that old records and checkpoints go on resolving."""
+"""Former families that are now settings of others, so that old records and checkpoints still load."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 
 class Former(NamedTuple):
-    """What has taken a former family's place.
+    """The replacement of a former family.
 
     Attributes:
-        path: class path of today's family.
-        settings: of today's family that make it the former one, for those that a configuration leaves out or None.
-        renamed: today's names of settings and buffers, by the former ones.
+        path: class path of the current family.
+        settings: defaults that make the current family equal to the former one.
+        renamed: current names of settings and buffers, by the former ones.
     """
 
     path: str
@@ -50,7 +50,7 @@ FORMER = {
 
 
 def current(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A family's {class_path, init_args} in today's classes and settings; any other as it is.
+    """A family's {class_path, init_args} with current classes and settings.
 
     >>> current({"class_path": "vaebench.families.free_bits_vae.FreeBitsVAE", "init_args": {"free": 0.5}})
     {'class_path': 'vaebench.families.beta_vae.BetaVAE', 'init_args': {'beta': 1.0, 'free_bits': 0.5}}
@@ -64,17 +64,17 @@ def current(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_run(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration, {"model", "data", "trainer"}, with today's family."""
+    """A run's configuration, {"model", "data", "trainer"}, with the current family."""
     return {**config, "model": current(config["model"])}
 
 
 def current_state(path: str, state: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint of the class `path` under today's names.
+    """The weights of a checkpoint of the class `path` under current names.
 
     Args:
-        path: class path that the checkpoint names.
+        path: class path in the checkpoint.
         state: its weights and buffers by name.
-        fresh: those of today's model before it loads any; buffers that the former family did not have are taken of it.
+        fresh: those of the current model before loading, which supply buffers that the former family did not have.
     """
     former = FORMER.get(path)
     if former is None:

@@ -1,15 +1,15 @@
-"""What a file may name. Whatever builds objects from a file that may be someone else's asks here first.
+"""Checks on configurations from other people's files, before any object is built from them.
 
 A checkpoint, a record or a card holds a configuration, and a configuration names classes: jsonargparse imports any
-module that one names, and instantiates what it finds there. `vetted` walks a configuration before that happens. It lets
-through numbers, plain words, and the names of
+module that one names, and instantiates its classes. `vetted` checks a configuration before that happens. It admits
+numbers, plain words, and the names of
 
 - classes of the suite that configurations are made of (`vaebench.configuration.parts`), wherever they have moved since,
 - those in `LIBRARY`, by exact name,
 - those that the user has registered: `vb.trust("mypkg.MyVAE")`, or `--trust mypkg.MyVAE` on the command line.
 
-Configurations that the user gives themselves (`vaebench fit --config`, a benchmark, a sweep, `vb.build`) may name
-anything, and what they name is `remembered` for as long as the process lives. See `docs/security.md`.
+Configurations of the user's own (`vaebench fit --config`, a benchmark, a sweep, `vb.build`) may name anything, and the
+process remembers their names (`remember`). See `docs/security.md`.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from vaebench.configuration.registered import (
 from vaebench.configuration.slots import class_slots
 from vaebench.errors import UserError, printable
 
-DEEPEST, LARGEST = 40, 20_000  # tables in tables, and values in all: a few lines of a file can stand for more
+DEEPEST, LARGEST = 40, 20_000  # nesting and total number of values, which a few lines with aliases can exceed
 
 
 def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
-    """A class with its settings, {"class_path", "init_args"}, that may be built: a copy, with every class by full name.
+    """Checks a class with its settings, {"class_path", "init_args"}; returns a copy with full class paths.
 
     Args:
-        config: as a file holds it.
+        config: from a file.
         source: the file or record, for the error.
         kind: 'family' or 'data set', whose names may be short; default: any class.
 
     Raises:
-        UserError: it names what is neither the suite's nor registered, or holds what is no plain value.
+        UserError: it names a class that is neither the suite's nor registered, or holds a value that is not plain.
     """
     if not isinstance(config, Mapping) or "class_path" not in config:
         raise _refused(source, "", config, "a class with its settings ({class_path: …, init_args: …})")
@@ -57,10 +57,10 @@ def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
 
 
 def vetted_run(config: Any, source: object) -> dict[str, Any]:
-    """The configuration of a run, {"model", "data", "trainer"}, optimisers and what trained it, that may be built.
+    """Checks the configuration of a run: {"model", "data", "trainer"}, optimisers, schedulers and engine.
 
     Raises:
-        UserError: as `vetted`, or the trainer has a option that is not in `RECORDED`.
+        UserError: as in `vetted`, or the trainer has an option that is not in `RECORDED`.
     """
     known = {"model", "data", "trainer", "engine"}
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
@@ -86,7 +86,7 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
 
 
 class _Walk:
-    """One walk through a configuration, which counts what it meets.
+    """A walk through a configuration, which counts its values.
 
     Args:
         source: for errors.
@@ -96,7 +96,7 @@ class _Walk:
         self.source, self.met = source, 0
 
     def value(self, value: Any, place: str, slot: type | None, depth: int) -> Any:
-        """A value that may be built from; `slot` is the class that a name there must be or give, None where none is."""
+        """A checked value; `slot` is the class that a name must be or return here, None for plain values."""
         self.met += 1
         if depth > DEEPEST or self.met > LARGEST:
             raise _refused(self.source, place.partition(".")[0], "…", f"at most {LARGEST:,} settings, {DEEPEST} deep")
@@ -114,7 +114,7 @@ class _Walk:
         raise _refused(self.source, place, type(value).__name__, "numbers, words, tables and lists")
 
     def table(self, table: Mapping[Any, Any], place: str, slot: type | None, depth: int) -> dict[str, Any]:
-        """A table, or a class with its settings."""
+        """A checked table, or a class with its settings."""
         for key in table:
             if not (isinstance(key, str) and key.isidentifier() and not key.startswith("__")):
                 raise _refused(self.source, place, key, "names of settings")
@@ -151,7 +151,7 @@ class _Walk:
         return text
 
     def _class(self, path: Any, place: str, slot: type | None) -> tuple[str, Any]:
-        """The full path of a class that may be built, and the class; None for one that the user named exactly."""
+        """The full path of an admitted class, and the class, None where the user registered it by exact name."""
         if isinstance(path, str):
             if path in LIBRARY or is_registered(path):
                 return path, _named(path)
@@ -181,7 +181,7 @@ def _below(place: str, key: object) -> str:
 
 
 def _named(path: str) -> Any:
-    """What the path of a part or of a class that the user named stands for; None for `LIBRARY`, and where it is not."""
+    """The object at the path of a part or a registered class; None for `LIBRARY` and where it is missing."""
     module, _, name = path.rpartition(".")
     return module_member(module, name) if is_dotted(path) and path not in LIBRARY else None
 
@@ -191,7 +191,7 @@ def _base(kind: str) -> type | None:
 
 
 def _short(name: str, slot: type | None) -> str:
-    """The path of the one class with a short name that a slot takes; '' where there is none or several."""
+    """The path of the only class with a short name that fits a slot; '' where there is none or several."""
     own = [path for path in trusted() if path.rpartition(".")[2] == name and is_dotted(path)]
     candidates = own or [part.path for part in parts.index() if part.name == name and _fits(_named(part.path), slot)]
     return candidates[0] if len(candidates) == 1 else ""

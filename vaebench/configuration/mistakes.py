@@ -1,7 +1,7 @@
-"""The parser's report of a mistake, read: where it is, what was given there and what was expected.
+"""Reading of the parser's error reports: the key, the given value, and the expected ones.
 
-jsonargparse reports every alternative of every union that it tried, one inside another. The innermost of the first is
-the user's mistake; the others say what else would have done.
+jsonargparse reports every alternative of every union, nested. The innermost of the first is the user's mistake; the
+others list further accepted values.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ WORDS = {
     "list": "a list", "dict": "a table", "tuple": "a list", "Path": "a path", "timedelta": "a duration",
 }  # fmt: skip
 CLASS = "a class such as {class_path: vaebench.NAME, init_args: {…}}"
-LONGEST = 80  # letters of a value that a sentence repeats
+LONGEST = 80  # characters of a value in a message
 KEY = re.compile(r'Parser key "([^"]*)"(?: element \d+)?:')
 OF_A_CLASS = re.compile(r"subclass|[iI]mport path|class_path|callable class|object has no attr|unhashable|not iterable")
 
 
 class Mistake(NamedTuple):
-    """One setting that cannot be what it is.
+    """One invalid setting.
 
     Attributes:
-        key: its whole key, as in 'model.posterior.net.width'.
-        value: what was given, as the report shows it, cut to `LONGEST` letters.
-        expected: what would do, in words.
+        key: its full key, such as 'model.posterior.net.width'.
+        value: the given value, as in the report, cut to `LONGEST` characters.
+        expected: accepted values, as text.
     """
 
     key: str
@@ -49,14 +49,14 @@ def mistake(report: str) -> Mistake | None:
 
 
 def _block(text: str) -> str:
-    """What stands as far in as the first line of a text; the lines before it belong to the alternatives outside."""
+    """The lines with at least the indentation of the first line; less indented ones belong to outer alternatives."""
     lines = [line for line in text.splitlines() if line.strip()]
     depth = min((len(line) - len(line.lstrip()) for line in lines[:1]), default=0)
     return "\n".join(takewhile(lambda line: len(line) - len(line.lstrip()) >= depth, lines))
 
 
 def shown(value: str) -> str:
-    """A value as a sentence repeats it: on one line, and not longer than `LONGEST` letters."""
+    """A value for a message: on one line, and at most `LONGEST` characters."""
     value = " ".join(value.split())
     return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
 

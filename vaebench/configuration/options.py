@@ -1,4 +1,4 @@
-"""The one list of Lightning's Trainer options: which a run takes, which it translates, which it refuses and why."""
+"""Lightning's Trainer options: supported, translated, and refused ones with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PASSED = frozenset({
     "num_sanity_val_steps", "deterministic", "benchmark", "inference_mode", "detect_anomaly", "profiler",
     "default_root_dir", "enable_model_summary", "logger", "log_every_n_steps",
 })  # fmt: skip
-"""Handed to Lightning, where they hold for a loop of the suite's own; some values of some are refused below."""
+"""Passed to Lightning, where they work with manual optimisation; some of their values are refused below."""
 
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "enable_checkpointing": ((None, False), "vaebench saves last.ckpt and model.ckpt; leave it out"),
@@ -35,13 +35,13 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "barebones": ((False,), "nothing would be validated or saved; leave it out"),
     "plugins": ((None, []), "the suite was not tried with any; set trainer.precision or trainer.strategy"),
 }
-"""Options that do not hold here: their neutral values, and why others are refused, with a remedy."""
+"""Unsupported options: their neutral values, and why others are refused, with a remedy."""
 
 COSMETIC = frozenset({
     "logger", "default_root_dir", "profiler", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
     "enable_checkpointing",
 })  # fmt: skip
-"""Options that cannot change what is learnt, so that they are no part of a run's identity."""
+"""Options without effect on the training, which are not part of a run's identity."""
 
 RECORDED = (COUNTED | PASSED | REFUSED.keys()) - COSMETIC
-"""Options that a record may have: none names a place to write to or a logger."""
+"""Options in records; none names a path or a logger."""

@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 
 class PartKind(NamedTuple):
-    """Where the classes of a kind are, and what makes a class one of them.
+    """A kind of class: its place in the package, and the criteria for its classes.
 
     Attributes:
         folder: the folder or module below the package.
-        bases: names of the classes of which it derives from one.
-        given: arguments that whoever builds one passes; it has a constructor that needs no others. Not looked at where
-            empty.
-        suffixes: ends of class names that a short name may leave out.
-        types: last words in the annotations of arguments that take one, by which the arguments' names are known.
+        bases: names of base classes, one of which a class must have.
+        given: arguments that the builder passes; constructors of choosable classes require no others. Empty: unchecked.
+        suffixes: ends of class names that a short name may omit.
+        types: last words of the annotations of arguments that take one.
     """
 
     folder: str
@@ -87,18 +86,18 @@ TORCH = {
         "StepLR": "The factor gamma at every so many epochs.",
     }),
 }  # fmt: skip
-"""Classes of torch's that a run takes: their module, and of each what it is. Not others: they would need more than a
-gradient, or than the number of an epoch, or set the learning rate themselves."""
+"""Supported classes of torch: module, and description of each. Others need more than gradients or the number of an
+epoch, or set the learning rate themselves."""
 
 
 OURS = frozenset({
     "params", "lr", "maximize", "foreach", "fused", "capturable", "differentiable", "optimizer", "last_epoch",
 })  # fmt: skip
-"""Arguments of theirs that the suite gives itself."""
+"""Their arguments that the suite sets itself."""
 
 
 def learning_key(key: str) -> str:
-    """The kind of a section of a run's configuration that says how it learns; '' for any other.
+    """The kind of an optimiser's or scheduler's section of a configuration; '' for any other key.
 
     >>> learning_key("lr_scheduler"), learning_key("optimizer_critic"), learning_key("model")
     ('lr_scheduler', 'optimizer', '')

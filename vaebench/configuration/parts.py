@@ -1,8 +1,8 @@
-"""The classes that a configuration can name: their kinds, canonical names, short names and places.
+"""The classes that a configuration can name: their kinds, canonical names, short names and paths.
 
-They are found by reading the source below the package, one folder or file for each kind, and nothing is imported. A
-class has one canonical name, 'kind:Class' ('prior:VampPrior'), wherever in its kind's folder it is defined: a run's
-identity is made of those, so that a class can move to another module and the run keeps its id.
+They are discovered by reading the source, one folder or file for each kind, without importing it. The canonical name of
+a class, 'kind:Class' ('prior:VampPrior'), does not depend on its module. A run's identity uses canonical names, so that
+moving a class to another module keeps the ids of runs.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Part(NamedTuple):
         name: of the class.
         path: its class path, 'vaebench.priors.vamp.VampPrior'.
         doc: its docstring, '' without one.
-        also: names that the class declares beside its own, such as an acronym.
-        choosable: whether it is complete, and built as its kind is built, so that a configuration may choose it.
+        also: further names that the class declares, such as an acronym.
+        choosable: whether a configuration may choose it: it is not abstract, and has a constructor like its kind.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
     @property
     def canonical(self) -> str:
-        """The name that a run's identity has it by, 'prior:VampPrior'."""
+        """Its name in a run's identity, 'prior:VampPrior'."""
         return f"{self.kind}:{self.name}"
 
     @property
@@ -53,12 +53,12 @@ class Part(NamedTuple):
 
     @property
     def listed(self) -> str:
-        """The name that lists show: of the file for a family or a data set, of the class for all others."""
+        """The name in lists: that of the file for a family or a data set, of the class otherwise."""
         return name_of(self.path) if self.kind in ("family", "data set") else self.name
 
     @property
     def short(self) -> tuple[str, ...]:
-        """Other names by which a configuration finds it, beside the class's in any case."""
+        """Other names in configurations, besides that of the class in any case."""
         plainly = sorted(self.names - {plain_name(name) for name in (self.name, self.listed, *self.also)})
         return (*self.also, *(name for name in plainly if find_part(self.kind, name) == self))
 
@@ -80,14 +80,14 @@ def plain_name(name: str) -> str:
 
 @cache
 def index(package: Path = PACKAGE) -> tuple[Part, ...]:
-    """Every public class of every kind below `package`, sorted by kind and by the name that lists show."""
+    """Every public class of every kind below `package`, sorted by kind and listed name."""
     every = [part for kind in KINDS for part in _parts(package, kind)]
     return tuple(sorted(every, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
 
 
 @cache
 def torch_parts() -> tuple[Part, ...]:
-    """The classes of torch's that a run takes."""
+    """The supported classes of torch."""
     return tuple(
         Part(kind, name, f"{module}.{name}", doc, (), True)
         for kind, (module, known) in TORCH.items()
@@ -102,9 +102,9 @@ def of_kind(kind: str) -> dict[str, Part]:
 
 
 def find_part(kind: str, name: str) -> Part | None:
-    """The class of a kind that a name means: a class name, a short name or a class path, in any case; None for none.
+    """The class of a kind by a class name, short name or class path, in any case; None for an unknown name.
 
-    A class path whose module is gone, as an old record may have it, means the class of that name.
+    A class path of a module that no longer exists, as in old records, resolves to the class of that name.
     """
     if "." in name:
         return part_at(name)
@@ -121,9 +121,9 @@ def find_part(kind: str, name: str) -> Part | None:
 def part_at(path: str, package: Path = PACKAGE) -> Part | None:
     """The class of the suite at a class path; None where there is none.
 
-    The module need not be the one that defines it: below the folder of its kind, or where that folder is gone, the
-    class's name is enough, so that class paths in old records go on resolving. Families and data sets have their names
-    from their files: a file that is there and holds another one means no other.
+    The class's name suffices below the folder of its kind, or where that folder no longer exists, so that class paths
+    in old records still resolve. Families and data sets are named after their files, so an existing file with another
+    class does not resolve.
 
     >>> part_at("vaebench.priors.vamp.VampPrior").canonical, part_at("vaebench.priors.VampPrior").canonical
     ('prior:VampPrior', 'prior:VampPrior')
@@ -158,9 +158,9 @@ def _is_module(package: Path, names: list[str]) -> bool:
 
 
 def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
-    """A configuration with the suite's classes by their canonical names, and all others by their class paths.
+    """A configuration with canonical names of the suite's classes, and class paths of all others.
 
-    A setting that is None is not set and left out: one that a later version adds, as None, leaves ids as they are.
+    Settings that are None are left out, so that a new setting with default None does not change ids.
 
     >>> canonical_config({"prior": {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 5}}})
     {'prior': {'class_path': 'prior:VampPrior', 'init_args': {'components': 5}}}
@@ -176,7 +176,7 @@ def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
 
 @cache
 def part_arguments() -> dict[str, str]:
-    """The kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
+    """Kinds of the arguments that take a part, by the arguments' names: {'prior': 'prior', 'net': 'network', …}."""
     kinds = {"model": "family", "data": "data set"} | {kind: kind for kind in TORCH}
     for folder in dict.fromkeys(kind.folder for kind in KINDS.values()):
         for source in classes_in(PACKAGE, folder).values():
@@ -188,16 +188,16 @@ def part_arguments() -> dict[str, str]:
 
 
 def kind_of(key: str) -> str:
-    """The kind of part that an argument of that name takes; '' where it takes none."""
+    """The kind of part that an argument of that name takes; '' for other arguments."""
     return part_arguments().get(key) or learning_key(key)
 
 
 def located(config: Any, kind: str = "") -> Any:
-    """A configuration with class paths in place of all names of parts; what is no such name stays as it is.
+    """A configuration with names of parts replaced by class paths.
 
     Args:
         config: a table of settings, a class with its settings, a name or any other value.
-        kind: what a name stands for; default: nothing, until a key in `part_arguments` says it.
+        kind: of a name; default: none, until a key in `part_arguments` determines it.
 
     >>> located({"prior": "vamp", "schedule": {"class_path": "linear"}, "measure": "binary"})["prior"]
     'vaebench.priors.vamp.VampPrior'
@@ -210,7 +210,7 @@ def located(config: Any, kind: str = "") -> Any:
 
 
 def misplaced(config: Any) -> tuple[str, Part] | None:
-    """The first part in the settings of a class that stands where another kind is expected: that kind, and the part."""
+    """The first part of a wrong kind in the settings of a class, with the expected kind."""
     if not isinstance(config, Mapping) or part_at(str(config.get("class_path"))) is None:
         return None
     for key, value in (config.get("init_args") or {}).items():

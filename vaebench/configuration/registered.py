@@ -1,4 +1,4 @@
-"""Classes, modules and files that the user has registered, which files of others may name."""
+"""Classes, modules and files that the user has registered, and that others' files may name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARY = frozenset(
                                        "Tanh")}
     | {part.path for part in parts.torch_parts()}
 )  # fmt: skip
-"""Other classes that configurations may name: none of them writes, calls or imports what it is given."""
+"""Other classes that configurations may name, none of which writes, calls or imports its arguments."""
 
 
 WORD = re.compile(
@@ -31,15 +31,15 @@ WORD = re.compile(
 )
 
 
-REGISTERED: set[str] = set()  # names and places that the user has named in this process
+REGISTERED: set[str] = set()  # names and paths that the user has registered in this process
 
 
 def trust(*names: str | type) -> None:
     """Registers classes, modules or files that configurations in checkpoints, records and cards may name.
 
     Args:
-        names: a class or its path ('mypkg.MyVAE'), a module ('mypkg', with all classes and functions that are defined
-            in it or below it), or a file or folder that configurations may point at ('/data/faces.npz').
+        names: a class or its path ('mypkg.MyVAE'), a module ('mypkg', with all classes and functions defined in it or
+            below it), or a file or folder that configurations may name ('/data/faces.npz').
 
     Raises:
         UserError: a name that is none of these.
@@ -55,22 +55,22 @@ def trust(*names: str | type) -> None:
 
 
 def trusted() -> tuple[str, ...]:
-    """All that the user has named in this process, for another process that works for the same user."""
+    """All registered names, for another process of the same user."""
     return tuple(sorted(REGISTERED))
 
 
 def is_registered(name: str) -> bool:
-    """Whether the user has named exactly this class, module or place."""
+    """Whether the user has registered exactly this name."""
     return name in REGISTERED
 
 
 def remember(config: Any) -> None:
-    """Trusts what a configuration of the user's own names, so that what it trains can be loaded by this process."""
+    """Registers the names in the user's own configuration, so that this process can load its checkpoints."""
     REGISTERED.update(foreign(config))
 
 
 def foreign(config: Any) -> list[str]:
-    """The texts of a configuration that are neither plain words nor names of the suite's: what `--trust` must name."""
+    """The strings of a configuration that are neither plain words nor names of the suite, and so need `--trust`."""
     texts = dict.fromkeys(_texts(config))
     return [
         text for text in texts if not WORD.fullmatch(text) and not text.startswith("vaebench.") and text not in LIBRARY
@@ -95,7 +95,7 @@ def is_dotted(text: str) -> bool:
 
 
 def in_registered_folder(text: str) -> bool:
-    """Whether a text is the path of a file in a folder that the user named."""
+    """Whether a string is the path of a file in a registered folder."""
     if "\0" in text or "://" in text or len(text) > 4096:
         return False
     path = Path(text).expanduser()
@@ -105,7 +105,7 @@ def in_registered_folder(text: str) -> bool:
 
 
 def in_registered_module(path: str) -> Any:
-    """The class or function that is defined in or below a module that the user named; None where there is none."""
+    """The class or function at a path, if it is defined in or below a registered module; otherwise None."""
     module, _, name = path.rpartition(".")
     if not is_dotted(path):
         return None

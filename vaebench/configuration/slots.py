@@ -12,7 +12,7 @@ PLAIN = (int, float, str, bool, bytes, complex, type(None), Path, tuple, list, d
 
 
 def class_slots(cls: Any) -> dict[str, type]:
-    """The settings of a class or function that are classes themselves, by name, with what each must be or give."""
+    """The settings of a class or function that take a class, by name, with the class that each must be or return."""
     slots: dict[str, type] = {}
     for parent in reversed(inspect.getmro(cls) if inspect.isclass(cls) else [cls]):
         function = vars(parent).get("__init__") if inspect.isclass(parent) else parent
@@ -27,12 +27,12 @@ def class_slots(cls: Any) -> dict[str, type]:
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function)
-    except Exception:  # a user's own annotations may name what is not there at run time
+    except Exception:  # a user's annotations may contain names that are missing at run time
         return {}
 
 
 def slot_type(hint: Any) -> type | None:
-    """The class that a value of a type is, or that it gives where it is called; None for plain values."""
+    """The class of a value of a type, or that it returns when called; None for plain values."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Callable):  # type: ignore[arg-type]
         kind = slot_type(inside[-1]) if inside else None

@@ -1,1 +1,1 @@
-"""People as judges: a page that asks them about pictures of runs, and what their answers say. See docs/judging.md."""
+"""Human evaluation: a page with questions about pictures of runs, and scores from the answers. See docs/judging.md."""

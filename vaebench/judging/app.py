@@ -1,7 +1,7 @@
 """The judges' page: one question at a time, answered by a key, a click or a touch, saved at once.
 
-Every address begins with a secret: the invitation's, which enrols a judge, or the judge's own, which answers. There is
-no cookie, so that no other page can make a browser answer.
+Every address begins with a secret: that of the invitation, which enrols judges, or a judge's own, which answers. There
+are no cookies, so that other pages cannot make a browser answer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def application(file: Judgements, images: PngImages, token: str, names: Collecti
     Args:
         file: the study and its answers.
         images: of its runs.
-        token: the invitation's secret; `/token/` asks for a name and leads to the judge's own address.
+        token: the invitation's secret; `/token/` has a form for a name and leads to the judge's own address.
         names: host names under which it may be called, besides numeric addresses.
     """
     pages = Pages(file, images, token)
@@ -67,12 +67,12 @@ def application(file: Judgements, images: PngImages, token: str, names: Collecti
     ]
 
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Refuses what comes from elsewhere, and adds headers that let nothing in from there."""
+        """Refuses requests from other sites, and adds headers against them."""
         why = refusal(request.method, request.headers, names)
         response = await call_next(request) if why is None else pages.refused(*why)
         response.headers.update(SAFE)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            response.headers["Connection"] = "close"  # else the rest of a body is read for ever
+            response.headers["Connection"] = "close"  # otherwise the rest of a body is read for ever
         return response
 
     app = Starlette(
@@ -80,12 +80,12 @@ def application(file: Judgements, images: PngImages, token: str, names: Collecti
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
         exception_handlers={HTTPException: pages.failed, UserError: pages.unsaved},
     )
-    app.router.redirect_slashes = False  # an address that was not given is none
+    app.router.redirect_slashes = False  # no address but the given ones
     return app
 
 
 class Pages:
-    """What is answered to each address.
+    """The responses to each address.
 
     Args:
         file: the study and its answers.
@@ -112,20 +112,20 @@ class Pages:
         return response
 
     async def unsaved(self, request: Request, error: Exception) -> Response:
-        """The file cannot be read or written: the judge and whoever started the page are told."""
+        """Reports a file that cannot be read or written to the judge and on the server's terminal."""
         print(f"error: {error}", file=sys.stderr, flush=True)
         return self.refused(HTTPStatus.SERVICE_UNAVAILABLE, "Your answer could not be saved. Tell who invited you, "
                             "and then load the page again: it goes on where the answers end.")  # fmt: skip
 
     async def page(self, request: Request) -> Response:
-        """The start, under the invitation; a judge's next question, under the judge's own address."""
+        """The start page, under the invitation; or a judge's next question, under the judge's own address."""
         form = await _form(request) if request.method == "POST" else None
         if self._invited(request):
             return self._start(form)
         return self._ask(self._judge(request), form)
 
     async def part(self, request: Request) -> Response:
-        """The style, the script, or one of the images of the question that is being asked; of no other."""
+        """The style, the script, or an image of the current question only."""
         name = request.path_params["name"]
         judge = None if self._invited(request) else self._judge(request)
         if name in STATIC:
@@ -139,7 +139,7 @@ class Pages:
         raise HTTPException(HTTPStatus.NOT_FOUND)
 
     def _start(self, form: dict[str, str] | None) -> Response:
-        """Asks for a name; a new judge of that name begins at an own address."""
+        """The form for a name; a new judge of that name gets an address."""
         why, status = "", HTTPStatus.OK
         typed = "".join(c if c.isprintable() else " " for c in (form or {}).get("name", ""))
         if name := " ".join(typed.split())[:80]:
@@ -149,7 +149,7 @@ class Pages:
         return self.show("start.html", status, total=len(questions(self.study, 0)), why=why)
 
     def _ask(self, judge: int, form: dict[str, str] | None) -> Response:
-        """The first question that is not answered; takes its answer."""
+        """The first unanswered question; stores its answer."""
         plan, done = self._at(judge)
         if form is not None:
             if done < len(plan) and form.get("question") == str(done):  # else it was sent twice
@@ -175,17 +175,17 @@ class Pages:
         return secrets.compare_digest(request.path_params["key"].encode("utf-8", "replace"), self.token.encode())
 
     def _judge(self, request: Request) -> int:
-        """The judge whose address it is."""
+        """The judge of an address."""
         if (judge := self.file.find(request.path_params["key"])) is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return judge
 
     def _at(self, judge: int) -> tuple[list[Question], int]:
-        """A judge's questions, and how many of them are answered."""
+        """A judge's questions, and the number of answered ones."""
         return questions(self.study, judge), self.file.done(judge)
 
     def _pictures(self, question: Question) -> list[tuple[str, bytes]]:
-        """What is shown, with names that tell nothing of the runs."""
+        """The pictures of a question, with names that do not reveal the runs."""
         originals, made = self.images.originals, self.images.made
         shown = [originals[s.image] if s.run is None else made[s.run][s.image] for s in question.slots]
         if question.kind == CHOICE:

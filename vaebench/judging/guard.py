@@ -1,4 +1,4 @@
-"""What the judges' server answers at all: requests under its own names, and forms that its own pages sent."""
+"""Checks on requests to the judges' server: its own host names, and forms from its own pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 
-BODY = 10_000  # bytes of a form, at most
+BODY = 10_000  # largest size of a form, bytes
 SAFE = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
@@ -25,7 +25,7 @@ _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9
 
 
 def refusal(method: str, headers: Headers, names: Collection[str]) -> tuple[HTTPStatus, str] | None:
-    """Why a request is refused, with its status; None where it is not.
+    """Status and reason of a refused request; None for an accepted one.
 
     Args:
         method: of HTTP.
@@ -63,7 +63,7 @@ def _own(host: str, names: Collection[str]) -> bool:
 
 
 def _from_here(headers: Headers, host: str) -> bool:
-    """Whether a page of this server sent it, or a program that is no browser and names no page."""
+    """Whether a page of this server sent the request, or a program that is not a browser."""
     sites = headers.getlist("sec-fetch-site")
     origins = [origin.lower().partition("://")[2] for origin in headers.getlist("origin")]
     return all(site in ("same-origin", "none") for site in sites) and all(origin == host for origin in origins)

@@ -1,4 +1,4 @@
-"""The single images of runs, cut from the pictures that their records keep."""
+"""Single images of runs, cut from the pictures in their records."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class PngImages:
 
     Args:
         records: the runs, all on the same test images.
-        shown: what of them, one of `plan.SHOWN`.
-        kinds: of questions that are to be asked.
+        shown: kind of pictures, one of `plan.SHOWN`.
+        kinds: of the study's questions.
 
     Attributes:
-        made: of every run, those images that it made.
-        originals: test images, where they are asked about; those that were reconstructed, in the same order.
+        made: images of every run.
+        originals: test images, where the study shows them; for reconstructions, in the same order.
 
     Raises:
-        UserError: runs on other data, too few of them, or pictures that are missing or cannot be asked about.
+        UserError: runs on different data, too few of them, or pictures that are missing or unsuitable.
     """
 
     made: list[list[bytes]]
@@ -71,7 +71,7 @@ def _check(records: Sequence[RunRecord], kinds: Sequence[str]) -> None:
 
 
 def _grid(record: RunRecord, name: str) -> list[list[bytes]]:
-    """Rows of PNG files from one of a record's pictures; places that hold no image are left out."""
+    """Rows of PNG files from one of a record's pictures, without empty places."""
     path = record.pictures().get(name)
     if path is None:
         raise UserError(
@@ -102,7 +102,7 @@ def find_runs(records: Sequence[RunRecord], digests: Sequence[str], results: Pat
     """The records of a study by their digests, in its order.
 
     Raises:
-        UserError: one of them is not there.
+        UserError: one of them is missing.
     """
     known = {record.digest: record for record in records}
     if missing := [digest for digest in digests if digest not in known]:

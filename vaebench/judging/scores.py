@@ -1,4 +1,4 @@
-"""What judges' answers say of each run: how often it was preferred, how it was rated, whom it fooled. No torch here."""
+"""Scores of runs from judges' answers: preference, rating, and share taken for real. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COLUMNS = {  # heading, unit, decimals, definition
 
 @dataclass(frozen=True)
 class Judged:
-    """One score of one run with its 95 % interval, over n answers; without a value where `unavailable` says why.
+    """One score of one run with its 95 % interval over n answers; without a value for the reason in `unavailable`.
 
-    Intervals take answers for independent, also those of one judge.
+    Intervals assume independent answers, also from one judge.
     """
 
     value: float | None
@@ -44,14 +44,14 @@ def judged(path: Path) -> dict[str, dict[str, Judged]]:
     """The scores in a file of judgements: by the record's digest, then by column of `COLUMNS`.
 
     Raises:
-        UserError: there is no such file, or it is none of judgements.
+        UserError: there is no such file, or it holds no judgements.
     """
     file = Judgements(path)
     return scores(file.study().runs, file.answers())
 
 
 def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str, Judged]]:
-    """The scores of runs by digest and column, from answers; only columns of kinds that were answered."""
+    """The scores of runs by digest and column, for the kinds of questions that were answered."""
     scored: dict[str, dict[str, Judged]] = {run: {} for run in runs}
     place = {run: i for i, run in enumerate(runs)}
     wins = [
@@ -72,7 +72,7 @@ def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str
 
 
 def judged_columns(scores: Scores, runs: Iterable[str]) -> list[str]:
-    """The columns of `COLUMNS` that at least one of these runs has a score in."""
+    """The columns of `COLUMNS` with a score for at least one of these runs."""
     having = {name for run in runs for name in scores.get(run, {})}
     return [name for name in COLUMNS if name in having]
 
@@ -103,20 +103,20 @@ def bradley_terry(n: int, wins: Sequence[tuple[int, int]]) -> list[Judged]:
     counts = np.zeros((n, n))
     np.add.at(counts, tuple(np.array(wins).T), 1)
     both = counts + counts.T
-    asked = both.sum(1).astype(int).tolist()
+    answered = both.sum(1).astype(int).tolist()
     if connected_components(counts, connection="strong")[0] > 1:
         why = "no maximum likelihood: some runs won every choice against some others, or never met them"
-        return [Judged(None, None, None, k, why) for k in asked]
+        return [Judged(None, None, None, k, why) for k in answered]
     theta = choix.ilsr_pairwise(n, list(wins))
     p = 1 / (1 + np.exp(theta[None] - theta[:, None]))
     information = both * p * (1 - p)
     hessian = np.diag(information.sum(1)) - information
     half = ndtri((1 + LEVEL) / 2) * np.sqrt(np.diag(np.linalg.pinv(hessian, hermitian=True)))
-    return [Judged(float(t), float(t - h), float(t + h), k) for t, h, k in zip(theta, half, asked, strict=True)]
+    return [Judged(float(t), float(t - h), float(t + h), k) for t, h, k in zip(theta, half, answered, strict=True)]
 
 
 def mean(values: Sequence[float]) -> Judged:
-    """Their mean with Student's interval; without one where there is one value only."""
+    """The mean with Student's interval; a single value has none."""
     n, middle = len(values), float(np.mean(values))
     if n < 2:
         return Judged(middle, None, None, n)

@@ -1,4 +1,4 @@
-"""A study, from the records' names to the page that is served."""
+"""Serves the page of a study."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def serve(
     """Serves the page of a study until it is interrupted, and prints its address.
 
     Args:
-        records: names of records (`find_record`); none goes on with the study in the file.
+        records: names of records (`find_record`); none resumes the study in the file.
         judgements: the file of the study.
-        show, questions, rounds: what is asked; the file's where no record is named.
+        show, questions, rounds: of the study; from the file where no record is named.
         results: folder of records.
-        host, port: where to listen.
-        name: further host names under which it is called, such as a proxy's.
+        host, port: to listen on.
+        name: further host names of the server, such as a proxy's.
     """
     file, images = study(records, judgements, show, questions, rounds, results)
     token = secrets.token_urlsafe(16)
@@ -53,7 +53,7 @@ def serve(
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """Of plain HTTP, by the parser that the tests attack; nothing that a client says of itself counts."""
+    """A plain HTTP server with the parser that the tests attack, which ignores clients' forwarding headers."""
     return uvicorn.Server(
         uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="warning", access_log=False,
                        proxy_headers=False, server_header=False)
@@ -63,7 +63,7 @@ def server(app: Starlette) -> uvicorn.Server:
 def study(
     records: Sequence[str], judgements: Path, show: str, questions: Sequence[str], rounds: int, results: Path
 ) -> tuple[Judgements, PngImages]:
-    """The file of a study, begun or gone on with, and the images that it asks about."""
+    """The file of a new or resumed study, and its images."""
     file = Judgements(judgements)
     if not records:
         kept = file.study()
@@ -83,7 +83,7 @@ def study(
 
 
 def _names(host: str, more: Sequence[str]) -> set[str]:
-    """Host names under which a browser finds the server: this machine's only where others can reach it."""
+    """Host names of the server; this machine's name only where other machines can reach it."""
     names = {"localhost", host, *more}
     if not _loopback(host):
         machine = socket.gethostname()
@@ -104,7 +104,7 @@ def _socket(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen()  # who comes before the page is up waits
+        listening.listen()  # early clients wait until the page is up
     except (OSError, OverflowError, ValueError) as error:
         raise UserError(
             f"cannot listen on '{host}' port {port} ({error}): expected an address of this machine and a free port; "

@@ -1,4 +1,4 @@
-"""The file of a study: SQLite, one transaction an answer, so that nothing that was answered is lost."""
+"""The file of a study: SQLite, with one transaction per answer, so that no answer is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vaebench.errors import UserError
 from vaebench.judging.plan import ANSWERS, KINDS, REAL, SHOWN, Question, Study
 
 SCHEMA = 1
-# Beside the tables of schema 1: what judges' addresses hash to, so that who reads the file cannot answer for anyone.
+# An addition to schema 1: hashes of the judges' keys, so that a reader of the file cannot answer for them.
 KEYS = "CREATE TABLE IF NOT EXISTS keys (judge INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE)"
 TABLES = """
 CREATE TABLE study (schema INTEGER NOT NULL, study TEXT NOT NULL);
@@ -36,8 +36,8 @@ class Answer(NamedTuple):
     Attributes:
         judge: 0, 1, …
         kind: of question.
-        first: digest of the record whose image was shown, on the left of two; None for a test image.
-        second: of the one on the right.
+        first: digest of the record of the (left) image; None for a test image.
+        second: the same for the right image.
         answer: one of `plan.ANSWERS`.
     """
 
@@ -55,7 +55,7 @@ class Judgements:
         path: the file.
 
     Raises:
-        UserError: it is there and is no file of judgements.
+        UserError: it exists and is not a file of judgements.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,10 +64,10 @@ class Judgements:
             self.study()
 
     def start(self, study: Study) -> Study:
-        """Begins a study, or goes on with the file's where it asks the same; its seed is the file's then.
+        """Starts a study, or resumes the file's where it is the same, with the file's seed.
 
         Raises:
-            UserError: the file holds a study that asks other things, or cannot be written.
+            UserError: the file holds another study, or cannot be written.
         """
         if self.path.exists() and not self._empty():
             kept = self.study()
@@ -90,20 +90,20 @@ class Judgements:
         return study
 
     def admit(self) -> None:
-        """Makes the file ready for judges; one of an earlier version too.
+        """Prepares the file for judges, also one of an earlier version.
 
         Raises:
             UserError: it cannot be written.
         """
         with self._open() as file:
-            file.execute("PRAGMA journal_mode = DELETE")  # one file: a copy of it misses nothing
+            file.execute("PRAGMA journal_mode = DELETE")  # one file, so that a copy is complete
             file.execute("BEGIN IMMEDIATE")
             file.execute(KEYS)
-            file.execute("UPDATE study SET schema = schema")  # says now, not at the first answer, that it cannot write
+            file.execute("UPDATE study SET schema = schema")  # fails now, not at the first answer
             file.execute("COMMIT")
 
     def study(self) -> Study:
-        """What is asked.
+        """The study in the file.
 
         Raises:
             UserError: the file is damaged, or of another version.
@@ -125,9 +125,9 @@ class Judgements:
         raise UserError(f"'{self.path}' has judgements of schema {schema}, not {SCHEMA}; update vaebench")
 
     def enrol(self, name: str) -> str | None:
-        """A new judge's key, from which only `find` knows the judge; None where the name is in use.
+        """A new judge's key for `find`; None where the name is in use.
 
-        A judge of a file that was written before there were keys gets one by giving the same name again.
+        A judge in a file from before keys existed gets one by entering the same name again.
         """
         key = secrets.token_urlsafe(16)
         with self._open() as file:
@@ -144,17 +144,17 @@ class Judgements:
         return key if free else None
 
     def find(self, key: str) -> int | None:
-        """The number of the judge who was given this key, 0, 1, … in the order in which they came; None for no key."""
+        """The number of the judge with this key, 0, 1, … in the order of enrolment; None for an unknown key."""
         rows = self._rows("SELECT judge FROM keys WHERE digest = ?", _digest(key))
         return int(rows[0][0]) if rows else None
 
     def done(self, judge: int) -> int:
-        """How many questions a judge has answered; they are the first ones."""
+        """The number of answered questions of a judge, which are the first ones."""
         ((count,),) = self._rows("SELECT count(*) FROM answers WHERE judge = ?", judge)
         return int(count)
 
     def add(self, judge: int, number: int, question: Question, answer: str) -> None:
-        """Keeps an answer before it returns; the first one to a question counts."""
+        """Stores an answer durably; only the first answer to a question counts."""
         runs = [None if slot.run is None else self.study().runs[slot.run] for slot in question.slots]
         images = json.dumps([slot.image for slot in question.slots])
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -166,7 +166,7 @@ class Judgements:
         """All answers, by judge and question.
 
         Raises:
-            UserError: one of them is no answer to this study.
+            UserError: one of them does not fit the study.
         """
         runs = {*self.study().runs, None}
         answers = [
@@ -182,7 +182,7 @@ class Judgements:
         return answers
 
     def _empty(self) -> bool:
-        """Whether the file was begun by a process that died before it wrote the study."""
+        """Whether the process that created the file died before it wrote the study."""
         return not self._rows("SELECT 1 FROM sqlite_master")
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
@@ -223,7 +223,7 @@ def _digest(key: str) -> str:
 
 
 def _check(study: Study) -> None:
-    """Raises ValueError where a study cannot be asked."""
+    """Raises ValueError for an invalid study."""
     numbers = {"rounds": 1, "seed": 0, "images": 1, "originals": int(REAL in study.kinds)}
     for name, least in numbers.items():
         value = asdict(study)[name]
@@ -232,4 +232,4 @@ def _check(study: Study) -> None:
     if not all(isinstance(run, str) for run in study.runs):
         raise ValueError("a run is no digest")
     if study.shown not in SHOWN or not study.kinds or not set(study.kinds) <= set(KINDS):
-        raise ValueError(f"'{study.shown}' and {', '.join(map(str, study.kinds))} cannot be asked")
+        raise ValueError(f"'{study.shown}' and {', '.join(map(str, study.kinds))} are no questions")
