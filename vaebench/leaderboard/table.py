@@ -120,6 +120,3 @@ def table(board: Board) -> Table:
 def level(board: Board, key: str) -> int:
     """Priority of a column: 1 is always shown, 5 only with enough space or on request."""
     return 1 if key == board.score else next((level for level, keys in LEVELS.items() if key in keys), 5)
-
-
-# Markdown ---------------------------------------------------------------------------------------------------------

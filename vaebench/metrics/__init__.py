@@ -1,7 +1,7 @@
-"""The suite's measures as `torchmetrics.Metric` classes, for anyone's LightningModule.
+"""The suite's metrics as `torchmetrics.Metric` classes, for any LightningModule.
 
-They call the estimators that the evaluation harness calls (`vaebench.evaluation.estimators`), with the same noise, so
-that a figure logged in training is the one that `vaebench evaluate` records for the same weights and images.
+They use the estimators of the evaluation harness (`vaebench.evaluation.estimators`) with the same noise, so that a
+value logged in training equals that of `vaebench evaluate` for the same weights and images.
 """
 
 from vaebench.metrics.base import ModelMetric

@@ -1,4 +1,4 @@
-"""What all measures of a latent-variable model have in common."""
+"""Base classes of metrics of latent-variable models."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from vaebench.evaluation.estimators.moments import Moments, average
 
 
 class ModelMetric(Metric):
-    """A measure of a model with three parts, `posterior(x)`, `prior()` and `likelihood(z)`, on images in [0, 1].
+    """A metric of a model with three parts, `posterior(x)`, `prior()` and `likelihood(z)`, on images in [0, 1].
 
-    `update` runs the model in evaluation mode, without gradients and with noise of its own, and leaves its mode and
-    torch's random state as they were: it may be called in any step of a LightningModule. An image's noise is made of
-    its own bytes and the seed, so that figures do not depend on batches or processes.
+    `update` runs the model in evaluation mode, without gradients and with separate noise, and restores its mode and
+    torch's random state, so that it may be called in any step of a LightningModule. Noise is keyed by the image's bytes
+    and the seed, so that values do not depend on batches or processes.
 
-    States are lists of figures, one entry a batch, which `compute` joins over batches and processes. They are part of
-    `state_dict`. A subclass names them in STATES and finds them in `_read`.
+    States are lists with one entry per batch, which `compute` joins over batches and processes. They are part of
+    `state_dict`. A subclass names them in STATES and computes them in `_read`.
 
     Args:
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.
 
     Attributes:
-        standard_error: of the figure that was last computed; NaN where there is none.
+        standard_error: of the latest computed value; NaN where there is none.
     """
 
     STATES: tuple[str, ...]
@@ -44,7 +44,7 @@ class ModelMetric(Metric):
         super().__init__(**kwargs)
         self.seed = seed
         self.standard_error = torch.tensor(math.nan, dtype=torch.float64)
-        self.set_dtype(torch.float64)  # of the empty states of a process that has met no image
+        self.set_dtype(torch.float64)  # of the empty states of a process without images
         for name in self.STATES:
             self.add_state(name, [], dist_reduce_fx="cat", persistent=True)
 
@@ -52,13 +52,13 @@ class ModelMetric(Metric):
         """Measures a batch of images.
 
         Args:
-            model: anything with the three parts; a LightningModule that has them gives itself.
+            model: anything with the three parts; a LightningModule that has them passes itself.
             x: images, (b, *data), in [0, 1].
             labels: (b,), which a conditional family needs.
 
         Raises:
-            UserError: the images or the parts of the model are not as expected.
-            Unavailable: the model does not have what the measure needs.
+            UserError: the images or the parts of the model are invalid.
+            Unavailable: the model lacks something that the metric needs.
         """
         with admitted(model, x, labels, check=self._update_count <= 1) as (admissible, images):
             states = self._read(admissible, x, images)
@@ -66,11 +66,11 @@ class ModelMetric(Metric):
 
     @abstractmethod
     def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
-        """What a batch adds to the states, in evaluation mode.
+        """The entries of a batch for the states, computed in evaluation mode.
 
         Args:
             model: the model for these images.
-            raw: images, (b, *data), as they were given.
+            raw: images, (b, *data), as passed.
             x: the same on the model's device, and in its precision.
         """
 
@@ -83,33 +83,33 @@ class ModelMetric(Metric):
         return dim_zero_cat(getattr(self, name))
 
     def _met(self, name: str) -> bool:
-        """Whether a state has any entry: some are only kept where the model or the call gives them."""
+        """Whether a state has any entry; some are optional."""
         return len(getattr(self, name)) > 0
 
     def _moments(self, name: str) -> Moments:
         return Moments.merged(self._joined(name))
 
     def _with_error(self, value: float | Tensor, error: float | Tensor | None) -> Tensor:
-        """The figure as `compute` returns it; its standard error is kept."""
+        """The value for `compute`; stores its standard error."""
         figures = [torch.as_tensor(math.nan if one is None else one, dtype=torch.float64) for one in (value, error)]
         value, self.standard_error = (one.to(self.device) for one in figures)
         return value
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Draws the present figure, or those given, as torchmetrics does; it needs matplotlib.
+        """Plots the current value, or given ones, as torchmetrics does; requires matplotlib.
 
         Args:
-            val: figures of `compute` or `forward`; default: `compute` now.
+            val: values of `compute` or `forward`; default: `compute` now.
             ax: axes to draw in.
         """
         return self._plot(val, ax)
 
 
 class ImageMetric(ModelMetric):
-    """The mean over images of one figure per image, with the standard error sd/√n.
+    """The mean over images of one value per image, with the standard error sd/√n.
 
     Attributes:
-        values: one figure per image, in the order of updates, float64 (n,); of this process.
+        values: one per image of this process, in the order of updates, float64 (n,).
     """
 
     @property
@@ -118,7 +118,7 @@ class ImageMetric(ModelMetric):
 
     @abstractmethod
     def _values(self) -> Tensor:
-        """One figure an image of the present states."""
+        """One value per image, from the current states."""
 
     def compute(self) -> Tensor:
         """The mean over all images; `standard_error` is then its standard error."""

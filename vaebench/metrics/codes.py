@@ -1,4 +1,4 @@
-"""Discrete latents: how much of a codebook is in use."""
+"""Discrete latents: usage of codebooks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vaebench.metrics.base import ModelMetric
 
 
 class CodebookUsage(ModelMetric):
-    """Part of a codebook's k codes that are the likeliest one anywhere, in [0, 1], mean of the levels.
+    """Share of a codebook's k codes that are the likeliest one for some image, in [0, 1], mean over levels.
 
-    The standard error is √(number of codes that one image alone takes) / codes, the jackknife's over images where no
-    image has more than one such code: other images of as many would take others.
+    The standard error is √(number of codes that a single image uses) / codes: the jackknife over images where no image
+    has more than one such code.
 
     Args:
-        seed: has no influence.
+        seed: has no effect.
         kwargs: of `torchmetrics.Metric`.
 
     Example:

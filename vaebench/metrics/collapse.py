@@ -1,4 +1,4 @@
-"""Posterior collapse: how many units carry nothing from the image to the decoder, and why."""
+"""Posterior collapse: the number of units without information, and the likely cause."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from vaebench.metrics.base import ModelMetric, packed
 
 
 class _LastModel:
-    """The model of the last update. Copies of a metric share it; a pickled one has none.
+    """The model of the latest update. Copies of a metric share it; a pickled one has none.
 
-    It stands outside of the metric's modules, since the model may own the metric.
+    It is not a submodule of the metric, since the model may own the metric.
     """
 
     def __init__(self) -> None:
@@ -44,20 +44,20 @@ class _LastModel:
 
 
 class PosteriorCollapse(ModelMetric):
-    """The number of latent units that carry nothing from the image to the decoder, with the verdict in words.
+    """The number of latent units that carry no information from the image to the decoder, with a verdict.
 
-    Three signs are read of every unit: its KL, the variance of its mean, and how far log p(x|z) falls when its codes
-    are shuffled between images; `vaebench.evaluation.estimators.collapse` defines them. The third decides. It needs
-    the images together: they are kept, all of them, and up to 500, evenly spaced, meet the model of the last update
-    when `compute` is called. In what order processes and batches bring them decides which.
+    Each unit is tested for three signs: its KL, the variance of its mean, and the drop of log p(x|z) when its codes are
+    shuffled between images; `vaebench.evaluation.estimators.collapse` defines them. The third decides. It needs all
+    images together: they are stored, and `compute` evaluates up to 500 of them, evenly spaced in the order of processes
+    and batches, with the model of the latest update.
 
     Args:
         seed: of the shuffling.
         kwargs: of `torchmetrics.Metric`.
 
     Attributes:
-        verdict: what `compute` found: 'verdict' ('none', 'partial', 'full'; 'unknown' for one image), 'units', 'signs',
-            'sentence' and more; empty before.
+        verdict: of the latest `compute`: 'verdict' ('none', 'partial', 'full'; 'unknown' for one image), 'units',
+            'signs', 'sentence' and more; empty before.
 
     Example:
         >>> import torch, vaebench as vb
@@ -81,7 +81,7 @@ class PosteriorCollapse(ModelMetric):
         self._last = _LastModel()
 
     def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
-        """Reads the encoder's signs of a batch of images, and keeps the images; arguments as for every measure."""
+        """Computes the encoder's signs for a batch of images, and stores the images; arguments as for every metric."""
         super().update(model, x, labels)
         self._last.model = model
         if labels is not None:
@@ -94,10 +94,10 @@ class PosteriorCollapse(ModelMetric):
         return {"images": raw} | {name: packed(moments) for name, moments in known.items() if moments is not None}
 
     def compute(self) -> Tensor:
-        """The number of collapsed units, float64; `verdict` says which and why. NaN for fewer images than two.
+        """The number of collapsed units, float64, with details in `verdict`. NaN for fewer than two images.
 
         Raises:
-            UserError: the metric was restored, and has met no model since.
+            UserError: the metric was restored, and not updated since.
         """
         images = self._joined("images")
         if len(images) < 2:

@@ -15,14 +15,14 @@ from vaebench.metrics.base import ModelMetric
 
 
 class MIG(ModelMetric):
-    """Mutual information gap, in [0, 1]: how far the best unit of a factor is ahead of the next, mean over factors.
+    """Mutual information gap, in [0, 1]: the gap between the best two units of a factor, mean over factors.
 
     Chen et al. 2018 (https://arxiv.org/abs/1802.04942), with posterior means in 20 equal bins, as in
     disentanglement_lib. Factors that do not vary among the images are left out. The standard error is by the jackknife
     over 20 groups of images.
 
     Args:
-        seed: has no influence.
+        seed: has no effect.
         kwargs: of `torchmetrics.Metric`.
 
     Example:
@@ -43,7 +43,7 @@ class MIG(ModelMetric):
         """Encodes a batch of images of known factors.
 
         Args:
-            model, x, labels: as for every measure.
+            model, x, labels: as for every metric.
             factors: whole numbers, (b, factors).
 
         Raises:
@@ -65,7 +65,7 @@ class MIG(ModelMetric):
         """The gap, float64; `standard_error` is then its standard error.
 
         Raises:
-            Unavailable: fewer units than two, or no factor that varies.
+            Unavailable: fewer than two units, or no factor that varies.
         """
         codes, factors = (self._joined(name).cpu().numpy() for name in self.STATES)
         if codes.shape[1] < 2:

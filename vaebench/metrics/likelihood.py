@@ -1,4 +1,4 @@
-"""The bound and its two terms, and log p(x) by importance sampling."""
+"""The ELBO and its two terms, and log p(x) by importance sampling."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vaebench.metrics.base import ImageMetric
 
 
 class _BoundMetric(ImageMetric):
-    """Measures that read the same samples: a `MetricCollection` draws them once for all of one k and seed."""
+    """Metrics of the same samples, which a `MetricCollection` draws once for all of equal k and seed."""
 
     STATES = ("distortion", "rate")
 
@@ -61,10 +61,10 @@ class ELBO(_BoundMetric):
 
     .. math:: E_q[\log p(x|z)] - KL(q(z|x) \| p(z))
 
-    The divergence is taken in closed form where there is one, else from the same samples.
+    The divergence is in closed form where there is one, otherwise from the same samples.
 
     Args:
-        k: samples of q(z|x) an image.
+        k: samples of q(z|x) per image.
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.
 
@@ -90,10 +90,10 @@ class ELBO(_BoundMetric):
 
 
 class Rate(_BoundMetric):
-    r"""What the code costs, :math:`KL(q(z|x) \| p(z))`, nats per image, in closed form where there is one.
+    r"""The rate, :math:`KL(q(z|x) \| p(z))`, nats per image, in closed form where there is one.
 
     Args:
-        k: samples of q(z|x) an image, for a rate without a closed form.
+        k: samples of q(z|x) per image, for a rate without a closed form.
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.
 
@@ -112,10 +112,10 @@ class Rate(_BoundMetric):
 
 
 class Distortion(_BoundMetric):
-    r"""What the code leaves to be said, :math:`-E_q[\log p(x|z)]`, nats per image, mean of k samples.
+    r"""The distortion, :math:`-E_q[\log p(x|z)]`, nats per image, mean of k samples.
 
     Args:
-        k: samples of q(z|x) an image.
+        k: samples of q(z|x) per image.
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.
 
@@ -134,7 +134,7 @@ class Distortion(_BoundMetric):
 
 
 class _LikelihoodMetric(ImageMetric):
-    """Measures of log p(x): a `MetricCollection` estimates it once for all of one k, proposal and seed."""
+    """Metrics of log p(x), which a `MetricCollection` estimates once for all of equal k, proposal and seed."""
 
     STATES = ("log_likelihood", "pareto_k", "dimensions")
 
@@ -160,7 +160,7 @@ class _LikelihoodMetric(ImageMetric):
 
     @property
     def untrusted(self) -> int:
-        """Images of this process whose estimate is not to be trusted: Pareto k̂ of their weights above 0.7."""
+        """Number of images of this process with an unreliable estimate: Pareto k̂ of their weights above 0.7."""
         return int((self._joined("pareto_k") > TRUSTED).sum())
 
 
@@ -170,12 +170,12 @@ class ImportanceWeightedLogLikelihood(_LikelihoodMetric):
     .. math:: L_K(x) = \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
 
     A lower bound in expectation, tight as K grows (Burda et al. 2016, https://arxiv.org/abs/1509.00519). The standard
-    error is that of the mean over images; how many images' estimates are not to be trusted, `untrusted` says.
+    error is that of the mean over images; `untrusted` counts images with unreliable estimates.
 
     Args:
         k: samples per image.
-        proposal: q: 'encoder' takes q(z|x), 'refined' a Gaussian that is fitted to each image by p alone, so that the
-            figure does not depend on the encoder; it costs as much as some hundred samples.
+        proposal: q: 'encoder' is q(z|x), 'refined' a Gaussian fitted to each image under p alone, so that the value
+            does not depend on the encoder; the fit costs as much as about a hundred samples.
         seed: of the noise.
         kwargs: of `torchmetrics.Metric`.
 
@@ -200,7 +200,7 @@ class ImportanceWeightedLogLikelihood(_LikelihoodMetric):
 
 
 class BitsPerDim(_LikelihoodMetric):
-    r"""Bits that a code made of the model takes, :math:`-L_K(x) / (D \ln 2)`, for images on finitely many levels.
+    r"""Bits per dimension, :math:`-L_K(x) / (D \ln 2)`, for images on finitely many levels.
 
     Args:
         k: samples per image.

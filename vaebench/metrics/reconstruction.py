@@ -1,4 +1,4 @@
-"""How close the mean reconstruction comes to its image."""
+"""Quality of mean reconstructions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _SquaredErrorMetric(ImageMetric):
 class MSE(_SquaredErrorMetric):
     """Mean squared error of E[x|z] at the posterior's mean z, or at one sample where it has none.
 
-    For images that you reconstruct yourself, take `torchmetrics.MeanSquaredError`.
+    For your own reconstructions, use `torchmetrics.MeanSquaredError`.
 
     Args:
         seed: of that sample.
@@ -44,7 +44,7 @@ class MSE(_SquaredErrorMetric):
 class PSNR(_SquaredErrorMetric):
     """Peak signal-to-noise ratio of the same reconstruction, dB: the mean over images of −10 log10 of their error.
 
-    For images that you reconstruct yourself, take `torchmetrics.image.PeakSignalNoiseRatio(data_range=1)` with a `dim`.
+    For your own reconstructions, use `torchmetrics.image.PeakSignalNoiseRatio(data_range=1)` with a `dim`.
 
     Args:
         seed: as for `MSE`.
@@ -67,7 +67,7 @@ class SSIM(ImageMetric):
     """Structural similarity of the same reconstruction, at most 1, for images of 11 × 11 pixels and more.
 
     It equals scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0``. For
-    images that you reconstruct yourself, take `torchmetrics.image.StructuralSimilarityIndexMeasure`.
+    your own reconstructions, use `torchmetrics.image.StructuralSimilarityIndexMeasure`.
 
     Args:
         seed: as for `MSE`.

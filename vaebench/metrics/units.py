@@ -1,4 +1,4 @@
-"""Latent units: how many are active, and what each costs."""
+"""Latent units: number of active units, and the rate of each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class ActiveUnits(ModelMetric):
     r"""The number of units whose posterior mean varies over the images, :math:`Var_x(E_q[z_j]) > t`.
 
     Burda, Grosse & Salakhutdinov 2016, section 5.2 (https://arxiv.org/abs/1509.00519); the variance is unbiased. The
-    standard error is √Σ p (1 − p) with p the probability, in the normal approximation, that a unit's variance over all
-    images of the population exceeds t: it counts units near the threshold alone. NaN for fewer images than two.
+    standard error is √Σ p (1 − p) with p the probability, in the normal approximation, that a unit's variance over the
+    population of images exceeds t. NaN for fewer than two images.
 
     Args:
         threshold: t, in the latent's squared units.
-        seed: has no influence.
+        seed: has no effect.
         kwargs: of `torchmetrics.Metric`.
 
     Example:
@@ -59,12 +59,12 @@ class ActiveUnits(ModelMetric):
 
 
 class UnitRates(ModelMetric):
-    r"""What each unit costs, the mean of :math:`KL(q(z_j|x) \| p(z_j))` over the images, nats, (units,).
+    r"""The rate of each unit, the mean of :math:`KL(q(z_j|x) \| p(z_j))` over the images, nats, (units,).
 
     Lightning logs scalars: `torchmetrics.ClasswiseWrapper(UnitRates())` gives one for each unit.
 
     Args:
-        seed: has no influence.
+        seed: has no effect.
         kwargs: of `torchmetrics.Metric`.
 
     Example:
@@ -85,6 +85,6 @@ class UnitRates(ModelMetric):
         return {"kl": packed(Moments.of(latents.kl))}
 
     def compute(self) -> Tensor:
-        """The rate of every unit, float64; `standard_error` is then theirs."""
+        """The rate of every unit, float64; `standard_error` is then that of each."""
         rates = self._moments("kl")
         return self._with_error(rates.mean, torch.where(rates.n > 1, rates.error, torch.nan))

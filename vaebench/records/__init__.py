@@ -1,4 +1,4 @@
-"""Run records, what they are worth, and how they are found. Imports no torch."""
+"""Run records: reading, writing, lookup, and their status as evidence. Imports no torch."""
 
 from vaebench.records.arrays import PER_IMAGE
 from vaebench.records.identities import canonical, identity, leaves, run_identity, seedless, setting_identity

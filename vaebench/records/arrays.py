@@ -1,4 +1,4 @@
-"""The figures of every test image, in `per_image.npz`."""
+"""Metrics of every test image, in `per_image.npz`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vaebench.records import fields
 PER_IMAGE = "per_image.npz"
 
 
-INDEX, ORDER = "index", "order"  # arrays of `per_image.npz` that are no figures
+INDEX, ORDER = "index", "order"  # arrays of `per_image.npz` that are not metrics
 
 
 IN_ORDER = "row i is image i of the test split, which is image index[i] of the data set's source, from 0"
 
 
-LARGEST = 2**28  # bytes that the numbers of every image may unpack to
+LARGEST = 2**28  # unpacked size, bytes
 
 
 BAD_ARRAYS = (*UNREADABLE, zipfile.BadZipFile, MemoryError)
 
 
 def read_arrays(directory: Path) -> dict[str, np.ndarray]:
-    """The numbers of every image of the record in a folder, which may be a stranger's.
+    """The arrays of the record in a folder, which may be untrusted.
 
     Raises:
         BAD_ARRAYS: there are none, or they unpack to more than `LARGEST` bytes.
@@ -45,7 +45,7 @@ _TYPES: dict[str, Any] = {INDEX: np.integer, ORDER: np.str_}
 
 
 def misshapen(directory: Path) -> str | None:
-    """What keeps a file from being figures of images, (n,), their index and their order."""
+    """Why a file does not hold metrics of images, (n,), their index and their order; None where it does."""
     try:
         arrays = read_arrays(directory)
     except BAD_ARRAYS:

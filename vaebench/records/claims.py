@@ -1,11 +1,11 @@
-"""What a record is worth as evidence. A record is never changed: what is known of it stands in small files beside it.
+"""The status of a record as evidence. Records are immutable; their status is in small files beside them.
 
-    <run>/imported.json     it came on a card (`vaebench import`): its figures are claimed
-    <run>/verified.json     they were measured again since (`vaebench verify` or `reproduce`), and agreed
+    <run>/imported.json     it was imported from a card (`vaebench import`): its metrics are claims
+    <run>/verified.json     they have been measured again (`vaebench verify` or `reproduce`), and agreed
 
-A record with neither was measured in this folder. A claim that has a rank is one that was verified. What verifies a
-record names its digest and comes on no card: `import` takes the files that a record has, none of these, and a folder
-that is a card still is a claim whatever else is in it.
+A record with neither was measured in this folder. Claims are ranked only once verified. `verified.json` holds the
+record's digest and is never imported: `import` only copies the record's files, and a card's own folder is always a
+claim.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ IMPORTED, VERIFIED, CARD = "imported.json", "verified.json", "card.json"
 
 
 def note(record: RunRecord, name: str, body: Mapping[str, Any]) -> None:
-    """Writes `IMPORTED` or `VERIFIED` beside a record, with the record's digest and a seal over all of it."""
+    """Writes `IMPORTED` or `VERIFIED` beside a record, with the record's digest and a hash of the content."""
     whole = {**body, "record": record.digest}
     text = json.dumps({**whole, "seal": identity(**whole)}, indent=1, sort_keys=True, ensure_ascii=False)
     write_atomically(Path(record.path or "") / name, f"{text}\n".encode())
 
 
 def imported(record: RunRecord) -> bool:
-    """Whether a record came on a card, or is in one still; a damaged `imported.json` says so as well."""
+    """Whether a record was imported from a card or is in one; a damaged `imported.json` counts as well."""
     return record.path is not None and any(os.path.lexists(record.path / name) for name in (IMPORTED, CARD))
 
 
 def verified(record: RunRecord) -> dict[str, Any] | None:
-    """How a record was verified: {"how", "class", "environment", ...}; None where nothing sound says so."""
-    if record.path is None or os.path.lexists(record.path / CARD):  # a card's own words on itself
+    """How a record was verified: {"how", "class", "environment", ...}; None where it was not."""
+    if record.path is None or os.path.lexists(record.path / CARD):  # a card cannot verify itself
         return None
     try:
         body = json.loads(read_file(record.path, VERIFIED, LONGEST))
@@ -50,5 +50,5 @@ def verified(record: RunRecord) -> dict[str, Any] | None:
 
 
 def claimed(record: RunRecord) -> bool:
-    """Whether the figures of a record are only claimed: it was imported, and not verified since."""
+    """Whether the metrics of a record are claims: it was imported, and not verified."""
     return imported(record) and verified(record) is None

@@ -27,7 +27,7 @@ def sha256(raw: bytes) -> str:
 
 
 def malformed(body: Mapping[str, Any]) -> str | None:
-    """What keeps a body from being that of a `RunRecord`."""
+    """Why a body is not that of a `RunRecord`; None where it is."""
     if wrong := fault(body, fields.RECORD):
         return wrong
     for name in body["files"]:

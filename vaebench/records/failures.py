@@ -1,4 +1,4 @@
-"""Runs of a benchmark that ended without a record: a small file each beside the records, which boards show.
+"""Runs of a benchmark that ended without a record: one small file each beside the records, shown on boards.
 
 results/<benchmark>/<variant>-s<seed>-<id>.failed.json     what was run, and why it has no record (`Failure`)
 """
@@ -27,11 +27,11 @@ FIELDS: FieldKind = {
 
 @dataclass(frozen=True)
 class Failure:
-    """A run without a record; the fields that a record has mean what they mean there.
+    """A run without a record; common fields are those of `RunRecord`.
 
     Attributes:
-        kind: 'diverged', which happens again, or 'failed', which is tried again.
-        reason: why, in a sentence.
+        kind: 'diverged', which is not retried, or 'failed', which is.
+        reason: the cause, in a sentence.
     """
 
     id: str
@@ -47,19 +47,19 @@ class Failure:
 
 
 def failure_path(directory: Path) -> Path:
-    """Where the failure of a run stands whose record would be in a directory."""
+    """The file for the failure of a run whose record would be in a directory."""
     return directory.with_name(directory.name + ENDING)
 
 
 def write_failure(path: Path, failure: Failure) -> None:
-    """Writes a failure with a digest of all that it says."""
+    """Writes a failure with a digest of its content."""
     body = {**asdict(failure), "schema": SCHEMA}
     text = json.dumps({**body, "digest": identity(**body)}, indent=1, sort_keys=True, ensure_ascii=False)
     write_atomically(path, f"{text}\n".encode())
 
 
 def read_failure(path: Path) -> Failure | Damage:
-    """The failure in a file, or what is wrong with it."""
+    """The failure in a file, or its damage."""
     again = "delete it and run the benchmark again"
     try:
         body = json.loads(path.read_bytes())
@@ -78,7 +78,7 @@ def _failure(body: Mapping[str, Any]) -> Failure:
 
 
 def read_failures(root: Path) -> tuple[tuple[Failure, ...], tuple[Damage, ...]]:
-    """The failures below a directory, sorted by path, and those that are damaged; a run with a record has none."""
+    """The failures below a directory, sorted by path, and damaged ones; those of runs with a record are left out."""
     paths = [
         p for p in sorted(root.rglob(f"*{ENDING}")) if not (p.with_name(p.name.removesuffix(ENDING)) / RECORD).exists()
     ]

@@ -1,14 +1,13 @@
-"""The types of all that a record holds: readers meet records that other programs wrote.
+"""Types of the fields of records, for checks on records that other programs wrote.
 
-A type is `str`, `bool`, `int`, `float` (any finite number), `None`, or one of these made of others:
+A type is `str`, `bool`, `int`, `float` (any finite number), `None`, or a composite:
 
-    (str, None)         one of several
-    [float]             a list of it
-    {"step": [float]}   a table with that key; "step?" may be absent, `...` is any key that is not named
-    JSON                anything
+    (str, None)         a union
+    [float]             a list
+    {"step": [float]}   a table with that key; "step?" is optional, `...` stands for all other keys
+    JSON                any value
 
-Texts and keys, of whatever type, can be printed: they hold no escape sequence of a terminal, no line break, and nothing
-that turns the direction of text.
+All texts and keys must be printable: no terminal escape sequences, line breaks or bidirectional control characters.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from typing import Any
 from vaebench.errors import printable
 
 JSON = object()
-LARGEST = 1e100  # of numbers: their squares can still be summed
-LONGEST = 60  # letters of a key that a sentence repeats
-DEEPEST = 40  # tables and lists within one another
+LARGEST = 1e100  # of numbers, whose squares can still be summed
+LONGEST = 60  # letters of a key in a message
+DEEPEST = 40  # nesting of tables and lists
 NAMES = {dict: "a table", list: "a list", str: "a text", bool: "true or false", int: "a whole number",
          float: "a number", type(None): "nothing"}  # fmt: skip
 
-FieldKind = Any  # what the module's head describes
+FieldKind = Any  # a type as described above
 
 _PART = {"class_path?": str, "init_args?": {...: JSON}, ...: JSON}
 METRIC: FieldKind = {
@@ -78,16 +77,16 @@ CHECKPOINT: FieldKind = {
     **{name: RECORD[name] for name in ("config", "seed", "data", "started_at_mean", "selection", "curves")},
     "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str], ...: JSON,
 }  # fmt: skip
-"""What a checkpoint says of its run, which becomes part of its record."""
+"""The fields of a checkpoint about its run, which become part of its record."""
 
 
 def fault(value: Any, kind: FieldKind, where: str = "") -> str | None:
-    """What keeps a value from being of a type; None where nothing does.
+    """Why a value does not have a type; None where it does.
 
     Args:
-        value: as JSON gives it.
+        value: from JSON.
         kind: the type.
-        where: the value stands: keys with dots between them.
+        where: dotted key of the value.
 
     >>> fault({"step": [1], "value": [None]}, {"step": [float], "value": [float]})
     'has nothing at value.0, where a number is expected'
@@ -115,7 +114,7 @@ def fault(value: Any, kind: FieldKind, where: str = "") -> str | None:
 
 
 def uneven(curves: Mapping[str, Any]) -> str | None:
-    """Which curve has other numbers of steps than of values; None where none has."""
+    """The error for a curve with unequal numbers of steps and values; None without one."""
     odd = [name for name, curve in curves.items() if len(curve["step"]) != len(curve["value"])]
     return f"has other numbers of steps than of values at curves.{odd[0]}" if odd else None
 
@@ -133,7 +132,7 @@ def _table(value: Mapping[str, Any], kind: Mapping[str | EllipsisType, FieldKind
 
 
 def _deep(value: Any, where: str, depth: int = 0) -> str | None:
-    """Any JSON value, but for nesting and numbers that no reader can take."""
+    """The error for a JSON value with too deep nesting or too large numbers; None without one."""
     if depth > DEEPEST:
         return f"is nested more than {DEEPEST} deep at {where}"
     if isinstance(value, dict | list):
@@ -152,7 +151,7 @@ def _keys(value: Mapping[str, Any], where: str) -> str | None:
 
 
 def _closest(faults: list[str | None]) -> str | None:
-    """The fault that is farthest inside: the type that was meant."""
+    """The most deeply nested error, which belongs to the most likely type."""
     return max(filter(None, faults), key=lambda text: text.count("."))
 
 

@@ -1,4 +1,4 @@
-"""Which record is meant: its folder, its record.json, or the start of its id among all results."""
+"""Lookup of records by folder, record.json, or a prefix of the id."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vaebench.records.record import RECORD, RunRecord
 
 
 def record_folder(name: str) -> Path:
-    """The folder that a name stands for where it is one, or the record.json in one."""
+    """The folder of a name that is a folder or the record.json in one."""
     path = Path(name)
     return path.parent if path.name == RECORD else path
 
 
 def names_record(name: str, record: RunRecord, results: Path) -> bool:
-    """Whether a name stands for a record: the start of its id, its folder's name, its folder, or its record.json.
+    """Whether a name refers to a record: a prefix of its id, its folder's name, its folder, or its record.json.
 
     Args:
-        name: as the user gives it.
-        record: any.
-        results: the folder of all records, from which a folder may be named too.
+        name: from the user.
+        record: any record.
+        results: the folder of all records, to which a folder may be relative.
     """
     if name and record.id.startswith(name):
         return True
@@ -30,14 +30,14 @@ def names_record(name: str, record: RunRecord, results: Path) -> bool:
 
 
 def find_record(name: str, results: Path) -> RunRecord:
-    """The record that `name` means.
+    """The record of a name.
 
     Args:
         name: see `names_record`.
-        results: the folder of all records; read only where `name` is no file or folder.
+        results: the folder of all records; read only where `name` is neither a file nor a folder.
 
     Raises:
-        UserError: no record or several of that name, or one that is damaged or of a schema that is not known.
+        UserError: no record or several of that name, or one that is damaged or of an unknown schema.
     """
     directory = record_folder(name)
     if directory.is_dir():

@@ -1,4 +1,4 @@
-"""Identities of runs: hashes of all that determines a result, in one spelling."""
+"""Identities of runs: hashes of everything that determines a result, in canonical form."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from vaebench.configuration.parts import canonical_config
 
 SCHEMA = 3  # of records
-SEEDS = ("seed", "seed_everything")  # settings that are no part of what is compared
+SEEDS = ("seed", "seed_everything")  # settings that runs of one variant may differ in
 
 
 def canonical(value: Any) -> bytes:
-    """One spelling for one JSON value: keys sorted, no blanks, floats as Python's repr; ValueError if not finite.
+    """Canonical JSON: sorted keys, no whitespace, floats as Python's repr; ValueError if not finite.
 
     >>> canonical({"b": 0.1, "a": [1, None]})
     b'{"a":[1,null],"b":0.1}'
@@ -23,30 +23,30 @@ def canonical(value: Any) -> bytes:
 
 
 def identity(**determinants: Any) -> str:
-    """16 hex digits that stand for everything given."""
+    """16 hex digits of a hash of all arguments."""
     return hashlib.sha256(canonical(determinants)).hexdigest()[:16]
 
 
 def run_identity(config: Mapping[str, Any], seed: int, hashes: Mapping[str, str], schema: int = SCHEMA) -> str:
-    """16 hex digits of all that determines what a run learns; with the protocol that judges it, of a record (`id`).
+    """16 hex digits of everything that determines a training; with the protocol, it determines a record's `id`.
 
     Args:
-        config: every setting, defaults included: {"model", "data", "trainer"}. The suite's classes count by their
-            names, not by the modules that define them, and others by their class paths.
+        config: every setting, defaults included: {"model", "data", "trainer"}. The suite's classes enter by canonical
+            name, independent of their modules, others by class path.
         seed: of the run.
         hashes: SHA-256 of the data's splits.
-        schema: of the record; those before 3 had class paths in their ids, and keep them.
+        schema: of the record; ids before schema 3 contain class paths.
     """
     return identity(config=canonical_config(config) if schema > 2 else config, seed=seed, data=hashes)
 
 
 def setting_identity(family: str, config: Mapping[str, Any]) -> str:
-    """16 hex digits of what runs have in common that differ in nothing but their seeds."""
+    """16 hex digits of a setting, shared by runs that differ only in their seeds."""
     return identity(family=family, config=canonical_config(seedless(config)))
 
 
 def seedless(config: Any) -> Any:
-    """A configuration without its seeds, which tell runs of one setting apart."""
+    """A configuration without its seeds."""
     if isinstance(config, Mapping):
         return {name: seedless(value) for name, value in config.items() if name not in SEEDS}
     return config

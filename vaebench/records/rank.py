@@ -1,8 +1,8 @@
-"""The figure that the runs of a benchmark are ranked by: a small file beside their records.
+"""The ranking metric of a benchmark: a small file beside its records.
 
     results/<benchmark>/rank.json     {"rank": "mig"}
 
-It is no part of the records, whose ids do not depend on what one looks at first.
+It is not part of the records, whose ids do not depend on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ RANK, LONGEST = "rank.json", 2**12
 
 
 def write_rank(folder: Path, figure: str) -> None:
-    """Notes the figure of a benchmark in the folder of its records, which is made."""
+    """Writes the ranking metric of a benchmark to the folder of its records, which is created."""
     write_atomically(folder / RANK, f"{json.dumps({'rank': figure})}\n".encode())
 
 
 def read_rank(record: RunRecord) -> str | None:
-    """The figure that a run's benchmark names; None where it names none, or what stands there cannot be read."""
+    """The ranking metric of a run's benchmark; None where there is none or it cannot be read."""
     if record.path is None:
         return None
     try:

@@ -15,10 +15,10 @@ from vaebench.records.content import digest_of, malformed, rendered
 from vaebench.records.identities import SCHEMA
 from vaebench.records.record import RECORD, Damage, Records, RunRecord
 
-OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # what a record of an older schema lacks
+OLDER: dict[int, dict[str, Any]] = {1: {"tables": {}, "warnings": []}, 2: {}}  # missing fields of older schemas
 
 
-LONGEST = 2**26  # bytes of a record.json; those of many measurements have 2**17
+LONGEST = 2**26  # largest record.json, bytes; large ones have 2**17
 
 
 def read_records(path: str | Path) -> Records:
@@ -54,7 +54,7 @@ def read_record(directory: Path) -> RunRecord:
 
 
 def _directories(root: Path, damaged: list[Damage]) -> Iterator[Path]:
-    """Directories that hold a run or what is left of one, sorted; those that cannot be listed are damage."""
+    """Directories with a run or an unfinished one, sorted; those that cannot be listed are reported as damaged."""
 
     def unreadable(error: OSError) -> None:
         damaged.append(Damage(Path(error.filename), f"cannot be listed ({error.strerror}); mend its permissions"))
@@ -66,7 +66,7 @@ def _directories(root: Path, damaged: list[Damage]) -> Iterator[Path]:
 
 
 def _read(directory: Path) -> RunRecord | Damage:
-    """The record of one run, or what is missing, altered or of another schema in it."""
+    """The record of one run, or its damage: a file that is missing or altered, or an unknown schema."""
     again = "restore it or run it again"
     if directory.name.endswith(PARTIAL):
         return Damage(directory, "was never finished: its writer was killed or is at work; delete it if no run is")

@@ -1,13 +1,13 @@
-"""Run records: one directory a run, written once, checked at every reading; all that the leaderboard knows of a run.
+"""Run records: one directory per run, written once and checked at every reading; the leaderboard's only input.
 
-    <run>/record.json       what was run, how it was measured, what came out (`RunRecord`)
-    <run>/per_image.npz     the figures of every test image, float32 (n,), in the order of the test split, and
-                            `index` int64, where each stands in the data set's source (older records lack it)
+    <run>/record.json       configuration, protocol and results (`RunRecord`)
+    <run>/per_image.npz     metrics of every test image, float32 (n,), in the order of the test split, and
+                            `index` int64, its position in the data set's source (missing in older records)
     <run>/*.png             pictures
     <run>/model.ckpt        the checkpoint; may be absent, the record keeps the hash of its weights
 
-`record.json` carries a SHA-256 of every other file but the checkpoint, and a digest of itself. What is found out about
-a run later stands in files of its own beside the record: see `vaebench.records.claims`.
+`record.json` holds a SHA-256 of every other file except the checkpoint, and a digest of itself. Later findings about a
+run are in separate files beside the record; see `vaebench.records.claims`.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ RECORD, CHECKPOINT = "record.json", "model.ckpt"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What one run was and what it measured; the fields are the keys of `record.json`, `path` is where it was read."""
+    """One run and its results; the fields are the keys of `record.json`, and `path` is its directory."""
 
-    id: str  # 16 hex digits, the hash of all that determines the result: `identity`
+    id: str  # 16 hex digits, the hash of everything that determines the result: `identity`
     family: str
-    variant: str  # the setting of the family that the leaderboard shows
+    variant: str  # name of the setting on the leaderboard
     benchmark: str | None
     seed: int
     config: dict[str, Any]  # {"model", "data", "trainer"}
     data: dict[str, Any]  # {"name", "measure", "shape", "sizes", "hashes": {split: SHA-256}}
     surrogate: bool  # the likelihood is not normalised for the data's measure
     started_at_mean: bool  # the likelihood's output started at the data's mean
-    selection: str  # which weights were measured, and why those: `measured` reads it
-    protocol: dict[str, Any]  # how it was measured: {"k", "n", "split", "version", ...}
+    selection: str  # selection of the measured weights, parsed by `measured`
+    protocol: dict[str, Any]  # {"k", "n", "split", "version", ...}
     metrics: dict[str, Any]  # {name: {"value", "se", "unit", "n", "definition", ...} or {"unavailable": reason, ...}}
-    units: dict[str, Any]  # figures of every latent unit
-    collapse: dict[str, Any]  # the verdict and what it rests on
-    tables: dict[str, Any]  # curves and matrices that the evaluation found, by name
-    warnings: list[Any]  # sentences that a reader of the figures must know
+    units: dict[str, Any]  # values of every latent unit
+    collapse: dict[str, Any]  # the verdict and its evidence
+    tables: dict[str, Any]  # curves and matrices of the evaluation, by name
+    warnings: list[Any]  # sentences for readers of the results
     curves: dict[str, Any]  # {name: {"step": [...], "value": [...]}}
     cost: dict[str, Any]  # {"parameters", "flops_per_image", "device", "threads"}
-    times: dict[str, Any]  # all that depends on the clock
+    times: dict[str, Any]  # everything that depends on the clock
     environment: dict[str, Any]  # versions and commit
     checkpoint: dict[str, Any] | None = None  # {"file", "weights": SHA-256}
     files: dict[str, Any] = field(default_factory=dict)  # SHA-256 of every other file but the checkpoint
@@ -59,11 +59,11 @@ class RunRecord:
 
     @property
     def measured(self) -> Selection | None:
-        """Which weights were measured; None where an old record does not say at which step they stood."""
+        """The selection of the measured weights; None where an old record lacks their step."""
         return parsed(self.selection)
 
     def held_out(self, curve: str) -> float | None:
-        """The value of a curve such as 'val/elbo' at the step that was measured; None where it has none there."""
+        """The value of a curve such as 'val/elbo' at the step of the measured weights; None where it has none there."""
         points = self.curves.get(curve, {"step": [], "value": []})
         at = dict(zip(points["step"], points["value"], strict=False))
         return at.get(self.measured.step) if self.measured else None
@@ -81,7 +81,7 @@ class RunRecord:
         return str(self.metrics.get(metric, {}).get("unavailable") or "not measured")
 
     def per_image(self) -> dict[str, np.ndarray]:
-        """The figures of every test image, float32 (n,), read when needed.
+        """Metrics of every test image, float32 (n,), read when needed.
 
         Raises:
             UserError: the record was never written, or its file is gone.
@@ -89,10 +89,10 @@ class RunRecord:
         return {name: array for name, array in self._arrays().items() if array.dtype.kind == "f"}
 
     def index(self) -> np.ndarray | None:
-        """Where each of these images stands in the data set's source, int64 (n,); None in records without it.
+        """The position of each of these images in the data set's source, int64 (n,); None in records without it.
 
         Raises:
-            UserError: as `per_image`.
+            UserError: as in `per_image`.
         """
         return self._arrays().get(INDEX)
 
@@ -111,7 +111,7 @@ class RunRecord:
         """One of the record's files, opened for reading.
 
         Raises:
-            OSError: it is not there, or is no ordinary file of a plain name.
+            OSError: it is missing, or not a regular file with a plain name.
         """
         return open_file(self.path or Path(), name)
 
@@ -122,7 +122,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Damage:
-    """A record that cannot be trusted: its directory, and what is wrong with it and how to mend it."""
+    """A damaged record: its directory, and the reason with a remedy."""
 
     path: Path
     reason: str
@@ -132,18 +132,12 @@ class Damage:
 
 
 class Records(tuple[RunRecord, ...]):
-    """The sound records below the directory `root`, sorted by path, and the damaged ones, named and left out."""
+    """The sound records below the directory `root`, sorted by path; `damaged` lists the others."""
 
     root: Path
     damaged: tuple[Damage, ...]
 
 
 def stable(record: RunRecord) -> dict[str, Any]:
-    """The record without times and the digest over them: what two runs of the same seed have in common."""
+    """The record without times and digest: the part that two runs of the same seed share."""
     return {name: value for name, value in asdict(record).items() if name not in ("times", "digest", "path")}
-
-
-# Writing ----------------------------------------------------------------------------------------------------------
-
-
-# Reading ----------------------------------------------------------------------------------------------------------

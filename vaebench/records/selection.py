@@ -1,4 +1,4 @@
-"""Which weights of a run are measured, as a sentence of its record and back."""
+"""The selection of a run's measured weights, and its sentence in records."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 
 class Selection(NamedTuple):
-    """Which weights of a run are measured.
+    """The selection of a run's measured weights.
 
     Attributes:
-        kept: 'last', or 'best' by a figure of the validation images.
-        step: training step at which they stood.
-        of: steps of the training; None where an old record does not say.
-        began: step at which selection of the best began; None for the last, and in old records, where it was the first.
+        kept: 'last', or 'best' by a metric of the validation images.
+        step: their training step.
+        of: steps of the training; None in old records without it.
+        began: first step of the selection of the best; None for the last, and in old records, which began at the first.
     """
 
     kept: str
@@ -23,7 +23,7 @@ class Selection(NamedTuple):
 
     @property
     def last(self) -> bool:
-        """Whether they are the weights at the end of training, as far as is known."""
+        """Whether they are the weights at the end of training; True where unknown."""
         return self.of is None or self.step == self.of
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Selection(NamedTuple):
 
 
 def parsed(sentence: str) -> Selection | None:
-    """What a record's sentence says, of this version or of older ones; None where it says nothing of steps.
+    """Parses a record's sentence, also of older versions; None where it has no steps.
 
     >>> parsed("last weights, step 782 of 782")
     Selection(kept='last', step=782, of=782, began=None)

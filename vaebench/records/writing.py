@@ -1,4 +1,4 @@
-"""Writes records: complete or not at all, and never again."""
+"""Writes records atomically, and only once."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def write_record(
     checkpoint: str | Path | None = None,
     index: np.ndarray | None = None,
 ) -> RunRecord:
-    """Writes a run's directory at once: complete under another name first, then renamed, and never again.
+    """Writes a run's directory atomically: complete under another name, then renamed.
 
     Args:
-        directory: the run's directory; must not exist. Its parents are made.
-        body: the fields of a `RunRecord`; `schema`, `files` and `digest` are filled in here.
-        arrays: figures of every test image, (n,), stored as float32 in `per_image.npz`.
-        index: where each image stands in the data set's source, (n,), stored as int64 with a sentence that says so.
+        directory: the run's directory; must not exist. Its parents are created.
+        body: the fields of a `RunRecord` except `schema`, `files` and `digest`, which are added.
+        arrays: metrics of every test image, (n,), stored as float32 in `per_image.npz`.
+        index: position of each image in the data set's source, (n,), stored as int64.
         pictures: uint8 (h, w, 3) images by name, stored as PNG.
-        checkpoint: a file to copy in as `model.ckpt`.
+        checkpoint: a file to copy as `model.ckpt`.
 
     Returns:
-        The record as `read_records` will give it.
+        The record, as `read_records` returns it.
 
     Raises:
-        UserError: the directory exists, or a figure is not finite and so cannot be recorded.
+        UserError: the directory exists, or a value is not finite.
         ValueError: the body is not that of a `RunRecord`.
     """
     directory = Path(directory)

@@ -1,1 +1,1 @@
-"""What one researcher shows and another repeats: training again, measuring again, cards. See docs/reproduction.md."""
+"""Reproduction of records by others: retraining, re-evaluation, and result cards. See docs/reproduction.md."""

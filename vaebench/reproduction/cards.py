@@ -1,12 +1,12 @@
 """Result cards: a run that one researcher exports and another imports.
 
-    <card>/card.md          what was run and what came out, to read
-    <card>/card.json        the same in short, with the SHA-256 of every file and of the checkpoint's weights
-    <card>/record.json      the record as it was written, and its files: per_image.npz, pictures
-    <card>/model.ckpt       the checkpoint, where it was exported too
+    <card>/card.md          configuration and results, for people
+    <card>/card.json        a summary, with the SHA-256 of every file and of the checkpoint's weights
+    <card>/record.json      the original record, and its files: per_image.npz, pictures
+    <card>/model.ckpt       the checkpoint, if exported
 
-A card proves nothing by itself: digests find accidents and careless changes, and who forges a card can compute them.
-Therefore an imported record is a claim until it is verified; see `vaebench.records.claims`.
+A card proves nothing by itself: digests detect accidents and careless changes, but a forger can compute them. So an
+imported record is a claim until it is verified; see `vaebench.records.claims`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
     """Writes a record's card to the folder `out`, which must not exist, and returns it.
 
     Args:
-        record: the record, as it was read.
+        record: the record.
         out: the card's folder.
-        checkpoint: copy the record's model.ckpt as well, with which others can verify it without training.
+        checkpoint: also copy the record's model.ckpt, for verification without training.
 
     Raises:
-        UserError: `out` exists, or there is no checkpoint where one is asked for.
+        UserError: `out` exists, or a requested checkpoint is missing.
     """
     source = Path(record.path or "")
     if checkpoint and (not (source / CHECKPOINT).is_file() or (source / CHECKPOINT).is_symlink()):
@@ -56,18 +56,18 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
 
 
 def import_card(card: Path, results: Path) -> tuple[Path, bool]:
-    """Takes a card into a folder of records, below `imported/`, as a claim.
+    """Imports a card into a folder of records, below `imported/`, as a claim.
 
     Args:
         card: the card's folder, or its card.json.
         results: the folder of all records.
 
     Returns:
-        The record's new folder, and whether it had been imported before.
+        The record's new folder, and whether it was already imported.
 
     Raises:
-        UserError: it is no card, of another schema, or anything in it is not what was exported; its configuration names
-            what may not be built; or this very record was measured here.
+        UserError: it is not a card, of another schema, or altered; its configuration is not admissible (`gate`); or the
+            same record was measured here.
     """
     folder = card.parent if card.name == CARD else card
     body, record = _sound(folder)
@@ -91,7 +91,7 @@ def import_card(card: Path, results: Path) -> tuple[Path, bool]:
 
 
 def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
-    """A card's JSON and its record, when everything in it is what was exported."""
+    """A card's JSON and its record, after checking every file in it."""
     ask = "ask its author for it again"
     try:
         body = json.loads(read_file(folder, CARD, LONGEST))
@@ -128,7 +128,7 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
 
 
 def _summary(record: RunRecord) -> dict[str, Any]:
-    """A record in short."""
+    """A summary of a record."""
     names = ("id", "family", "variant", "benchmark", "seed", "config", "data", "selection", "environment")
     keys = ("value", "se", "unit", "n", "unavailable")
     return {
@@ -145,7 +145,7 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def _markdown(record: RunRecord) -> str:
-    """The card to read."""
+    """The card as Markdown."""
     environment, weights = record.environment, (record.checkpoint or {}).get("weights")
     changed = ", with changes that are in no commit" if environment.get("dirty") else ""
     facts = {

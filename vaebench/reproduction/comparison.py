@@ -1,4 +1,4 @@
-"""A record beside the one that was made from it: every metric judged, and all else that differs, named."""
+"""Comparison of a record with its repetition: a verdict on every metric, and all other differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CODE = ("commit", "dirty", "source", "vaebench")
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing other than a metric that differs: its group, its name, as recorded, and now."""
+    """A difference other than in metrics: its group, its name, the recorded value, and the current one."""
 
     group: str
     name: str
@@ -29,13 +29,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """The result of a comparison.
 
     Attributes:
-        findings: every metric of either record.
-        differences: of settings, environment, code, data and all that the evaluation measured besides its metrics.
-        equal: names of what was compared whole and is the same.
-        allowed: the classes of agreement that counted.
+        findings: on every metric of either record.
+        differences: of settings, environment, code, data and all results besides metrics.
+        equal: names of equal results that were compared as a whole.
+        allowed: accepted classes of agreement.
     """
 
     findings: tuple[Finding, ...]
@@ -50,19 +50,19 @@ class Comparison:
 
     @property
     def widest(self) -> str:
-        """The widest class of agreement that was needed; `DIFFERENT` where a metric does not agree."""
+        """The widest class of agreement in use; `DIFFERENT` where a metric does not agree."""
         order = (*self.allowed, DIFFERENT)
         verdicts = (finding.verdict for finding in self.findings if finding.verdict != UNCOMPARED)
         return max(verdicts, key=order.index, default=self.allowed[0])
 
 
 def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[str]) -> Comparison:
-    """Judges every metric of a record by the one that was made from it.
+    """Compares a record with its repetition.
 
     Args:
         recorded: the record.
-        measured: what was made from it.
-        allowed: classes of agreement that count; see `vaebench.reproduction.tolerance`.
+        measured: its repetition.
+        allowed: accepted classes of agreement; see `vaebench.reproduction.tolerance`.
     """
     arrays = recorded.per_image(), measured.per_image()
     findings = [
@@ -108,7 +108,7 @@ def _environment(record: RunRecord) -> dict[str, Any]:
 
 
 def _run(record: RunRecord, schemas: set[int]) -> dict[str, Any]:
-    """What a record says of its run; its id only beside one that was made by the same formula."""
+    """Fields of a record about its run, with its id only where both ids have the same formula."""
     names = ("family", "seed", "surrogate", "started_at_mean", "selection")
     alike = len({schema > 2 for schema in schemas}) == 1
     return {name: getattr(record, name) for name in (*(("id",) if alike else ()), *names)}
@@ -122,7 +122,7 @@ def _between(group: str, recorded: Any, measured: Any) -> Iterator[Difference]:
 
 
 def _whole(name: str, recorded: Any, measured: Any) -> Difference:
-    """What differs of something that is too long to be shown: the names in it, the beginning of a hash, or how much."""
+    """A summary of a difference that is too long to show: names in it, the beginning of a hash, or its size."""
     if isinstance(recorded, Mapping) and isinstance(measured, Mapping):
         names = [key for key in sorted({*recorded, *measured}) if recorded.get(key) != measured.get(key)]
         return Difference("result", f"{name}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}", "", "")

@@ -1,4 +1,4 @@
-"""A record made again: trained and measured from what the record says alone, or measured from its checkpoint."""
+"""Repetition of a record: retrained and re-evaluated from the record alone, or re-evaluated from its checkpoint."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ if TYPE_CHECKING:
 
 
 class OtherDataError(UserError):
-    """The data are not those of the record, so that nothing that is measured on them can be compared with it."""
+    """The data differ from those of the record, so that metrics cannot be compared."""
 
 
 def reproduce_record(record: RunRecord, out: Path, progress: bool = True, device: str | None = None) -> RunRecord:
-    """Trains and evaluates again from the record alone: its configuration, seed and protocol.
+    """Retrains and re-evaluates from the record's configuration, seed and protocol.
 
-    With the threads of the record, since sums depend on how they are shared. What was interrupted goes on where it
-    stopped; what this code, this machine and this record have finished in `out` before is not repeated.
+    It uses the record's number of threads, since sums depend on it. An interrupted repetition resumes; a finished one
+    of the same record, code and machine in `out` is not repeated.
 
     Args:
-        record: what to repeat.
+        record: the record.
         out: folder of new records and unfinished runs.
-        progress: draw bars.
-        device: where to evaluate; default: the record's kind of device.
+        progress: draw progress bars.
+        device: of the evaluation; default: the record's kind of device.
 
     Returns:
         The new record, in its folder below `out`.
 
     Raises:
-        OtherDataError: the data have other hashes than the record says.
-        UserError: this code cannot train or measure it.
+        OtherDataError: the data have other hashes than in the record.
+        UserError: this code cannot train or evaluate it.
     """
     config = vetted_run(record.config, _source(record))
     data = _data(record)
@@ -80,16 +80,16 @@ def verify_record(
     """Evaluates the record's checkpoint again, without training.
 
     Args:
-        record: whose figures to verify.
+        record: the record.
         checkpoint: the file; default: model.ckpt beside the record.
-        out, progress, device: as `reproduce_record` takes them.
+        out, progress, device: as in `reproduce_record`.
 
     Returns:
         The new record, in its folder below `out`.
 
     Raises:
-        OtherDataError: the data have other hashes than the record says.
-        UserError: there is no checkpoint, or it holds other weights or was trained otherwise than the record says.
+        OtherDataError: the data have other hashes than in the record.
+        UserError: there is no checkpoint, or its weights or configuration differ from the record.
     """
     path = checkpoint or Path(record.path or "", CHECKPOINT)
     if checkpoint is None and (not path.is_file() or path.is_symlink()):
@@ -107,7 +107,7 @@ def verify_record(
 
 
 def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> None:
-    """Whether a checkpoint is the one that the record measured; `config` is the record's, which may be built."""
+    """Checks that a checkpoint is that of the record; `config` is the record's vetted configuration."""
     content = read_checkpoint(checkpoint)
     recorded, own = (record.checkpoint or {}).get("weights"), state_hash(content["state_dict"])
     if own != recorded:
@@ -129,7 +129,7 @@ def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> No
 
 
 def _data(record: RunRecord) -> ImageData:
-    """The data of a record, held against its hashes."""
+    """The data of a record, checked against its hashes."""
     data = data_module(record.config["data"], _source(record))
     recorded, actual = record.data["hashes"], data.hashes
     if wrong := [split for split in sorted({*recorded, *actual}) if recorded.get(split) != actual.get(split)]:
@@ -141,7 +141,7 @@ def _data(record: RunRecord) -> ImageData:
 
 
 def _protocol(record: RunRecord, data: ImageData) -> Protocol:
-    """The protocol that measured a record."""
+    """The protocol of a record."""
     try:
         return recorded_protocol(record.protocol, data.sizes["test"])
     except UserError as error:
@@ -154,7 +154,7 @@ def _source(record: RunRecord) -> str:
 
 
 def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
-    """The run that a record describes, with the configuration that may be built, parsed by this code."""
+    """The run of a record, parsed by this code from the vetted configuration."""
     devices, nodes = (config["trainer"].get(name, 1) for name in ("devices", "num_nodes"))
     if {str(devices), str(nodes)} - {"1", "auto"}:
         raise UserError(
@@ -175,14 +175,14 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
             job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])
         except UserError as error:
             raise UserError(f"record {record.id} cannot be trained by this code: {error}") from None
-    job.config.pop("config", None)  # the file is gone; all that it said stands in the rest
+    job.config.pop("config", None)  # a temporary file, whose content is in the other keys
     if "engine" in config:
         job.engine = {"engine": config["engine"]}
     return job
 
 
 def _trained(job: Experiment, scratch: Path, bar: Callable[[float, Mapping[str, float]], None]) -> Path:
-    """The checkpoint of a run, trained as it was at first: by itself, or in a population."""
+    """The checkpoint of a run, trained as originally: solo or in a population."""
     if not job.engine:
         return train(job, scratch, bar)
     population = Population(find_device(None), lanes=1, order=job.engine["engine"]["order"])
@@ -196,13 +196,13 @@ def _run(
     record: RunRecord, identity: str, protocol: Protocol, directory: Path, scratch: Path, progress: bool,
     device: str | None,
 ) -> Run:  # fmt: skip
-    """The repetition of a record, as a run in a folder of its own."""
+    """The repetition of a record, as a run with its own folder."""
     return Run(identity, protocol, directory, scratch, record.benchmark, record.variant, progress=progress,
                device=device or _device(record))  # fmt: skip
 
 
 def _obtained(run: Run, train: Callable[[Log], Path]) -> RunRecord:
-    """The record of a repetition, of which the terminal says so where it was made before."""
+    """The record of a repetition; prints a note where it already exists."""
     if (before := run.finished()) is not None:
         print(f"{run.directory} was finished before; delete its folder to make it again", file=sys.stderr)
         return before
@@ -210,13 +210,13 @@ def _obtained(run: Run, train: Callable[[Log], Path]) -> RunRecord:
 
 
 def _device(record: RunRecord) -> str | None:
-    """The record's kind of device where it is here; else what is."""
+    """The record's kind of device if available, otherwise the default."""
     kind = record.cost.get("device")
     return "cpu" if kind == "cpu" else None
 
 
 def _name(record: RunRecord, how: str, device: str | None) -> str:
-    """A folder's name for one record, code and machine: what another code has finished there is not taken for it."""
+    """A folder's name for one record, code and machine, so that results of other code are not reused."""
     here = environment()
     place = str(find_device(device or _device(record)))
     family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]

@@ -1,4 +1,4 @@
-"""What the terminal shows of a record beside the one that was made from it."""
+"""Terminal output of a comparison of a record with its repetition."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
 
 
 def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callable[[], RunRecord]) -> int:
-    """Makes a record again, prints what agrees, and notes an imported record as verified where everything does.
+    """Repeats a record, prints the comparison, and marks an imported record as verified where all metrics agree.
 
     Args:
         record: the record.
         how: 'reproduce' or 'verify'.
-        allowed: classes of agreement that count.
-        make: gives the new record.
+        allowed: accepted classes of agreement.
+        make: makes the new record.
 
     Returns:
-        The exit code: 0 where every metric agrees, 1 where one does not or the data are others.
+        The exit code: 0 where every metric agrees, 1 where one does not or the data differ.
     """
     from vaebench.reproduction.repeat import OtherDataError
 
@@ -55,7 +55,7 @@ def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callab
 
 
 def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) -> None:
-    """Prints every metric with its class, what else differs, and the classes in words."""
+    """Prints every metric with its class, all other differences, and the definitions of the classes."""
     console = wide()
     table = Table("metric", "recorded", "now", "difference", "verdict", title=f"{record.variant}, seed {record.seed}")
     for finding in comparison.findings:
@@ -97,6 +97,6 @@ def _figure(value: Any) -> str:
 
 
 def _words(value: Any) -> str:
-    """A value as the user knows it; hashes by their beginning."""
+    """A value as text; hashes by their beginning."""
     text = "–" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:16]}…"

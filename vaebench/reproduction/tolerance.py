@@ -1,4 +1,4 @@
-"""When a figure that was measured again is the same: classes of agreement, from the narrowest to the widest."""
+"""Classes of agreement of a repeated metric, from the narrowest to the widest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = {
     UNCOMPARED: "the record lacks it, or the definition of the figure has changed since",
 }
 TRAINED_AGAIN = (EQUAL, ROUNDING, NOISE, LOOSE)
-SAME_WEIGHTS = (EQUAL, ROUNDING, PAIRED, LOOSE)  # the noise is the same too, so that chance excuses nothing
+SAME_WEIGHTS = (EQUAL, ROUNDING, PAIRED, LOOSE)  # equal noise as well, which leaves no chance differences
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Finding:
         recorded: its value in the record; None where it was unavailable.
         measured: its value now.
         verdict: one of `CLASSES`.
-        why: what there is to say of an unavailable one.
+        why: the reason of an unavailable one.
     """
 
     metric: str
@@ -55,14 +55,14 @@ def judge(
     images: tuple[np.ndarray | None, np.ndarray | None],
     allowed: Sequence[str],
 ) -> Finding:
-    """Which class of `allowed` a metric falls into; `DIFFERENT` if into none, `UNCOMPARED` if it is another figure now.
+    """The class in `allowed` of a metric; `DIFFERENT` if it has none, `UNCOMPARED` if its definition has changed.
 
     Args:
         name: of the metric.
-        recorded: {"value", "se", "n", "version", ...} of the record; None where it has no such metric.
+        recorded: {"value", "se", "n", "version", ...} in the record; None where it has no such metric.
         measured: the same, measured now.
-        images: the figures of every image, (n,), in the record and now; None where there are none.
-        allowed: the classes that count as agreement.
+        images: values of every image, (n,), in the record and now; None where there are none.
+        allowed: accepted classes of agreement.
     """
     if measured is None:
         return Finding(name, None, None, DIFFERENT, "not measured now")
@@ -89,7 +89,7 @@ def judge(
 def _holding(
     recorded: Mapping[str, Any], measured: Mapping[str, Any], images: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, bool]:
-    """Whether each class holds, by name; every one asks it of the recorded value and of the recorded images."""
+    """Whether each class holds, by name, both for the value and for the images."""
     a, b, errors = float(recorded["value"]), float(measured["value"]), (recorded.get("se"), measured.get("se"))
     gap = abs(b - a)
     rms, spread, own, same = gap, errors[0] or 0.0, -1.0, True
