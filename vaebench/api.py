@@ -1,4 +1,4 @@
-"""The Python way in: build a family for a data set, load one from a checkpoint."""
+"""The Python interface: build a family for a data set, or load one from a checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     Args:
         family: name of a family ('beta_vae'); `vaebench.families()` lists them.
         data: name of a data set ('digits') with its default settings, or a data module.
-        overrides: arguments of the family's constructor. A part is given as in a configuration file:
+        overrides: arguments of the family's constructor; parts as in a configuration file,
             `prior="vamp"` or `prior={"class_path": "VampPrior", "init_args": {"components": 100}}`.
 
     Raises:
@@ -44,16 +44,16 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     """
     module = find_class("data set", data)() if isinstance(data, str) else data
     cls = find_class("family", family)
-    remember(overrides)  # named here, by the caller
+    remember(overrides)  # the caller's own names
     return _construct(f"{cls.__module__}.{cls.__qualname__}", overrides, module.spec)
 
 
 def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
-    """A family of plain arguments, as LightningCLI would build it; it remembers them as its hyperparameters."""
+    """A family from plain arguments, as LightningCLI builds it, with these arguments as hyperparameters."""
 
     def construct(kind: type[Family], /, *args: Any, **kwargs: Any) -> Family:
         with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.api.load"):
-            return kind(*args, **{**kwargs, "data": spec})  # the live spec has the mean to start at
+            return kind(*args, **{**kwargs, "data": spec})  # this spec has the training mean
 
     path, arguments = str(located(path, "family")), located(arguments)
     parser = ArgumentParser(exit_on_error=False)
@@ -69,17 +69,17 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
 def load(checkpoint: str | Path) -> Family:
     """The model of a checkpoint, in evaluation mode on the CPU; needs neither its configuration nor its data.
 
-    The caller's random state stays as it was.
+    Leaves the caller's random state unchanged.
 
     Raises:
-        UserError: there is no such file, it is no checkpoint of a family, or it names a class that is neither the
+        UserError: there is no such file, it is not a checkpoint of a family, or it names a class that is neither the
             suite's nor registered (`vb.trust`).
     """
     content = read_checkpoint(checkpoint)
     arguments = dict(content["hyper_parameters"])
     path, spec = arguments.pop("_class_path"), arguments.pop("data")["init_args"]
     try:
-        with fixed_noise(0):  # of weights that are not kept: the caller's random state stays
+        with fixed_noise(0):  # for initial weights, which are overwritten
             model = _construct(path, arguments, DataSpec(**spec))
         model.load_state_dict(current_state(content["former"], content["state_dict"], model.state_dict()))
     except (RuntimeError, TypeError, UserError) as error:
@@ -92,10 +92,11 @@ def load(checkpoint: str | Path) -> Family:
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """A checkpoint as plain tensors and containers, with configurations that may be built; nothing in it is executed.
+    """A checkpoint as plain tensors and containers with vetted configurations; nothing in it is executed.
 
     Raises:
-        UserError: there is no such file, it is no checkpoint of a family, or it names what may not be built (`gate`).
+        UserError: there is no such file, it is not a checkpoint of a family, or its configuration is not admissible
+            (`gate`).
     """
     path = Path(checkpoint)
     if not path.is_file():
@@ -133,7 +134,7 @@ def data_module(config: Mapping[str, Any], source: object = "data") -> ImageData
     """The data module of a plain {class_path, init_args}.
 
     Args:
-        config: as a file holds it.
+        config: from a file.
         source: the file or record, for errors.
 
     Raises:

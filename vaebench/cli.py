@@ -1,4 +1,4 @@
-"""The command line: thin. Each command imports what it needs when it runs, so that help answers at once."""
+"""The command line. Each command imports its dependencies when it runs, so that help is fast."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
-    # Imports make a million objects that stay; to look through all of them time and again took a sixth of a short fit.
+    # Imports create a million permanent objects, and scanning them repeatedly took a sixth of a short fit.
     gc.set_threshold(700, 10, 1000)
     try:
         return _dispatch(argv)
@@ -67,7 +67,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def commands() -> dict[str, ModuleType]:
-    """The modules of `vaebench.commands` by name; those that start with _ are no commands; `import_` is `import`."""
+    """The modules of `vaebench.commands` by name, without those that start with _; `import_` is `import`."""
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
     return {name.rstrip("_"): importlib.import_module(f"{package.__name__}.{name}") for name in names}
 

@@ -1,6 +1,6 @@
-"""Errors that are the user's to mend: one sentence with what, where, what was expected and what to do.
+"""Errors for users: one sentence with the problem, its place, the expected value and a remedy.
 
-`Unavailable` is none of them: a density, a closed form or a figure that does not exist, which ends no evaluation.
+`Unavailable` is not one of them: it marks a density, closed form or metric that does not exist, and ends no evaluation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class UserError(ValueError):
 
 
 class Diverged(UserError):  # noqa: N818
-    """Training ended in numbers that are not finite; what usually helps follows the given sentence."""
+    """Training ended in non-finite numbers; the usual remedies follow the given sentence."""
 
     code = 3
 
@@ -37,29 +37,29 @@ class Diverged(UserError):  # noqa: N818
 
 
 class Unavailable(Exception):  # noqa: N818
-    """What a model, its data or a measurement does not have: `str` of it is the reason, a clause without a full stop.
+    """Something that a model, its data or a measurement does not have; `str` is the reason, without a full stop.
 
-    A figure that needs it is "unavailable: reason". torch.distributions and adapters raise NotImplementedError where
-    something does not exist, and torch the same class for an operation without a kernel; `absence` separates the two.
+    A metric that needs it is "unavailable: reason". torch.distributions and adapters raise NotImplementedError where
+    something does not exist, and torch raises the same class for a missing kernel; `absence` separates the two.
     """
 
 
-# Messages of torch about an operation without a kernel for a type of number, or on a device.
+# Messages of torch about missing kernels for a dtype or a device.
 KERNELS = (
     r"\"(?P<operation>\w+)\" not implemented for '?(?P<precision>\w+)",
     r"(?P<operation>[\w.]+): Low precision dtypes not supported\. Got (?P<precision>\w+)",
     r"Could not run '(?P<operation>[\w:.]+)' with arguments from the '(?P<device>\w+)' backend",
     r"The operator '(?P<operation>[\w:.]+)' is not currently implemented for the (?P<device>\w+) device",
 )
-WORDLESS = r"No KL\(p \|\| q\)|$"  # what torch.distributions says where it names no reason
+WORDLESS = r"No KL\(p \|\| q\)|$"  # messages of torch.distributions without a reason
 
 
 @contextmanager
 def require_kernels() -> Iterator[None]:
-    """Refuses, by a sentence, a precision or a device on which torch lacks an operation that the block calls.
+    """Turns errors about kernels that torch lacks for a precision or device into a UserError.
 
     Raises:
-        UserError: it lacks one.
+        UserError: torch lacks an operation of the block.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def _missing_kernel(error: Exception) -> re.Match[str] | None:
 
 @contextmanager
 def absence(reason: str = "the model does not have it") -> Iterator[None]:
-    """Asks torch.distributions, or a model that is not ours, for what may not exist.
+    """Runs a block that needs a feature which torch.distributions or a third-party model may lack.
 
     >>> with absence("the posterior has no mean in closed form"):
     ...     raise NotImplementedError
@@ -94,7 +94,7 @@ def absence(reason: str = "the model does not have it") -> Iterator[None]:
     vaebench.errors.Unavailable: the posterior has no mean in closed form
 
     Args:
-        reason: why not, where the error itself gives no reason.
+        reason: the reason, where the error itself has none.
 
     Raises:
         Unavailable: the block raised NotImplementedError.
@@ -113,7 +113,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def disk_error(error: OSError) -> str | None:
-    """A sentence for a disk or folder that cannot be used; None where the error is about something else.
+    """A message for a disk or folder that cannot be used; None for other errors.
 
     >>> print(disk_error(OSError(errno.ENOSPC, "No space left on device", "runs/model.ckpt")))
     there is no room for 'runs/model.ckpt' (No space left on device); make room, and the same command goes on
@@ -133,13 +133,13 @@ NO_MEMORY = "there is not enough memory: expected less at a time; lower sizes or
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had, on the CPU or on a GPU."""
+    """Whether an exception reports a lack of memory, on the CPU or a GPU."""
     words = ("allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def printable(text: object) -> str:
-    r"""Text on one line without what a terminal would obey, for what files and other programs say.
+    r"""Text with "?" for every character that is not printable, such as a terminal's escape sequences.
 
     >>> printable("red: \x1b[31m\n")
     'red: ?[31m?'
@@ -147,11 +147,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
-LONGEST = 300  # characters of what was given that a sentence repeats: a path fits
+LONGEST = 300  # characters of a given value in a message, enough for a path
 
 
 def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> UserError:
-    """An error for a name that does not exist, with the nearest ones that do.
+    """An error for an unknown name, with the nearest known ones.
 
     >>> print(unknown("family", "beta_vea", ["vae", "beta_vae", "iwae"]))
     unknown family 'beta_vea'; did you mean beta_vae?

@@ -1,4 +1,4 @@
-"""What a data set promises a model: the shape of an image and the measure its likelihood is taken against."""
+"""Specification of images: their shape, and the measure of their likelihood."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class DataSpec:
     Args:
         shape: (channels, height, width) of one image.
         measure: one of the names above.
-        mean: training mean of every pixel, of shape ``shape``, in [0, 1]; None when only the architecture is wanted
-            (a model that is loaded from a checkpoint).
-        size: number of training images, which minibatch estimators of aggregate quantities weigh by.
-        examples: some training images, evenly spaced, (m, *shape) in [0, 1], that parts may start from; None as mean.
-        redrawn: whether training draws its images anew each time, so that none equals an example.
+        mean: training mean of every pixel, of shape ``shape``, in [0, 1]; None where only the architecture is needed,
+            as for a model from a checkpoint.
+        size: number of training images, for minibatch estimators of aggregate quantities.
+        examples: some training images, evenly spaced, (m, *shape) in [0, 1], for the initialisation of parts; or None.
+        redrawn: whether training images are binarised randomly in every batch, so that none equals an example.
 
     Raises:
         UserError: the measure is none of those above.
@@ -78,7 +78,7 @@ class DataSpec:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain class_path / init_args that build this spec again, without the images (for checkpoints and records)."""
+        """Plain class_path / init_args of this spec, without the images, for checkpoints and records."""
         return {
             "class_path": "vaebench.measures.DataSpec",
             "init_args": {"shape": list(self.shape), "measure": self.measure, "size": self.size},
@@ -89,15 +89,15 @@ class DataSpec:
 
 
 def require_kind(who: str, data: DataSpec, kinds: frozenset[str]) -> None:
-    """Refuses images of a measure that a family is not made for.
+    """Refuses images of a measure that a family does not support.
 
     Args:
         who: the family, for the message.
         data: the images.
-        kinds: the kinds of measure that it takes.
+        kinds: supported kinds of measure.
 
     Raises:
-        UserError: the images have another.
+        UserError: the images have another kind.
     """
     if data.kind not in kinds:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What the suite adds to torch's optimisers and schedulers of the learning rate."""
+"""Optimisers and learning-rate schedulers that torch lacks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vaebench.ranges import require_ranges
 
 @final
 class AdamNormGrad(Adam):
-    r"""Adam of gradients that have length 1, tensor by tensor: how VampPriors and exemplar VAEs were trained.
+    r"""Adam on gradients normalised to length 1, tensor by tensor, as in the training of VampPriors and exemplar VAEs.
 
     .. math:: g \leftarrow g / (\|g\|_2 + 10^{-7})
 
-    so that the learning rate alone says how far a step goes, whatever the loss's scale, also while it changes.
+    so that the length of a step depends on the learning rate and not on the scale of the loss.
 
     Reference:
         Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120, in their code (jmtomczak/vae_vampprior).
@@ -29,7 +29,7 @@ class AdamNormGrad(Adam):
     """
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step; the gradients are left at length 1."""
+        """One step; leaves the gradients at length 1."""
         with torch.no_grad():
             for group in self.param_groups:
                 for p in group["params"]:
@@ -40,20 +40,20 @@ class AdamNormGrad(Adam):
 
 @final
 class StepwiseDecay(LRScheduler):
-    r"""The stepwise decay of the IWAE's authors: lr · 10^(−i/7) for 3^i epochs, i = 0, …, 7, which are 3,280 in all.
+    r"""The stepwise decay of the IWAE's authors: lr · 10^(−i/7) for 3^i epochs, i = 0, …, 7, 3,280 epochs in total.
 
     .. math:: \eta_i = \eta \cdot 10^{-i / (S - 1)} \;\text{ for } B^i \text{ epochs}, \qquad i = 0, \dots, S - 1
 
-    The last learning rate, a tenth of the first one, holds for whatever comes after it.
+    The last learning rate, a tenth of the first one, applies to all further epochs.
 
     Reference:
         Burda et al. 2016, Importance weighted autoencoders, section 5, https://arxiv.org/abs/1509.00519.
 
     Args:
-        optimizer: whose learning rate it changes.
-        stages: S, different learning rates; at least 1.
-        base: B, how many times as long as the one before every stage is; at least 1.
-        last_epoch: −1, as torch has it for a scheduler that begins.
+        optimizer: the optimiser.
+        stages: S, number of learning rates; at least 1.
+        base: B, ratio of the lengths of successive stages; at least 1.
+        last_epoch: as in torch; −1 at the start.
 
     Raises:
         UserError: a number lies outside its range.
@@ -67,7 +67,7 @@ class StepwiseDecay(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The learning rate of every parameter group in the present epoch."""
+        """The learning rate of every parameter group in the current epoch."""
         stage, end = 0, 1
         while stage < self.stages - 1 and self.last_epoch >= end:
             stage += 1

@@ -1,6 +1,6 @@
-"""What numbers a setting may be: one check for every scalar of every part, the suite's and torch's.
+"""Ranges of numeric settings, checked for every part of the suite and of torch.
 
-A whole number is at least 1 and any other at least 0, unless the class says otherwise in `RANGES`. All are finite.
+Whole numbers are at least 1 and others at least 0, unless a class overrides it in `RANGES`. All are finite.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vaebench.errors import UserError
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`; an end that is open is not among them.
+    """Numbers from `low` to `high`, without the ends that are open.
 
     >>> str(Range(0, 1, open_high=True)), str(Range(0, open_low=True)), 1 in Range(0, 1)
     ('at least 0 and less than 1', 'more than 0', True)
@@ -38,13 +38,13 @@ class Range(NamedTuple):
         return " and ".join(filter(None, (low, high))) or "a finite number"
 
 
-COUNT, AMOUNT = Range(1), Range(0)  # of whole and of other numbers, where a class says nothing
+COUNT, AMOUNT = Range(1), Range(0)  # defaults for whole and for other numbers
 ANY, POSITIVE, SHARE = Range(), Range(0, open_low=True), Range(0, 1)
 DECAY, INSIDE = Range(0, 1, open_high=True), Range(0, 1, True, True)
 
 
 def ranges(cls: type) -> dict[str, Range]:
-    """The range of every number that a class and its parents are built with, by the argument's name."""
+    """The range of every numeric argument of a class and its parents, by name."""
     declared: dict[str, Range] = {}
     for parent in reversed(cls.__mro__):
         foreign = parent.__module__.split(".")[0] in ("torch", "lightning", "builtins")
@@ -58,23 +58,23 @@ def ranges(cls: type) -> dict[str, Range]:
 
 
 def _numbers(annotation: Any) -> set[str]:
-    """The kinds of numbers, 'int' and 'float', that an argument takes, alone or in a list."""
+    """The numeric types, 'int' and 'float', of an argument, alone or in a list."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     text = re.sub(r"\b(?:Sequence|Iterable|list|tuple)\[([^\[\]]*)\]", r"\1", text)
     return set() if "[" in text else {"int", "float"} & set(re.split(r"[|, ]+", text))
 
 
 def require_ranges(cls: type, values: Mapping[str, Any], where: str, owner: str = "") -> None:
-    """Refuses numbers outside their ranges; what is no number is left to others.
+    """Refuses numbers outside their ranges; ignores other values.
 
     Args:
-        cls: whose settings they are.
+        cls: class of the settings.
         values: by name.
-        where: the settings stand, as in 'model.'.
-        owner: goes before the name of a setting whose place is not known, as in 'Cosine.'.
+        where: prefix of the settings' keys, such as 'model.'.
+        owner: prefix of a setting without a known key, such as 'Cosine.'.
 
     Raises:
-        UserError: one is outside; the sentence names it and its range.
+        UserError: a number is outside its range.
     """
     for name, limit in ranges(cls).items():
         for value in values[name] if isinstance(values.get(name), list | tuple) else [values.get(name)]:

@@ -57,12 +57,12 @@ def held(t: Tensor, wait: Tensor, length: Tensor) -> Tensor:
 
 
 def cyclical(t: Tensor, length: Tensor, cycles: Tensor, ratio: Tensor) -> Tensor:
-    """`cycles` times a linear rise from 0 to 1 in the first part of a cycle, and 1 for the rest of it; then 1 for good.
+    """`cycles` times a linear rise from 0 to 1 in the first part of a cycle, and 1 for the rest of it; 1 afterwards.
 
     Args:
         t: step, counted from 0.
         length: steps of all cycles together; 1 at once where it is 0.
-        cycles: M, how many.
+        cycles: M, their number.
         ratio: R, the rising part of each, in [0, 1].
     """
     phase = torch.remainder(t * cycles / length.clamp(min=1e-12), 1.0)
@@ -70,13 +70,13 @@ def cyclical(t: Tensor, length: Tensor, cycles: Tensor, ratio: Tensor) -> Tensor
 
 
 class Round(NamedTuple):
-    """Where a round of encoder steps stands, all 0-dim; at its start without arguments. See `continued`.
+    """The state of a round of encoder steps, all 0-dim; the initial state without arguments. See `continued`.
 
     Attributes:
         taken: encoder steps so far.
-        window: sum of the losses since the last look.
-        before: mean loss of the window before it, nats.
-        done: 1 when the decoder's turn has come.
+        window: sum of the losses in the current window.
+        before: mean loss of the previous window, nats.
+        done: 1 when the round has ended and the decoder trains.
     """
 
     taken: Any = 0.0
@@ -94,7 +94,7 @@ def continued(now: Round, loss: Tensor, check: Tensor, cap: Tensor) -> Round:
         now: the round so far.
         loss: of this batch, nats.
         check: steps of a window.
-        cap: most steps of a round.
+        cap: largest number of steps of a round.
     """
     taken, window = now.taken + 1, now.window + loss
     look = torch.remainder(taken, check) == 0
@@ -109,13 +109,13 @@ def continued(now: Round, loss: Tensor, check: Tensor, cap: Tensor) -> Round:
 
 
 class Watch(NamedTuple):
-    """How long a quantity has not risen, all 0-dim; at its start without arguments. See `watched`.
+    """The state of a plateau detector, all 0-dim; the initial state without arguments. See `watched`.
 
     Attributes:
-        total: sum of its values since the last look.
-        seen: how many.
-        best: highest mean at a look.
-        misses: looks at which the mean fell short of the best.
+        total: sum of the values since the last check.
+        seen: number of these values.
+        best: highest mean at a check.
+        misses: checks at which the mean was below the best.
     """
 
     total: Any = 0.0
@@ -125,12 +125,12 @@ class Watch(NamedTuple):
 
 
 def watched(now: Watch, value: Tensor, every: float) -> Watch:
-    """The watch after one more value; a look is taken after every so many.
+    """The plateau detector after one more value.
 
     Args:
-        now: the watch so far.
-        value: the quantity.
-        every: values a look.
+        now: its state so far.
+        value: of the monitored quantity.
+        every: values per check.
     """
     total, seen = now.total + value, now.seen + 1
     look, mean = seen >= every, total / seen
@@ -148,10 +148,10 @@ class Schedule(nn.Module):
     RANGES: ClassVar[Mapping[str, Range]] = {}
 
     def hyper(self, **scalars: float) -> None:
-        """Registers scalars as 0-dim buffers, so that members of a population may differ in them.
+        """Registers scalars as 0-dim buffers, in which members of a population may differ.
 
         Raises:
-            UserError: one lies outside its range.
+            UserError: one is outside its range.
         """
         require_ranges(type(self), scalars, "the schedule's ", f"{type(self).__name__}.")
         for name, value in scalars.items():
@@ -219,7 +219,7 @@ class Sigmoid(Schedule):
 
     @property
     def end(self) -> float:
-        """The step from which the numbers of its type do not tell the factor from 1."""
+        """The step from which the factor rounds to 1."""
         last = math.log(8 / torch.finfo(self.length.dtype).eps)  # of the sigmoid's argument
         return float(self.length) * (0.5 + last / float(self.steepness)) if self.steepness else 0.0
 
@@ -246,7 +246,7 @@ class Cosine(Schedule):
 
 
 class MonotonicThenHold(Schedule):
-    """0 for `wait` optimiser steps, a linear rise over `length`, then 1: no pull of the prior until the code is used.
+    """0 for `wait` optimiser steps, a linear rise over `length`, then 1: no rate term until the code is in use.
 
     Args:
         wait: steps at 0; 0 or more.

@@ -1,4 +1,4 @@
-"""What commands write to the terminal: tables, and bars while something takes long."""
+"""Terminal output: consoles and progress bars."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-WIDTH = 200  # of whole lines in a file or a pipe
+WIDTH = 200  # columns in a file or a pipe
 
 
 def wide(console: Console | None = None) -> Console:
-    """The console, by default of the standard output; wide enough for whole lines where it is no terminal."""
+    """The console, by default of the standard output; `WIDTH` columns wide unless it is a terminal."""
     console = console or Console()
     return console if console.is_terminal else Console(file=console.file, width=WIDTH)
 
@@ -22,8 +22,8 @@ class Bar(NamedTuple):
     """A progress bar.
 
     Attributes:
-        begin: names what is at work, of which nothing is done.
-        advance: takes the fraction of it that is done, and, where there is one, a note beside the bar.
+        begin: starts a task by its name.
+        advance: sets the fraction of the task that is done, and optionally a note.
     """
 
     begin: Callable[[str], None]
@@ -32,12 +32,12 @@ class Bar(NamedTuple):
 
 @contextmanager
 def progress_bar(title: str = "", enabled: bool = True, console: Console | None = None) -> Iterator[Bar]:
-    """A bar that is gone when the block ends; nothing is drawn where there is no terminal.
+    """A transient progress bar, on terminals only.
 
     Args:
-        title: what is at work.
+        title: of the task.
         enabled: whether to draw it.
-        console: where; default: the standard error.
+        console: of the bar; default: the standard error.
     """
     console = console or Console(stderr=True)
     words = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()

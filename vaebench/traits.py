@@ -1,8 +1,7 @@
-"""What posteriors, priors and likelihoods declare of themselves, and what one that declares nothing is.
+"""Traits that posteriors, priors and likelihoods declare, with their defaults.
 
-`Posterior`, `Prior` and `Likelihood` are modules with these traits; a part overrides those that it differs in, in the
-class or on the instance. Objectives and evaluation read them through `of`, which takes parts that derive from zuko's
-`LazyDistribution` alone, too.
+`Posterior`, `Prior` and `Likelihood` are modules with these traits; a part overrides them in its class or on the
+instance. Objectives and evaluation read them through `of`, which also accepts plain `LazyDistribution`s of zuko.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ PLAIN = (bool, int, float, str, tuple, list, dict, set, frozenset)
 class Traits:
     """Typed class attributes with defaults, and methods that a part may override.
 
-    A class attribute that is almost called as a trait, or has a value of another type, is refused where its class is
-    defined: nobody would read it. An attribute of the class's own that is meant so has an annotation.
+    A class attribute whose name resembles a trait, or whose value has another type, is refused at the definition of its
+    class, since nothing would read it. Annotated attributes are exempt.
 
     >>> class Point(PosteriorTraits):
     ...     determinstic = True  # doctest: +ELLIPSIS
@@ -53,7 +52,7 @@ class Traits:
 
     @classmethod
     def of(cls, part: object) -> Self:
-        """The traits of a part: itself, or for one of another base what it has of them, beside the defaults."""
+        """The traits of a part: itself, or for a part with another base its declared ones and the defaults."""
         if isinstance(part, cls):
             return part
         declared = cls()
@@ -64,7 +63,7 @@ class Traits:
 
     @classmethod
     def within(cls, part: object) -> Iterator[Self]:
-        """The traits of a part and of all parts that are registered in it."""
+        """The traits of a part and of all its submodules that are parts."""
         yield cls.of(part)
         if isinstance(part, nn.Module):
             for inner in part.modules():
@@ -80,11 +79,11 @@ def _defaults(classes: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
 
 
 class LatentTraits(Traits):
-    """What a distribution over latents is, q(z|x) or p(z).
+    """Traits of a distribution over latents, q(z|x) or p(z).
 
     Attributes:
-        discrete: whether z is made of codes, through which no gradient goes.
-        space: the space that z lives on.
+        discrete: whether z consists of codes, which pass no gradient.
+        space: the space of z.
         levels: units of every level of a hierarchy, the lowest first; empty for one level.
     """
 
@@ -94,14 +93,14 @@ class LatentTraits(Traits):
 
 
 class PosteriorTraits(LatentTraits):
-    """What a posterior is.
+    """Traits of a posterior.
 
     Attributes:
         deterministic: whether it is a point mass, without a density.
-        reparameterised: whether the gradient through its samples is all of the gradient.
-        dependent: whether the samples of one image depend on one another.
-        event: shape of z, where it is not (latent,): a unit may take several values of z, as codes do.
-        auxiliary: what the rate counts beside z, for the definitions of figures; '' for nothing.
+        reparameterised: whether the gradient through its samples is the complete gradient.
+        dependent: whether the samples of one image are dependent.
+        event: shape of z, where it is not (latent,), because units such as codes have several values of z.
+        auxiliary: further variables in the rate, for the definitions of metrics; '' for none.
     """
 
     deterministic: bool = False
@@ -112,12 +111,12 @@ class PosteriorTraits(LatentTraits):
 
 
 class PriorTraits(LatentTraits):
-    """What a prior is, and what it shows the likelihood of z.
+    """Traits of a prior, and its view of z for the likelihood.
 
     Attributes:
-        encodes: whether it encodes images, to have its components at their codes.
-        seen: shape of what `see` returns; None where the likelihood sees z itself.
-        estimate: what the definitions of figures say where log p(z) is an estimate; '' where it is exact.
+        encodes: whether it encodes images, to place its components at their codes.
+        seen: shape of the output of `see`; None where the likelihood reads z itself.
+        estimate: text for the definitions of metrics where log p(z) is an estimate; '' where it is exact.
     """
 
     encodes: bool = False
@@ -125,25 +124,26 @@ class PriorTraits(LatentTraits):
     estimate: str = ""
 
     def see(self, z: Tensor) -> Tensor:
-        """What the likelihood sees of z (*batch, *latent), (*batch, *seen)."""
+        """The likelihood's input for z (*batch, *latent): (*batch, *seen)."""
         return z
 
     def doubt(self) -> str:
-        """How exact log p(z) is, for a record's warnings; only where it is an estimate."""
+        """The accuracy of an estimated log p(z), for a record's warnings."""
         return self.estimate
 
 
 class LikelihoodTraits(Traits):
-    """What a likelihood is.
+    """Traits of a likelihood.
 
     Attributes:
-        support: kinds of measure that it is normalised for.
+        support: kinds of measure for which it is normalised.
         started: whether its output bias was set from the training mean.
-        facts: what a record has of it beside the configuration, such as the floor of a scale.
-        bound: how `log_prob` falls short of log p(x|z), for the definitions of figures; '' where it does not.
-        averaged: whether `log_prob`, while gradients are recorded, stands for log p(x|z) in its mean alone, so that
-            no sample may be weighed by it.
-        width: values that scoring holds for each of an image, about: evaluation takes fewer samples at once.
+        facts: properties for records besides the configuration, such as the floor of a scale.
+        bound: why `log_prob` is below log p(x|z), for the definitions of metrics; '' where it is exact.
+        averaged: whether `log_prob` with gradients is only an unbiased estimate of log p(x|z) or its bound, which must
+            not weigh samples.
+        width: approximate number of values in memory per value of an image during scoring, which limits the samples
+            scored at once.
     """
 
     support: frozenset[str] = frozenset()

@@ -404,4 +404,4 @@ def test_a_server_that_goes_on_failing_is_one_sentence(
     server.fail("GetProjects", 1000)
     assert main(["leaderboard", f"{place}/results", "--wandb=me/vaes"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "Weights & Biases did not do as asked" in line
+    assert "Weights & Biases failed" in line

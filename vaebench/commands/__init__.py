@@ -1,6 +1,6 @@
-"""The commands of the command line, one to a module, found by walking this folder.
+"""The commands of the command line, one module each, discovered in this folder.
 
-A module has `HELP` (one line), `EXAMPLE` (what the help shows) and either `arguments(parser)`, which adds what it
-takes, with `run(arguments)`, or `raw(argv)`, where a parser of its own reads them. Both return the exit code. What is
-heavy is imported inside, so that help answers at once.
+A module has `HELP` (one line), `EXAMPLE` (for the help) and either `arguments(parser)`, which adds its arguments, with
+`run(arguments)`, or `raw(argv)`, with a parser of its own. Both return the exit code. Heavy imports are inside, so that
+help is fast.
 """

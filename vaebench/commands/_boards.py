@@ -1,4 +1,4 @@
-"""Boards in the terminal: tables of as many columns as fit its width."""
+"""Boards in the terminal, as tables with the columns that fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {"decided": "green", "tie": "yellow", "provisional": "yellow"}
 
 
 def print_boards(boards: Iterable[Board], left_out: str = "", console: Console | None = None) -> None:
-    """Prints every board: its headline, its table, and the footnotes of the columns that are shown."""
+    """Prints every board: its headline, its table, and the footnotes of the shown columns."""
     console = wide(console)
     if left_out:
         console.print(Text(f"Left out: {left_out}\n", "yellow"))
@@ -67,7 +67,7 @@ def _drawn(sheet: Sheet, shown: list[int]) -> Table:
 
 
 def _halves(heading: str) -> list[str]:
-    """A heading on two lines where it is long."""
+    """A heading, on two lines if it is long."""
     if len(heading) < 14 or " " not in heading:
         return [heading]
     cut = heading.index(" ", len(heading) // 3) if " " in heading[len(heading) // 3 :] else heading.index(" ")

@@ -10,7 +10,7 @@ from vaebench.errors import UserError, unknown
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises the user's mistakes instead of printing its usage."""
+    """An argparse parser that raises UserError instead of printing its usage."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         subs = {n: p for a in self._actions if isinstance(a.choices, dict) for n, p in a.choices.items()}

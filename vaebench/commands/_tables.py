@@ -33,11 +33,11 @@ def metrics_table(record: RunRecord) -> None:
 
 
 def parts_table(parts: Iterable[Part], title: str | None = None) -> None:
-    """Prints one line a part: its name, what it is (the docstring's first line), and its reference.
+    """Prints one line per part: its name, the first line of its docstring, and its reference.
 
     Args:
-        parts: what to list.
-        title: of a table that shows short names too; None for neither.
+        parts: the parts.
+        title: of a table with short names; None shows neither.
     """
     short = ["also"] if title else []
     reference = Column("reference", overflow="fold")  # whole, to be copied

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read safely where they may be a stranger's, and locks on folders."""
+"""Atomic writing of files, safe reading of untrusted ones, and locks on folders."""
 
 from vaebench.files.atomic import (
     PARTIAL,

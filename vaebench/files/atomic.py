@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from uuid import uuid4
 
 from vaebench.errors import UserError
 
-PARTIAL = ".partial"  # ends the name of a file or folder that is being written
-_KEPT = 100  # letters of the file's or folder's own name in it
+PARTIAL = ".partial"  # suffix of an unfinished file or folder
+_KEPT = 100  # characters of the file's or folder's name in that of the unfinished one
 _HEX = "[0-9a-f]" * 32
 
 
 def write_atomically(path: Path, content: bytes | memoryview, before: Path | None = None) -> None:
-    """Writes a file through another one in the same folder, so that no reader, crash or full disk leaves half of it.
+    """Writes a file atomically, through a temporary file in the same folder, and syncs it to the disk.
 
-    When it returns, the file is on the disk. What writers of the same file left that were killed goes.
+    Removes temporary files of killed writers of the same file.
 
     Args:
-        path: the file; its folder is made.
-        content: of it.
-        before: where a file that is there goes; None replaces it. A kill between the two leaves it there alone.
+        path: the file; its folder is created.
+        content: its content.
+        before: new path of an existing file; None replaces it. A kill between the two steps leaves only `before`.
 
     Raises:
-        OSError: it cannot be written; its `filename` is set, and a file that was there is intact.
+        OSError: it cannot be written; its `filename` is set, and an existing file is intact.
     """
     with naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def write_atomically(path: Path, content: bytes | memoryview, before: Path | Non
                 os.fsync(file.fileno())
                 if before is not None and path.exists():
                     path.replace(before)
-                partial.replace(path)  # still locked: nobody takes it for one of a dead writer
+                partial.replace(path)  # still locked, so that no process removes it as that of a dead writer
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -52,7 +52,7 @@ def write_atomically(path: Path, content: bytes | memoryview, before: Path | Non
 
 
 def _create(path: Path) -> tuple[BinaryIO, Path]:
-    """A new file to write into beside `path`, locked for as long as it is open."""
+    """A new temporary file beside `path`, locked while it is open."""
     while True:
         partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
         file = partial.open("xb")
@@ -63,7 +63,7 @@ def _create(path: Path) -> tuple[BinaryIO, Path]:
 
 
 def remove_partial(path: Path) -> None:
-    """Removes what writers of a file left beside it that were killed."""
+    """Removes the temporary files of killed writers of a file."""
     for left in path.parent.glob(f".{glob.escape(path.name[:_KEPT])}.{_HEX}{PARTIAL}"):
         with suppress(OSError), left.open("rb") as file:  # a folder, or gone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while its writer lives
@@ -76,7 +76,7 @@ def _lock(file: BinaryIO) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Has the disk hold what a file, or the list of names in a folder, is now."""
+    """Syncs a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,7 +89,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def naming_path(path: Path) -> Iterator[None]:
-    """A block whose OSErrors name a file or folder: those of writing, as to a full disk, name none by themselves."""
+    """Adds a path to OSErrors of a block that have none, such as those of writing to a full disk."""
     try:
         yield
     except OSError as error:
@@ -99,7 +99,7 @@ def naming_path(path: Path) -> Iterator[None]:
 
 
 def rewrite(path: Path, written: Callable[[str], str]) -> bool:
-    """Replaces a text file by what a function makes of its text, where that differs; whether it did."""
+    """Rewrites a text file by a function of its text; returns whether it changed."""
     text = path.read_text(encoding="utf-8")
     if (new := written(text)) != text:
         write_atomically(path, new.encode())
@@ -107,20 +107,20 @@ def rewrite(path: Path, written: Callable[[str], str]) -> bool:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copies a file's content; where there is no room for it, the error names the target."""
+    """Copies a file's content; errors of writing name the target."""
     with naming_path(target), source.open("rb") as file, target.open("wb") as copy:
         shutil.copyfileobj(file, copy, 2**20)
 
 
 @contextmanager
 def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
-    """A folder under another name to write into, which is renamed to `path` at the end of the block, or removed.
+    """A temporary folder, which is synced and renamed to `path` at the end of the block, or removed on an error.
 
-    When the block has ended, the folder is on the disk. What writers of the same folder left that were killed goes.
+    Removes temporary folders of killed writers of the same folder.
 
     Args:
-        path: must not exist. Its parents are made.
-        kind: what it is called in the error.
+        path: must not exist. Its parents are created.
+        kind: of the folder, for the error.
 
     Raises:
         UserError: `path` exists.
@@ -140,7 +140,7 @@ def whole_folder(path: Path, kind: str = "record") -> Iterator[Path]:
         partial.rename(path)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, Exception) and path.exists():  # of whatever kind: the winner took the files away under us
+        if isinstance(error, Exception) and path.exists():  # of any kind, since another writer has removed the files
             raise taken from error
         raise
     _sync(path.parent)

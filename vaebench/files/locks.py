@@ -1,4 +1,4 @@
-"""Locks on folders: one process at a time works in one."""
+"""Locks on folders, for one process at a time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-LOCK = "at-work.lock"  # in a folder that a process works in: who it is
+LOCK = "at-work.lock"  # in a locked folder, with the owner's identity
 
 
 def first_process() -> bool:
-    """Whether this process is the first, or the only one, of those that train a run: the one that writes."""
+    """Whether this process is the first or only one of a training, which writes its files."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK"))
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """A block that one process at a time executes for a folder; others say whom they wait for.
+    """Runs a block under a lock on a folder; other processes wait and print the owner.
 
-    The system lifts the lock when its owner dies, so that nothing waits for the dead. Of several processes that train
-    a run together, the first one locks for all.
+    The system releases the lock when its owner dies. Of several processes of one training, the first locks for all.
 
     Args:
-        folder: is made, and removed if nothing is in it at the end.
+        folder: created, and removed if empty at the end.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -65,7 +64,7 @@ def _owned(lock: Path) -> Iterator[None]:
                 yield
                 return
             if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
-                continue  # its owner has removed it while we waited
+                continue  # its owner removed it meanwhile
             since = datetime.now().astimezone().isoformat(" ", "seconds")
             file.truncate(0)
             file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": since}).encode())
@@ -75,10 +74,10 @@ def _owned(lock: Path) -> Iterator[None]:
 
 
 def _who(file: BinaryIO, folder: Path) -> str:
-    """Who works in a folder, as the lock's owner has it."""
+    """The owner of a lock, in words."""
     try:
         file.seek(0)
         owner = json.loads(file.read())
         return f"process {owner['process']} on {owner['machine']} works in '{folder}' since {owner['since']}"
-    except (ValueError, KeyError, TypeError):  # locked just now, and not written yet
+    except (ValueError, KeyError, TypeError):  # locked but not yet written
         return f"another process works in '{folder}'"

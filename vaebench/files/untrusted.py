@@ -1,4 +1,4 @@
-"""Files of records and cards, which may be a stranger's: plain names, no links, no devices, limited sizes."""
+"""Safe reading of untrusted files of records and cards: plain names, no links, no devices, size limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)  # 
 
 
 def is_plain(name: object) -> bool:
-    """Whether a text may be the name of a file that a record or card has: ASCII, no folder, no hidden or device file.
+    """Whether a string is admissible as a file name in a record or card: ASCII, no folder, no hidden or device file.
 
     >>> is_plain("samples.png"), is_plain("../x"), is_plain("/etc/passwd"), is_plain("NUL.png"), is_plain("x.png\\n")
     (True, False, False, False, False)
@@ -30,14 +30,14 @@ def is_plain(name: object) -> bool:
 
 
 def require_folder_name(name: str, what: str) -> str:
-    """The name of a benchmark or sweep, if a folder of records can have it.
+    """Checks that the name of a benchmark or sweep can be that of a folder, and returns it.
 
     Args:
-        name: as the file gives it.
-        what: it is the name of, and the file, for the error.
+        name: from the file.
+        what: object of the name, and the file, for the error.
 
     Raises:
-        UserError: it leads elsewhere, is hidden, or is longer than file systems take.
+        UserError: it contains a path separator, is hidden, or is too long for file systems.
     """
     odd = not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 200
     if odd or not name.strip() or name[0] == ".":
@@ -49,15 +49,15 @@ def require_folder_name(name: str, what: str) -> str:
 
 
 def open_file(folder: Path, name: str) -> BinaryIO:
-    """Opens a file of a record or card, whose files may be a stranger's, for reading.
+    """Opens a file of an untrusted record or card for reading.
 
     Args:
         folder: of the record or card.
-        name: of the file, as the record or card has it.
+        name: of the file, from the record or card.
 
     Raises:
-        OSError: the name is not plain, or what has it is no ordinary file: a link may lead to any file of this machine,
-            and a device or pipe never ends.
+        OSError: the name is not plain, or it is not a regular file: a link may lead to any file of this machine, and a
+            device or pipe never ends.
     """
     path = folder / name if is_plain(name) else Path(repr(name))
     if not is_plain(name):
@@ -78,7 +78,7 @@ def read_file(folder: Path, name: str, most: int) -> bytes:
     """The content of a file that `open_file` opens.
 
     Raises:
-        OSError: as `open_file`, or it has more than `most` bytes.
+        OSError: as in `open_file`, or it has more than `most` bytes.
     """
     with open_file(folder, name) as file:
         content = file.read(most + 1)

@@ -1,8 +1,8 @@
-"""What follows runs from outside: Weights & Biases, TensorBoard, CSV files. No module but these knows which.
+"""Loggers: Weights & Biases, TensorBoard, and CSV files, which no other module depends on.
 
-A `Logbook` opens a `Log` for a run. The log is told the run's curves while it trains, and its record at the end. One
-that fails is warned about and left alone from then on: no training and no record is lost to it. The choice of a logger
-is no part of a run's identity.
+A `Logbook` opens a `Log` for a run. The log receives the run's curves during training, and its record at the end. A log
+that fails is disabled with a warning, and never ends a training. The choice of a logger is not part of a run's
+identity.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Curves = Mapping[str, Mapping[str, list[float]]]
 
 
 class Sink(Protocol):
-    """Where one run's log goes. Any of these may fail."""
+    """The destination of one run's log. Any method may fail."""
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
-        """What was measured after `step` training batches."""
+        """Metrics after `step` training batches."""
 
     def checkpoint(self, path: Path) -> None:
         """The run's checkpoint."""
@@ -47,11 +47,11 @@ class Sink(Protocol):
 
 
 class Log:
-    """One run's log. Its methods raise nothing; `close` may be called more than once.
+    """One run's log. Its methods never raise; `close` may be called repeatedly.
 
     Args:
-        sink: where it goes; None: nowhere.
-        warn: hears why a sink was given up.
+        sink: its destination; None: none.
+        warn: receives the reason why a sink was disabled.
     """
 
     def __init__(self, sink: Sink | None = None, warn: Callable[[str], None] = print) -> None:
@@ -59,7 +59,7 @@ class Log:
 
     @property
     def open(self) -> bool:
-        """Whether what it is told goes anywhere."""
+        """Whether it has a working destination."""
         return self._sink is not None
 
     @property
@@ -72,7 +72,7 @@ class Log:
         return [LoggingCallback(self)]
 
     def history(self, curves: Curves) -> None:
-        """Tells all points of a run's curves that are later than those told before; see `TrainingHistory.curves`."""
+        """Logs new points of a run's curves; see `TrainingHistory.curves`."""
         points: dict[float, dict[str, float]] = {}
         for name, curve in curves.items():
             first = bisect_right(curve["step"], self._last)
@@ -83,11 +83,11 @@ class Log:
             self._last = step
 
     def checkpoint(self, path: Path) -> None:
-        """Tells the checkpoint of a run that has no record."""
+        """Logs the checkpoint of a run without a record."""
         self._tell(lambda sink: sink.checkpoint(path))
 
     def record(self, record: RunRecord) -> None:
-        """Tells a record, and of its curves what was not told before."""
+        """Logs a record, and new points of its curves."""
         self.history(record.curves)
         self._tell(lambda sink: sink.record(record))
 
@@ -114,11 +114,11 @@ class Log:
 
 
 class Logbook:
-    """Opens logs, as `--logger` chose.
+    """Opens logs of the logger chosen by `--logger`.
 
     Args:
         choice: 'wandb', 'wandb:ENTITY/PROJECT', 'tensorboard', 'csv', or None for no logs.
-        folder: where logs are kept on this machine.
+        folder: of logs on this machine.
 
     Attributes:
         choice: as given.
@@ -133,14 +133,14 @@ class Logbook:
         self._said: set[str] = set()
         self._open: Callable[[RunDescription], Sink] | None = None
         self._silent = not first_process()
-        if choice is not None and not self._silent:  # of several processes that train a run, the first one tells
+        if choice is not None and not self._silent:  # of several processes of a training, only the first logs
             name, colon, _ = choice.partition(":")
             if name not in CHOICES or (colon and name != "wandb"):
                 raise unknown("logger", choice, CHOICES, "wandb may be followed by :ENTITY/PROJECT.")
             self._open = import_module(f"{__name__}.{CHOICES[name]}").opener(choice, folder)
 
     def open(self, about: RunDescription) -> Log:
-        """The log of a run; the one that is open already where there is one. Never fails."""
+        """Opens the log of a run, or returns the open one; never fails."""
         if self._open is None or self._silent:
             return Log()
         log = self._logs.get(about.id)

@@ -1,4 +1,4 @@
-"""What a logger is told of a run before it trains: its name, its place among others, and its settings."""
+"""Description of a run for loggers: its name, group, tags and settings."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from vaebench.data.base import ImageData
     from vaebench.training.experiment import Experiment
 
-LONGEST = 64  # characters of a tag, as Weights & Biases takes them
+LONGEST = 64  # characters of a tag, the limit of Weights & Biases
 
 
 @dataclass(frozen=True)
 class RunDescription:
-    """A run as people look for it.
+    """The description of a run.
 
     Attributes:
-        id: 16 hex digits; a run that is logged again under the same id takes the place of the first.
+        id: 16 hex digits; logging the same id again replaces the run.
         name: variant and seed.
-        group: what runs that differ in nothing but the seed have in common: benchmark and variant; outside of a
-            benchmark data set, family and six hex digits of the settings.
+        group: common to runs that differ only in the seed: benchmark and variant; outside benchmarks data set, family
+            and six hex digits of the settings.
         job: 'fit', 'bench', 'sweep' or 'record'.
         tags: family, data set, benchmark, job.
-        config: every setting, without tables in tables: 'model/posterior/net/width'; 'setting' tells runs apart that
-            have one variant's name and other settings.
+        config: every setting, flattened: 'model/posterior/net/width'; 'setting' identifies settings under one variant's
+            name.
     """
 
     id: str
@@ -42,21 +42,21 @@ class RunDescription:
 def of_training(
     run: Experiment, data: ImageData, job: str, record: str = "", benchmark: str | None = None, variant: str = ""
 ) -> RunDescription:
-    """A run that is to be trained.
+    """The description of a run before training.
 
     Args:
         run: the parsed run.
         data: its data module.
-        job: which command trains it.
-        record: id of the record that it will have; '' where training is all.
-        benchmark, variant: as the record will have them.
+        job: the command that trains it.
+        record: id of its future record; '' without one.
+        benchmark, variant: of its future record.
     """
     config, measure = run.plain, data.spec.measure
     return _about(record or run.identity(data), config, run.seed, (data.name, measure), job, benchmark, variant, record)
 
 
 def of_record(record: RunRecord) -> RunDescription:
-    """A run that was recorded, under the id that it was logged by if it was logged then."""
+    """The description of a recorded run, with the id of its training's log."""
     data = record.data["name"], record.data["measure"]
     return _about(record.id, record.config, record.seed, data, "record", record.benchmark, record.variant, record.id)
 
@@ -89,7 +89,7 @@ def _about(
 
 
 def flat(config: Any, path: str = "") -> dict[str, Any]:
-    """Tables in tables as one table; a part stands under its own key, its settings below it.
+    """Flattens nested tables; a part is under its own key, and its settings below it.
 
     >>> flat({"model": {"class_path": "vaebench.families.vae.VAE", "init_args": {"latent": 3}}})
     {'model': 'VAE', 'model/latent': 3}

@@ -1,4 +1,4 @@
-"""How Lightning's training tells a log."""
+"""Logging of a Lightning training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vaebench.training.keeper import Keeper
 
 
 class LoggingCallback(Callback):
-    """Passes a training's curves to a log: at the start those of an interrupted run, then after every epoch.
+    """Logs a training's curves: at the start those of an interrupted run, then after every epoch.
 
     Args:
         log: the log.

@@ -1,4 +1,4 @@
-"""What a record says in single figures, under the names that loggers show."""
+"""Scalars of a record under loggers' names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vaebench.records import RunRecord
 
 
 def logged_figures(record: RunRecord) -> dict[str, Any]:
-    """Every figure of a record by name; docs/wandb.md lists them.
+    """Every scalar of a record by name; docs/wandb.md lists them.
 
-    Metrics are `test/NAME`, their standard errors over images `test/NAME_se`, and why one is missing
-    `unavailable/NAME`; then the held-out figures of the weights measured, the verdict on collapse, cost, times and
+    Metrics are `test/NAME`, their standard errors over images `test/NAME_se`, and reasons of missing ones
+    `unavailable/NAME`; then held-out metrics of the measured weights, the verdict on collapse, cost, times and
     environment.
     """
     figures: dict[str, Any] = {}
@@ -39,5 +39,5 @@ def logged_figures(record: RunRecord) -> dict[str, Any]:
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
-    """The values that can be drawn."""
+    """The finite values."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

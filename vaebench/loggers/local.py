@@ -1,4 +1,4 @@
-"""Logs in files of this machine, by Lightning's own loggers: TensorBoard's and CSV."""
+"""Local logs by Lightning's loggers for TensorBoard and CSV."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def opener(choice: str, folder: Path) -> Callable[[RunDescription], Files]:
 
 
 class Files:
-    """One run's log in a folder of its own, which takes the place of an older one.
+    """One run's log in its own folder, which replaces an older one.
 
     Args:
         kind: 'tensorboard' or 'csv'.
@@ -55,10 +55,10 @@ class Files:
         self.logger.save()
 
     def checkpoint(self, path: Path) -> None:
-        """Stays where it is."""
+        """Does nothing: the checkpoint is local."""
 
     def record(self, record: RunRecord) -> None:
-        """All figures as the last point, and the pictures where the logger takes them."""
+        """All scalars as the last point, and pictures where the logger supports them."""
         self.point(self._step, {k: v for k, v in logged_figures(record).items() if isinstance(v, int | float)})
         if self.draws:
             from PIL import Image
@@ -69,6 +69,6 @@ class Files:
                 self.logger.experiment.add_image(f"pictures/{name}", pixels, self._step, dataformats="HWC")
 
     def close(self, outcome: str) -> None:
-        """Writes what is left."""
+        """Flushes the log."""
         self.logger.save()
         self.logger.finalize("success" if outcome in ("finished", "pruned") else "aborted")

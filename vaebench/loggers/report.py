@@ -1,4 +1,4 @@
-"""The leaderboard as a report of Weights & Biases: tables that this package makes, charts that the server draws."""
+"""The leaderboard as a report of Weights & Biases, with tables from this package and charts by the server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import PanelGrid, ParallelCoordinatesPlotColumn, Runset
 
 TITLE = "vaebench leaderboard"
-BARS = ("elbo", "rate", "distortion")  # drawn beside the score
-AXES = 8  # of parallel coordinates, besides what they lead to
+BARS = ("elbo", "rate", "distortion")  # charts besides that of the score
+AXES = 8  # settings in parallel coordinates
 ABOUT = (
     "Each table ranks runs that were measured in the same way on the same images; `vaebench leaderboard` made it from "
     "their records. Bars are means over the seeds of a setting with their standard error; the tables also have the "
@@ -29,15 +29,15 @@ ABOUT = (
 
 
 def write_wandb_report(path: str, boards: Sequence[Board], damaged: Sequence[Damage] = ()) -> str:
-    """Makes the report of a project, or renews it where there is one; returns its address.
+    """Creates or updates the report of a project; returns its address.
 
     Args:
         path: ENTITY/PROJECT.
-        boards: what it shows.
-        damaged: what it names as left out.
+        boards: of the report.
+        damaged: records to list as left out.
 
     Raises:
-        UserError: wandb is not installed, there is no key, or the server does not do as asked.
+        UserError: wandb is not installed, there is no key, or the server refuses.
     """
     require_wandb("wandb_workspaces")
     with connected(path) as (api, entity, project):
@@ -54,13 +54,13 @@ def write_wandb_report(path: str, boards: Sequence[Board], damaged: Sequence[Dam
 def _existing(api: Any, entity: str, project: str) -> str | None:
     """The address of the report that was written before; the project is made where there is none."""
     if project not in (known.name for known in api.projects(entity)):
-        api.create_project(project, entity)  # a chart of a project that is not there cannot be saved
+        api.create_project(project, entity)  # charts need an existing project
         return None
     return next((report.url for report in api.reports(f"{entity}/{project}") if report.display_name == TITLE), None)
 
 
 def blocks(boards: Sequence[Board], entity: str, project: str, damaged: Sequence[Damage] = ()) -> list[Any]:
-    """The report: what was left out, for every board its table and its charts, then the definitions."""
+    """The report: damaged records, the table and charts of every board, then the definitions."""
     import wandb_workspaces.reports.v2 as wr
 
     left_out = [wr.P(f"Left out, damaged: {damage.path.name}: {damage.reason}") for damage in damaged]
@@ -76,7 +76,7 @@ def blocks(boards: Sequence[Board], entity: str, project: str, damaged: Sequence
 
 
 def _grids(board: Board, records: Sequence[RunRecord], entity: str, project: str) -> Iterator[PanelGrid]:
-    """Bars, curves and pictures of all runs; then the settings of each benchmark or sweep whose runs differ in some."""
+    """Bars, curves and pictures of all runs; then varying settings of each benchmark or sweep."""
     import wandb_workspaces.reports.v2 as wr
 
     yield wr.PanelGrid(runsets=[_runs(board, records, title(board), entity, project)], panels=_charts(board, records))
@@ -129,18 +129,22 @@ def _charts(board: Board, records: Sequence[RunRecord]) -> list[Any]:
 
 
 def _columns(board: Board, records: Sequence[RunRecord]) -> list[ParallelCoordinatesPlotColumn]:
-    """The settings that all runs have and differ in, and where they led; empty where there are no such settings."""
+    """The settings in which the runs differ, and their results; empty without such settings."""
     import wandb_workspaces.reports.v2 as wr
 
     configs = [flat(record.config) for record in records]
     shared = sorted(set(configs[0]).intersection(*configs))
     values = {key: [config[key] for config in configs] for key in shared}
     varied = [key for key in shared if len(set(map(repr, values[key]))) > 1 and not any(map(_long, values[key]))]
-    told = [logged_figures(record) for record in records]
+    scalars = [logged_figures(record) for record in records]
     ends = dict.fromkeys(("held_out/elbo", "test/rate", "test/distortion", f"test/{board.score}"))
     columns = [
         *(wr.ParallelCoordinatesPlotColumn(wr.Config(key), log=_decades(values[key])) for key in varied[:AXES]),
-        *(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(e)) for e in ends if all(e in figure for figure in told)),
+        *(
+            wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(e))
+            for e in ends
+            if all(e in logged for logged in scalars)
+        ),
     ]
     return columns if varied else []
 

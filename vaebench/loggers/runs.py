@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases: live where there is a key, in files for `wandb sync` where there is none."""
+"""Runs of Weights & Biases: online with a key, otherwise in files for `wandb sync`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord
 if TYPE_CHECKING:
     import wandb
 
-PATIENCE = 120.0  # seconds that the end of a run waits for the server; what is left then goes by `wandb sync`
+PATIENCE = 120.0  # seconds to wait for the server at the end of a run; `wandb sync` sends the rest
 
 
 def opener(choice: str, folder: Path) -> Callable[[RunDescription], WandbRun]:
     """Opens runs in the project of 'wandb:ENTITY/PROJECT', or that of WANDB_ENTITY and WANDB_PROJECT for 'wandb'.
 
-    Where there is no key or no server runs are kept as files in `folder/wandb`, which is said now.
+    Without a key or a server, runs are stored as files in `folder/wandb`, with a note on the terminal.
 
     Raises:
         UserError: wandb is not installed, or the text names no project.
@@ -47,12 +47,11 @@ def _must_wait(folder: Path) -> bool:
 class WandbRun:
     """One run; several may be open at once.
 
-    The same id logged again takes the place of the first, so that a run that was resumed or repeated is never twice in
-    a project.
+    Logging an id again replaces the run, so that a resumed or repeated run is only once in a project.
 
     Args:
         folder: `folder/wandb` holds its files.
-        entity, project: where it belongs.
+        entity, project: of the run.
         mode: 'online', 'offline' or 'disabled'.
         about: the run.
     """
@@ -60,7 +59,7 @@ class WandbRun:
     def __init__(self, folder: Path, entity: str | None, project: str, mode: Any, about: RunDescription) -> None:
         import wandb
 
-        recorded = about.job == "record"  # elsewhere or before: this machine is none of its business
+        recorded = about.job == "record"  # elsewhere or earlier, so that this machine is irrelevant
         settings = wandb.Settings(
             silent=True, console="off", save_code=False, program="vaebench", finish_timeout=PATIENCE,
             finish_timeout_raises=True, x_disable_stats=recorded, x_disable_meta=recorded,
@@ -87,7 +86,7 @@ class WandbRun:
         self.run.log_artifact(artifact)
 
     def record(self, record: RunRecord) -> None:
-        """Figures as the summary, pictures and units as media, and every file of the record as an artifact."""
+        """Scalars as the summary, pictures and units as media, and every file of the record as an artifact."""
         import wandb
 
         assert record.path is not None
@@ -111,10 +110,10 @@ class WandbRun:
             self.checkpoint(path)
 
     def close(self, outcome: str) -> None:
-        """Waits until all is written, and sent where there is a server.
+        """Waits until everything is written, and sent if there is a server.
 
         Raises:
-            TimeoutError: the server did not take all of it in time; what is left lies in files.
+            TimeoutError: the server was too slow; the rest is in files.
         """
         self.run.summary["outcome"] = outcome
         try:

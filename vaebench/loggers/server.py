@@ -1,4 +1,4 @@
-"""Weights & Biases from far: whether it is installed, whether there is a key, and its errors in one sentence."""
+"""The server of Weights & Biases: installation, key, connection, and error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from vaebench.errors import UserError
 
 PROJECT = "vaebench"
-ANSWER = 20  # seconds that the server may take to say who the key belongs to
+ANSWER = 20  # seconds to wait for the server to identify the key's owner
 
 
 def require_wandb(*modules: str) -> None:
@@ -23,7 +23,7 @@ def require_wandb(*modules: str) -> None:
 
 
 def has_key() -> bool:
-    """Whether there is a key for the server: in the environment, in .netrc, or by `wandb login`; asks nobody."""
+    """Whether there is a key for the server, in the environment, .netrc, or from `wandb login`; never prompts."""
     import wandb
     from wandb.sdk.lib.wbauth import authenticate_session
 
@@ -33,7 +33,7 @@ def has_key() -> bool:
 
 
 def project_of(text: str) -> tuple[str | None, str]:
-    """Entity and project of 'ENTITY/PROJECT' or 'PROJECT'; '' takes those of the environment.
+    """Entity and project of 'ENTITY/PROJECT' or 'PROJECT'; '' uses those of the environment.
 
     Raises:
         UserError: it is neither.
@@ -51,7 +51,7 @@ def project_of(text: str) -> tuple[str | None, str]:
 
 @contextmanager
 def connected(path: str) -> Iterator[tuple[Any, str, str]]:
-    """`wandb.Api()` with entity and project, for a block in which the server's errors become a UserError.
+    """`wandb.Api()` with entity and project, for a block; the server's errors become UserErrors.
 
     Args:
         path: 'ENTITY/PROJECT', or 'PROJECT' of the default entity.
@@ -78,24 +78,24 @@ def connected(path: str) -> Iterator[tuple[Any, str, str]]:
         if not from_server(error):
             raise
         raise UserError(
-            f"Weights & Biases did not do as asked ({reason(error)}): expected an answer about '{path}'; look at the "
-            "name, the key and the connection, and try again"
+            f"Weights & Biases failed ({reason(error)}): expected an answer about '{path}'; check the name, the key "
+            "and the connection, and try again"
         ) from error
 
 
 def from_server(error: Exception) -> bool:
-    """Whether an error is the server's or the connection's; wandb has no common class for them."""
+    """Whether an error is from the server or the connection; wandb has no common class for them."""
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or package in ("wandb", "wandb_workspaces", "requests")
 
 
 def reason(error: Exception) -> str:
-    """An error's words on one line."""
+    """An error's message on one line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
 
 
 def unreachable() -> str:
-    """Why runs cannot be sent: there is no key, or the server does not answer to it; '' where they can."""
+    """Why runs cannot be sent: there is no key, or the server does not accept it; '' where they can."""
     import wandb
 
     try:

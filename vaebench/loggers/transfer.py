@@ -20,7 +20,7 @@ from vaebench.records.claims import IMPORTED, note
 
 
 def push(results: Path, path: str, work: Path) -> Iterator[tuple[RunRecord, bool]]:
-    """Logs every record below a folder as a run, in place of the run that was logged when it was made, if any.
+    """Logs every record below a folder as a run, which replaces the run of its training, if any.
 
     Args:
         results: the folder.
@@ -44,14 +44,14 @@ def push(results: Path, path: str, work: Path) -> Iterator[tuple[RunRecord, bool
 
 
 class Pulled(NamedTuple):
-    """What became of one run.
+    """The result of pulling one run.
 
     Attributes:
         run: its name.
         directory: of its record; None where there is none.
         new: whether the record was written now.
-        reason: why there is none.
-        recorded: whether the run had one, which then could not be taken.
+        reason: why there is no record.
+        recorded: whether the run has a record that could not be imported.
     """
 
     run: str
@@ -62,16 +62,16 @@ class Pulled(NamedTuple):
 
 
 def pull(path: str, results: Path, checkpoints: bool = False, own: bool = False) -> Iterator[Pulled]:
-    """Writes the records of a project's runs to `results/<benchmark or data set>/<run>`; those that are there stay.
+    """Writes the records of a project's runs to `results/<benchmark or data set>/<run>`; keeps existing ones.
 
-    A record is checked like any that is read from a folder: one that is not what was written is refused. It is a claim
-    until it is verified, like one that came on a card: many may write to a project.
+    Records are checked as in any folder, and altered ones refused. They are claims until verified, like those from
+    cards, since many people may write to a project.
 
     Args:
         path: ENTITY/PROJECT.
         results: folder of records.
         checkpoints: fetch the checkpoints too.
-        own: take the records as measured here, not as claims.
+        own: treat the records as measured here, not as claims.
 
     Yields:
         Each run.
@@ -101,13 +101,13 @@ def pull(path: str, results: Path, checkpoints: bool = False, own: bool = False)
 
 
 def _latest(run: Any) -> dict[str, Any]:
-    """The last version of each kind of artifact that a run has logged."""
+    """The latest version of each kind of artifact of a run."""
     versions = sorted(run.logged_artifacts(), key=lambda artifact: int(artifact.version[1:]))
     return {artifact.type: artifact for artifact in versions}
 
 
 def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], source: str) -> Pulled:
-    """Takes the record that was fetched into a folder, if it is sound and new."""
+    """Imports a fetched record, if it is sound and new."""
     try:
         records = read_records(folder)
     except UserError as error:
@@ -131,7 +131,7 @@ def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], sourc
 
 
 def _keep(record: RunRecord, place: Path, source: str) -> None:
-    """Copies a record byte for byte, with its checkpoint where that was fetched."""
+    """Copies a record byte for byte, with its checkpoint if fetched."""
     assert record.path is not None
     with whole_folder(place) as partial:
         for name in (RECORD, CHECKPOINT, *record.files):
@@ -143,7 +143,7 @@ def _keep(record: RunRecord, place: Path, source: str) -> None:
 
 
 def _place(record: RunRecord) -> str:
-    """`<benchmark or data set>/<variant>-s<seed>-<digest>`, of letters that every file system takes."""
+    """`<benchmark or data set>/<variant>-s<seed>-<digest>`, in characters that every file system supports."""
     parts = record.benchmark or record.data["name"], record.variant
     folder, name = (re.sub(r"[^\w=+-]+", "_", str(part))[:60] for part in parts)
     return f"{folder}/{name}-s{record.seed}-{record.digest[:8]}"

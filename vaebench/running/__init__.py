@@ -1,1 +1,1 @@
-"""Runs: benchmarks, evaluation into records, and processes that share them."""
+"""Runs from training to record: benchmarks, evaluation of checkpoints, and several processes per evaluation."""

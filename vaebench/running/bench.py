@@ -1,4 +1,4 @@
-"""Benchmarks are run to their end: what is missing is trained, evaluated and recorded, past runs that fail."""
+"""Benchmarks: trains, evaluates and records missing runs; one failed run does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Engine = Literal["solo", "population"]
 
 
 class Ended(NamedTuple):
-    """How a run of a benchmark ended.
+    """The end of a run of a benchmark.
 
     Attributes:
         training: the variant and its seed.
-        place: the folder of its record, or the file that says why it has none.
-        before: it had ended in an earlier call.
+        place: the folder of its record, or the file of its failure.
+        before: whether it ended in an earlier call.
         reason: why it has no record; empty where it has one.
     """
 
@@ -57,26 +57,25 @@ def bench(
 ) -> Iterator[Ended]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
-    All runs are parsed before the first starts. A run that was interrupted goes on where it was last saved. One that
-    diverges or fails is noted beside the records (`failures`), and the others go on; one that diverged is not tried
-    again as long as that note is there. A run that a record by another protocol has kept the weights of is evaluated
-    anew and not trained.
+    All runs are parsed before the first starts. An interrupted run resumes from its last save. A run that diverges or
+    fails is noted beside the records (`failures`), and the others continue; a diverged run is not retried while that
+    note exists. A run whose weights are in a record of another protocol is only evaluated.
 
     Args:
-        benchmark: as `read_benchmark` gives it.
-        results: folder of the records; they go to `results/<benchmark>/`.
+        benchmark: from `read_benchmark`.
+        results: folder of all records; these go to `results/<benchmark>/`.
         work: folder of unfinished runs.
         progress: draw progress bars.
-        engine: 'solo' trains one run after another; 'population' trains together what can be, and then the others.
-        logbook: where runs are logged that have no record yet.
+        engine: 'solo' trains one run after another; 'population' trains runs together where possible, then the others.
+        logbook: of runs without a record.
 
     Yields:
-        How each run ended.
+        The end of each run.
 
     Raises:
-        UserError: the configuration of a run is not valid, a record is damaged, or the figure to rank by is left out
-            by the protocol.
-        OSError: the disk failed, which every run would meet.
+        UserError: the configuration of a run is not valid, a record is damaged, or the protocol does not give the
+            ranking metric.
+        OSError: the disk failed, which would fail all further runs.
     """
     preparation = Preparation(benchmark, results, work, progress, logbook or Logbook())
     _write_rank(benchmark, preparation)
@@ -87,7 +86,7 @@ def bench(
 
 
 def _write_rank(benchmark: Benchmark, preparation: Preparation) -> None:
-    """Writes beside the records which figure the benchmark's boards are ranked by, where it names one."""
+    """Writes the benchmark's ranking metric beside the records, if it has one."""
     if benchmark.rank is None:
         return
     if (needed := measurement_of(benchmark.rank)) not in preparation.protocol.measurements:
@@ -103,9 +102,9 @@ class Prepared(NamedTuple):
 
     Attributes:
         training: the variant and its seed.
-        job: how it is trained.
-        run: its places and its record.
-        failure: what is noted where it fails, but for the kind and the reason.
+        job: its training.
+        run: its folders and its record.
+        failure: the note of a failure, without kind and reason.
     """
 
     training: BenchmarkRun
@@ -115,11 +114,11 @@ class Prepared(NamedTuple):
 
 
 class Preparation:
-    """Builds a benchmark's runs and finds their places.
+    """Builds a benchmark's runs and determines their folders.
 
     Args:
         benchmark: the benchmark.
-        results, work, progress, logbook: as `bench` takes them.
+        results, work, progress, logbook: as in `bench`.
     """
 
     def __init__(self, benchmark: Benchmark, results: Path, work: Path, progress: bool, logbook: Logbook) -> None:
@@ -128,10 +127,10 @@ class Preparation:
         self.results, self.work = results / benchmark.name, work / benchmark.name
 
     def prepare(self, training: BenchmarkRun, job: Experiment) -> Prepared:
-        """Builds a run, for its identity and to learn whether its parts go together.
+        """Builds a run, for its identity and to check that its parts are compatible.
 
         Raises:
-            UserError: it cannot be built, as where parts do not go together.
+            UserError: it cannot be built.
         """
         model, data = job.build()
         identity = job.identity(data)
@@ -167,7 +166,7 @@ def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation)
 def _population(
     jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation
 ) -> Generator[Ended, None, list[tuple[BenchmarkRun, Experiment]]]:
-    """Trains runs as a population; yields as `bench` does, and returns those that must train by themselves."""
+    """Trains runs as a population; yields as `bench` does, and returns those that must train solo."""
     population, alone = Population(), list[tuple[BenchmarkRun, Experiment]]()
     members: dict[Member, tuple[Prepared, Log]] = {}
     with ExitStack() as stack:
@@ -178,7 +177,7 @@ def _population(
                 ended = _ended_before(prepared)
                 if ended is None:
                     stack.enter_context(alone_in(prepared.run.scratch))
-                    ended = _ended_before(prepared)  # by the process that was waited for
+                    ended = _ended_before(prepared)  # by the process that held the lock
                 if ended is None and prepared.run.pending:
                     member = population.add(job, prepared.run.scratch)
                     members[member] = prepared, stack.enter_context(prepared.run.open_log())
@@ -197,7 +196,7 @@ def _population(
                         members[member][1].history(member.history.curves)
         except OSError:
             raise
-        except Exception as error:  # such as a device without memory: it may be any member's fault
+        except Exception as error:  # such as a lack of memory, which any member may have caused
             print(
                 f"{len(members)} runs train by themselves, for together they failed: {_reason(error)}", file=sys.stderr
             )
@@ -213,7 +212,7 @@ def _population(
 
 
 def _ended_before(prepared: Prepared) -> Ended | None:
-    """How a run ended in an earlier call; None where it is to be obtained."""
+    """The end of a run in an earlier call; None for a pending run."""
     if prepared.run.finished() is not None:
         return Ended(prepared.training, prepared.run.directory, True)
     failure = prepared.run.failure()
@@ -227,9 +226,9 @@ def _obtained(prepared: Prepared, count: str = "", progress: bool = True, member
 
     Args:
         prepared: the run.
-        count: which of how many it is, for the bar.
+        count: its position among the runs, for the bar.
         progress: draw a bar of its training.
-        member: of a population that has trained it; None trains it now.
+        member: of the population that has trained it; None trains it now.
 
     Raises:
         OSError: the disk failed.
@@ -260,7 +259,7 @@ def _failed(prepared: Prepared, error: Exception) -> Ended:
 
 
 def _reason(error: Exception) -> str:
-    """An error in a sentence without folders of this machine; what is no mistake of the user's is printed whole."""
+    """An error in a sentence without paths of this machine; prints tracebacks of errors other than UserErrors."""
     if isinstance(error, UserError):
         reason = str(error)
     elif out_of_memory(error):

@@ -25,7 +25,7 @@ class BenchmarkRun:
     Attributes:
         variant, seed: name and seed.
         args: arguments of `vaebench fit`.
-        claims: published figures that it repeats, by their ids in `leaderboard/published.csv`.
+        claims: ids of the published figures that it repeats, from `leaderboard/published.csv`.
     """
 
     variant: str
@@ -46,8 +46,8 @@ class Benchmark:
         name: of the benchmark.
         protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
         runs: every variant with every seed.
-        rank: the figure that its boards are ranked by; None: the log-likelihood.
-        compare: pairs of variants that seeds are added for until they are decided; see `running/until.py`.
+        rank: the ranking metric of its boards; None: the log-likelihood.
+        compare: pairs of variants for which seeds are added until they are decided; see `running/until.py`.
     """
 
     name: str
@@ -94,7 +94,7 @@ def read_benchmark(path: Path) -> Benchmark:
 
 
 def _seed(seed: int) -> str:
-    """The argument of `vaebench fit` that a run's arguments end with."""
+    """The last argument of `vaebench fit` for a run."""
     return f"--seed_everything={seed}"
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint that is given, outside of any benchmark."""
+"""Evaluation of a single checkpoint, outside any benchmark."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def record_checkpoint(
     device: str | None = None,
     processes: int = 1,
 ) -> RunRecord:
-    """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or reads the record that is there.
+    """Evaluates a checkpoint into `results/<data set>/<family>-s<seed>-<id>`, or reads the existing record.
 
     Args:
         checkpoint: of a finished run.
         results: folder of all records.
         request: arguments of `read_protocol`.
-        progress, device, processes: as `record_run` takes them.
+        progress, device, processes: as in `record_run`.
 
     Raises:
-        UserError: the checkpoint says nothing of its run, or cannot be evaluated.
+        UserError: the checkpoint lacks information about its run, or cannot be evaluated.
     """
     info, protocol = account(checkpoint), read_protocol(**request)
     identity = run_of(info)

@@ -1,4 +1,4 @@
-"""Several processes that share one evaluation: each takes the shards that no other has claimed."""
+"""Several processes for one evaluation, each of which takes unclaimed shards."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vaebench.errors import UserError
 
 
 def find_device(device: str | None) -> torch.device:
-    """The device of a name; default: the first GPU, or the CPU where there is none.
+    """The device of a name; default: the first GPU, or the CPU without one.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: there is no such device.
     """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -36,16 +36,16 @@ def find_device(device: str | None) -> torch.device:
 def helper_processes(
     processes: int, checkpoint: Path, protocol: evaluation.Protocol, work: Path, device: str | None = None
 ) -> Iterator[None]:
-    """A block beside which `processes` − 1 others evaluate the same checkpoint into the same folder.
+    """Runs a block while `processes` − 1 helper processes evaluate the same checkpoint into the same folder.
 
-    A helper that dies is no loss: its claims end with it. On a CPU the threads are divided among all.
+    A helper may die, since its claims end with it. On a CPU all processes share the threads.
 
     Args:
-        processes: how many there are with this one.
+        processes: number of processes, with this one.
         checkpoint: of the model.
-        protocol: how it is evaluated.
+        protocol: of the evaluation.
         work: folder of the finished pieces.
-        device: of the first process; where it is a GPU, the others take the GPUs after it in turn.
+        device: of the first process; the others use the following GPUs in turn.
 
     Raises:
         UserError: fewer than one process.

@@ -29,16 +29,16 @@ from vaebench.records import RunRecord, fields, identity, run_identity, write_re
 from vaebench.running.processes import find_device, helper_processes
 from vaebench.training.checkpoint import describe
 
-WORK = ".work"  # ends the name of a folder with the finished pieces of an evaluation
+WORK = ".work"  # suffix of the folder of an evaluation's finished pieces
 
 
 def work_folder(directory: Path) -> Path:
-    """The folder of the pieces of the evaluation that writes its record to `directory`."""
+    """The folder of finished pieces of the evaluation whose record goes to `directory`."""
     return directory.with_name(f".{directory.name}{WORK}")
 
 
 def record_id(run: str, protocol: evaluation.Protocol) -> str:
-    """16 hex digits of a run (its configuration, seed and data) and the protocol that judges it."""
+    """16 hex digits of a run (its configuration, seed and data) and its protocol."""
     return identity(run=run, protocol=protocol.config)
 
 
@@ -59,12 +59,12 @@ def record_run(
         checkpoint: of a finished training.
         directory: the record's folder; must not exist.
         request: a protocol, or name, k, seed and the other arguments of `evaluation.read_protocol`.
-        benchmark: name of the benchmark that the run is part of.
-        variant: name of the row in the leaderboard; default: the family's.
+        benchmark: name of the run's benchmark.
+        variant: name of the row on the leaderboard; default: the family's.
         progress: draw a progress bar.
-        device: where to evaluate; default: the first GPU, or the CPU where there is none.
-        processes: how many share the images; with GPUs, the i-th takes the i-th GPU.
-        trial: number of the sweep's trial that the run belongs to, from 0; None where there is no sweep.
+        device: of the evaluation; default: the first GPU, or the CPU without one.
+        processes: number of processes that share the images; with GPUs, the i-th uses the i-th GPU.
+        trial: number of the sweep's trial, from 0; None outside sweeps.
 
     An interrupted evaluation resumes where it stopped, from a folder beside `directory` that is then removed.
 
@@ -115,10 +115,10 @@ def record_run(
 
 
 def account(checkpoint: Path) -> dict[str, Any]:
-    """The account that a checkpoint gives of its run.
+    """The information of a checkpoint about its run.
 
     Raises:
-        UserError: there is none, or it lacks something that a record needs.
+        UserError: there is none, or it lacks fields that a record needs.
     """
     info = read_checkpoint(checkpoint).get("vaebench")
     if info is None:
@@ -129,7 +129,7 @@ def account(checkpoint: Path) -> dict[str, Any]:
 
 
 def run_of(info: Mapping[str, Any]) -> str:
-    """The identity of a checkpoint's run, by today's formula whatever version trained it."""
+    """The identity of a checkpoint's run by the current formula, for any version that trained it."""
     return run_identity(info["config"], info["seed"], info["data"]["hashes"])
 
 
@@ -155,7 +155,7 @@ def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
     try:
         with absence("the posterior or the prior has no density"):
             flops = _flops(model.draw if given is model else partial(draw, given), x)
-    except Unavailable:  # to score a sample costs nothing beside the networks
+    except Unavailable:  # scoring a sample costs little compared with the networks
         flops = _flops(lambda x: given.likelihood(given.posterior(x).rsample((1,))), x)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -177,7 +177,7 @@ def weights_hash(model: Family) -> str:
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
-    """`weights_hash` of a state as a checkpoint holds it, also where a former family's names have changed since."""
+    """`weights_hash` of a checkpoint's state, also under names of a former family."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -194,7 +194,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "kernels": torch.backends.cpu.get_cpu_capability(),  # which of torch's code for this CPU: bits depend on it
+        "kernels": torch.backends.cpu.get_cpu_capability(),  # torch's code path for this CPU, which affects bits
         "lightning": version("lightning"),
         "vaebench": __version__,
         "source": digest.hexdigest(),
@@ -203,7 +203,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit(folder: Path) -> dict[str, Any]:
-    """The commit of the checkout that the package lies in, and whether its code differs from it."""
+    """The commit of the package's checkout, and whether its code has uncommitted changes."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(folder), *args]

@@ -1,4 +1,4 @@
-"""One run: its places on disk, and the one rule by which its record is obtained."""
+"""One run: its folders, and the rule by which its record is obtained."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from vaebench.running.recording import record_run, state_hash
 
 @dataclass(frozen=True)
 class Run:
-    """A training with one seed, and the record that a protocol makes of it.
+    """A training with one seed, and its record under one protocol.
 
-    A run that has a record is finished. One that has a checkpoint is evaluated and recorded. Every other is trained
-    first: by itself or in a population, as the caller chooses.
+    A run with a record is finished. One with a checkpoint is evaluated and recorded. All others are trained first, solo
+    or in a population, as the caller chooses.
 
     Attributes:
         identity: 16 hex digits of its configuration, seed and data; see `run_identity`.
-        protocol: how it is evaluated.
+        protocol: of the evaluation.
         directory: the record's folder.
-        scratch: folder of whatever is unfinished; removed once there is a record.
-        benchmark, variant, trial: as the record has them; see `record_run`.
+        scratch: folder of unfinished files; removed once there is a record.
+        benchmark, variant, trial: of the record; see `record_run`.
         progress: draw a bar of the evaluation.
-        device, processes: where it is evaluated; see `record_run`.
-        reuses: whether a checkpoint counts that stands beside a record of this run by another protocol.
-        open_log: opens its log, or returns the one that is open.
+        device, processes: of the evaluation; see `record_run`.
+        reuses: whether to use a checkpoint beside a record of this run by another protocol.
+        open_log: opens its log, or returns the open one.
     """
 
     identity: str
@@ -51,10 +51,10 @@ class Run:
     open_log: Callable[[], Log] = Log
 
     def obtain(self, train: Callable[[Log], Path]) -> RunRecord:
-        """The record: read where there is one, else made of the checkpoint, which is trained where there is none.
+        """The record: read if it exists, otherwise made from the checkpoint, which is trained if it does not exist.
 
         Args:
-            train: trains in `scratch`, with callbacks of the log, and returns the checkpoint.
+            train: trains in `scratch`, with the log's callbacks, and returns the checkpoint.
 
         Raises:
             UserError: the record is damaged, or the run cannot be evaluated.
@@ -68,7 +68,7 @@ class Run:
         return record
 
     def finished(self) -> RunRecord | None:
-        """The record where there is one; what a process that was killed after writing it has left is removed.
+        """The record if it exists; also removes files left by a process that was killed after writing it.
 
         Raises:
             UserError: it is damaged.
@@ -80,12 +80,12 @@ class Run:
         return record
 
     def failure(self) -> Failure | None:
-        """Why an earlier attempt ended without a record, where a sound note says so."""
+        """The sound note of an earlier failure, if there is one."""
         failure = failures.read_failure(self.note) if self.note.is_file() else None
         return failure if isinstance(failure, Failure) else None
 
     def checkpoint(self) -> Path | None:
-        """The checkpoint of this very run, where there is one that is sound."""
+        """The sound checkpoint of this run, if there is one."""
         try:
             checkpoint = trained_checkpoint(self.scratch, self.identity)
         except UserError:
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def note(self) -> Path:
-        """The file that says why it has no record."""
+        """The file of its failure."""
         return failures.failure_path(self.directory)
 
     def _has_record(self) -> bool:
@@ -110,12 +110,12 @@ class Run:
             return record_run(checkpoint, self.directory, self.protocol, self.benchmark, self.variant, self.progress,
                               self.device, self.processes, self.trial)  # fmt: skip
         except (UserError, OSError):
-            if not self._has_record():  # else another process wrote it meanwhile, such as a worker taken for dead
+            if not self._has_record():  # otherwise another process wrote it meanwhile, such as a worker presumed dead
                 raise
             return read_record(self.directory)
 
     def _reusable(self) -> Iterator[Path]:
-        """Checkpoints of this run beside records by other protocols, whose folders differ in the id alone."""
+        """Checkpoints of this run beside records by other protocols, whose folders differ only in the id."""
         if self.reuses:
             others = f"{glob.escape(self.directory.name.rpartition('-')[0])}-*"
             for path in sorted(self.directory.parent.glob(f"{others}/{CHECKPOINT}")):
@@ -123,7 +123,7 @@ class Run:
                     yield path
 
     def _is_measured(self, checkpoint: Path) -> bool:
-        """Whether a checkpoint is of this run, and the one that the record beside it measured on this machine."""
+        """Whether a checkpoint is of this run, and that of the record beside it, measured on this machine."""
         try:
             if trained_checkpoint(checkpoint.parent, self.identity) is None:
                 return False
@@ -139,10 +139,10 @@ class Run:
 
 
 def trained_checkpoint(folder: Path, identity: str) -> Path | None:
-    """The finished checkpoint of a run in a folder; None where there is none, or that of another run.
+    """The finished checkpoint of a run in a folder; None where there is none, or one of another run.
 
     Args:
-        folder: where the run trains; it may be of an earlier run, as a trial's folder outlives a sweep's storage.
+        folder: of the training; it may be of an earlier run, as a trial's folder may outlive a sweep's storage.
         identity: of the run.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Seeds are added to a benchmark until its comparisons are decided, or until enough has been spent."""
+"""Adds seeds to a benchmark until its comparisons are decided, or its budget is spent."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vaebench.running.benchmark import Benchmark
 if TYPE_CHECKING:
     from vaebench.running.bench import Ended
 
-MOST = 20  # seeds of a variant, where nobody says how many
+MOST = 20  # default maximum of seeds per variant
 
 
 class UntilDecided:
-    """A benchmark whose variants get seeds as long as one of their comparisons is open.
+    """A benchmark whose variants get further seeds while one of their comparisons is open.
 
-    First come the seeds that the file names. After each look, every variant of an open comparison gets one more, the
-    number above its highest. The looks are in the order of the seeds and depend on the records alone, so that an
-    interrupted benchmark takes them again as it did.
+    It starts with the seeds of the file. After each look, every variant of an open comparison gets one more seed, the
+    successor of its highest. Looks follow the order of seeds and depend on the records alone, so that an interrupted
+    benchmark repeats them identically.
 
     Args:
         benchmark: with comparisons.
         run: runs the trainings of a benchmark, as `bench` does.
-        most: seeds that a variant may get.
-        minutes: core-minutes of all its records after which no seed is added; None: any number.
+        most: maximum of seeds per variant.
+        minutes: core-minutes of all its records after which no seed is added; None: no limit.
 
     Attributes:
         until: the comparisons and their looks.
@@ -62,7 +62,7 @@ class UntilDecided:
         self._records: dict[str, list[RunRecord]] = {run.variant: [] for run in benchmark.runs}
 
     def __iter__(self) -> Iterator[Ended]:
-        """Runs what is missing, round by round, and yields how each run ended."""
+        """Runs missing trainings, round by round, and yields the end of each."""
         runs = self._benchmark.runs
         last = {run.variant: run for run in sorted(runs, key=lambda run: run.seed)}
         tried = {name: sum(run.variant == name for run in runs) for name in last}
@@ -91,12 +91,12 @@ class UntilDecided:
         self.until.look({name: run for name, run in every.items() if run is not None})
 
     def verdicts(self) -> Iterator[str]:
-        """What came of every comparison, a sentence each."""
+        """The result of every comparison, as a sentence."""
         for course in self.until.courses:
             yield _verdict(course, self._metric, self._sign())
 
     def _sign(self) -> int:
-        """1 where a higher figure is better, −1 where a lower one is."""
+        """1 where a higher value is better, −1 where a lower one is."""
         known = [r.metrics.get(self._metric, {}) for records in self._records.values() for r in records]
         return -1 if any(metric.get("higher_is_better") is False for metric in known) else 1
 
