@@ -18,6 +18,7 @@ from vaebench.errors import UserError
 from vaebench.functional.quantisation import (
     Memory,
     Quantised,
+    assignment_entropies,
     book_of,
     commitment,
     entropy,
@@ -30,7 +31,6 @@ from vaebench.functional.quantisation import (
     revived,
     rounded,
     taken,
-    undecided,
 )
 from vaebench.networks.codes import Causal, CausalGrid, CodeNetwork
 
@@ -162,7 +162,7 @@ def test_undecided_vectors_are_counted_as_a_loop_over_all_codes_does() -> None:
     assert set(book.flatten().tolist()) == {-1.0, 1.0}
     squares = torch.stack([(vectors - code).square().sum(-1) for code in book[0]], -1)
     p = torch.softmax(-squares / 0.7, -1).flatten(0, 1)
-    each, together = undecided(vectors, book, torch.tensor(0.7))
+    each, together = assignment_entropies(vectors, book, torch.tensor(0.7))
     assert float(each) == pytest.approx(np.mean([scipy.stats.entropy(row) for row in p.numpy()]))
     assert float(together) == pytest.approx(scipy.stats.entropy(p.mean(0).numpy()))
     assert float(each) < float(together)

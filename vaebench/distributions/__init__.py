@@ -1,6 +1,6 @@
-"""Distributions as vaebench needs them: they sample under vmap, and score many samples of one image as matrix products.
+"""Distributions that sample under vmap and score many samples of one image as matrix products.
 
-All of them are unvalidated: models are checked where they meet the data (`core`), not at every step.
+None validates its arguments: models are checked when they are built, not at every step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SampleShape = torch.Size | list[int] | tuple[int, ...]
 
 
 class _Levels(constraints.Constraint):
-    """Levels j / (N − 1) of some N, in [0, 1]: images that have probabilities, not a density."""
+    """Levels j / (N − 1) for some N, in [0, 1]: images with probabilities rather than a density."""
 
     is_discrete = True
 
@@ -65,7 +65,7 @@ class Normal(TorchNormal):
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """−((x − μ)/σ)²/2 − log σ√(2π), in half as many passes over the values as torch's own."""
+        """−((x − μ)/σ)²/2 − log σ√(2π), in half as many passes over memory as torch's own."""
         standard = (value - self.loc) / self.scale
         return torch.addcmul(-self.scale.log() - 0.5 * math.log(2 * math.pi), standard, standard, value=-0.5)
 
@@ -107,13 +107,13 @@ class Bernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         event = len(self.event_shape)
         logits, value = self.logits.flatten(-event), value.flatten(-event)
-        if torch.is_grad_enabled():  # a few samples per image; torch's own cross-entropy falls apart under vmap
+        if torch.is_grad_enabled():  # few samples per image; torch's own cross-entropy is slow under vmap
             return torch.addcmul(F.logsigmoid(logits), value - 1, logits).sum(-1)
         return log_bernoulli(logits, value)
 
 
 def log_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
-    """Σ_d x_d l_d − softplus(l_d), for scoring: no term cancels another, and few logarithms are taken.
+    """Σ_d x_d l_d − softplus(l_d), for scoring: without cancellation, and with few logarithms.
 
     With softplus(l) = max(l, 0) − log σ(|l|) it is Σ log σ(|l|) − Σ (max(l, 0) − x l), where for x in [0, 1] all terms
     of a sum have one sign, and the logarithm is taken of the product of 16 pixels, each in [1/2, 1].
@@ -193,13 +193,13 @@ def log_bin(value: Tensor, loc: Tensor, scale: Tensor, levels: int) -> Tensor:
 
 
 def uniform(shape: torch.Size, like: Tensor) -> Tensor:
-    """Draws from U(0, 1) with neither end among them, of the type and on the device of `like`."""
+    """Draws from the open interval U(0, 1), with the type and device of `like`."""
     u = torch.rand(shape, dtype=like.dtype, device=like.device)
     return u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
 
 
 class Delta(Distribution):
-    """All mass on one point: what a deterministic encoder gives. It samples, and has a mean, but no density.
+    """A point mass, the posterior of a deterministic encoder, with samples and a mean but no density.
 
     Args:
         point: (*batch, *event).

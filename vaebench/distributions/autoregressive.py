@@ -1,4 +1,4 @@
-"""Images drawn and scored pixel after pixel."""
+"""Autoregressive distributions over images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Autoregressive"]
 class Autoregressive(Distribution):
     r"""p(x|z) = Π_i p(x_i | x_{<i}, z): scored in one pass of the network, sampled in one for every pixel.
 
-    It has no mean in closed form, which is that of all images that may follow on the first pixel.
+    It has no mean in closed form.
 
     Args:
-        net: reads 2x − 1, and gives each pixel's parameters.
+        net: maps 2x − 1 to each pixel's parameters.
         z: latents, (*batch, *latent).
         latent: shape of a latent.
-        pixels: makes of parameters (*batch, outputs, h, w), for any h and w, a distribution over (c, h, w).
+        pixels: maps parameters (*batch, outputs, h, w), for any h and w, to a distribution over (c, h, w).
     """
 
     arg_constraints = {"z": constraints.real}

@@ -1,7 +1,8 @@
 """Distributions over codes: n places that each hold one of k vectors of a codebook, side by side in one flat z.
 
-A latent of codes is what a decoder reads, not the codes' numbers: z (…, m d), with the m = n l codes of n places and l
-levels. `Codes.indices` tells the numbers back. The measure is the counting one, so that a log-probability is at most 0.
+A latent holds the codes' vectors, not their indices: z (…, m d), with the m = n l codes of n places and l levels.
+`Codes.indices` recovers the indices. Densities are with respect to the counting measure, so log-probabilities are at
+most 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vaebench.networks.codes import CodeNetwork
 
 
 class _OfCodebook(constraints.Constraint):
-    """Vectors that stand in a codebook, alone or beside real numbers."""
+    """Vectors of a codebook, alone or beside real numbers."""
 
     is_discrete = True
     event_dim = 1
@@ -57,29 +58,29 @@ class Codes(Distribution):
 
     @property
     def owners(self) -> Tensor:
-        """Which code each value of z belongs to, (m d,): what evaluation takes for a unit."""
+        """The code of each value of z, (m d,), which evaluation treats as one unit."""
         return torch.arange(self.count, device=self.book.device).repeat_interleave(self.book.shape[-1])
 
     @property
     def most(self) -> float:
-        """m log k, nats: what the codes can say at most."""
+        """m log k, nats: the capacity of the codes."""
         return self.count * math.log(self.size)
 
     def indices(self, z: Tensor) -> Tensor:
-        """The numbers of the codes in z (…, m d): (…, m), place by place and level by level."""
+        """The indices of the codes in z (…, m d): (…, m), place by place and level by level."""
         levels, _, width = self.book.shape
         return nearest_codes(z.unflatten(-1, (self.places, levels, width)), self.book).flatten(-2)
 
     def vectors(self, indices: Tensor) -> Tensor:
-        """The z (…, m d) of codes numbered (…, m)."""
+        """The z (…, m d) of codes with indices (…, m)."""
         return looked_up(indices.unflatten(-1, (self.places, len(self.book))), self.book).flatten(-3)
 
 
 class PointMass(Codes):
-    """All mass on one z: what an encoder gives that quantises. log q is 0 there, and −∞ at all other codes.
+    """A point mass on one z, the posterior of a quantising encoder: log q is 0 there, and −∞ at all other codes.
 
     Args:
-        point: z (*batch, m d), of codes in the book; a gradient passes through it as it was made.
+        point: z (*batch, m d), of codes in the book, with its own gradient.
         book, places: see `Codes`.
     """
 
@@ -115,7 +116,7 @@ class Categorical(Codes):
 
     @property
     def factors(self) -> Distribution:
-        """The distributions of the codes' numbers, of batch shape (*batch, m)."""
+        """The distributions of the codes' indices, of batch shape (*batch, m)."""
         return torch.distributions.Categorical(logits=self.logits, validate_args=False)
 
     @property
@@ -137,7 +138,7 @@ class Sequential(Codes):
     """m codes one after the other, each given all before it.
 
     Args:
-        net: numbers (*batch, m) to logits (*batch, m, k), those of code i from the numbers before i alone.
+        net: maps indices (*batch, m) to logits (*batch, m, k), where those of code i depend on earlier indices only.
         book, places: see `Codes`.
     """
 
@@ -146,7 +147,7 @@ class Sequential(Codes):
         super().__init__(book, places, torch.Size())
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
-        """In as many passes of the network as it says (`CodeNetwork.sample`)."""
+        """Samples; the network determines the number of passes (`CodeNetwork.sample`)."""
         shape = torch.Size(sample_shape)
 
         def pick(logits: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ class Joint(Distribution):
 
     @property
     def owners(self) -> Tensor:
-        """Which unit or code each value of z belongs to, (d + m k,)."""
+        """The unit or code of each value of z, (d + m k,)."""
         units = torch.arange(self.sizes[0], device=self.codes.book.device)
         return torch.cat([units, self.sizes[0] + self.codes.owners])
 
@@ -222,7 +223,7 @@ class Relaxed(Distribution):
         return self.log_rsample(sample_shape).exp()
 
     def log_rsample(self, sample_shape: SampleShape = ()) -> Tensor:
-        """log z of such samples. At temperatures below 0.3 some z are 0 in float32, whose logarithms are not."""
+        """log z of such samples, finite also where z underflows in float32, as at temperatures below 0.3."""
         shape = torch.Size(sample_shape) + self.logits.shape
         return ((self.logits + gumbel(shape, self.logits)) / self.temperature).log_softmax(-1).flatten(-2)
 
@@ -238,7 +239,7 @@ class Relaxed(Distribution):
         return (log_p + math.lgamma(size) + (size - 1) * self.temperature.log()).sum(-1)
 
     def straight_through(self, sample_shape: SampleShape = ()) -> Tensor:
-        """One-hot samples of the codes themselves, with the gradient of the relaxed ones that they are the largest of.
+        """One-hot samples of the codes, with the gradient of the relaxed samples.
 
         The straight-through estimator of Jang et al., section 2.2: its gradient is biased.
         """
@@ -249,14 +250,14 @@ class Relaxed(Distribution):
 
 
 def gumbel(shape: torch.Size, like: Tensor) -> Tensor:
-    """Noise of the Gumbel distribution in the type of `like`: its largest sum with logits is at a sample of them."""
+    """Gumbel noise of the type of `like`; the argmax of logits plus noise is a sample."""
     uniform = torch.rand(shape, dtype=like.dtype, device=like.device)
     limits = torch.finfo(like.dtype)
     return -(-uniform.clamp(limits.tiny, 1 - limits.eps).log()).log()
 
 
 def picked(log_p: Tensor, indices: Tensor) -> Tensor:
-    """Σ_i log p_i of the codes numbered so: log-probabilities (…, m, k) and numbers (…, m), which broadcast -> (…)."""
+    """Σ_i log p_i at given indices: log-probabilities (…, m, k) and indices (…, m), which broadcast -> (…)."""
     batch = torch.broadcast_shapes(log_p.shape[:-1], indices.shape)
     return log_p.expand(*batch, log_p.shape[-1]).gather(-1, indices.expand(batch)[..., None])[..., 0].sum(-1)
 

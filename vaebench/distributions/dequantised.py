@@ -1,4 +1,4 @@
-"""Densities over images in [0, 1]: an invertible map of noise, and what it says of images of N levels."""
+"""Flow densities over images in [0, 1], with uniform dequantisation for images of N levels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class FlowDensity(Distribution):
     .. math:: P(x) = \int_{[0,1)^D} p\Big(\frac{(N-1)\,x + u}{N}\Big) \frac{du}{N^D}, \qquad
               \log p\Big(\frac{(N-1)\,x + u}{N}\Big) - D \log N, \quad u \sim U[0, 1)^D
 
-    where the second, one draw of uniform dequantisation, is what `log_prob` gives for levels: its exponential has the
-    mean P(x), so that its mean is at most log P(x), and importance-weighted bounds stay bounds.
+    For levels `log_prob` is the second term, one draw of uniform dequantisation. Its exponential has the mean P(x), so
+    that its mean is at most log P(x), and importance-weighted bounds stay bounds.
 
     Uria, Murray & Larochelle 2013 (https://arxiv.org/abs/1306.0186); the bound: Theis et al. 2016
     (https://arxiv.org/abs/1511.01844), section 3.1.
@@ -45,7 +45,7 @@ class FlowDensity(Distribution):
         super().__init__(self.loc.shape[:split], self.loc.shape[split:], validate_args=False)
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
-        """Levels are cut from y: what lies outside [0, 1] goes to the nearest one, though scoring does not count it."""
+        """Samples; levels are floors of y, with values outside [0, 1] clamped, which scoring does not count."""
         shape = torch.Size(sample_shape)
         with torch.no_grad():
             noise = self.flow.sample(shape)

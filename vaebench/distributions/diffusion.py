@@ -1,4 +1,4 @@
-"""Images made from noise in T steps, and the variational bound on their log-density."""
+"""Diffusion models of images, and the variational bound on their log-density."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NoiseSchedule(NamedTuple):
     log_snr: Tensor
 
     def alpha(self, t: Tensor) -> Tensor:
-        """α_t of indices t = 0 … T − 1, which stand for levels 1 … T, as is σ below."""
+        """α_t for indices t = 0 … T − 1 of levels 1 … T."""
         return torch.sigmoid(self.log_snr[t]).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ class Diffusion(Distribution):
     .. math:: \log p(x|z) \ge -KL(q(x_T|x) \| p(x_T))
               - \sum_{t=2}^T E\, KL(q(x_{t-1}|x_t, x) \| p(x_{t-1}|x_t, z)) + E \log p(x|x_1)
 
-    Each step's divergence is (SNR_{t−1} − SNR_t) |x − x̂|²/2. p(x|x_1) is N(x_1; α_1 x, σ_1²) taken as a function of x
-    and normalised over the N levels of each value, or over the real line. `log_prob` is one draw whose mean is the
-    bound: with gradients from one t, without them the log-weight of a whole path x_1 … x_T,
+    Each step's divergence is (SNR_{t−1} − SNR_t) |x − x̂|²/2. p(x|x_1) is N(x_1; α_1 x, σ_1²) as a function of x,
+    normalised over the N levels of each value, or over the real line. `log_prob` is an unbiased estimate of the bound:
+    with gradients from one t, without them the log-weight of a whole path x_1 … x_T,
 
     .. math:: \log w = \log \frac{p(x, x_{1:T} | z)}{q(x_{1:T} | x)}
 
@@ -116,7 +116,7 @@ class Diffusion(Distribution):
         return -((values - guess.unsqueeze(-1)) * ratio).square() / 2
 
     def terms(self, value: Tensor) -> DiffusionTerms:
-        """The three terms of the bound for images in [0, 1], (*batch, *event), by one t and one draw for each."""
+        """The three terms of the bound for images in [0, 1], (*batch, *event), estimated by one t and one draw each."""
         x = 2 * value.expand(*self.batch_shape, *self.event_shape) - 1
         last = len(self.noise.log_snr) - 1
         t = torch.randint(1, last + 1, self.batch_shape, device=x.device)
@@ -147,11 +147,11 @@ class Diffusion(Distribution):
         return self._spread(self.noise.alpha(t)) * x
 
     def sample(self, sample_shape: SampleShape = (), steps: int | None = None) -> Tensor:
-        """Images in [0, 1], through all levels, or through `steps` of them, evenly spaced: faster, another p(x|z).
+        """Images in [0, 1], through all levels, or faster through `steps` evenly spaced ones, a different p(x|z).
 
         Args:
             sample_shape: () or (k,) with the batch in `denoise` to match.
-            steps: number of noise levels visited, 1 to T.
+            steps: number of noise levels in use, 1 to T.
         """
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():

@@ -15,7 +15,7 @@ from vaebench.errors import Unavailable, UserError, absence
 
 @runtime_checkable
 class Factorised(Protocol):
-    """A distribution over z whose units, each of several values of z, are independent."""
+    """A distribution over z with independent units, each of which has several values of z."""
 
     @property
     def factors(self) -> Distribution:
@@ -24,16 +24,16 @@ class Factorised(Protocol):
 
 @runtime_checkable
 class Owned(Protocol):
-    """A distribution over z whose units take several values of z."""
+    """A distribution over z whose units have several values of z."""
 
     @property
     def owners(self) -> Tensor:
-        """The unit that each value of z belongs to, (n,)."""
+        """The unit of each value of z, (n,)."""
 
 
 @runtime_checkable
 class Centred(Protocol):
-    """A distribution that lies around a point of its space, which need not be its mean."""
+    """A distribution with a centre in its space, which need not be its mean."""
 
     @property
     def centre(self) -> Tensor:
@@ -46,7 +46,7 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
     Args:
         q: a batch of posteriors.
         p: the prior, broadcast against q.
-        z: samples of q, of shape (k, *batch, *event); only the estimate reads them: mean over k of log q(z) − log p(z).
+        z: samples of q, of shape (k, *batch, *event), for the estimate, the mean over k of log q(z) − log p(z).
     """
     with suppress(Unavailable):
         return closed_form(q, p)
@@ -94,10 +94,10 @@ def units(side: str, d: Distribution) -> Distribution:
 
 
 def require_units(who: str, posterior: nn.Module, prior: nn.Module, image: Tensor) -> None:
-    """Refuses, when a model is built, parts whose divergence does not split over the latent units.
+    """Refuses parts of a model whose divergence is not a sum over the latent units.
 
     Args:
-        who: what needs the split, for the message.
+        who: the objective or option that needs the sum, for the message.
         posterior: x -> q(z|x).
         prior: -> p(z).
         image: any image, (1, *data).
@@ -119,7 +119,7 @@ def require_units(who: str, posterior: nn.Module, prior: nn.Module, image: Tenso
 
 
 def stopped(posterior: nn.Module, x: Tensor) -> Distribution:
-    """q(z|x) whose parameters pass no gradient on, so that a score of z passes it through z alone.
+    """q(z|x) with detached parameters, so that a score of z passes gradients only through z.
 
     Args:
         posterior: x -> q(z|x).

@@ -1,8 +1,8 @@
 """Flows: distributions pushed through invertible transformations whose log-determinant is known.
 
-The transformations here are those of Rezende & Mohamed and of van den Berg et al., with parameters of its own for each
-of a batch of posteriors. Each is invertible by construction, and its inverse is given too: in closed form, or by
-bisection on a monotonic function of one variable, which is exact to rounding and differentiable.
+The transformations are those of Rezende & Mohamed and of van den Berg et al., with separate parameters for each of a
+batch of posteriors. Each is invertible by construction, with an inverse in closed form, or by bisection on a monotonic
+function of one variable, which is exact to rounding and differentiable.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from vaebench.distributions import SampleShape
 class Flow(NormalizingFlow):
     r"""ε ~ base pushed through f, so that log p(z) = log p_0(ε) − log |det ∂f/∂ε| at z = f(ε).
 
-    Scoring the very tensor that `rsample` returned last costs nothing, as its ε and determinant were at hand: training
-    and evaluation of a posterior pass through f once. Any other value, and one that was drawn without gradients where
-    they are wanted now, goes through the inverse of f.
+    Scoring the tensor that `rsample` returned last is free, since its ε and determinant are cached: training and
+    evaluation of a posterior pass through f once. Any other value, and one that was drawn without gradients where
+    they are needed now, goes through the inverse of f.
 
     Args:
         base: of ε, (*batch) of (n,); it samples under vmap.
@@ -48,7 +48,7 @@ class Flow(NormalizingFlow):
 
 
 class FlowStep(Transform):
-    """One transformation of vectors that is given with its log-determinant."""
+    """One transformation of vectors with its log-determinant."""
 
     domain = codomain = constraints.real_vector
     bijective = True
@@ -161,7 +161,7 @@ class Sylvester(FlowStep):
         return x + self._outside(x, _times(self.r, h)), torch.log1p((1 - h.square()) * slopes).sum(-1)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        """The coordinates from last to first: each is alone in its equation once the later ones are known."""
+        """The coordinates from last to first, each of which solves an equation in one unknown given the later ones."""
         target, m = self._coordinates(y), self.b.shape[-1]
         known: list[Tensor] = []  # coordinates i + 1, …, m − 1
         h: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Samples moved by Hamiltonian dynamics, with a momentum beside them."""
+"""Samples moved by Hamiltonian dynamics, together with a momentum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Phase = tuple[Tensor, Tensor]  # z and its momentum ρ, alike
 
 
 def leapfrog(z: Tensor, momentum: Tensor, here: Tensor, slope: Slope, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""One leapfrog step, which keeps volume, and which the same step with −ρ' takes back.
+    r"""One leapfrog step, which preserves volume and is reversed by the same step with −ρ'.
 
     .. math:: \tilde\rho = \rho + \tfrac{\epsilon}{2} \nabla \log p(x, z), \quad z' = z + \epsilon \tilde\rho, \quad
               \rho' = \tilde\rho + \tfrac{\epsilon}{2} \nabla \log p(x, z')
@@ -25,7 +25,7 @@ def leapfrog(z: Tensor, momentum: Tensor, here: Tensor, slope: Slope, step: Tens
     Args:
         z, momentum: (*batch, n).
         here: the gradient at z.
-        slope: gives it at any z.
+        slope: the gradient as a function of z.
         step: ε of each unit, (n,).
 
     Returns:
@@ -72,12 +72,12 @@ class HamiltonianPosterior(Distribution):
 
     .. math:: z_0 \sim q, \quad \gamma \sim N(0, I), \quad |\det \partial \Phi| = \beta_0^{n/2}
 
-    z_K alone has no density that could be told: that is an integral over momenta. Together with the momentum it is
-    scored, against the target p(x, z) N(ρ; 0, I), whose integral over ρ is p(x, z).
+    The density of z_K alone is an intractable integral over momenta. It is scored together with the momentum, against
+    the target p(x, z) N(ρ; 0, I), whose integral over ρ is p(x, z).
 
     Args:
         base: q(z_0), (*batch) of (n,).
-        move: Φ with the first momentum's scale in it: (z_0, γ) -> (z_K, ρ_K), of determinant 1; None leaves z_0.
+        move: Φ including the scale of the initial momentum: (z_0, γ) -> (z_K, ρ_K), of determinant 1; None leaves z_0.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -1,7 +1,7 @@
 """Hierarchies: several levels of latents in one event, each drawn given the levels before it.
 
-A hierarchy is written as a generator, which reads like its equation: it yields the distribution of a level and is sent
-the value of the level, sampled or given. A ladder's two passes, which share what they compute, yield pairs (q_i, p_i).
+A hierarchy is written as a generator, which reads like its equation: it yields the distribution of a level and receives
+the value of the level, sampled or given. The two passes of a ladder, which share computations, yield pairs (q_i, p_i).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Pass(NamedTuple):
         z: (*sample, *batch, units).
         log_q, log_p: of every level given those above it, nats, (*sample, *batch, L), the lowest first.
         rates: KL(q_i‖p_i) given the levels above, in closed form where there is one, the same.
-        end: what the generator returned when it was sent z_1.
+        end: the return value of the generator.
     """
 
     z: Tensor
@@ -109,10 +109,10 @@ class Pass(NamedTuple):
 
 
 def descend(pairs: Pairs, levels: int, sample_shape: SampleShape = ()) -> Pass:
-    """Draws the levels from the top down, and scores each under q and p: one pass for both.
+    """Draws the levels from the top down, and scores each under q and p in the same pass.
 
     Args:
-        pairs: yields (q_i, p_i) given the levels above, the highest first, and is sent z_i.
+        pairs: yields (q_i, p_i) given the levels above, the highest first, and receives z_i.
         levels: L.
         sample_shape: of the samples.
     """
@@ -141,7 +141,7 @@ def _end(walk: Pairs, last: Tensor) -> Any:
 
 
 def paired(q: Hierarchy, p: Hierarchy) -> Pairs:
-    """Two hierarchies that are drawn from the top down, as one generator for `descend`."""
+    """Two top-down hierarchies as one generator for `descend`."""
     ours, theirs = q.walk(), p.walk()
     pair = next(ours), next(theirs)
     for _ in q.sizes[1:]:
@@ -153,7 +153,7 @@ def paired(q: Hierarchy, p: Hierarchy) -> Pairs:
 def advance(
     walk: Generator[Yielded, Tensor, Any], take: Callable[[Yielded, int], Tensor], levels: int, order: Order
 ) -> list[Tensor]:
-    """Runs the generator of a hierarchy: what it yields for a level is turned into the level's value by `take`.
+    """Runs the generator of a hierarchy, where `take` maps what it yields for a level to the level's value.
 
     Returns:
         The values by level, the lowest first.
@@ -166,12 +166,12 @@ def advance(
 
 
 def stacked(parts: Sequence[Tensor], order: Order) -> Tensor:
-    """Figures of each level in the order in which they were drawn, as one tensor: (*, L), the lowest first."""
+    """Stacks values of each level, in the order of drawing, into one tensor (*, L), the lowest first."""
     return torch.stack(torch.broadcast_tensors(*(parts if order == "up" else parts[::-1])), -1)
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Vectors (*, n_i) of batch shapes that broadcast, as one, (*, n_1 + n_2 + …)."""
+    """Concatenates vectors (*, n_i) of batch shapes that broadcast: (*, n_1 + n_2 + …)."""
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
@@ -197,5 +197,5 @@ def merged(a: Independent, b: Independent) -> Independent:
 
 
 def named_levels(what: str, levels: Tensor) -> dict[str, Tensor]:
-    """Means of figures of every level (*, L), by name: `rate_1` is the lowest level's."""
+    """Means of values of every level (*, L), by name: `rate_1` is the lowest level's."""
     return {f"{what}_{i}": value for i, value in enumerate(levels.flatten(0, -2).mean(0).unbind(), 1)}

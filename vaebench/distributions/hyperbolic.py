@@ -1,7 +1,7 @@
-"""The Poincaré ball {‖z‖ < 1} of curvature −1 as flows from its tangent space; densities against Lebesgue's measure.
+"""Flows from the tangent space to the Poincaré ball {‖z‖ < 1} of curvature −1; densities are against Lebesgue measure.
 
-A tangent vector of length r lies at 2 e^{−2r} from the edge: from r = 4 on the points of float32 are a coarse lattice,
-on which estimates err to both sides. Parts on the ball therefore take and give float64.
+A tangent vector of length r maps to a distance of 2 e^{−2r} from the edge: from r = 4 on, float32 is too coarse for
+accurate estimates. So parts on the ball use float64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaebench.distributions.flow import FlowStep
 
-FARTHEST = 12.0  # tangent length, half the distance from the centre, up to which a point is exact to 1e-6 in float64
+FARTHEST = 12.0  # tangent length, half the distance from the centre, with a relative error of 1e-6 in float64
 
 
 class Exponential(FlowStep):
@@ -51,7 +51,7 @@ class Translation(FlowStep):
         self.centre = centre
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """With the denominator as ‖ ‖z‖ μ + z/‖z‖ ‖² and f as μ + (1 − ‖μ‖²)(‖z‖² μ + z)/denominator: less cancels."""
+        """With denominator ‖ ‖z‖ μ + z/‖z‖ ‖² and f = μ + (1 − ‖μ‖²)(‖z‖² μ + z)/denominator, for less cancellation."""
         own, other = self.centre.square().sum(-1, keepdim=True), x.square().sum(-1, keepdim=True)
         r = x.norm(dim=-1, keepdim=True).clamp(min=1e-3)
         plain = 1 + 2 * (self.centre * x).sum(-1, keepdim=True) + own * other

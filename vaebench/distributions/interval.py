@@ -1,4 +1,4 @@
-"""Densities on [0, 1], where continuous images lie: none of their mass is spent on values that no image has."""
+"""Densities on [0, 1], the range of continuous images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ EDGE = 1e-6  # of [0, 1]: a Beta density may be zero or infinite at the ends
 class Beta(TorchBeta):
     """Beta(α, β), with values closer to 0 or 1 than 1e-6 scored as if at that distance.
 
-    At the ends it may be zero or infinite, and images reach them. What integrates to more than one is at most 2e-6 of
-    the density there, less than nothing where α or β is below one. Scores are computed in float64: in float32
-    1 − 1e-6 is off by 1 %, and log Γ of a thousand by 1e-4.
+    At the ends, which images reach, the density may be zero or infinite. The change of the integral is at most 2e-6
+    times the density there, and negative where α or β is below one. Scores are computed in float64: in float32
+    1 − 1e-6 has an error of 1 %, and log Γ(1000) one of 1e-4.
     """
 
     def __init__(self, alpha: Tensor, beta: Tensor) -> None:
@@ -37,12 +37,12 @@ class Beta(TorchBeta):
 
 
 class ContinuousBernoulli(Distribution):
-    r"""Independent pixels in [0, 1] with the density of which a binary cross-entropy on grey values lacks the constant.
+    r"""Independent pixels in [0, 1]: the density whose normaliser a binary cross-entropy on grey values omits.
 
     .. math:: p(x) = C(l)\, \sigma(l)^x\, \sigma(-l)^{1-x} = \frac{l\,e^{l x}}{e^l - 1}
 
-    Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845). torch's own has probabilities for parameters and
-    keeps them off 0 and 1, which changes the density of a dark pixel; this one has logits, and every l is exact.
+    Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845). torch's own is parameterised by probabilities
+    and clamps them, which changes the density of a dark pixel; this one has logits and is exact for every l.
 
     Args:
         logits: l, of shape (*batch, *event).
@@ -95,10 +95,10 @@ class TruncatedNormal(Distribution):
 
     .. math:: p(x) = \frac{N(x; \mu, \sigma^2)}{\Phi((1 - \mu)/\sigma) - \Phi(-\mu/\sigma)}
 
-    Computed in float64: a wide density is the difference of two that are almost equal, one far from μ a small mass.
+    Computed in float64, because of cancellation for wide densities and small masses far from μ.
 
     Args:
-        loc: μ, any real number, of shape (*batch, *event); the mean only where both ends are far.
+        loc: μ, any real number, of shape (*batch, *event); the mean only if both ends are far.
         scale: σ > 0, broadcastable to loc.
         event: number of event dimensions.
     """
@@ -112,7 +112,7 @@ class TruncatedNormal(Distribution):
         super().__init__(self.loc.shape[:split], self.loc.shape[split:], validate_args=False)
 
     def _ends(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Both ends in units of σ, and whether they were mirrored so that the nearer one to μ is not far above it."""
+        """Both ends in units of σ, and whether they were mirrored so that the end nearer to μ is not far above it."""
         loc, scale = self.loc.double(), self.scale.double()
         low, high = -loc / scale, (1 - loc) / scale
         mirrored = low > 0
@@ -145,7 +145,8 @@ class TruncatedNormal(Distribution):
         return self._log_density(value).flatten(-len(self.event_shape)).sum(-1).to(value)
 
     def _log_density(self, value: Tensor) -> Tensor:
-        """Of each pixel; where both ends lie to one side of μ, from the nearer one: no two large squares cancel."""
+        """The log-density of each pixel; where both ends lie on one side of μ, relative to the nearer one, to avoid
+        cancellation of large squares."""
         _, high, mirrored = self._ends()
         value, loc, scale = value.double(), self.loc.double(), self.scale.double()
         gap = torch.where(mirrored, value, 1 - value) / scale
@@ -165,7 +166,7 @@ def _log_ndtr_scaled(x: Tensor) -> Tensor:
 
 
 def _log_ndtri(log_p: Tensor) -> Tensor:
-    """Φ⁻¹(e^log_p): torch's own where e^log_p is a number, else by Newton steps on log Φ from the tail's asymptote."""
+    """Φ⁻¹(e^log_p): torch's own unless e^log_p underflows, then Newton steps on log Φ from the tail's asymptote."""
     near = ndtri(log_p.clamp(min=-600).exp())
     far = -(-2 * log_p.clamp(max=-300)).sqrt()
     for _ in range(6):
@@ -179,7 +180,7 @@ def solved(mean_of: Callable[[Tensor], Tensor], mean: Tensor, low: float, high: 
 
     Args:
         mean_of: from parameters to means, of the shape of `mean`.
-        mean: means that are sought, any shape; beyond the range's own the nearer end is given.
+        mean: wanted means, any shape; means out of reach give the nearer end.
     """
     bottom, top = (torch.full_like(mean, end, dtype=torch.float64) for end in (low, high))
     for _ in range(60):

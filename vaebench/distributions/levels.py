@@ -1,4 +1,4 @@
-"""Images of N levels whose pixels are free categoricals, or mixtures of logistics that couple the channels."""
+"""Images of N levels with categorical pixels, or mixtures of logistics that couple the channels."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class LogisticMixture(Distribution):
     .. math:: P(x) = \sum_k \pi_k \prod_c P_{logistic}(x_c;\; \mu_{kc}(x_{<c}),\, s_{kc}), \qquad
               \mu_{kc}(x_{<c}) = m_{kc} + \sum_{d<c} a_{kcd}\,(2 x_d - 1)/2
 
-    with `DiscretisedLogistic`'s bins: green knows red, and blue knows both. P sums to one over all N^c values of a
-    pixel, and a sample conditions each channel on the levels drawn for the others, as scoring does.
+    with the bins of `DiscretisedLogistic`: green depends on red, and blue on both. P sums to one over all N^c values of
+    a pixel; sampling conditions each channel on the sampled levels of earlier ones.
 
     Salimans et al. 2017 (https://arxiv.org/abs/1701.05517), section 2.1 and 2.2.
 
@@ -79,13 +79,13 @@ class LogisticMixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the logistics before they are cut to the range, which their sum then is: a picture."""
+        """The mean of the logistics without discretisation, clamped to the range, as a picture."""
         means = torch.stack(self._locations(lambda _, loc: loc), -3)
         weights = self.logits.softmax(-3).unsqueeze(-3)
         return (weights * means).sum(-4).clamp(0, 1)
 
     def _locations(self, value: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """μ of each channel in turn, (…, K, h, w), where `value` says from it what the channel is."""
+        """μ of each channel in turn, (…, K, h, w), where `value` maps it to the channel's value."""
         locations: list[Tensor] = []
         known: list[Tensor] = []
         for c in range(self.event_shape[0]):

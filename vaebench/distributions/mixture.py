@@ -1,4 +1,4 @@
-"""Mixtures. Those of Gaussians are sampled by strata: one sample of each component where there are as many of both."""
+"""Mixtures of distributions, with stratified sampling for Gaussians."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from vaebench.distributions import Normal, SampleShape
 class GaussianMixture(Distribution):
     r"""p(z) = Σ_c π_c N(z; μ_c, diag σ_c²).
 
-    `rsample` draws the k samples of a call by strata: which components they come from is as even as k allows, in random
-    order, so that every single one, and every group of them, has the mixture's distribution in expectation. Gradients
-    pass through the samples; none passes to π through the choice of a component, so that a bound whose π learns has to
-    be summed over them (`strata`).
+    `rsample` stratifies the k samples of a call over the components, in random order, so that every subset of them has
+    the mixture's distribution in expectation. Gradients pass through the samples, but not to π through the choice of a
+    component, so that a bound that trains π must be summed over components (`strata`).
 
     Args:
-        loc: μ, (*batch, c, n), or (c, n) for components that a whole batch has in common.
+        loc: μ, (*batch, c, n), or (c, n) for components shared by a batch.
         scale: σ > 0, like loc.
         log_weights: log π, (*batch, c), normalised; −∞ leaves a component out.
     """
@@ -48,9 +47,9 @@ class GaussianMixture(Distribution):
         return torch.logsumexp(scores + self.log_weights, -1)
 
     def _by_product(self, value: Tensor) -> Tensor:
-        """log N(z; μ_c, σ_c²), (*batch, c), as matrix products: hundreds of components would not fit a cache otherwise.
+        """log N(z; μ_c, σ_c²), (*batch, c), as matrix products, which fit hundreds of components into a cache.
 
-        In double precision, for z²/σ² − 2 z μ/σ² + μ²/σ² cancels where σ is small.
+        In double precision, because of cancellation in z²/σ² − 2 z μ/σ² + μ²/σ² for small σ.
         """
         z, loc, scale = (t.double() for t in (value, self.components.loc, self.components.scale))
         precision = scale.square().reciprocal()
@@ -62,7 +61,7 @@ class GaussianMixture(Distribution):
         shape, like = torch.Size(sample_shape), self.components.loc
         draws = (shape.numel(), *self.batch_shape)
         order = torch.rand(draws, dtype=like.dtype, device=like.device).argsort(0)
-        place = (order + torch.rand(draws, dtype=like.dtype, device=like.device)) / max(draws[0], 1)  # one a stratum
+        place = (order + torch.rand(draws, dtype=like.dtype, device=like.device)) / max(draws[0], 1)  # one per stratum
         edges = self.log_weights.exp().cumsum(-1)[..., :-1]
         chosen = (place[..., None] >= edges).sum(-1)[..., None, None]
         loc, scale = (
@@ -77,7 +76,7 @@ class GaussianMixture(Distribution):
 
 
 class EqualMixture(Distribution):
-    """p(z) = (1/K) Σ_k p_k(z), of any distributions that can be sampled.
+    """p(z) = (1/K) Σ_k p_k(z), for any distributions that can be sampled.
 
     Args:
         components: (k) of (n,).
@@ -106,7 +105,7 @@ class EqualMixture(Distribution):
 
 
 def strata(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
-    """Samples of every component of q with weights that sum to one; what is no mixture is a mixture of one component.
+    """Samples of every component of q with weights that sum to one; other distributions count as one component.
 
     Args:
         q: (*batch) of (n,).

@@ -1,4 +1,4 @@
-"""What stands for p(x|z) where torch has no distribution of the kind: one density, and one surrogate."""
+"""Pixelwise distributions that torch lacks: a density, and a surrogate."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class HyperbolicSecant(Distribution):
 
 
 class Similarity(Distribution):
-    """−w (1 − MS-SSIM(x, x̂)) in place of log p(x|z): a score, normalised for no measure, without samples.
+    """−w (1 − MS-SSIM(x, x̂)) in place of log p(x|z): an unnormalised score without samples.
 
     Args:
         mean: x̂ in [0, 1], of shape (*batch, c, h, w).
-        weight: w, what two images without similarity cost, nats.
+        weight: w, cost of two images without similarity, nats.
         scales: of `vaebench.functional.ssim.ms_ssim`.
     """
 

@@ -1,4 +1,4 @@
-"""What a rejection sampler with a limited number of tries gives."""
+"""The distribution of a rejection sampler with a limited number of tries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AcceptReject(Distribution):
     .. math:: p(z) = \pi(z) \Big[ \frac{a(z)}{Z} \big(1 - (1 - Z)^{T-1}\big) + (1 - Z)^{T-1} \Big], \qquad
               Z = E_\pi[a(z)]
 
-    Its samples pass no gradient, and where one is wanted there are none. Bauer & Mnih 2019, section 3.2 (https://arxiv.org/abs/1810.11428).
+    Its samples pass no gradient, so that `rsample` raises where one is needed. Bauer & Mnih 2019, section 3.2 (https://arxiv.org/abs/1810.11428).
 
     Args:
         proposal: π, () of (n,).

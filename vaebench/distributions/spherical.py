@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints, register_kl
 from vaebench.distributions import SampleShape
 
 NODES, MOST = 256, 1000.0  # of the quadrature over w = μᵀz, and the largest κ for which it is exact to 1e-8 nats
-TRIES = 32  # proposals a sample, of which more than half are accepted
+TRIES = 32  # proposals per sample, of which more than half are accepted
 
 
 def log_area(n: int) -> float:
@@ -66,10 +66,10 @@ class VonMisesFisher(Distribution):
 
     .. math:: 1 / C_n(\kappa) = |S^{n-2}| \int_{-1}^1 e^{\kappa w} (1 - w^2)^{(n-3)/2}\, dw
 
-    The integral, its logarithm's derivatives and with them the divergence are sums over quadrature nodes, where others
-    need Bessel functions of every order. Samples are z = w μ + √(1 − w²) v with v uniform across μ and w by the
-    rejection of Wood 1994 (https://doi.org/10.1080/03610919408813161), a fixed number of proposals at once. Their
-    gradient in κ is implicit, dw/dκ = −∂_κ F(w; κ)/p(w; κ), and so unbiased without a correction.
+    The integral, the derivatives of its logarithm and the divergence are sums over quadrature nodes, without Bessel
+    functions. Samples are z = w μ + √(1 − w²) v with v uniform orthogonal to μ, and w by the rejection sampler of Wood
+    1994 (https://doi.org/10.1080/03610919408813161) with a fixed number of proposals. Their gradient in κ is implicit,
+    dw/dκ = −∂_κ F(w; κ)/p(w; κ), and so unbiased without a correction.
 
     Davidson et al. 2018 (https://arxiv.org/abs/1804.00891); Figurnov et al. 2018 (https://arxiv.org/abs/1805.08498).
 
@@ -99,7 +99,7 @@ class VonMisesFisher(Distribution):
 
     @property
     def centre(self) -> Tensor:
-        """The mean's direction: the mean itself lies inside the sphere, where no sample does."""
+        """The direction of the mean, which itself lies inside the sphere."""
         return self.loc
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class VonMisesFisher(Distribution):
         return w * self.loc + (1 - w.square()).clamp(min=1e-12).sqrt() * across
 
     def _cosines(self, shape: torch.Size, kappa: Tensor) -> Tensor:
-        """w = μᵀz of so many samples, the first accepted of the proposals of each."""
+        """w = μᵀz of samples of the given shape, the first accepted proposal of each."""
         like = self.loc
         m = self.n - 1
         b = m / (2 * kappa + (4 * kappa.square() + m**2).sqrt())

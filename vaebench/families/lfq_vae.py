@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from vaebench.core import Conditional, DataSpec, Family, Shape, Step
-from vaebench.functional.quantisation import undecided
+from vaebench.functional.quantisation import assignment_entropies
 from vaebench.posteriors.codes import LookupFree
 from vaebench.priors import PriorFactory
 from vaebench.priors.codes import CodePrior, FactorisedCodes
@@ -70,7 +70,7 @@ class LFQVAE(Family):
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         q, vectors = self.posterior.read(x)
         terms, far = self.terms(x, y, q=q), (vectors.flatten(1) - q.point.detach()).square().sum(-1).mean()
-        each, together = undecided(vectors, q.book, self.temperature)
+        each, together = assignment_entropies(vectors, q.book, self.temperature)
         penalty = self.entropy * q.places * (each - together) + self.commitment * far
         losses = {"model": penalty - terms.elbo.mean(), "prior": terms.rate.mean()}
         return Step(losses, terms.logs | {"commitment": far})

@@ -1,1 +1,1 @@
-"""Mathematics of objectives, regularisers and pictures: pure functions of tensors."""
+"""Pure functions of tensors: objectives, regularisers, quantisation, and similarity of images."""

@@ -1,8 +1,7 @@
 """Penalties on a decoder's Jacobian J = ∂E[x|z]/∂z at each code: exact, or an unbiased estimate from a few directions.
 
-A decoder maps codes (*batch, n) to images (*batch, *data), each from its own code. Forward mode pushes one direction of
-all codes through it at once: J v costs one pass beside the decoder's own, whatever the number of pixels, and n of them
-are the whole Jacobian.
+A decoder maps codes (*batch, n) to images (*batch, *data), each from its own code. Forward-mode differentiation in one
+direction for all codes, J v, costs one additional pass for any number of pixels; n of them give the Jacobian.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from torch import Tensor
 
 Decoder = Callable[[Tensor], Tensor]
 
-CHUNK = 16  # directions pushed at once: what bounds the memory of the forward pass
+CHUNK = 16  # directions at once, which bounds the memory of the forward pass
 
 
 def pushed(decode: Decoder, z: Tensor, directions: Tensor, chunk: int = CHUNK) -> Tensor:
@@ -24,7 +23,7 @@ def pushed(decode: Decoder, z: Tensor, directions: Tensor, chunk: int = CHUNK) -
         decode: codes (*batch, n) -> images (*batch, *data).
         z: codes, (*batch, n).
         directions: v, k of them for each code, (k, *batch, n).
-        chunk: directions pushed at once.
+        chunk: directions at once.
     """
 
     codes = z.clone()  # codes that share memory, as one code expanded does, have no dual numbers
@@ -36,7 +35,7 @@ def pushed(decode: Decoder, z: Tensor, directions: Tensor, chunk: int = CHUNK) -
 
 
 def axes(z: Tensor, count: int | None = None) -> Tensor:
-    """`count` different latents of each code, drawn uniformly, as unit vectors; all of them, in order, for None.
+    """`count` distinct latents of each code, drawn uniformly, as unit vectors; None gives all of them in order.
 
     Args:
         z: codes, (*batch, n).

@@ -27,7 +27,7 @@ def importance_weighted(log_w: Tensor) -> Tensor:
         log_w: log p(x, z_k) − log q(z_k|x) with z_k ~ q, of shape (k, b).
 
     Returns:
-        One bound an image, of shape (b,); K = 1 is the one-sample ELBO.
+        One bound per image, of shape (b,); K = 1 is the one-sample ELBO.
     """
     return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])
 
@@ -37,10 +37,10 @@ def multiply_importance_weighted(log_w: Tensor, k: int) -> Tensor:
 
     Args:
         log_w: log p(x, z) − log q(z|x) with z ~ q, of shape (M k, b).
-        k: samples a bound.
+        k: samples per bound.
 
     Returns:
-        One bound an image, of shape (b,); k = 1 is the M-sample ELBO, and M = 1 is L_K.
+        One bound per image, of shape (b,); k = 1 is the M-sample ELBO, and M = 1 is L_K.
     """
     return (torch.logsumexp(log_w.unflatten(0, (-1, k)), 1) - math.log(k)).mean(0)
 
@@ -55,7 +55,7 @@ def stratified(log_w: Tensor, log_shares: Tensor) -> Tensor:
         log_shares: log π_c / t of each, (t c, b), whose exponentials sum to 1.
 
     Returns:
-        One bound an image, (b,).
+        One bound per image, (b,).
     """
     return (log_shares.exp() * log_w).sum(0)
 
@@ -66,17 +66,17 @@ def stratified_importance_weighted(log_w: Tensor, log_shares: Tensor) -> Tensor:
 
 
 def with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
-    """The value of the one with the gradient of the other, so that what is logged is never a surrogate.
+    """The value of one tensor with the gradient of another, so that logged values are never surrogates.
 
     Args:
-        value: whose gradient does not matter.
-        surrogate: whose value does not matter, of the same shape.
+        value: supplies the value.
+        surrogate: supplies the gradient, of the same shape.
     """
     return value.detach() + (surrogate - surrogate.detach())
 
 
 def doubly_reparameterised(log_w: Tensor, pathwise: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
-    r"""L_K twice: with DReG's gradient for the encoder, and with the plain one for the decoder.
+    r"""L_K with DReG's gradient for the encoder, and L_K with the plain gradient for the decoder.
 
     .. math:: \nabla_\phi L_K = E \sum_k \tilde w_k^2 \frac{\partial \log w_k}{\partial z_k} \nabla_\phi z_k
               + \tilde w_k \nabla_\phi \log p_\phi(z_k), \qquad
@@ -88,11 +88,11 @@ def doubly_reparameterised(log_w: Tensor, pathwise: Tensor, log_p: Tensor) -> tu
 
     Args:
         log_w: log p(x, z_k) − log q(z_k|x), of shape (k, b).
-        pathwise: the same with q's parameters stopped, so that φ acts through z_k, and through p(z_k) if it reads φ.
+        pathwise: the same with detached parameters of q, so that φ acts through z_k, and through p(z_k) if it has φ.
         log_p: log p(z_k) at fixed z_k, so that φ acts through the prior alone; of the same shape.
 
     Returns:
-        Two tensors of one bound an image, of shape (b,), equal in value.
+        Two tensors with one bound per image, of shape (b,), equal in value.
     """
     bound = importance_weighted(log_w)
     weight = torch.softmax(log_w.detach(), 0)
@@ -103,7 +103,7 @@ def free_bits(units: Tensor, free: Tensor) -> Tensor:
     """Σ_j max(λ, KL_j): no unit or group gains by a rate below λ (Kingma et al. 2016, https://arxiv.org/abs/1606.04934).
 
     Args:
-        units: KL_j of each unit or group, nats, (*batch, units); of each image, or averaged over the batch before.
+        units: KL_j of each unit or group, nats, (*batch, units); per image, or averaged over the batch.
         free: λ ≥ 0, nats per unit or group.
 
     Returns:
@@ -144,7 +144,7 @@ def minibatch_information(log_q: Tensor) -> Tensor:
     .. math:: I_q(x; z) \ge E \Big[ \frac1b \sum_i \log q(z_i|x_i) - \log \frac1b \sum_j q(z_i|x_j) \Big]
 
     Poole et al. 2019 (https://arxiv.org/abs/1905.06922), with the density known: InfoNCE whose critic is
-    optimal. It is the estimate by which He et al. 2019 (https://arxiv.org/abs/1901.05534) watch the encoder.
+    optimal. He et al. 2019 (https://arxiv.org/abs/1901.05534) monitor the encoder by this estimate.
 
     Args:
         log_q: log q(z_i|x_j), nats, (b, b): row i holds z_i ~ q(z|x_i) under every image's posterior.
@@ -157,16 +157,16 @@ def minibatch_information(log_q: Tensor) -> Tensor:
 
 
 def balanced(rates: Tensor, sizes: Sequence[int]) -> Tensor:
-    r"""Σ_i γ_i KL_i with γ_i ∝ KL_i / s_i, of mean 1 and without a gradient: levels that pay little are pulled less.
+    r"""Σ_i γ_i KL_i with γ_i ∝ KL_i / s_i, of mean 1 and without a gradient: smaller weights for levels of low rate.
 
-    Vahdat & Kautz 2020, appendix A (https://arxiv.org/abs/2007.03898), as their code has it.
+    Vahdat & Kautz 2020, appendix A (https://arxiv.org/abs/2007.03898), as in their code.
 
     Args:
         rates: KL_i of every level, averaged over the batch, nats, (L,).
         sizes: s_i, units of every level.
 
     Returns:
-        Nats, 0-dim; for levels that pay as much a unit, all γ are 1.
+        Nats, 0-dim; for levels of equal rate per unit, all γ are 1.
     """
     weights = (rates.detach().abs() + 0.01) / torch.tensor(sizes, dtype=rates.dtype, device=rates.device)
     return (weights / weights.mean() * rates).sum()

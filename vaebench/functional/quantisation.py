@@ -1,7 +1,7 @@
-"""Quantisation: pure functions between vectors and codes, and how a codebook follows what is written into it.
+"""Quantisation of vectors by codebooks, and updates of codebooks by moving averages.
 
 A codebook is (l, k, d): l levels of k codes, each a vector of d values. One level is ordinary vector quantisation; with
-several, each level quantises what the levels before it leave over. Codes of an image are (…, n, l): n places.
+several, each level quantises the residual of the levels before it. Codes of an image are (…, n, l): n places.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vaebench.functional.objectives import with_gradient
 
 
 class Quantised(NamedTuple):
-    """Vectors and the codes that stand for them.
+    """Quantised vectors.
 
     Attributes:
-        indices: which code, (…, n, l), whole numbers.
-        codes: its vector, (…, n, l, d).
-        inputs: what each level was given to quantise, (…, n, l, d); differences to `codes` are the errors.
+        indices: of the codes, (…, n, l), whole numbers.
+        codes: their vectors, (…, n, l, d).
+        inputs: of each level, (…, n, l, d); differences to `codes` are the errors.
     """
 
     indices: Tensor
@@ -30,11 +30,11 @@ class Quantised(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a codebook is made of: moving averages of how often each code is taken and of what is written into it.
+    """The state of a codebook: moving averages of the frequency of each code, and of the vectors assigned to it.
 
     Attributes:
-        shares: N, the part of all places that a code is taken at, (l, k).
-        sums: m, the sum of the vectors written into it over the number of places, (l, k, d).
+        shares: N, the share of places with a code, (l, k).
+        sums: m, the sum of the vectors assigned to a code over the number of places, (l, k, d).
     """
 
     shares: Tensor
@@ -53,7 +53,7 @@ def looked_up(indices: Tensor, book: Tensor) -> Tensor:
 
 
 def quantised(vectors: Tensor, book: Tensor) -> Quantised:
-    """Residual quantisation: every level takes the code closest to what the levels before it left over.
+    """Residual quantisation: every level uses the code closest to the residual of the levels before it.
 
     van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) at one level; at several, Zeghidour et al. 2021,
     algorithm 1 (https://arxiv.org/abs/2107.03312). Errors pass their gradient to the vectors alone.
@@ -73,20 +73,20 @@ def quantised(vectors: Tensor, book: Tensor) -> Quantised:
 
 
 def commitment(nearest: Quantised) -> Tensor:
-    """Σ over places, levels and values of |vector − code|², for each image: (b, n, l, d) -> (b,); no code is moved."""
+    """Σ over places, levels and values of |vector − code|², per image: (b, n, l, d) -> (b,); codes are detached."""
     return (nearest.inputs - nearest.codes.detach()).square().sum((-3, -2, -1))
 
 
 def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
-    r"""The codebook, (l, k, d): the mean of what is written into each code, with Laplace smoothing of how often.
+    r"""The codebook, (l, k, d): the mean of the vectors assigned to each code, with Laplace smoothing of frequencies.
 
     .. math:: e_i = m_i / \tilde N_i, \qquad \tilde N_i = \frac{N_i + \epsilon}{\sum_j N_j + K \epsilon} \sum_j N_j
 
     van den Oord et al. 2017, appendix A.1 (https://arxiv.org/abs/1711.00937), with shares in place of counts, so
-    that ε does not depend on how many vectors a batch holds.
+    that ε does not depend on the number of vectors in a batch.
 
     Args:
-        memory: as it stands.
+        memory: the current state.
         smoothing: ε > 0, in shares.
     """
     total = memory.shares.sum(-1, keepdim=True)
@@ -95,7 +95,7 @@ def book_of(memory: Memory, smoothing: float = 1e-5) -> Tensor:
 
 
 def taken(nearest: Quantised, size: int) -> Memory:
-    """What one batch says: the shares of the k = `size` codes and the sums of what is written, without gradients."""
+    """The statistics of one batch: shares of the k = `size` codes and sums of their vectors, without gradients."""
     indices, inputs = (
         nearest.indices.flatten(0, -2),
         nearest.inputs.detach().flatten(0, -3),
@@ -105,25 +105,25 @@ def taken(nearest: Quantised, size: int) -> Memory:
 
 
 def moved(memory: Memory, batch: Memory, decay: Tensor) -> Memory:
-    """N ← γ N + (1 − γ) n and m ← γ m + (1 − γ) Σ z: what a codebook remembers after one more batch.
+    """N ← γ N + (1 − γ) n and m ← γ m + (1 − γ) Σ z: the state of a codebook after one more batch.
 
     Args:
-        memory: before it.
-        batch: what it says, from `taken`.
+        memory: the state before it.
+        batch: its statistics, from `taken`.
         decay: γ in [0, 1).
     """
     return Memory(*(decay * old + (1 - decay) * new for old, new in zip(memory, batch, strict=True)))
 
 
 def revived(memory: Memory, nearest: Quantised, dead: Tensor) -> Memory:
-    """Puts each dead code on a vector of the batch that is drawn at random, as if it had its fair share 1/k.
+    """Resets each dead code to a random vector of the batch, with a share of 1/k.
 
     The random restarts of Dhariwal et al. 2020 (https://arxiv.org/abs/2005.00341).
 
     Args:
-        memory: as it stands.
+        memory: the current state.
         nearest: the codes of the batch.
-        dead: which codes, (l, k) booleans.
+        dead: dead codes, (l, k) booleans.
     """
     levels, size = dead.shape
     inputs = nearest.inputs.detach().flatten(0, -3).transpose(0, 1)  # (l, places, d)
@@ -140,12 +140,12 @@ def entropy(shares: Tensor) -> Tensor:
 
 
 def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:
-    r"""Finite scalar quantisation: every value is squashed and rounded to one of its levels, from −1 to 1 at most.
+    r"""Finite scalar quantisation: every value is squashed and rounded to one of its levels in [−1, 1].
 
     .. math:: \mathrm{round}\big(h \tanh(z + s) - o\big) / \lfloor L/2 \rfloor, \qquad h = (L - 1)(1 + 10^{-3}) / 2
 
     with o = 1/2 and s = artanh(o/h) for an even number of levels L, else 0: at most L values, and 0 goes to 0. The
-    gradient passes the rounding as if it were not there. Mentzer et al. 2023 (https://arxiv.org/abs/2309.15505).
+    gradient is straight-through. Mentzer et al. 2023 (https://arxiv.org/abs/2309.15505).
 
     Args:
         vectors: (…, d).
@@ -158,28 +158,28 @@ def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def grid(levels: Sequence[int]) -> Tensor:
-    """All vectors that `rounded` gives, as a codebook of one level: (1, Π L, d)."""
+    """All outputs of `rounded`, as a codebook of one level: (1, Π L, d)."""
     sides = [torch.arange(-(count // 2), count - count // 2) / (count // 2) for count in levels]
     return torch.cartesian_prod(*sides).reshape(1, -1, len(levels))
 
 
 def quantised_signs(vectors: Tensor) -> Tensor:
-    """+1 where a value is positive, else −1, with the gradient straight through: lookup-free quantisation, (…, d).
+    """+1 where a value is positive, else −1, with a straight-through gradient: lookup-free quantisation, (…, d).
 
     Yu et al. 2023 (https://arxiv.org/abs/2310.05737).
     """
     return with_gradient(torch.where(vectors > 0, 1.0, -1.0).to(vectors.dtype), vectors)
 
 
-def undecided(vectors: Tensor, book: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    r"""How undecided vectors are between codes, and how evenly all of them together take the codes, nats, 0-dim each.
+def assignment_entropies(vectors: Tensor, book: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean entropy of the soft code assignments, and entropy of their mean, nats, 0-dim each.
 
     .. math:: E[H(c|z)], \; H(E[p(c|z)]), \qquad p(c|z) \propto \exp(-|z - c|^2 / \tau)
 
     The difference of the two is the mutual information of vector and code (Yu et al. 2023, section 3).
 
     Args:
-        vectors: z, (…, d), of which the mean is taken.
+        vectors: z, (…, d), over which the means are taken.
         book: codes, (1, k, d).
         temperature: τ > 0.
     """

@@ -1,4 +1,4 @@
-"""Regularisers: pure functions that compare an aggregate of codes with what it should be, in nats where it is said so.
+"""Regularisers: pure functions that compare an aggregate of codes with a target distribution.
 
 Codes of a batch are (b, n): one sample, or mean, of q(z|x) for each of b images, with n latents.
 """
@@ -67,7 +67,7 @@ def decompose(log_q: Tensor, log_p: Tensor, log_shares: Tensor) -> Decomposition
     Args:
         log_q: log q(z_ij|x_k) of every latent j of sample i under image k, (b, b, n) as [i, k, j].
         log_p: log p(z_i), (b,).
-        log_shares: log weights of the images in the aggregate, (b, b), as `log_shares` gives them.
+        log_shares: log weights of the images in the aggregate, (b, b), from `log_shares`.
     """
     posterior = log_q.diagonal().sum(0)  # diagonal(): (n, b)
     joint, single = aggregate(log_q, log_shares)
@@ -89,7 +89,7 @@ def aggregate(log_q: Tensor, log_shares: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def permuted(z: Tensor) -> Tensor:
-    """Each latent permuted by itself across the batch: (b, n) samples of Π_j q(z_j) from samples of q(z).
+    """Each latent permuted separately across the batch: (b, n) samples of Π_j q(z_j) from samples of q(z).
 
     Kim & Mnih 2018, algorithm 1 (https://arxiv.org/abs/1802.05983).
     """
@@ -97,7 +97,7 @@ def permuted(z: Tensor) -> Tensor:
 
 
 def discrimination(real: Tensor, fake: Tensor) -> Tensor:
-    """The cross-entropy of a critic that tells two kinds of samples apart, nats per sample; log 2 at chance; 0-dim.
+    """The cross-entropy of a critic that discriminates two kinds of samples, nats per sample; log 2 at chance; 0-dim.
 
     Args:
         real: logits of D = 1 for samples of the first kind, (m,).
@@ -113,7 +113,7 @@ def covariance(z: Tensor) -> Tensor:
 
 
 def off_identity(matrix: Tensor, off_diagonal: Tensor, diagonal: Tensor) -> Tensor:
-    """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)²: how far a covariance is from that of N(0, I); 0-dim.
+    """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)²: distance of a covariance from that of N(0, I); 0-dim.
 
     Kumar et al. 2018 (https://arxiv.org/abs/1711.00848).
 
@@ -186,7 +186,7 @@ def directions(count: int, like: Tensor) -> Tensor:
 
 
 def moments(mean: Tensor, scale: Tensor) -> Tensor:
-    """Σ_j μ_j² + (σ_j − 1)²: (b, n), (b, n) -> (b,); zero only for N(0, I), as the KL is, but no divergence."""
+    """Σ_j μ_j² + (σ_j − 1)²: (b, n), (b, n) -> (b,); like the KL zero only for N(0, I), but not a divergence."""
     return (mean.square() + (scale - 1).square()).sum(-1)
 
 
@@ -194,7 +194,7 @@ def moments(mean: Tensor, scale: Tensor) -> Tensor:
 
 
 class SpikeAndSlab(NamedTuple):
-    """What a spike-and-slab lasso says of weights (rows, n).
+    """A spike-and-slab lasso of weights (rows, n).
 
     Attributes:
         log_density: Σ log p(w), nats, 0-dim.
@@ -210,7 +210,7 @@ def spike_and_slab(weights: Tensor, mixing: Tensor, slab: Tensor, spike: Tensor)
 
     .. math:: p(w) = \eta\,\frac{\lambda_1}{2} e^{-\lambda_1 |w|} + (1 - \eta)\,\frac{\lambda_0}{2} e^{-\lambda_0 |w|}
 
-    Its gradient is −(p* λ₁ + (1 − p*) λ₀) sign w, which is what an EM step that holds p* follows. Ročková & George 2018
+    Its gradient is −(p* λ₁ + (1 − p*) λ₀) sign w, that of an EM step with fixed p*. Ročková & George 2018
     (https://doi.org/10.1080/01621459.2016.1260469).
 
     Args:

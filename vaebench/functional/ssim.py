@@ -8,7 +8,7 @@ from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5  # pixels: the window across, and the standard deviation of its weights
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, fine to coarse
-LEAST = 1e-6  # a similarity can be negative, and has no fractional power then
+LEAST = 1e-6  # lower limit of similarities, which may be negative, before a fractional power
 
 
 def compared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int) -> Tensor:
 
     Args:
         x, y: as in `compared`.
-        scales: M, 1 to what `most_scales` says.
+        scales: M, from 1 to `most_scales`.
     """
     total = 1.0 if scales == len(WEIGHTS) else sum(WEIGHTS[:scales])
     weights = [w / total for w in WEIGHTS[:scales]]
@@ -58,7 +58,7 @@ def ms_ssim(x: Tensor, y: Tensor, scales: int) -> Tensor:
 
 
 def most_scales(height: int, width: int) -> int:
-    """At how many scales the window fits into an image, 0 to 5."""
+    """The number of scales at which the window fits into an image, 0 to 5."""
     return sum(min(height, width) // 2**m >= WINDOW for m in range(len(WEIGHTS)))
 
 
@@ -67,7 +67,7 @@ def _halved(x: Tensor) -> Tensor:
 
 
 def _window(size: int) -> Tensor:
-    """The matrix (size, size − WINDOW + 1) whose columns are the Gaussian window at every place where it fits."""
+    """The matrix (size, size − WINDOW + 1) whose columns are the Gaussian window at every position."""
     offset = torch.arange(size)[:, None] - torch.arange(size - WINDOW + 1) - WINDOW // 2
     weight = torch.exp(-0.5 * (offset.double() / SIGMA) ** 2) * (offset.abs() <= WINDOW // 2)
     return weight / weight.sum(0)

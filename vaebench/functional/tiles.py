@@ -1,4 +1,4 @@
-"""Grids of small images: where each stands, so that they can be drawn in one place and cut out in another. No torch."""
+"""Layout of grids of small images, for drawing and for cutting them apart. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE = 56  # pixels; smaller images are enlarged to about that
-GAP = 2  # pixels of paper between two
+GAP = 2  # pixels between two images
 
 
 def layout(shape: Sequence[int]) -> tuple[int, int, int]:
-    """How often pixels of images (..., h, w) are repeated, and the distances from one to the next, down and across."""
+    """The enlargement of images (..., h, w), and the vertical and horizontal distance between tiles."""
     height, width = shape[-2:]
     zoom = max(1, round(TILE / max(height, width)))
     return zoom, height * zoom + GAP, width * zoom + GAP
 
 
 def cut(page: NDArray[np.uint8], shape: Sequence[int]) -> list[list[NDArray[np.uint8]]]:
-    """Rows of the single images, as large as they were drawn, of a grid of images.
+    """Rows of the single images of a grid, at their drawn size.
 
     Args:
         page: the grid, (h, w, 3).
         shape: of an image, (c, h, w).
 
     Raises:
-        ValueError: it is no grid of such images.
+        ValueError: it is not a grid of such images.
     """
     zoom, down, across = layout(shape)
     height, width = zoom * shape[-2], zoom * shape[-1]
