@@ -92,7 +92,7 @@ def _payloads(marker: Path) -> list[Any]:
     touch = f"touch {marker}"
     names = [
         "os.system", "posix.system", "subprocess.run", "builtins.exec", "hostile.Net", "hostile",
-        "vaebench.files.os.system", "vaebench.likelihoods.torch.os.system",
+        "vaebench.files.atomic.os.system", "vaebench.likelihoods.torch.os.system",
         "vaebench.running.processes.multiprocessing.Process",
         "vaebench.evaluation.store.Store", "vaebench.files.write_atomically", "torch.hub.load",
         "jsonargparse.lazy_instance", "lightning.pytorch.callbacks.ModelCheckpoint",

@@ -236,7 +236,7 @@ def test_a_run_whose_prior_moved_to_another_module_keeps_its_id(moved: Callable[
 
 
 @pytest.mark.parametrize("path", [
-    "os.system", "vaebench.files.os", "vaebench.networks.Linear", "vaebench.distributions.Bernoulli", "vaebench", "VAE",
+    "os.system", "vaebench.files.atomic.os", "vaebench.networks.Linear", "vaebench.distributions.Bernoulli", "vaebench", "VAE",
     "vaebench.VAE", "vaebench.priors.vamp.VampPrior.forward", "vaebench...VampPrior", "",
     "vaebench.families.iwae.VAE",
 ])  # fmt: skip

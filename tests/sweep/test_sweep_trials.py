@@ -227,7 +227,7 @@ def test_a_trial_whose_worker_died_after_its_record_finds_it_again(
     outcome, (trial, _) = _run(started)
     started[2].tell(trial, state=TrialState.FAIL)  # as a dead worker's trial ends
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "results" / "tiny").glob("*/*")}
-    monkeypatch.setattr("vaebench.training.experiment.Experiment.run", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr("vaebench.sweep.workers.trial.train", lambda *_: pytest.fail("it trained again"))
     again, _ = _run(started)
     assert again == outcome
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "results" / "tiny").glob("*/*")}
@@ -248,7 +248,7 @@ def test_a_disk_that_is_full_at_the_record_costs_no_training(tmp_path: Path, mon
     assert not [path for path in (tmp_path / "results").rglob("*") if path.name.endswith(".partial")]
     trained = (tmp_path / "work" / "tiny" / "trial-0-s0" / "model.ckpt").read_bytes()
     sweep.stop["trials"] = 1
-    monkeypatch.setattr("vaebench.training.experiment.Experiment.run", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr("vaebench.sweep.workers.trial.train", lambda *_: pytest.fail("it trained again"))
     work(sweep, storage, study, trainings, Interruption(), lambda: True)
     (record,) = read_records(tmp_path / "results")
     assert record.path
