@@ -236,8 +236,8 @@ def test_a_run_whose_prior_moved_to_another_module_keeps_its_id(moved: Callable[
 
 
 @pytest.mark.parametrize("path", [
-    "os.system", "vaebench.files.atomic.os", "vaebench.networks.Linear", "vaebench.distributions.Bernoulli", "vaebench", "VAE",
-    "vaebench.VAE", "vaebench.priors.vamp.VampPrior.forward", "vaebench...VampPrior", "",
+    "os.system", "vaebench.files.locks.os", "vaebench.networks.Linear", "vaebench.distributions.Bernoulli", "vaebench",
+    "VAE", "vaebench.VAE", "vaebench.priors.vamp.VampPrior.forward", "vaebench...VampPrior", "",
     "vaebench.families.iwae.VAE",
 ])  # fmt: skip
 def test_what_is_no_part_of_the_suite_has_no_canonical_name(path: str) -> None:

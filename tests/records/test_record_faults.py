@@ -199,7 +199,7 @@ def test_figures_of_images_whose_squares_cannot_be_summed_keep_a_record_out(boar
     """Defect: they became NaN and infinity, at which the page and the JSON of the whole folder ended in a traceback."""
     np.savez(board / "odd" / PER_IMAGE, elbo=np.full(60, 1e300))
     body = json.loads((board / "odd" / RECORD).read_bytes())
-    body["files"][PER_IMAGE] = _sha256((board / "odd" / PER_IMAGE).read_bytes())
+    body["files"][PER_IMAGE] = sha256((board / "odd" / PER_IMAGE).read_bytes())
     resigned(board / "odd", body)
     assert "holds a number beyond 1e+100 in 'elbo'" in str(read_records(board).damaged[0])
 
