@@ -100,6 +100,18 @@ def test_what_cannot_be_told_labels_says_so() -> None:
         assert "does not support the labels of a conditional model" in metric.unavailable
 
 
+@pytest.mark.parametrize("family", ["cvae", "auxiliary_vae"])
+def test_labels_without_a_class_are_refused_before_training(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: CVAE trained as if these images had no label, and the other ended in torch's traceback."""
+    args = ["fit", "--data=digits", f"--model={family}", "--model.latent=2", "--model.classes=5", f"--out={tmp_path}"]
+    assert main([*args, "--trainer.max_steps=2"]) == 2
+    assert "has 5 classes, and the labels of the train images of digits are 0 to 9: expected 0 to 4" in (
+        capsys.readouterr().err
+    )
+
+
 def test_data_without_labels_is_refused_in_a_sentence() -> None:
     model, x = small("cvae").float(), bits(4).float()
     with pytest.raises(UserError, match=r"^CVAE is given labels and the data has none; choose a data set with labels$"):

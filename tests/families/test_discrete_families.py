@@ -20,6 +20,7 @@ from vaebench.distributions import Bernoulli
 from vaebench.distributions.codes import Categorical, Joint, Relaxed
 from vaebench.errors import UserError
 from vaebench.evaluation.estimators.likelihood import estimate
+from vaebench.functional.quantisation import entropy
 from vaebench.training.population import Population
 
 DOUBLE = torch.float64
@@ -364,3 +365,14 @@ def test_members_with_codes_train_as_one(tmp_path: object) -> None:
     population = Population(lanes=2)
     members = entered(population, [args("vq_vae", seed) for seed in (0, 1)], tmp_path)
     assert members[0].structure == members[1].structure
+
+
+def test_a_code_that_no_image_takes_leaves_a_gradient() -> None:
+    """Defect: a share of exactly 0, as of LFQ at a low temperature, made every gradient NaN."""
+    model = small("lfq_vae", temperature=0.01).float()
+    loss = model.step(bits(6).float(), None, torch.tensor(0.0)).losses["model"]
+    assert all(torch.isfinite(slope).all() for slope in torch.autograd.grad(loss, model.members("model")))
+    shares = torch.tensor([0.0, 0.25, 0.75], requires_grad=True)
+    (slope,) = torch.autograd.grad(entropy(shares), shares)
+    assert torch.allclose(slope[1:], -shares.detach()[1:].log() - 1)
+    assert torch.isfinite(slope[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vaebench.errors import UserError
 from vaebench.posteriors.hierarchy import Correcting
@@ -135,3 +135,24 @@ def require_groups(family: Family, groups: int | None) -> tuple[int, int]:
             "to a divisor of model.latent"
         )
     return groups or units, units // (groups or units)
+
+
+def require_classes(family: Family, labels: Tensor | None, of: str) -> None:
+    """Refuses labels that a family has no class for; that there are none, its step says.
+
+    Args:
+        family: built.
+        labels: (n,), or None.
+        of: the images that they are of.
+
+    Raises:
+        UserError: it has fewer classes.
+    """
+    if family.classes is None or labels is None:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= family.classes:
+        raise UserError(
+            f"{type(family).__name__} has {family.classes} classes, and the labels of {of} are {low} to {high}: "
+            f"expected 0 to {family.classes - 1} at most; set model.classes to {high + 1}"
+        )

@@ -79,6 +79,7 @@ class Family(Learner, ABC):
         POSTERIOR, PRIOR: required base classes; None allows any with real-valued z.
         STRAIGHT_THROUGH: name prefixes of parameters with a straight-through gradient, which is not a derivative; the
             laws on gradients exclude them.
+        classes: number of labels, 0 to classes − 1; None for families that use none.
 
     Raises:
         UserError: the likelihood is not normalised for the data's measure and `surrogate` is off, the objective does
@@ -96,6 +97,7 @@ class Family(Learner, ABC):
     POSTERIOR: ClassVar[type[Conditional] | None] = None
     PRIOR: ClassVar[type[Conditional] | None] = None
     STRAIGHT_THROUGH: ClassVar[tuple[str, ...]] = ()
+    classes: int | None = None
 
     def __init__(
         self,

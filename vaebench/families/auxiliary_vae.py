@@ -53,6 +53,7 @@ class AuxiliaryVAE(Family):
     ) -> None:
         super().__init__(data, **parts)
         self.classifier = classifier(tuple(self.prior().event_shape), (classes,))
+        self.classes = classes
         self.hyper(weight=weight)
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:

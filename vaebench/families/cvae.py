@@ -57,6 +57,7 @@ class CVAE(Family):
             **parts,
         )
         require_apart(type(self), self.prior)
+        self.classes = classes
         self.picture, self.prior_of_class = nn.Parameter(torch.randn(classes, *wide.shape[1:]) / 10), prior_of_class
 
     def given(self, y: Tensor | None) -> Given:

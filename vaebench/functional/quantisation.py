@@ -136,7 +136,8 @@ def revived(memory: Memory, nearest: Quantised, dead: Tensor) -> Memory:
 
 def entropy(shares: Tensor) -> Tensor:
     """−Σ p log p over the last dimension, nats; its exponential is the perplexity, from 1 to the number of codes."""
-    return -torch.special.xlogy(shares, shares).sum(-1)
+    least = torch.finfo(shares.dtype).tiny  # a share of 0 adds 0, and has a gradient
+    return -torch.special.xlogy(shares, shares.clamp(min=least)).sum(-1)
 
 
 def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:

@@ -25,6 +25,7 @@ from vaebench.configuration.registered import remember
 from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family
+from vaebench.core.compatibility import require_classes
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.records import run_identity
@@ -121,15 +122,21 @@ class Experiment(LightningCLI):
         """Seeds everything, then builds the data module and the family; equal arguments give equal weights.
 
         Warns about images that occur in more than one split.
+
+        Raises:
+            UserError: a part cannot be built, parts do not go together, or the family has fewer classes than the data.
         """
         seed_everything(self.seed, workers=True, verbose=False)
         with quiet_lightning(), explained():
             self.config_init = self.parser.instantiate_classes(self.config)  # as Lightning's own instantiators expect
         give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
+        model, data = self.config_init.model, self.config_init.data
+        for split in data.sizes:
+            require_classes(model, data.labels(split), f"the {split} images of {data.name}")
         self.stopping()  # refuses invalid callbacks before training
-        for sentence in self.config_init.data.warnings():
+        for sentence in data.warnings():
             warnings.warn(sentence, stacklevel=2)
-        return self.config_init.model, self.config_init.data
+        return model, data
 
     def stopping(self) -> Stopping:
         """The early stopping of the latest `build`."""
