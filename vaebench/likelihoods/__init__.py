@@ -1,7 +1,7 @@
 """Likelihoods p(x|z): modules that map latents to a distribution over images.
 
-Each declares the measures it is a density or a mass function for, and starts at the data: its output bias is such that
-p(x|z) has the training mean before the first step. Without that a run may never leave the marginal.
+Each declares the measures for which it is a density or a mass function. Its output bias is initialised so that p(x|z)
+has the training mean; without this, training may not get beyond the marginal.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Scale = Literal["fixed", "learned", "pixel", "decoder"]
 
 
 class Likelihood(LikelihoodTraits, LazyDistribution):
-    """z (*batch, *latent) -> p(x|z) over images of data.shape, with what it declares of itself."""
+    """z (*batch, *latent) -> p(x|z) over images of data.shape, with declared traits."""
 
     def start(self, net: nn.Module, mean: Tensor | None, inverse: Callable[[Tensor], Tensor]) -> None:
-        """Sets the first output biases of `net` to inverse(mean), in place; nothing when mean is None."""
+        """Initialises the output bias of `net` to inverse(mean), in place; does nothing if mean is None."""
         if mean is None:
             return
         if not isinstance(net, Biased):
@@ -76,17 +76,17 @@ class Bernoulli(Likelihood):
 
 
 class LocationScale(Likelihood):
-    """A location from the network and a scale that is fixed, learned, or given by the network for every pixel.
+    """A location from the network, and a scale that is fixed, learned, or also from the network.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
         net: builds the network from latents to locations (and log-scales).
-        scale: 'fixed' at `initial`, or starting there: 'learned' (one for all pixels), 'pixel' (one for each, the same
-            for all z), or 'decoder' (one for each, from z).
-        initial: the scale at the start, in units of x, which lies in [0, 1]; above `floor`.
-        floor: smallest scale that training can reach, so that a density stays bounded; the record keeps it.
-        start_at_mean: start the locations at the training mean.
+        scale: 'fixed' at `initial`, 'learned' (one for all pixels), 'pixel' (learned per pixel, for all z), or
+            'decoder' (per pixel, from z).
+        initial: initial scale, above `floor`, in units of x ∈ [0, 1].
+        floor: lower bound of the scale, which bounds the density; kept in the record.
+        start_at_mean: initialise the locations at the training mean.
 
     Raises:
         UserError: `initial` does not exceed `floor`, or `floor` is negative.
@@ -126,11 +126,11 @@ class LocationScale(Likelihood):
             self.start(self.net, data.mean, lambda m: self.location(m, initial))
 
     def location(self, mean: Tensor, scale: float) -> Tensor:
-        """The location at which the distribution has the mean (*data), at a scale: where training starts."""
+        """The initial location, at which the distribution with this scale has the mean (*data)."""
         return mean
 
     def location_scale(self, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The two parameters at z: (*batch, *data) each, or a scale that is 0-dim or (*data)."""
+        """Location and scale at z: (*batch, *data) each; the scale may also be 0-dim or (*data)."""
         out = self.net(z)
         if self.scale == "decoder":
             loc, log_excess = out.chunk(2, -len(self.shape))
@@ -150,15 +150,15 @@ class Gaussian(LocationScale):
 
 
 class LogCosh(LocationScale):
-    """p(x|z) ∝ cosh((x − μ(z))/s)^−ν: the density of which a log-cosh loss is the logarithm; see `LocationScale`.
+    """p(x|z) ∝ cosh((x − μ(z))/s)^−ν: the density of a log-cosh loss; see `LocationScale`.
 
     The loss (1/a) Σ_d log cosh(a (x_d − μ_d)) of Chen et al. 2019 (https://openreview.net/forum?id=rkglvsC9Ym) is
-    s = 1/a and ν = 1/a with a fixed scale, less a constant. It is a likelihood for continuous images, no surrogate.
+    s = 1/a and ν = 1/a with a fixed scale, up to a constant. A normalised likelihood for continuous images.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
-        exponent: ν > 0; 1 is the hyperbolic secant, large ones (with s² = ν σ²) are close to a Gaussian.
+        exponent: ν > 0; 1 is the hyperbolic secant, large values (with s² = ν σ²) approach a Gaussian.
         parts: net, scale, initial, floor, start_at_mean; see `LocationScale`.
 
     Raises:
@@ -192,21 +192,21 @@ class DiscretisedLogistic(LocationScale):
 
 
 class StructuralSimilarity(Likelihood):
-    """−w (1 − MS-SSIM(x, x̂(z))) in place of log p(x|z): a surrogate for every measure, which config must accept.
+    """−w (1 − MS-SSIM(x, x̂(z))) in place of log p(x|z): a surrogate for every measure (`model.surrogate`).
 
     Wang, Simoncelli & Bovik 2003 (https://doi.org/10.1109/ACSSC.2003.1292216), as a training loss Snell et al. 2017
-    (https://arxiv.org/abs/1511.06409). It is blind to a constant factor on flat parts of an image.
+    (https://arxiv.org/abs/1511.06409). It is invariant to a constant factor in flat regions of an image.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images, (c, h, w).
         net: builds the network from latents to the logits of x̂.
-        weight: w, nats per image; None takes the number of its values, so that one costs at most 1. The choice is ours.
-        scales: at most 5; None takes as many as the window of 11 pixels fits into: 2 at 28 × 28, 3 at 64 × 64.
+        weight: w, nats per image; None for the number of values, so that each costs at most 1 (our choice).
+        scales: at most 5; None for as many as fit the window of 11 pixels: 2 at 28 × 28, 3 at 64 × 64.
         start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
 
     Raises:
-        UserError: the window does not fit into the image at that many scales.
+        UserError: the window exceeds the image at the coarsest scale.
     """
 
     support = frozenset()
@@ -240,7 +240,7 @@ class StructuralSimilarity(Likelihood):
 
 
 class Through(Shared[PriorTraits]):
-    """What the likelihood sees of z, as its prior shows it: a hook before its call."""
+    """A forward pre-hook that replaces z by the prior's view of it (`PriorTraits.see`)."""
 
     def __call__(self, likelihood: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (self.module.see(*inputs),)
@@ -249,11 +249,11 @@ class Through(Shared[PriorTraits]):
 def generative(
     prior: nn.Module, factory: Callable[[Shape, DataSpec], Likelihood], latent: Shape, data: DataSpec
 ) -> Likelihood:
-    """The likelihood beside a prior: of the whole latent, or of what the prior shows of it (`PriorTraits.see`).
+    """The likelihood for a prior: of the whole latent, or of the prior's view of it (`PriorTraits.see`).
 
     Args:
         prior: -> p(z).
-        factory: builds p(x|z) from the shape of what it sees and the data.
+        factory: builds p(x|z) from the shape of its input and the data.
         latent: shape of a latent.
         data: shape, measure and mean of the images.
     """
@@ -266,7 +266,7 @@ def generative(
 
 
 def natural(data: DataSpec) -> type[Likelihood]:
-    """The likelihood of a measure where none is named: Bernoulli, Gaussian or discretised logistic."""
+    """The default likelihood of a measure: Bernoulli, Gaussian or discretised logistic."""
     return {BINARY: Bernoulli, CONTINUOUS: Gaussian, DISCRETE: DiscretisedLogistic}[data.kind]
 
 
@@ -274,7 +274,7 @@ def is_surrogate(likelihood: nn.Module, data: DataSpec, allowed: bool) -> bool:
     """Whether a likelihood is not normalised for the data's measure.
 
     Raises:
-        UserError: it is not, and that is not allowed.
+        UserError: it is a surrogate, and `allowed` is false.
     """
     support = LikelihoodTraits.of(likelihood).support
     if data.kind in support:

@@ -18,12 +18,12 @@ from vaebench.networks.pixelcnn import GatedPixelCNN
 
 
 class PixelCNN(Likelihood):
-    r"""A gated PixelCNN that reads z at every pixel: an exact likelihood in which pixels depend on one another.
+    r"""A gated PixelCNN conditioned on z: an exact likelihood with dependent pixels.
 
     .. math:: p(x|z) = \prod_i p(x_i \,|\, x_{<i}, z)
 
-    It can do without z where it sees enough of x, and then the posterior collapses; `wide` and `kernel` say how much
-    it sees (`GatedPixelCNN.reach`), so that what lies beyond is left for z to tell.
+    With a large receptive field it can ignore z, and the posterior collapses. `wide` and `kernel` limit the receptive
+    field (`GatedPixelCNN.reach`), which leaves the global structure to z.
 
     References:
         PixelVAE: Gulrajani et al. 2017, https://arxiv.org/abs/1611.05013. The restriction, and why it is needed: Chen
@@ -32,10 +32,10 @@ class PixelCNN(Likelihood):
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
-        pixels: makes p(x_i | …) of the network's outputs; None takes a Bernoulli for binary images, and a mixture of
-            logistics for levels, in which the channels of a pixel come one after the other.
+        pixels: builds p(x_i | …) from the network's outputs; None for a Bernoulli for binary images, and for levels a
+            mixture of logistics with autoregressive channels.
         channels, layers, kernel, wide, context, net: see `GatedPixelCNN`.
-        start_at_mean: start the output bias where p(x_i | …) has the training mean.
+        start_at_mean: initialise the output bias so that p(x_i | …) has the training mean.
     """
 
     support = frozenset({BINARY, DISCRETE})

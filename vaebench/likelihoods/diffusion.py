@@ -17,35 +17,36 @@ from vaebench.networks import MLP, Network
 from vaebench.networks.unet import UNet
 from vaebench.ranges import ANY
 
-SPREAD = 0.5  # standard deviation of images in [−1, 1] that the denoiser expects before it learns
+SPREAD = 0.5  # initial standard deviation of images in [−1, 1] for the denoiser
 
 
 class Diffusion(Likelihood):
-    r"""A chain of T denoising steps that all read z, scored by its variational bound; see `distributions.diffusion`.
+    r"""A chain of T denoising steps conditioned on z, scored by a variational bound; see `distributions.diffusion`.
 
     .. math:: \hat x(x_t, z) = m + \frac{\alpha_t s^2 (x_t - \alpha_t m) + \sigma_t s\, r_t\, F(x_t, z, t)}{r_t^2},
               \qquad r_t^2 = \alpha_t^2 s^2 + \sigma_t^2
 
-    With F = 0 it is the best guess where images are N(m, s²), and m starts where those have the training mean; the form
-    is that of Karras et al. 2022 (https://arxiv.org/abs/2206.00364), appendix B.6. The log-SNR falls linearly over the
-    T levels. A decoder of this kind that reads a VAE's latent: Pandey et al. 2022 (https://arxiv.org/abs/2201.00308),
-    there in two stages. Objectives that weigh samples by p(x|z), as importance-weighted ones do, refuse it: what it
-    learns by stands for log p(x|z) only in the mean.
+    With F = 0 it is the optimal denoiser of images N(m, s²), and m is initialised at the training mean, in the form of
+    Karras et al. 2022 (https://arxiv.org/abs/2206.00364), appendix B.6. The log-SNR falls linearly over the T levels.
+    Pandey et al. 2022 (https://arxiv.org/abs/2201.00308) train a diffusion decoder of a VAE in two stages. Objectives
+    that weight samples by p(x|z), such as importance-weighted ones, refuse it: its training score equals the bound only
+    in expectation.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
-        steps: T ≥ 2; a score for evaluation, and a sample, take T passes of the network, a training score one.
-        clear, noisy: log-SNR of the first and the last level; `clear` so high that a level of x is known from x_1.
+        steps: T ≥ 2; an evaluation score and a sample take T passes of the network, a training score one.
+        clear, noisy: log-SNR of the first and the last level; `clear` must be high enough to identify a level of x from
+            x_1.
         channels, levels, context, net: see `UNet`.
-        start_at_mean: start m so that images have the training mean.
+        start_at_mean: initialise m so that images have the training mean.
 
     Raises:
         UserError: T < 2, or the log-SNR does not fall.
     """
 
     support = frozenset({BINARY, DISCRETE, CONTINUOUS})
-    averaged = True  # one term of the bound stands for all T
+    averaged = True  # one term of the bound estimates the sum of all T
     RANGES = {"clear": ANY, "noisy": ANY}
     log_snr: Tensor
 
@@ -86,7 +87,7 @@ class Diffusion(Likelihood):
             self.start(self.net, data.mean, self.middle)
 
     def middle(self, mean: Tensor) -> Tensor:
-        """m at which N(m, s²) in [−1, 1], each value taken to its nearest level, has the mean (c, h, w) in [0, 1]."""
+        """m for which N(m, s²) in [−1, 1], rounded to the nearest levels, has the mean (c, h, w) in [0, 1]."""
         if self.levels is None:
             return 2 * mean - 1
         edges = (2 * torch.arange(1, self.levels, dtype=torch.float64) - 1) / (self.levels - 1) - 1

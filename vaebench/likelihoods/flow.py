@@ -20,19 +20,19 @@ BOUND = (
 
 
 class Flow(LocationScale):
-    r"""x = μ(z) + s ε with ε from affine couplings of the pixels that read z: a density in which pixels are dependent.
+    r"""x = μ(z) + s ε with ε from affine couplings of the pixels, conditioned on z: a density with dependent pixels.
 
-    A density for continuous images; for levels, the bound of uniform dequantisation (`FlowDensity`). Couplings change
-    one half of the pixels by what the other half and z say: Dinh et al. 2017 (https://arxiv.org/abs/1605.08803), here
-    with fully connected networks; as a decoder with a latent: Agrawal & Dukkipati 2016
-    (https://arxiv.org/abs/1611.09630). They start close to the identity, so that the mean is μ(z)'s.
+    A density for continuous images; for levels, the bound of uniform dequantisation (`FlowDensity`). A coupling changes
+    half of the pixels, given the other half and z: Dinh et al. 2017 (https://arxiv.org/abs/1605.08803), here with fully
+    connected networks; as a decoder of a latent: Agrawal & Dukkipati 2016 (https://arxiv.org/abs/1611.09630). Couplings
+    are initialised close to the identity, so that the mean is close to μ(z).
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
-        transforms: number of couplings, 2 or more to change every pixel.
+        transforms: number of couplings; at least 2 to change every pixel.
         width: units of a coupling's hidden layers.
-        depth: their number.
+        depth: number of a coupling's hidden layers.
         parts: net, scale, initial, floor, start_at_mean; see `LocationScale`.
     """
 
@@ -53,7 +53,7 @@ class Flow(LocationScale):
                     parameter.mul_(0.01)
 
     def location(self, mean: Tensor, scale: float) -> Tensor:
-        """The middle of the mean's bin, where there are bins."""
+        """The mean, for levels at the middle of its bin."""
         return mean if self.levels is None else (mean * (self.levels - 1) + 0.5) / self.levels
 
     def forward(self, c: Tensor | None = None) -> Distribution:

@@ -1,4 +1,4 @@
-"""Likelihoods of continuous images, all of whose mass lies where images do, in [0, 1]."""
+"""Likelihoods of continuous images with support [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vaebench.likelihoods import Likelihood, LocationScale
 from vaebench.measures import CONTINUOUS, DataSpec, Shape
 from vaebench.networks import MLP, Network
 
-LEAST = 1e-2  # of α and β: a density with less is a spike at 0 or 1
+LEAST = 1e-2  # of α and β; smaller values give a spike at 0 or 1
 
 
 class ContinuousBernoulli(Likelihood):
-    """p(x|z) = Π_d C(l_d) σ(l_d)^x_d σ(−l_d)^(1−x_d) with l = l(z), for continuous images: with its constant.
+    """p(x|z) = Π_d C(l_d) σ(l_d)^x_d σ(−l_d)^(1−x_d) with l = l(z), for continuous images, normalised.
 
     Loaiza-Ganem & Cunningham 2019 (https://arxiv.org/abs/1907.06845); see `distributions.interval`.
 
@@ -26,7 +26,8 @@ class ContinuousBernoulli(Likelihood):
         latent: shape of a latent.
         data: shape, measure and mean of the images.
         net: builds the network from latents to logits.
-        start_at_mean: start the output bias where the density has the training mean, clamped to [1e-3, 1 − 1e-3].
+        start_at_mean: initialise the output bias so that the density has the training mean, clamped to
+            [1e-3, 1 − 1e-3].
     """
 
     support = frozenset({CONTINUOUS})
@@ -51,8 +52,8 @@ class ContinuousBernoulli(Likelihood):
 class Beta(LocationScale):
     """p(x|z) = Π_d Beta(x_d; α_d, β_d) with α = ε + m/s², β = ε + (1 − m)/s² and m = σ(l(z)), for continuous images.
 
-    The scale s is about the standard deviation over √(m (1 − m)), and ε = 0.01 keeps the density off spikes at the
-    ends; see `LocationScale`, of which only the location has another meaning, the logit of m.
+    The scale s is approximately the standard deviation over √(m (1 − m)), and ε = 0.01 avoids spikes at the ends. See
+    `LocationScale`; here the location is the logit of m.
     """
 
     support = frozenset({CONTINUOUS})

@@ -1,7 +1,7 @@
-"""Likelihoods of images of N levels that are richer than one logistic a value: categoricals, mixtures of logistics.
+"""Likelihoods of images of N levels beyond a single logistic: categoricals and mixtures of logistics.
 
-What a network's outputs at a pixel say about its value is a `Pixels`; a decoder of independent pixels and an
-autoregressive one take the same.
+`Pixels` maps a network's outputs to distributions of pixels, for decoders with independent pixels and autoregressive
+ones.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from vaebench.networks import MLP, Network
 
 
 class Pixels(ABC):
-    """How the outputs of a network at each pixel make a distribution over images, of any height and width.
+    """A map from a network's outputs at each pixel to a distribution over images, of any height and width.
 
     Args:
         data: shape and measure of the images.
 
     Attributes:
-        support: kinds of measure that the distribution is normalised for.
+        support: kinds of measure for which the distribution is normalised.
         channels: outputs for each pixel.
-        facts: what a record keeps beside the configuration.
+        facts: kept in records, in addition to the configuration.
     """
 
     support: ClassVar[frozenset[str]]
@@ -49,7 +49,7 @@ class Pixels(ABC):
 
     @abstractmethod
     def start(self, mean: Tensor) -> Tensor:
-        """Outputs (channels, h, w) at which the distribution has the mean (c, h, w)."""
+        """Initial outputs (channels, h, w), for which the distribution has the mean (c, h, w)."""
 
 
 class BernoulliPixels(Pixels):
@@ -71,7 +71,7 @@ class BernoulliPixels(Pixels):
 class CategoricalPixels(Pixels):
     """A logit for each level of each value; see `distributions.levels.Levels`.
 
-    At the start the probabilities are those of largest entropy that have the mean: p_j ∝ e^{aj}.
+    The initial probabilities are the maximum-entropy ones with the mean: p_j ∝ e^{aj}.
     """
 
     support = frozenset({BINARY, DISCRETE})
@@ -100,9 +100,9 @@ class MixturePixels(Pixels):
     Args:
         data: shape and measure of the images.
         components: K ≥ 1.
-        initial: the scale at the start, in units of x, which lies in [0, 1]; above `floor`. The components start
-            spread over as much to both sides of the mean, with equal weights.
-        floor: smallest scale that training can reach.
+        initial: initial scale, above `floor`, in units of x ∈ [0, 1]. The initial components have equal weights and are
+            spread over one scale to both sides of the mean.
+        floor: lower bound of the scale.
 
     Raises:
         UserError: K < 1, `initial` does not exceed `floor`, or `floor` is not positive.
@@ -138,7 +138,7 @@ class MixturePixels(Pixels):
 
 
 class Pixelwise(Likelihood):
-    """p(x|z) of pixels that are independent given z, as `pixels` makes them of the network's outputs."""
+    """p(x|z) with pixels that are independent given z, from `pixels` and the network's outputs."""
 
     def __init__(
         self, latent: Shape, data: DataSpec, pixels: Pixels, net: Callable[[Shape, Shape], Network], start: bool
@@ -155,15 +155,15 @@ class Pixelwise(Likelihood):
 
 
 class Categorical(Pixelwise):
-    """p(x|z): a probability for each of N levels of every value, free of any order among them; see `CategoricalPixels`.
+    """p(x|z): a probability for each of N levels of every value, regardless of their order; see `CategoricalPixels`.
 
-    van den Oord et al. 2016 (https://arxiv.org/abs/1601.06759). N outputs a value: take a convolutional network.
+    van den Oord et al. 2016 (https://arxiv.org/abs/1601.06759). With N outputs per value, use a convolutional network.
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images.
         net: builds the network from latents to logits.
-        start_at_mean: start with probabilities that have the training mean.
+        start_at_mean: initialise the probabilities at the training mean.
     """
 
     support = CategoricalPixels.support
@@ -179,7 +179,7 @@ class Categorical(Pixelwise):
 
 
 class LogisticMixture(Pixelwise):
-    """p(x|z): a mixture of discretised logistics in which each channel of a pixel knows those before it.
+    """p(x|z): a mixture of discretised logistics with autoregressive channels of a pixel.
 
     Salimans et al. 2017 (https://arxiv.org/abs/1701.05517); see `distributions.levels.LogisticMixture`.
 
@@ -188,7 +188,7 @@ class LogisticMixture(Pixelwise):
         data: shape, measure and mean of the images.
         net: builds the network from latents to the parameters of all components.
         components, initial, floor: see `MixturePixels`.
-        start_at_mean: start with locations around the training mean.
+        start_at_mean: initialise the locations around the training mean.
     """
 
     support = MixturePixels.support

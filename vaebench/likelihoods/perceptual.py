@@ -1,4 +1,4 @@
-"""Reconstruction in the features of a network that the user gives: a surrogate, which is no likelihood of images."""
+"""Reconstruction in the features of a user's network: a surrogate, not a likelihood of images."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ Features = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
 class Perceptual(Likelihood):
-    r"""A squared distance of features in place of −log p(x|z): a surrogate for every measure.
+    r"""A squared distance of features in place of −log p(x|z): a surrogate for every measure (`model.surrogate`).
 
     .. math:: -\frac{w}{2} \sum_l \frac{1}{N_l} \big|f_l(x) - f_l(\hat x(z))\big|^2
 
-    with layers f_l of N_l values each, of a network that does not learn. Config must accept it (`model.surrogate`), and
-    its records rank with no likelihood. Johnson et al. 2016 (https://arxiv.org/abs/1603.08155); for VAEs Hou et al.
-    2017 (https://arxiv.org/abs/1610.00291).
+    with layers f_l of N_l values each, of a fixed network. Records with a surrogate are not ranked with likelihoods.
+    Johnson et al. 2016 (https://arxiv.org/abs/1603.08155); for VAEs Hou et al. 2017 (https://arxiv.org/abs/1610.00291).
 
     Args:
         latent: shape of a latent.
         data: shape, measure and mean of the images, (c, h, w).
-        features: builds the feature network from the shape of an image, weights and all: a class of yours by its path.
-            It takes images (b, c, h, w) in [0, 1] and gives a tensor (b, …), or one for each layer; its weights are
-            kept in checkpoints.
+        features: builds the feature network, with weights, from the shape of an image; a user's class path. It maps
+            images (b, c, h, w) in [0, 1] to a tensor (b, …), or one per layer; checkpoints contain its weights.
         net: builds the network from latents to the logits of x̂.
-        weight: w, nats per image; None takes the number of its values. The choice is ours.
+        weight: w, nats per image; None for the number of values (our choice).
         start_at_mean: start the output bias at the logits of the training mean, clamped to [1e-3, 1 − 1e-3].
 
     Raises:
-        UserError: the feature network does not take such images, or gives something else.
+        UserError: the feature network does not accept such images, or has other outputs.
     """
 
     support = frozenset()
@@ -80,11 +78,11 @@ class Perceptual(Likelihood):
 
 
 class Likeness(Distribution):
-    """−w/2 Σ_l |f_l(x) − f_l(x̂)|²/N_l in place of log p(x|z): a score, normalised for no measure, without samples.
+    """−w/2 Σ_l |f_l(x) − f_l(x̂)|²/N_l in place of log p(x|z): an unnormalised score without samples.
 
     Args:
         mean: x̂ in [0, 1], of shape (*batch, c, h, w).
-        features: images (b, c, h, w) to one tensor (b, …) or several.
+        features: maps images (b, c, h, w) to one or more tensors (b, …).
         weight: w, nats.
     """
 
@@ -111,12 +109,12 @@ class Likeness(Distribution):
 
 
 def layers(features: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    """What a feature network gives, layer by layer."""
+    """The outputs of a feature network as a sequence of layers."""
     return [features] if isinstance(features, Tensor) else list(features)
 
 
 def fixed(network: nn.Module) -> nn.Module:
-    """The network in evaluation mode, with its parameters as buffers: they belong to no group, and never learn."""
+    """The network in evaluation mode, with its parameters as buffers, so that they are not trained."""
     for part in network.eval().modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             delattr(part, name)

@@ -19,19 +19,19 @@ Pick = Callable[[Tensor], Tensor]
 
 
 class CodeNetwork(nn.Module, ABC):
-    """Logits of every code of a sequence from the codes before it; from its length m and the number of codes k."""
+    """Logits of every code of a sequence from the preceding codes, from the length m and the number k of codes."""
 
     @abstractmethod
     def forward(self, indices: Tensor) -> Tensor:
-        """Numbers (*batch, m) to logits (*batch, m, k); those at i do not depend on numbers from i on."""
+        """Indices (*batch, m) to logits (*batch, m, k); logits at i depend only on indices before i."""
 
     @abstractmethod
     def sample(self, pick: Pick, n: int) -> Tensor:
-        """n sequences, (n, m), one code after the other, by `pick` from logits (n, k) to numbers (n,)."""
+        """n sequences, (n, m), sampled code by code; `pick` maps logits (n, k) to indices (n,)."""
 
 
 class _Block(nn.Module):
-    """Causal self-attention and two layers at each place, both residual and normalised before."""
+    """A pre-norm transformer block: causal self-attention and two layers at each position, both residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Block(nn.Module):
         self.widen, self.narrow = Linear(width, 4 * width), Linear(4 * width, width)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(b, m, width) -> the same; place i reads places 0 to i."""
+        """(b, m, width) -> (b, m, width); position i reads positions 0 to i."""
         b, m, width = h.shape
         parts = self.attend(self.before(h).flatten(0, 1)).unflatten(-1, (3, self.heads, -1))
         query, key, value = parts.unflatten(0, (b, m)).permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, m, width/heads)
@@ -54,19 +54,19 @@ class _Block(nn.Module):
 
 @final
 class Causal(CodeNetwork):
-    """A small transformer: logits of every code of a sequence from the codes before it.
+    """A small transformer: logits of every code of a sequence from the preceding codes.
 
-    Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), normalised before each part, without dropout.
+    Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762), with pre-norm blocks, without dropout.
 
     Args:
         count: m, the length of a sequence.
         size: k, the number of codes.
-        width: of every place, a multiple of `heads`.
+        width: embedding size, a multiple of `heads`.
         depth: number of blocks.
-        heads: of the attention.
+        heads: number of attention heads.
 
     Raises:
-        UserError: the width is no multiple of the heads.
+        UserError: the width is not a multiple of the heads.
     """
 
     def __init__(self, count: int, size: int, width: int = 64, depth: int = 2, heads: int = 4) -> None:
@@ -91,7 +91,7 @@ class Causal(CodeNetwork):
         return self.head(self.last(h).flatten(0, 1)).reshape(*batch, m, -1)
 
     def sample(self, pick: Pick, n: int) -> Tensor:
-        """A pass of the network for each of the m codes."""
+        """One pass of the network per code."""
         indices = torch.zeros(n, self.count, dtype=torch.long, device=self.start.device)
         for i in range(self.count):
             indices[:, i] = pick(self(indices)[:, i])
@@ -100,22 +100,22 @@ class Causal(CodeNetwork):
 
 @final
 class CausalGrid(CodeNetwork):
-    """A gated PixelCNN over codes on a grid, in rows from the top: logits of every code from the codes before it.
+    """A gated PixelCNN over codes on a grid in raster order: logits of every code from the preceding codes.
 
-    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit one to the codes of a VQ-VAE. It reads a learnt
-    vector of each code plus one of its place, so that codes of places in no spatial order, or of several levels, which
-    lie side by side, can be told apart. A code sees those before it within the network's reach
-    (`networks.pixelcnn.GatedPixelCNN`), which by default is a whole grid of 7 × 7.
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit one to the codes of a VQ-VAE. Its inputs are learned
+    embeddings of codes plus embeddings of positions, which distinguish positions without spatial order, or of several
+    levels. A code depends on the preceding ones in the network's receptive field (`networks.pixelcnn.GatedPixelCNN`),
+    by default a whole grid of 7 × 7.
 
     Args:
         count: m, the length of a sequence: rows times columns.
         size: k, the number of codes.
-        rows: of the grid; None: as many as columns.
-        width: of the vectors that it reads.
+        rows: of the grid; None for a square grid.
+        width: embedding size.
         channels, layers, kernel: see `GatedPixelCNN`.
 
     Raises:
-        UserError: that many codes make no such grid.
+        UserError: the number of codes does not fit the grid.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class CausalGrid(CodeNetwork):
         return logits.flatten(2).transpose(1, 2).reshape(*batch, m, -1)
 
     def sample(self, pick: Pick, n: int) -> Tensor:
-        """About the work of one pass: what the layers made of earlier codes is kept."""
+        """Samples at about the cost of one pass, with cached activations of earlier codes."""
         picked: list[Tensor] = []
 
         def draw(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Running averages of a model's weights, kept beside them as buffers."""
+"""Moving averages of a model's weights, as buffers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 class Averages(nn.Module):
     """θ̄ ← d θ̄ + (1 − d) θ for every parameter θ of a model, with d = min(decay, (1 + t)/(10 + t)).
 
-    Polyak & Juditsky 1992 (https://doi.org/10.1137/0330046); the start as in TensorFlow's moving averages.
+    Polyak & Juditsky 1992 (https://doi.org/10.1137/0330046), with the warm-up of TensorFlow's moving averages.
 
     Args:
-        model: whose parameters are averaged; all of them must be there already.
+        model: with all parameters to average already defined.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -23,14 +23,14 @@ class Averages(nn.Module):
             self.register_buffer(name.replace(".", "/"), parameter.detach().clone())  # a buffer's name has no dots
 
     def weights(self) -> dict[str, Tensor]:
-        """The averages by the parameters' names."""
+        """The averages by name of parameter."""
         return {name.replace("/", "."): value for name, value in self.named_buffers(recurse=False)}
 
     def moved(self, parameters: Mapping[str, Tensor], decay: Tensor, t: Tensor, prefix: str) -> dict[str, Tensor]:
-        """The averages with the weights that step t begins with, by the buffers' full names, for `Step.state`.
+        """The averages after adding the weights at the start of step t, by full buffer name, for `Step.state`.
 
         Args:
-            parameters: by name, before the optimiser moves them.
+            parameters: by name, before the optimiser's update.
             decay: d in [0, 1).
             t: the step, from 0.
             prefix: name of this module in the model.

@@ -1,4 +1,4 @@
-"""Fully connected layers that gate themselves."""
+"""Fully connected layers with gates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vaebench.networks import Linear, Network, Start, begin
 
 @final
 class GatedMLP(Network):
-    r"""Hidden layers h = (W x + b) ∘ σ(V x + c) of Dauphin et al. 2017, as VampPriors and their heirs have them.
+    r"""Hidden layers h = (W x + b) ∘ σ(V x + c) of Dauphin et al. 2017, as in VampPrior models.
 
-    Linear but for the gates, so that nothing saturates. The last layer is a linear map.
+    The last layer is a linear map.
 
     Reference:
         Dauphin et al. 2017 (https://arxiv.org/abs/1612.08083); in a VAE, Tomczak & Welling 2018
@@ -28,7 +28,7 @@ class GatedMLP(Network):
         outputs: shape of one output.
         width: units of every hidden layer.
         depth: number of hidden layers.
-        start: how weights are drawn, see `networks.begin`; None as torch's `nn.Linear` does.
+        start: initialisation of the weights, see `networks.begin`; None as in torch's `nn.Linear`.
     """
 
     def __init__(

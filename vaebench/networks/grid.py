@@ -18,24 +18,23 @@ from vaebench.ranges import AMOUNT
 
 @final
 class ConvGrid(Network):
-    """Convolutions between an image and n vectors of d values at the places of a coarser grid, in rows from the top.
+    """Convolutions between an image and n vectors of d values on a coarser grid, in raster order.
 
-    From (c, h, w) to (n, d): `levels` times a strided convolution that halves the image and doubles the channels, then
-    `blocks` residual blocks and a map to d channels, so that a place speaks of what is around it. From (n d,) to
-    (c, h, w): the mirror image, with nearest-neighbour upsampling, cropped to the size asked for. So van den Oord et
-    al. 2017 (https://arxiv.org/abs/1711.00937) lay out codes, but for their transposed convolutions. A bias per output
-    value comes last.
+    From (c, h, w) to (n, d): `levels` strided convolutions that halve the image and double the channels, then `blocks`
+    residual blocks and a map to d channels. From (n d,) to (c, h, w): the mirror image, with nearest-neighbour
+    upsampling, cropping to the output size, and a bias per output value. van den Oord et al. 2017
+    (https://arxiv.org/abs/1711.00937) use the same layout of codes, with transposed convolutions.
 
     Args:
         inputs: shape of one input, (c, h, w) or (n d,).
         outputs: shape of one output, (n, d) or (c, h, w).
         channels: at full resolution.
-        levels: how many times the image is halved; of h rows ⌈h / 2^levels⌉ are left.
+        levels: number of halvings of the image; the grid has ⌈h / 2^levels⌉ rows.
         blocks: residual blocks on the grid.
         activation: after every convolution.
 
     Raises:
-        UserError: neither or both of the shapes are an image, or the places asked for are not those of the grid.
+        UserError: not exactly one of the shapes is an image, or the number of vectors is not that of the grid.
     """
 
     RANGES = {"levels": AMOUNT, "blocks": AMOUNT}

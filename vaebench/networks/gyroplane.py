@@ -1,4 +1,4 @@
-"""Layers that read points of the Poincaré ball."""
+"""Layers on points of the Poincaré ball."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from vaebench.measures import Shape
 from vaebench.networks import ACTIVATIONS, Activation, Linear, Network
 
-EDGE = 1e-6  # least 1 − ‖z‖²: beyond it single precision has no points
+EDGE = 1e-6  # smallest 1 − ‖z‖², the resolution of float32
 
 
 @final
 class GyroplaneMLP(Network):
-    r"""Fully connected layers of which the first are signed distances of a point of the ball from hyperplanes.
+    r"""Fully connected layers on signed distances of a point of the ball from hyperplanes.
 
-    The hyperplane of unit k is orthogonal to a unit vector ŵ and lies u from the centre along it, in tangent length:
+    The hyperplane of unit k is orthogonal to a unit vector ŵ, at the signed tangent length u from the centre:
 
     .. math:: d_k(z) = \operatorname{asinh} \frac{2 \langle z, \hat w_k \rangle \cosh 2 u_k
               - (1 + \|z\|^2) \sinh 2 u_k}{1 - \|z\|^2}
@@ -29,13 +29,13 @@ class GyroplaneMLP(Network):
 
     Reference:
         Ganea et al. 2018 (https://arxiv.org/abs/1805.09112); as a decoder, Mathieu et al. 2019
-        (https://arxiv.org/abs/1901.06033), with whose start.
+        (https://arxiv.org/abs/1901.06033), also for the initialisation.
 
     Args:
         inputs: shape of one input, a point of the unit ball.
         outputs: shape of one output.
         width: hyperplanes, and units of every further hidden layer.
-        depth: number of hidden layers, the hyperplanes among them.
+        depth: number of hidden layers, including the hyperplanes.
         activation: after every hidden layer.
     """
 

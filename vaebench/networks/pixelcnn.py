@@ -1,4 +1,4 @@
-"""The gated PixelCNN: outputs at each pixel from the pixels before it, in rows from the top, left to right."""
+"""The gated PixelCNN: outputs at each pixel from the preceding pixels in raster order."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ Sampler = Callable[[Tensor], Tensor]
 
 
 class GatedPixelCNN(Network):
-    r"""Two stacks of masked convolutions with gates, and what a latent says at every pixel.
+    r"""Two stacks of gated masked convolutions, conditioned on features of a latent at every pixel.
 
     .. math:: y = \tanh(W_f * x + V_f s) \odot \sigma(W_g * x + V_g s), \qquad s = s(z)
 
-    The vertical stack sees the rows above, the horizontal one the pixels to the left in the row and, through the
-    vertical one, the rows above: together all pixels before, without a blind spot. With kernels of size k in the first
-    `wide` of the layers and 1 in the others, a pixel sees exactly the `reach` = wide (k − 1) / 2 rows above it, that
-    many columns to either side there, and that many pixels to its left.
+    The vertical stack reads the rows above. The horizontal stack reads the pixels to the left and the vertical
+    stack's output; together they cover all preceding pixels, without a blind spot. With kernels of size k in the first
+    `wide` layers and 1 in the others, the receptive field is exactly the `reach` = wide (k − 1) / 2 rows above a pixel,
+    as many columns to both sides there, and as many pixels to its left.
 
     References:
         van den Oord et al. 2016, Conditional image generation with PixelCNN decoders,
         https://arxiv.org/abs/1606.05328; s(z) at every pixel is Gulrajani et al. 2017, https://arxiv.org/abs/1611.05013.
 
     Args:
-        image: shape of an image, (c, h, w), which may be codes as one-hot vectors or embeddings.
-        outputs: numbers for each pixel.
-        latent: shape of a latent; None does without one.
+        image: shape of an image, (c, h, w), possibly of codes as one-hot vectors or embeddings.
+        outputs: number of outputs per pixel.
+        latent: shape of a latent; None for an unconditional network.
         channels: of each stack.
         layers: number of gated layers, 1 or more.
         kernel: k, odd, 3 or more.
-        wide: layers with kernels of that size, from 1 to `layers`; None: all.
+        wide: number of layers with kernels of size k, from 1 to `layers`; None for all.
         context: channels of s(z).
         net: builds the network from a latent to s(z), (context, h, w).
 
     Attributes:
-        reach: how far a pixel sees, in pixels.
-        output_bias: added last, (outputs × h × w,), as networks have it.
+        reach: extent of the receptive field, pixels.
+        output_bias: the last bias, (outputs × h × w,).
 
     Raises:
-        UserError: an even kernel, or a count that makes no network.
+        UserError: an even kernel, or an invalid number of layers.
     """
 
     def __init__(
@@ -95,19 +95,19 @@ class GatedPixelCNN(Network):
         return cast(list[_Gated], list(self.gated))
 
     def says(self, z: Tensor | None) -> Tensor | None:
-        """s(z), (n, context, h, w), of latents (*batch, *latent) whose n are one after the other."""
+        """s(z), (n, context, h, w), of latents (*batch, *latent), with the batch dimensions flattened to n."""
         return None if self.context is None or z is None else self.context(z).reshape(-1, *self.context.outputs)
 
     def sample(self, draw: Sampler, n: int, z: Tensor | None = None) -> Tensor:
-        """n images (n, c, h, w), pixel after pixel; what the layers made of earlier pixels is kept, not made again.
+        """n images (n, c, h, w), sampled pixel by pixel with cached activations of earlier pixels.
 
         Ramachandran et al. 2017, Fast generation for convolutional autoregressive models,
         https://arxiv.org/abs/1704.06001. Row by row for the vertical stack, pixel by pixel for the horizontal one.
 
         Args:
-            draw: from outputs (n, outputs, 1, 1) to pixels as the network reads them, (n, c, 1, 1).
+            draw: maps outputs (n, outputs, 1, 1) to pixels in the network's input format, (n, c, 1, 1).
             n: number of images.
-            z: a latent for each, (n, *latent).
+            z: one latent per image, (n, *latent).
         """
         height, width = self.inputs[1:]
         like, bias, says, layers = self.output_bias, self._bias, self.says(z), self.layers
@@ -150,9 +150,9 @@ def _write(buffer: Tensor, part: Tensor, row: int, column: int) -> None:
 
 
 class _Gated(nn.Module):
-    """One layer of both stacks, as functions of windows: of whole padded images, or of what one pixel sees.
+    """One layer of both stacks, as functions of windows: whole padded images, or the receptive field of one pixel.
 
-    The first layer sees the pixels before only; the others also what the layer below says at the pixel itself.
+    The first layer reads only the preceding pixels; the others also the layer below at the pixel itself.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, context: int, first: bool) -> None:
@@ -167,20 +167,20 @@ class _Gated(nn.Module):
         self.says = nn.Conv2d(context, 4 * width, 1, bias=False) if context else None
 
     def above(self, v: Tensor) -> Tensor:
-        """A whole image, padded so that `vertical` gives each pixel the rows that it sees."""
+        """A whole image, padded for `vertical`."""
         return F.pad(v, (self.reach, self.reach, self.up, 0))[:, :, : -1 if self.first else None]
 
     def left(self, h: Tensor) -> Tensor:
-        """A whole image, padded so that `horizontal` gives each pixel what it sees of its row."""
+        """A whole image, padded for `horizontal`."""
         return F.pad(h, (self.back, 0, 0, 0))[..., : -1 if self.first else None]
 
     def vertical(self, window: Tensor, says: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The vertical stack's output, and what it hands to the horizontal one."""
+        """The vertical stack's output, and its link to the horizontal stack."""
         v = self.down(window)
         return _gate(v + self._said(says, 0)), self.link(v)
 
     def horizontal(self, window: Tensor, link: Tensor, says: Tensor | None, below: Tensor) -> Tensor:
-        """The horizontal stack's output, on top of what is below it, but for the pixels themselves."""
+        """The horizontal stack's output, with a residual connection except in the first layer."""
         h = self.out(_gate(self.across(window) + link + self._said(says, 1)))
         return h if self.first else h + below
 

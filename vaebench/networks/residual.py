@@ -15,11 +15,11 @@ from vaebench.networks import Network
 
 
 class Plan(NamedTuple):
-    """Where the levels of a hierarchy of feature maps lie.
+    """The scales of a hierarchy of feature maps.
 
     Attributes:
-        sizes: (h, w) of every scale, the finest first; each is half the one before, rounded up.
-        groups: how many levels each scale has, the finest first.
+        sizes: (h, w) of every scale, finest first; each is half the previous one, rounded up.
+        groups: number of levels of each scale, finest first.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -27,12 +27,12 @@ class Plan(NamedTuple):
 
     @property
     def levels(self) -> list[int]:
-        """The scale of every level, the lowest level first."""
+        """The scale of every level, lowest level first."""
         return [scale for scale, count in enumerate(self.groups) for _ in range(count)]
 
 
 def plan(image: Shape, groups: tuple[int, ...]) -> Plan:
-    """Scales of half, a quarter, … of an image (c, h, w), with so many levels each."""
+    """Scales of half, a quarter, … of an image (c, h, w), with the given numbers of levels."""
     sizes = [(image[1], image[2])]
     for _ in groups:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -40,15 +40,15 @@ def plan(image: Shape, groups: tuple[int, ...]) -> Plan:
 
 
 class SpectralConv(nn.Conv2d):
-    """A convolution whose weight is divided by (a bound on) its largest singular value where that exceeds `limit`.
+    """A convolution with a bound on its weight's largest singular value, rescaled if the bound exceeds `limit`.
 
-    The bound is √(‖W‖₁ ‖W‖_∞) of the weight as a matrix (out, in · k · k): it needs no power iteration and no state, so
-    that a step stays pure. Miyato et al. 2018 (https://arxiv.org/abs/1802.05957) iterate instead, for the value itself.
+    The bound is √(‖W‖₁ ‖W‖_∞) of the weight as a matrix (out, in · k · k), which needs neither power iterations nor
+    state, so that steps stay pure. Miyato et al. 2018 (https://arxiv.org/abs/1802.05957) use power iterations.
 
     Args:
         inputs, outputs: channels.
-        size: of the kernel; the map keeps its size.
-        limit: of the matrix's norm; 0 leaves the weight as it is.
+        size: of the kernel; the output has the size of the input.
+        limit: of the matrix norm; 0 for no limit.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, limit: float = 0.0) -> None:
@@ -67,12 +67,13 @@ class SpectralConv(nn.Conv2d):
 class ResidualCell(nn.Module):
     """x + ½ f(x), with f of 1 × 1, 3 × 3, 3 × 3 and 1 × 1 convolutions through half as many channels (VDVAE's block).
 
-    Child 2021 (https://arxiv.org/abs/2011.10650), without batch normalisation as there; f's last weights start small.
+    Child 2021 (https://arxiv.org/abs/2011.10650), without batch normalisation as in the paper; the last weights of f
+    are initialised small.
 
     Args:
         channels: of x.
         limit: see `SpectralConv`.
-        outputs: channels of f where they are not those of x; then there is no x to add.
+        outputs: channels of f if they differ from those of x; then without the residual connection.
     """
 
     def __init__(self, channels: int, limit: float = 0.0, outputs: int | None = None) -> None:
@@ -94,13 +95,13 @@ class ResidualCell(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """An image (b, c, h, w) -> feature maps of every scale, the finest first.
+    """An image (b, c, h, w) -> feature maps of every scale, finest first.
 
     Args:
         image: shape of an image.
         layout: the scales.
         channels: of all feature maps.
-        cells: residual cells a scale.
+        cells: residual cells per scale.
         limit: see `SpectralConv`.
     """
 
@@ -122,7 +123,7 @@ class FeaturePyramid(nn.Module):
 
 
 class Readout(Network):
-    """Feature maps (c, h, w) -> an image of twice the size or less, by one cell, one convolution and a bias per value.
+    """Feature maps (c, h, w) -> an image of at most twice the size, by one cell, one convolution and a bias per value.
 
     Args:
         inputs: shape of the feature map.
@@ -143,7 +144,7 @@ class Readout(Network):
 
 
 def batched(net: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    """A network of (b, c, h, w), for maps (*batch, c, h, w) with any number of batch dimensions."""
+    """Applies a network of (b, c, h, w) to maps (*batch, c, h, w) with any number of batch dimensions."""
     batch = maps.shape[:-3]
     made = net(maps.reshape(-1, *maps.shape[-3:]))
     return made.reshape(*batch, *made.shape[1:])

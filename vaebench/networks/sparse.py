@@ -13,7 +13,7 @@ from vaebench.networks import ACTIVATIONS, Activation, Linear, Network
 
 
 class _Heads(nn.Module):
-    """A linear map to a number for each output: (b, outputs, width) -> (b, outputs). Starts like `torch.nn.Linear`."""
+    """A linear map per output, (b, outputs, width) -> (b, outputs), initialised like `torch.nn.Linear`."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -26,11 +26,10 @@ class _Heads(nn.Module):
 
 
 class SparseMLP(Network):
-    """Output d is f_d(w_d ∘ z): it sees the latents through a row of a mask, by one network that all outputs share and
-    a linear head of its own. Where w_dj = 0 it does not depend on latent j.
+    """Output d is f_d(w_d ∘ z): latents masked by a row of weights, a shared network, and a linear head per output.
 
-    Moran et al. 2022 (https://arxiv.org/abs/2110.10804). The shared layers run once for every output, so that cost and
-    memory are prod(outputs) times those of an `MLP` of the width: keep it narrow.
+    With w_dj = 0, output d does not depend on latent j. Moran et al. 2022 (https://arxiv.org/abs/2110.10804). The
+    shared layers run once per output, so that cost and memory are prod(outputs) times those of an `MLP` of the width.
 
     Args:
         inputs: shape of one input, (n,).
@@ -55,7 +54,7 @@ class SparseMLP(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, 1, prod(self.inputs))
-        # What the layers make of a few latents stays in a processor's cache: a quarter of the time of all at once.
+        # Activations of a few latents fit a processor's cache: a quarter of the time of all latents at once.
         few = len(rows) if x.is_cuda else max(1, 2**17 // self.mask.shape[0] // self.width)
         y = torch.cat([self._decode(part) for part in rows.split(few)])
         return y.reshape(*x.shape[: x.dim() - len(self.inputs)], *self.outputs)

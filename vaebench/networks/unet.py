@@ -1,4 +1,4 @@
-"""A small U-Net that reads a noisy image, how noisy it is, and a latent."""
+"""A small U-Net of a noisy image, its noise level and a latent."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ FREQUENCIES = 16
 
 
 class UNet(Network):
-    """Convolutions down and up again with skips, of an image and what a latent says at every pixel.
+    """Downsampling and upsampling convolutions with skip connections, on an image and features of a latent.
 
-    Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597), told the noise as in Ho et al. 2020
+    Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597), with the noise embedding of Ho et al. 2020
     (https://arxiv.org/abs/2006.11239); without attention or normalisation.
 
     Args:
-        image: shape of an image, (c, h, w); the output's too.
+        image: shape of an image and of the output, (c, h, w).
         latent: shape of a latent.
         channels: at full resolution; doubled at each halving.
-        levels: how many times the image is halved.
-        context: channels that the latent fills.
-        net: builds the network from a latent to them, (context, h, w).
+        levels: number of halvings of the image.
+        context: channels of the latent's features.
+        net: builds the network from a latent to its features, (context, h, w).
 
     Attributes:
-        output_bias: not added here, for whoever uses the network shapes its output around it.
+        output_bias: not added here, but by the user of the network.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class UNet(Network):
         """Images x (n, c, h, w), latents z (n, *latent), log signal-to-noise ratios `level` (n,) -> (n, c, h, w)."""
         rates = torch.exp(torch.linspace(-4, 2, FREQUENCIES, dtype=x.dtype, device=x.device))
         waves = level[:, None] * rates
-        told = self.noise[1](F.silu(self.noise[0](torch.cat([waves.sin(), waves.cos()], -1))))
-        parts = told[..., None, None].split(self.widths, 1)
+        embedded = self.noise[1](F.silu(self.noise[0](torch.cat([waves.sin(), waves.cos()], -1))))
+        parts = embedded[..., None, None].split(self.widths, 1)
         h = self.stem(torch.cat([x, self.context(z)], 1))
         skips = []
         for i, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""A module that two others need and one of them owns."""
+"""References to modules that are owned by another module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Held = TypeVar("Held")
 
 
 class Shared(Generic[Held]):
-    """A module that belongs to another one: held, but not registered, so that its parameters stand once.
+    """A reference to a module of another owner, not registered, so that its parameters are listed once.
 
     >>> from torch import nn
     >>> encoder, prior = nn.Linear(2, 2), nn.Module()

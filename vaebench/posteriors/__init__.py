@@ -23,11 +23,11 @@ from vaebench.traits import PosteriorTraits
 
 
 class Posterior(PosteriorTraits, LazyDistribution):
-    """x (b, *data) -> q(z|x), with what it declares of itself."""
+    """x (b, *data) -> q(z|x), with declared traits."""
 
 
 class DiagonalGaussian(Posterior):
-    """q(z|x) = N(μ(x), diag σ(x)²), with μ and log σ the two halves of one network's output.
+    """q(z|x) = N(μ(x), diag σ(x)²), where μ and log σ are the halves of one network's output.
 
     Kingma & Welling 2014, appendix C.2 (https://arxiv.org/abs/1312.6114).
 
@@ -35,7 +35,8 @@ class DiagonalGaussian(Posterior):
         data: shape of an image.
         latent: shape of a latent, (n,).
         net: builds the network from the two shapes.
-        least, most: what log σ is cut off at, without a gradient beyond; None does not cut. VampPriors have −3 and 1.
+        least, most: bounds to which log σ is clamped, without gradients outside; None for no bound. VampPriors often
+            use −3 and 1.
 
     Raises:
         UserError: the least log σ is not below the most.

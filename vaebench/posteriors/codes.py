@@ -1,4 +1,4 @@
-"""Posteriors over codes: n places that each hold one of k codes. `latent` counts the places."""
+"""Posteriors over codes: n positions, each with one of k codes. `latent` is the number of positions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Net = Callable[[Shape, Shape], Network]
 
 
 class Codes(Posterior):
-    """q(z|x) over z that are made of codes; see `vaebench.distributions.codes`.
+    """q(z|x) over latents composed of codes; see `vaebench.distributions.codes`.
 
     Attributes:
         places: n.
@@ -82,7 +82,7 @@ class OneHots(Codes):
 
 
 class NormalAndOneHots(Codes):
-    """q(z|x) of d Gaussian units and, beside them, `places` independent one-hot codes: z (…, d + places · k).
+    """q(z|x) of d Gaussian units and `places` independent one-hot codes: z (…, d + places · k).
 
     Dupont 2018 (https://arxiv.org/abs/1804.00104).
 
@@ -94,7 +94,7 @@ class NormalAndOneHots(Codes):
         places: number of one-hot codes, 1 or more.
 
     Raises:
-        UserError: fewer than two codes, or no place.
+        UserError: fewer than two codes, or no position.
     """
 
     one_hots: Tensor
@@ -120,14 +120,14 @@ class NormalAndOneHots(Codes):
 
 
 class ResidualQuantised(Codes):
-    r"""All mass on the codes next to a network's n vectors, each quantised in several levels that add up: z (…, n l d).
+    r"""A point mass at the nearest codes of n vectors, with residual quantisation in l levels: z (…, n l d).
 
     .. math:: z_i = (e_{i1}, \dots, e_{il}), \qquad e_{ij} = \arg\min_e |r_{ij} - e|, \quad r_{i1} = z_e(x)_i, \;
               r_{i,j+1} = r_{ij} - e_{ij}
 
-    z holds the codes of all levels side by side, and a decoder sees their sum (`priors.codes.CodePrior.see`). The
-    gradient of that sum goes to the network's vectors as it is: straight through. The codebook is no parameter but a
-    moving average (`after`); it starts as noise, and at vectors of the first batch after that. Zeghidour et al. 2021
+    z concatenates the codes of all levels; the decoder reads their sum (`priors.codes.CodePrior.see`). The gradient of
+    the sum passes to the network's vectors unchanged (straight-through). The codebook is a moving average (`after`),
+    not a parameter; it is initialised with noise, then with vectors of the first batch. Zeghidour et al. 2021
     (https://arxiv.org/abs/2107.03312); Lee et al. 2022 (https://arxiv.org/abs/2203.01941).
 
     Args:
@@ -163,7 +163,7 @@ class ResidualQuantised(Codes):
         return book_of(Memory(self.shares, self.sums))
 
     def read(self, x: Tensor | None) -> tuple[PointMass, Quantised]:
-        """The point mass for images x (b, *data), and how it came about."""
+        """The point mass for images x (b, *data), and the quantisation behind it."""
         book = self.book
         nearest = quantised(self.net(x), book)
         first = with_gradient(nearest.codes[..., :1, :], nearest.inputs[..., :1, :])
@@ -174,14 +174,14 @@ class ResidualQuantised(Codes):
         return self.read(c)[0]
 
     def after(self, nearest: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
-        """The buffers after a batch: the averages move on, and codes that are hardly taken start anew.
+        """The buffers after a batch: updated averages, with rarely used codes reinitialised.
 
         Args:
             nearest: from `read`.
             decay: γ in [0, 1).
-            least: codes taken at less than this part of 1/k of the places are dead; at t = 0 all are.
+            least: threshold for dead codes, as a fraction of the usage 1/k; at t = 0 all codes are dead.
             t: training step.
-            learns: 0-dim boolean; false leaves all as it is.
+            learns: 0-dim boolean; false returns the buffers unchanged.
         """
         size = self.shares.shape[1]
         memory = Memory(self.shares, self.sums)
@@ -192,7 +192,7 @@ class ResidualQuantised(Codes):
 
 
 class VectorQuantised(ResidualQuantised):
-    """All mass on the codes next to a network's n vectors, z (…, n d): `ResidualQuantised` with one level.
+    """A point mass at the nearest codes of a network's n vectors, z (…, n d): `ResidualQuantised` with one level.
 
     van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937).
 
@@ -211,7 +211,7 @@ class VectorQuantised(ResidualQuantised):
 
 
 class FiniteScalar(Codes):
-    """All mass on a network's n vectors after each value is rounded to one of a few levels: z (…, n d).
+    """A point mass at a network's n vectors with each value rounded to one of a few levels: z (…, n d).
 
     Mentzer et al. 2023 (https://arxiv.org/abs/2309.15505).
 
@@ -219,10 +219,10 @@ class FiniteScalar(Codes):
         data: shape of an image.
         latent: (n,).
         net: builds the network from an image to the vectors.
-        levels: L of each of the d values; their product k is the number of codes. The authors take 5 or more each.
+        levels: L of each of the d values; their product k is the number of codes. The paper uses 5 or more each.
 
     Raises:
-        UserError: there are no values, or one has fewer than two levels.
+        UserError: no values, or a value with fewer than two levels.
     """
 
     ALSO = ("FSQ",)
@@ -245,7 +245,7 @@ class FiniteScalar(Codes):
 
 
 class LookupFree(Codes):
-    """All mass on the signs of a network's n vectors of d values, z (…, n d): k = 2^d codes without a codebook.
+    """A point mass at the signs of a network's n vectors of d values, z (…, n d): k = 2^d codes without a codebook.
 
     Yu et al. 2023 (https://arxiv.org/abs/2310.05737).
 
@@ -256,7 +256,7 @@ class LookupFree(Codes):
         bits: d, 1 to 16.
 
     Raises:
-        UserError: no bits, or too many to list the codes.
+        UserError: no bits, or too many to enumerate the codes.
     """
 
     ALSO = ("LFQ",)
@@ -277,7 +277,7 @@ class LookupFree(Codes):
         return self.grid
 
     def read(self, x: Tensor | None) -> tuple[PointMass, Tensor]:
-        """The point mass for images x (b, *data), and the vectors that it is the signs of, (b, n, d)."""
+        """The point mass for images x (b, *data), and the vectors before taking signs, (b, n, d)."""
         vectors = self.net(x)
         return PointMass(quantised_signs(vectors).flatten(-2), self.book, self.places), vectors
 

@@ -1,7 +1,7 @@
-"""Normalizing flows as posteriors: a Gaussian of the encoder's, pushed through invertible transformations.
+"""Normalizing flows as posteriors: the encoder's Gaussian, pushed through invertible transformations.
 
-All of them sample and score their own samples in one pass (`vaebench.distributions.flow`); other values are scored by
-their inverse, which for autoregressive flows takes one pass a latent.
+Flows sample and score their own samples in one pass (`vaebench.distributions.flow`). Scoring other values uses the
+inverse, which for autoregressive flows takes one pass per latent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vaebench.posteriors import Posterior
 
 
 class Amortised(Posterior, ABC):
-    """q(z|x): N(μ(x), diag σ(x)²) through transformations whose parameters one network gives, with μ and log σ.
+    """q(z|x): N(μ(x), diag σ(x)²) through transformations; one network outputs μ, log σ and their parameters.
 
     Args:
         data: shape of an image.
@@ -35,7 +35,7 @@ class Amortised(Posterior, ABC):
         net: builds the network from the shapes of an image and of all parameters.
 
     Raises:
-        UserError: there is no transformation.
+        UserError: no transformation.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Amortised(Posterior, ABC):
 
     @abstractmethod
     def step(self, *parameters: Tensor) -> Transform:
-        """One transformation from its parameters, (*batch, *shape) for each of the shapes."""
+        """A transformation from its parameters, (*batch, *shape) for each of the shapes."""
 
     def forward(self, c: Tensor | None = None) -> Flow:
         loc, log_scale, rest = self.net(c).split([self.n, self.n, self.steps * sum(self.sizes)], -1)
@@ -62,7 +62,7 @@ class Amortised(Posterior, ABC):
 
 @final
 class PlanarFlow(Amortised):
-    """z = f_T(… f_1(ε)) with planar f_t, each a bend across one direction; see `distributions.flow.Planar`.
+    """z = f_T(… f_1(ε)) with planar f_t, each along one direction; see `distributions.flow.Planar`.
 
     Reference:
         Rezende & Mohamed 2015 (https://arxiv.org/abs/1505.05770).
@@ -83,7 +83,7 @@ class PlanarFlow(Amortised):
 
 @final
 class RadialFlow(Amortised):
-    """z = f_T(… f_1(ε)) with radial f_t, each a push to or from one point; see `distributions.flow.Radial`.
+    """z = f_T(… f_1(ε)) with radial f_t, each around one point; see `distributions.flow.Radial`.
 
     Reference:
         Rezende & Mohamed 2015 (https://arxiv.org/abs/1505.05770).
@@ -104,7 +104,7 @@ class RadialFlow(Amortised):
 
 @final
 class SylvesterFlow(Amortised):
-    """z = f_T(… f_1(ε)) with Sylvester f_t, each a bend across m directions; see `distributions.flow.Sylvester`.
+    """z = f_T(… f_1(ε)) with Sylvester f_t, each along m directions; see `distributions.flow.Sylvester`.
 
     Reference:
         Van den Berg et al. 2018 (https://arxiv.org/abs/1803.05649), with Householder reflections for Q.
@@ -112,11 +112,11 @@ class SylvesterFlow(Amortised):
     Args:
         data, latent, net: see `Amortised`.
         steps: T ≥ 1.
-        columns: m ≥ 1, at most n; more are taken as n.
-        reflections: of which Q is the product, 1 or more.
+        columns: m ≥ 1, clamped to n.
+        reflections: number of Householder reflections in Q, 1 or more.
 
     Raises:
-        UserError: there is no transformation, column or reflection.
+        UserError: no transformation, column or reflection.
     """
 
     def __init__(
@@ -141,19 +141,19 @@ class SylvesterFlow(Amortised):
 
 
 class Autoregressive(Posterior, ABC):
-    """q(z|x): noise through masked autoregressive networks, which see the image as a context that the encoder gives.
+    """q(z|x): noise through masked autoregressive networks that are conditioned on a context from the encoder.
 
     Args:
         data: shape of an image.
         latent: shape of a latent, (n,).
-        steps: number of transformations, 1 or more; each turns the order of the latents round.
+        steps: number of transformations, 1 or more; each reverses the order of the latents.
         context: units of the context, 1 or more.
         width: units of the one hidden layer of each masked network.
         net: builds the encoder from the shapes of an image and of μ, log σ and the context.
         univariate: settings of zuko's `MaskedAutoregressiveTransform`.
 
     Raises:
-        UserError: there is no transformation.
+        UserError: no transformation.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Autoregressive(Posterior, ABC):
         self.steps = autoregressive(self.n, steps, width, context=context, **univariate)
 
     def encoded(self, x: Tensor | None) -> tuple[Tensor, Tensor, list[Transform]]:
-        """μ and σ, (*batch, n), and the transformations, of images."""
+        """μ and σ, (*batch, n), and the transformations for images."""
         loc, log_scale, context = self.net(x).split([self.n, self.n, self.context], -1)
         return loc, log_scale.exp(), [step(context) for step in self.steps]
 
@@ -176,12 +176,12 @@ class Autoregressive(Posterior, ABC):
 class InverseAutoregressive(Autoregressive):
     """z = f_T(… f_1(ε)), ε ~ N(μ(x), diag σ(x)²), f_t(ε)_j = ε_j exp(a_j(ε_{<j}, x)) + b_j(ε_{<j}, x).
 
-    What is autoregressive is the map from noise to z: all of its coordinates are known at once, so that sampling takes
-    one pass of each network. Scoring other values takes one for each latent.
+    The map from noise to z is autoregressive in the noise, so that sampling takes one pass of each network. Scoring
+    other values takes one pass per latent.
 
     Reference:
-        Kingma et al. 2016 (https://arxiv.org/abs/1606.04934); exp(a), soft-clipped to [10⁻³, 10³], is zuko's, where the
-        paper has a gate.
+        Kingma et al. 2016 (https://arxiv.org/abs/1606.04934), with zuko's exp(a), soft-clipped to [10⁻³, 10³], in place
+        of the paper's gate.
 
     Args:
         data, latent, steps, context, width, net: see `Autoregressive`.
@@ -207,10 +207,10 @@ class InverseAutoregressive(Autoregressive):
 
 @final
 class NeuralSpline(Autoregressive):
-    """z = μ(x) + σ(x) ∘ f_T(… f_1(ε)), ε ~ N(0, I), where f_t bends each coordinate by a rational-quadratic spline.
+    """z = μ(x) + σ(x) ∘ f_T(… f_1(ε)), ε ~ N(0, I), where f_t is a rational-quadratic spline per coordinate.
 
-    The spline of a coordinate depends on those before it and on the image; outside of [−5, 5] it is the identity. As in
-    `InverseAutoregressive` sampling takes one pass of each network.
+    The spline of a coordinate depends on the preceding coordinates and the image, and is the identity outside [−5, 5].
+    As in `InverseAutoregressive`, sampling takes one pass of each network.
 
     Reference:
         Durkan et al. 2019 (https://arxiv.org/abs/1906.04032).
@@ -240,7 +240,7 @@ class NeuralSpline(Autoregressive):
 
 
 def autoregressive(n: int, steps: int, width: int, **settings: Any) -> nn.ModuleList:
-    """Masked autoregressive transformations of n coordinates with one hidden layer, in turning order."""
+    """Masked autoregressive transformations of n coordinates with one hidden layer, in alternating order."""
     orders = [torch.arange(n), torch.arange(n).flip(0)]
     return nn.ModuleList(
         MaskedAutoregressiveTransform(n, order=orders[t % 2], hidden_features=(width,), **settings)
@@ -254,6 +254,6 @@ def splines(bins: int) -> dict[str, Any]:
 
 
 def check_steps(who: str, steps: int) -> None:
-    """Raises a UserError unless there is a transformation."""
+    """Raises a UserError if steps < 1."""
     if steps < 1:
         raise UserError(f"{who} has {steps} transformations: expected at least 1; raise its setting 'steps'")

@@ -20,9 +20,9 @@ from vaebench.posteriors import Posterior
 class FullGaussian(Posterior):
     r"""q(z|x) = N(μ(x), L(x) L(x)ᵀ) with L = diag(σ(x)) (I + A(x)/√n), A strictly lower triangular.
 
-    The network's outputs are μ, log σ and A, n + n (n + 1)/2 of them, which for many latents is most of its cost. The
-    paper adds what stands below the diagonal to diag(σ); here σ_i/√n scales it, so that what is not yet known of up to
-    n − 1 correlations does not blur a unit that is known sharply.
+    The network outputs μ, log σ and A, n + n (n + 1)/2 values, which dominate its cost for many latents. The paper adds
+    the strictly lower part to diag(σ); here it is scaled by σ_i/√n, so that up to n − 1 uncertain correlations do not
+    widen a unit with a small σ_i.
 
     Reference:
         Kingma & Welling 2019, section 2.5.1 (https://arxiv.org/abs/1906.02691).

@@ -1,4 +1,4 @@
-"""An encoder whose samples Hamiltonian steps move towards the exact posterior."""
+"""An encoder with Hamiltonian steps that move its samples towards the exact posterior."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from vaebench.posteriors import Posterior
 
 @final
 class Hamiltonian(Posterior):
-    r"""q(z|x): samples of the encoder, moved by K leapfrog steps under the potential −log p(x, z), which cool.
+    r"""q(z|x): encoder samples after K leapfrog steps with tempering, under the potential −log p(x, z).
 
-    The step sizes ε_j and the first inverse temperature β_0 learn with the rest. A sample is scored together with its
-    momentum (`HamiltonianPosterior`); z has no density of its own. Each step takes a gradient of the likelihood in z.
+    The step sizes ε_j and the initial inverse temperature β_0 are learned. A sample is scored jointly with its momentum
+    (`HamiltonianPosterior`); z alone has no tractable density. Each step takes one gradient of the likelihood in z.
 
     Reference:
         Caterini, Doucet & Sejdinovic 2018, Hamiltonian variational auto-encoder, https://arxiv.org/abs/1805.11328.
 
     Args:
         encoder: x -> q(z_0|x), with a density.
-        prior: -> p(z), the model's own; not registered here.
-        likelihood: z -> p(x|z), likewise.
+        prior: -> p(z) of the model; not registered here.
+        likelihood: z -> p(x|z) of the model; not registered here.
         steps: K ≥ 0.
-        pace: ε at the start, of every unit.
-        limit: the largest ε that can be learned.
-        beta: β_0 in (0, 1) at the start.
+        pace: initial ε of every unit.
+        limit: upper bound of ε.
+        beta: initial β_0, in (0, 1).
 
     Raises:
-        UserError: K is negative, or one of the others lies outside its range.
+        UserError: K is negative, or another setting is out of its range.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Hamiltonian(Posterior):
             x, z, p = x.clone(), z.clone(), cast(Distribution, self.prior.module())
 
             def log_joint(z: Tensor) -> Tensor:
-                seen = z.clone()  # torch's counter of FLOPs breaks where a module is given what is differentiated
+                seen = z.clone()  # torch's FLOP counter fails if a module's input is the differentiated tensor
                 return (p.log_prob(z) + cast(Distribution, self.likelihood.module(seen)).log_prob(x)).sum()
 
             roots = tempering(self.beta, self.steps)

@@ -1,7 +1,7 @@
-"""Posteriors of several levels: q(z_1 … z_L|x) as a `Hierarchy`, drawn from the bottom up or from the top down.
+"""Posteriors of several levels: q(z_1 … z_L|x) as a `Hierarchy`, sampled bottom-up or top-down.
 
-`latent` counts the units of all levels together; `upper` says how many of them lie above the first. A posterior that is
-drawn from the top down is handed the prior that it descends with (`meet`), so that one pass serves both (`pairs`).
+`latent` is the total number of units; `upper` lists the units of the levels above the first. A top-down posterior
+receives the prior (`meet`), so that one pass evaluates both (`pairs`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def level_sizes(latent: Shape, upper: Sequence[int] | None) -> tuple[int, ...]:
 
     Args:
         latent: shape of the whole latent, (n_1 + … + n_L,).
-        upper: n_2 … n_L; None takes two levels, and for the second a third of the units, as Burda et al.'s 100 and 50.
+        upper: n_2 … n_L; None for two levels with a third of the units in the second, as Burda et al.'s 100 and 50.
 
     Raises:
-        UserError: nothing is left for the first level, or a level has no units.
+        UserError: no units remain for the first level, or another level has none.
     """
     total = prod(latent)
     above = (max(1, total // 3),) if upper is None else tuple(upper)
@@ -47,10 +47,10 @@ def level_sizes(latent: Shape, upper: Sequence[int] | None) -> tuple[int, ...]:
 
 @runtime_checkable
 class Topped(Protocol):
-    """A posterior of levels that gives its highest one in closed form."""
+    """A hierarchical posterior with a closed-form highest level."""
 
     def top(self, x: Tensor) -> Independent:
-        """q(z_L|x) for images x (b, *data), without its prior, which may be made of it."""
+        """q(z_L|x) for images x (b, *data), without the prior, which may depend on it."""
 
 
 @final
@@ -87,37 +87,37 @@ class BottomUp(Posterior):
 
 
 class Descending(Posterior):
-    """A posterior that is drawn from the top down beside its prior."""
+    """A posterior that is sampled top-down together with its prior."""
 
     _prior: Shared[LazyDistribution] | None = None
 
     def meet(self, prior: LazyDistribution) -> None:
-        """Hands it the prior, which calls this when it is built."""
+        """Sets the prior; called by the prior's constructor."""
         self._prior = Shared(prior)
 
     @property
     def paired(self) -> bool:
-        """Whether it has a prior to descend beside."""
+        """Whether the prior is set."""
         return self._prior is not None
 
     def prior(self) -> Hierarchy:
-        """The prior beside which it descends."""
+        """The prior that shares the top-down pass."""
         return cast(Hierarchy, cast(Shared[LazyDistribution], self._prior).module())
 
     @abstractmethod
     def pairs(self, x: Tensor) -> Pairs:
-        """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i."""
+        """Yields (q_i, p_i) given the levels above, highest level first, and receives z_i by `send`."""
 
     def descend(self, x: Tensor, k: int = 1) -> Pass:
-        """One pass for the posterior and the prior, with k samples per image: z (k, b, units)."""
+        """One pass of posterior and prior, with k samples per image: z (k, b, units)."""
         return descend(self.pairs(x), len(self.levels), (k,))
 
 
 class Correcting(Descending):
-    """A posterior that corrects what its prior expects of each level, and is nothing without it.
+    """A posterior that corrects its prior's distribution of each level, and so requires the prior.
 
     Attributes:
-        beside: class path of a prior that it goes with.
+        beside: class path of a compatible prior.
     """
 
     beside: ClassVar[str] = "vaebench.priors.hierarchy.TopDown"
@@ -149,7 +149,7 @@ class TopDown(Descending):
         data: shape of an image.
         latent: shape of the whole latent, (n_1 + … + n_L,).
         upper: n_2 … n_L; see `level_sizes`.
-        features: units of what is read from an image.
+        features: number of image features.
         net: builds the network from images to features.
         inner: builds the networks from features and levels to a level.
     """
@@ -185,15 +185,15 @@ class TopDown(Descending):
         return paired(self(x), self.prior())
 
     def top(self, x: Tensor) -> Independent:
-        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
+        """q(z_L|x) for images x (b, *data), without the prior, which may depend on it."""
         return cast(Independent, next(self(x).walk()))
 
 
 @final
 class Ladder(Correcting):
-    r"""q(z_i|z_{i+1}, x) ∝ p(z_i|z_{i+1}) N(z_i; μ_i(x), σ_i²(x)): what the prior expects, corrected by the image.
+    r"""q(z_i|z_{i+1}, x) ∝ p(z_i|z_{i+1}) N(z_i; μ_i(x), σ_i²(x)): the prior, corrected by the image.
 
-    The highest level is N(μ_L(x), σ_L²(x)) alone. Without batch normalisation, and with σ as an exponential.
+    The highest level is N(μ_L(x), σ_L²(x)). Without batch normalisation, and with σ as an exponential.
 
     Reference:
         Sønderby et al. 2016 (https://arxiv.org/abs/1602.02282).
@@ -202,7 +202,7 @@ class Ladder(Correcting):
         data: shape of an image.
         latent: shape of the whole latent, (n_1 + … + n_L,).
         upper: n_2 … n_L; see `level_sizes`.
-        features: units of every deterministic layer d_i on the way up.
+        features: units of every deterministic bottom-up layer d_i.
         net: builds the network from images to d_1.
         inner: builds the networks from d_i to d_{i+1}, and from d_i to μ_i and σ_i.
     """
@@ -223,14 +223,14 @@ class Ladder(Correcting):
         self.heads = nn.ModuleList(inner((features,), (2 * size,)) for size in self.levels)
 
     def read(self, x: Tensor) -> list[Independent]:
-        """N(μ_i(x), σ_i²(x)) of every level, on the way up."""
+        """N(μ_i(x), σ_i²(x)) of every level, bottom-up."""
         features = [self.net(x)]
         for rise in self.rise:
             features.append(rise(features[-1]))
         return [gaussian(head(d)) for head, d in zip(self.heads, features, strict=True)]
 
     def top(self, x: Tensor) -> Independent:
-        """q(z_L|x) for images x (b, *data), without asking the prior, which may be made of it."""
+        """q(z_L|x) for images x (b, *data), without the prior, which may depend on it."""
         return self.read(x)[-1]
 
     def pairs(self, x: Tensor) -> Pairs:

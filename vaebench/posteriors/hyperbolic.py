@@ -19,12 +19,12 @@ from vaebench.posteriors import Posterior
 
 @final
 class WrappedNormal(Posterior):
-    r"""z = μ(x) ⊕ exp_0(v), v ~ N(0, diag σ(x)²): a Gaussian of the tangent space laid onto the ball around μ(x).
+    r"""z = μ(x) ⊕ exp_0(v), v ~ N(0, diag σ(x)²): a Gaussian of the tangent space, wrapped onto the ball around μ(x).
 
-    It is exp_μ of v transported to μ. The network gives log σ and the tangent vector whose exponential is μ; it goes
-    with a prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are against Lebesgue's measure; the bound
-    does not depend on which. Samples are float64, and the tangent vector of μ is at most 12 long: near that
-    length float64 too runs out of points.
+    Equal to exp_μ of v transported to μ. The network outputs log σ and the tangent vector of μ at 0. Use it with a
+    prior on the ball, `priors.hyperbolic.WrappedNormal`. Densities are with respect to Lebesgue measure; the bound is
+    the same for any base measure. Samples are float64, and the tangent vector of μ has a norm of at most 12, near the
+    limit of float64's resolution.
 
     Reference:
         Nagano et al. 2019 (https://arxiv.org/abs/1902.02992) and Mathieu et al. 2019

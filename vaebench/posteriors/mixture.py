@@ -19,12 +19,11 @@ from vaebench.posteriors import Posterior
 
 @final
 class MixtureOfGaussians(Posterior):
-    r"""q(z|x) = Σ_c π_c(x) N(z; μ_c(x), diag σ_c(x)²), sampled by strata.
+    r"""q(z|x) = Σ_c π_c(x) N(z; μ_c(x), diag σ_c(x)²), with stratified samples.
 
-    With equal weights, 1/C, the component of a sample does not depend on the network, and gradients through the samples
-    are right, but for objectives that need those of an image to be independent, which refuse them. Learned weights act
-    through that choice, so they need a bound that is summed over the components: `vaebench.families.stratified_vae`;
-    other families refuse them.
+    With equal weights, 1/C, the component of a sample does not depend on the network, so that pathwise gradients are
+    unbiased; objectives that need independent samples of an image refuse the mixture. Learned weights need a bound that
+    is summed over the components, as in `vaebench.families.stratified_vae`; other families refuse them.
 
     Reference:
         Morningstar et al. 2021 (https://arxiv.org/abs/2003.01687).
@@ -33,11 +32,11 @@ class MixtureOfGaussians(Posterior):
         data: shape of an image.
         latent: shape of a latent, (n,).
         components: C ≥ 1.
-        weights: 'equal', or 'learned' by the network for each image.
+        weights: 'equal', or 'learned' as an output of the network for each image.
         net: builds the network from the two shapes.
 
     Raises:
-        UserError: there is no component.
+        UserError: no component.
     """
 
     ALSO = ("MoG",)

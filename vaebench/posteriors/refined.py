@@ -1,4 +1,4 @@
-"""An encoder whose output is refined by gradient steps on each image's own bound."""
+"""An encoder with outputs that are refined by gradient steps on each image's bound."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from vaebench.posteriors import Posterior
 
 @final
 class Refined(Posterior):
-    r"""q(z|x) = N(μ_K, diag σ_K²), reached from the encoder's (μ_0, σ_0) by K steps up the image's ELBO.
+    r"""q(z|x) = N(μ_K, diag σ_K²), from the encoder's (μ_0, σ_0) by K gradient ascent steps on the image's ELBO.
 
     .. math:: \lambda_{k+1} = \lambda_k + \alpha\,\nabla_\lambda \text{ELBO}(\lambda_k; x), \qquad
               \lambda = (\mu, \log \sigma)
 
-    with gradients of norm at most `limit`. It is differentiable through the steps, and works under vmap. In training
-    every step has noise of its own; in evaluation it is kept, the same for all images, so that q(z|x) depends on x
-    alone. Around the parts of a trained model it is a posterior for evaluation: ``model.posterior =
-    Refined(model.posterior, model.prior, model.likelihood)``.
+    with gradients clipped to the norm `limit`. Differentiable through the steps, and vmap-compatible. In training every
+    step draws new noise; in evaluation the noise is fixed and shared by all images, so that q(z|x) depends on x alone.
+    It can refine a trained model for evaluation: ``model.posterior = Refined(model.posterior, model.prior,
+    model.likelihood)``.
 
     Reference:
         Kim et al. 2018, Semi-amortized variational autoencoders, https://arxiv.org/abs/1802.02550.
 
     Args:
         encoder: x -> (μ_0, σ_0), a diagonal Gaussian.
-        prior: -> p(z), the model's own; not registered here.
-        likelihood: z -> p(x|z), likewise.
+        prior: -> p(z) of the model; not registered here.
+        likelihood: z -> p(x|z) of the model; not registered here.
         steps: K ≥ 0.
-        rate: α > 0, a nat.
-        samples: of z at each step.
-        limit: largest norm of a step's gradient, nats.
+        rate: α > 0, per nat.
+        samples: number of samples of z per step.
+        limit: largest gradient norm of a step, nats.
     """
 
     noise: Tensor
@@ -63,7 +63,7 @@ class Refined(Posterior):
 
     def forward(self, c: Tensor | None = None) -> Independent:
         x, q = cast(Tensor, c), cast(Independent, self.encoder(c))
-        with torch.inference_mode(False):  # whose tensors cannot be differentiated
+        with torch.inference_mode(False):  # inference tensors have no derivative
             x, loc, log_scale = x.clone(), q.base_dist.loc.clone(), q.base_dist.scale.clone().log()
             kept = self.noise.expand(-1, -1, *loc.shape)
             for noise in torch.randn_like(kept) if self.training else kept:
@@ -74,7 +74,7 @@ class Refined(Posterior):
         return DiagonalNormal(loc, log_scale.exp())
 
     def _bound(self, loc: Tensor, log_scale: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-        """The sum over images of their ELBOs, in which each has its own (μ, log σ)."""
+        """The sum of the images' ELBOs, each with its own (μ, log σ)."""
         q = DiagonalNormal(loc, log_scale.exp())
         z = loc + log_scale.exp() * noise  # (samples, b, n)
         log_x = cast(Distribution, self.likelihood.module(z)).log_prob(x).mean(0)

@@ -1,4 +1,4 @@
-"""The posterior of a top-down residual VAE: feature maps on the way up, corrected expectations on the way down."""
+"""The posterior of a top-down residual VAE: bottom-up feature maps, and top-down corrections of the prior."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Descent = Generator[tuple[Independent, Tensor], Tensor, Tensor]
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A prior with a state that every level adds to."""
+    """A prior with a state that is updated by every level."""
 
     def descend(self) -> Descent:
-        """Yields (p_i, h_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
+        """Yields (p_i, h_i) given the levels above, highest level first, and receives z_i; returns the final state."""
 
 
 @final
 class ResidualEncoder(Correcting):
-    r"""q(z_i|z_{i+1} … z_L, x) = N(μ_p + Δμ, diag (σ_p e^{Δ\log σ})²), relative to what the prior expects there.
+    r"""q(z_i|z_{i+1} … z_L, x) = N(μ_p + Δμ, diag (σ_p e^{Δ\log σ})²), relative to the prior.
 
     Δμ and Δ log σ are read from the prior's state h_i and the image's feature map of the same scale.
 
@@ -43,11 +43,11 @@ class ResidualEncoder(Correcting):
         maps: channels of every level's latent map, (n,).
         groups: levels at each scale: at half the image's size, a quarter, …
         channels: of all feature maps.
-        cells: residual cells a scale, up and down.
-        spectral: largest norm of a convolution; see `networks.residual.SpectralConv`. 0 sets none.
+        cells: residual cells per scale, bottom-up and top-down.
+        spectral: largest norm of a convolution; see `networks.residual.SpectralConv`. 0 for no limit.
 
     Raises:
-        UserError: a scale without a level, or none at all.
+        UserError: a scale without a level, or no scale.
     """
 
     beside = "vaebench.priors.residual.ResidualDecoder"
@@ -75,12 +75,12 @@ class ResidualEncoder(Correcting):
         self.heads = nn.ModuleList(ResidualCell(2 * channels, spectral, 2 * self.maps) for _ in self.levels)
 
     def meet(self, prior: LazyDistribution) -> None:
-        """Hands it the prior, which calls this when it is built; only a `ResidualDecoder` has states to read."""
+        """Sets the prior, a `ResidualDecoder`; called by the prior's constructor."""
         if isinstance(prior, Stateful):
             self._prior = Shared(prior)
 
     def pairs(self, x: Tensor) -> Pairs:
-        """Yields (q_i, p_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
+        """Yields (q_i, p_i) given the levels above, highest level first, and receives z_i; returns the final state."""
         features, descent = self.up(x), cast(Stateful, cast(Shared[LazyDistribution], self._prior).module).descend()
         p, h = next(descent)
         for level in range(len(self.levels) - 1, -1, -1):
@@ -97,6 +97,6 @@ class ResidualEncoder(Correcting):
 
 
 def relative(p: Independent, change: Tensor) -> Independent:
-    """N(μ_p + Δμ, diag (σ_p e^{Δ log σ})²) for (Δμ, Δ log σ) as maps (*batch, 2n, h, w), bounded by 5 as NVAE's are."""
+    """N(μ_p + Δμ, diag (σ_p e^{Δ log σ})²) for (Δμ, Δ log σ) as maps (*batch, 2n, h, w), bounded by 5 as in NVAE."""
     shift, log_factor = (5 * torch.tanh(part / 5) for part in change.flatten(-3).chunk(2, -1))
     return DiagonalNormal(p.base_dist.loc + shift, p.base_dist.scale * log_factor.exp())

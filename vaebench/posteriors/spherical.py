@@ -20,7 +20,7 @@ from vaebench.posteriors import Posterior
 class VonMisesFisher(Posterior):
     r"""q(z|x) = C_n(κ(x)) exp(κ(x) μ(x)ᵀz) on the sphere S^{n−1}, with ‖μ‖ = 1 and κ = 1 + softplus(·).
 
-    It goes with a prior on the sphere, such as `priors.spherical.SphericalUniform`. κ is at most 1,000.
+    Use it with a prior on the sphere, such as `priors.spherical.SphericalUniform`. κ is at most 1,000.
 
     Reference:
         Davidson et al. 2018 (https://arxiv.org/abs/1804.00891).

@@ -1,7 +1,7 @@
 """Priors p(z): modules without a context.
 
-A prior is built from the latent's shape, the data and the posterior: a mixture of posteriors needs all three, others
-take only what they read. A prior that reads the posterior must not register it a second time (`Shared`).
+A prior is built from the latent's shape, the data and the posterior; a mixture of posteriors uses all three. A prior
+that uses the posterior must not register it again (`Shared`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PriorFactory = Callable[[Shape, DataSpec, LazyDistribution], LazyDistribution]
 
 
 class Prior(PriorTraits, LazyDistribution):
-    """-> p(z), with what it declares of itself, and what it shows the likelihood of z."""
+    """-> p(z), with declared traits, and the view of z that the likelihood receives (`see`)."""
 
 
 class StandardNormal(Prior):
@@ -32,7 +32,7 @@ class StandardNormal(Prior):
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
     """
 
     loc: Tensor

@@ -1,4 +1,4 @@
-"""Priors over codes; each takes its codebook from the posterior, which keeps it."""
+"""Priors over codes, which share the posterior's codebook."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CodePrior(Prior):
     """p(z) over the codes of a posterior.
 
     Args:
-        latent, data: not read.
-        posterior: gives the codebook and the number of places.
+        latent, data: unused.
+        posterior: with the codebook and the number of positions.
 
     Raises:
         UserError: the posterior has no codes.
@@ -48,19 +48,18 @@ class CodePrior(Prior):
         return self._posterior.module.book
 
     def see(self, z: Tensor) -> Tensor:
-        """What the likelihood sees of z (*, n l d): at each place the sum over the levels, (*, n d)."""
+        """The likelihood's view of z (*, n l d): the sum over the levels at each position, (*, n d)."""
         return z.unflatten(-1, (self.places, self.depth, -1)).sum(-2).flatten(-2)
 
 
 class FactorisedCodes(CodePrior):
-    """p(z) = Π_i p(z_i): every code has frequencies of its own, which start uniform.
+    """p(z) = Π_i p(z_i): independent codes with frequencies per position, initially uniform.
 
-    The first prior of van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) is uniform; a fitted one is the best
-    that does not look at other codes.
+    The first prior of van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) is uniform.
 
     Args:
         latent, data, posterior: see `CodePrior`.
-        learned: whether the frequencies learn.
+        learned: whether the frequencies are learned.
     """
 
     logits: Tensor
@@ -78,7 +77,7 @@ class FactorisedCodes(CodePrior):
 
 
 class UniformCodes(FactorisedCodes):
-    """p(z) = k^−m: all codes are as likely (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937).
+    """p(z) = k^−m: all codes are equally likely (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937).
 
     Args:
         latent, data, posterior: see `CodePrior`.
@@ -89,11 +88,11 @@ class UniformCodes(FactorisedCodes):
 
 
 class AutoregressiveCodes(CodePrior):
-    """p(z) = Π_i p(z_i | z_1, …, z_{i−1}), by a causal network over the codes, place by place and level by level.
+    """p(z) = Π_i p(z_i | z_1, …, z_{i−1}), by a causal network over positions and levels.
 
-    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit a PixelCNN to the codes, which here is
-    `networks.codes.CausalGrid`; sampling from it takes about the work of one pass. The transformer that stands here by
-    default (`networks.codes.Causal`) does not ask that places lie on a grid, and takes a pass for each code.
+    van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937) fit a PixelCNN to the codes, as
+    `networks.codes.CausalGrid`, which samples at about the cost of one pass. The default, a transformer
+    (`networks.codes.Causal`), needs no grid of positions and samples with one pass per code.
 
     Args:
         latent, data, posterior: see `CodePrior`.
@@ -120,11 +119,11 @@ class NormalAndUniformCodes(Prior):
     Dupont 2018 (https://arxiv.org/abs/1804.00104).
 
     Args:
-        latent, data: not read.
-        posterior: gives the numbers of units and places.
+        latent, data: unused.
+        posterior: with the numbers of units and positions.
 
     Raises:
-        UserError: the posterior is of another kind.
+        UserError: another kind of posterior.
     """
 
     discrete = True

@@ -23,27 +23,27 @@ STEPS = 2**16  # pixels that differ by less than one part of these are equal
 class ExemplarPrior(Prior):
     r"""p(z) = (1/M) Σ_m N(z; μ(u_m), σ² I): one component around the posterior's mean of each of M training images u_m.
 
-    The images stay as they are; the encoder that gives μ and the one variance σ² learn. An image that is itself an
-    exemplar would find its own code among the components. Called with images x, the prior therefore leaves out, of
-    each image's mixture, the exemplars that equal it, and the others share its weight:
+    The images are fixed; the encoder of μ and the shared variance σ² are learned. An image that is itself an exemplar
+    would have its own code as a component. Called with images x, the prior therefore omits the exemplars that equal
+    each image, and renormalises the weights of the others:
 
     .. math:: p(z|x) = \frac{\sum_{m: u_m \ne x} N(z; \mu(u_m), \sigma^2 I)}{|\{m: u_m \ne x\}|}
 
-    The family `exemplar_vae` trains with that; what is evaluated, and what other families train with, is p(z). The
-    paper takes all training images, or near ones found in a cache; here M of them are drawn up once, evenly spaced.
+    The family `exemplar_vae` trains with p(z|x); evaluation and other families use p(z). The paper uses all training
+    images, or nearest ones from a cache; here M evenly spaced ones are selected once.
 
     Reference:
         Norouzi, Fleet & Norouzi 2020, Exemplar VAE (https://arxiv.org/abs/2004.04795).
 
     Args:
-        latent: shape of a latent, not read: the posterior knows it.
+        latent: shape of a latent; unused, since the posterior has it.
         data: shape of the images, and examples of the training images.
-        posterior: x -> q(z|x), a Gaussian; it stays the model's and is not registered here.
+        posterior: x -> q(z|x) of the model, a Gaussian; not registered here.
         components: M ≥ 2.
 
     Raises:
-        UserError: there are fewer than two exemplars, fewer than two that differ, or fewer training images at hand than
-            exemplars; the posterior is no Gaussian.
+        UserError: fewer than two distinct exemplars, fewer available training images than exemplars, or a posterior
+            that is not Gaussian.
     """
 
     encodes = True  # images, to stand at their codes
@@ -56,7 +56,7 @@ class ExemplarPrior(Prior):
         if components < 2:
             raise UserError(f"ExemplarPrior has {components} components: expected at least 2; raise prior.components")
         self.posterior = Shared(posterior)
-        inputs = torch.rand(components, *data.shape)  # a model that is loaded has no examples, and needs none
+        inputs = torch.rand(components, *data.shape)  # a loaded model neither has nor needs examples
         if data.examples is not None:
             if len(data.examples) < components:
                 raise UserError(
@@ -82,7 +82,7 @@ class ExemplarPrior(Prior):
         return GaussianMixture(loc, self.log_scale.exp().expand_as(loc), torch.log_softmax(weights, -1))
 
     def _key(self, x: Tensor) -> Tensor:
-        """A whole number for each image, (b,), by which equal ones are known: images side by side would fill memory."""
+        """An integer key per image, (b,), equal for equal images; pairwise comparison would take too much memory."""
         return ((x * STEPS).round().long() * self.marks).flatten(1).sum(-1)
 
     def _centres(self, x: Tensor) -> Tensor:

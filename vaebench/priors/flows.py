@@ -1,6 +1,6 @@
 """Normalizing flows as priors: latents are mapped to standard normal noise, so that scoring takes one pass.
 
-All three are zuko's masked transformations. Sampling takes as many passes as there are latents, or two for coupling.
+All use zuko's masked transformations. Sampling takes one pass per latent, or two for coupling layers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _FlowPrior(Prior):
         settings: of zuko's `MaskedAutoregressiveTransform`.
 
     Raises:
-        UserError: there is no transformation.
+        UserError: no transformation.
     """
 
     def __init__(self, latent: Shape, steps: int, width: int, **settings: Any) -> None:
@@ -44,15 +44,15 @@ class _FlowPrior(Prior):
 
 @final
 class RealNVP(_FlowPrior):
-    """Affine coupling layers: half of the latents are scaled and shifted by what a network says of the other half.
+    """Affine coupling layers: half of the latents are scaled and shifted by a network of the other half.
 
     Reference:
         Dinh et al. 2017 (https://arxiv.org/abs/1605.08803).
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
-        steps: number of layers, 1 or more; they take the halves in turn.
+        data, posterior: unused.
+        steps: number of layers, 1 or more, with alternating halves.
         width: units of the one hidden layer of each network.
     """
 
@@ -69,14 +69,14 @@ class RealNVP(_FlowPrior):
 
 @final
 class MaskedAutoregressiveFlow(_FlowPrior):
-    """Each latent is scaled and shifted by what a masked network says of those before it; the order turns round.
+    """Each latent is scaled and shifted by a masked network of the preceding ones, in alternating order.
 
     Reference:
         Papamakarios et al. 2017 (https://arxiv.org/abs/1705.07057).
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
         steps: number of transformations, 1 or more.
         width: units of the one hidden layer of each network.
     """
@@ -96,14 +96,14 @@ class MaskedAutoregressiveFlow(_FlowPrior):
 
 @final
 class NeuralSplineFlow(_FlowPrior):
-    """As `MaskedAutoregressiveFlow`, with a rational-quadratic spline on [−5, 5] in place of scale and shift.
+    """`MaskedAutoregressiveFlow` with a rational-quadratic spline on [−5, 5] in place of scale and shift.
 
     Reference:
         Durkan et al. 2019 (https://arxiv.org/abs/1906.04032).
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
         steps: number of transformations, 1 or more.
         bins: of each spline, 2 or more.
         width: units of the one hidden layer of each network.

@@ -29,11 +29,11 @@ class TopDown(Prior):
 
     Args:
         latent: shape of the whole latent, (n_1 + … + n_L,).
-        data: what the prior over the highest level may read.
-        posterior: whose levels the prior has, one where it has none; one that descends beside the prior is handed it.
+        data: passed to the prior over the highest level.
+        posterior: determines the levels, one if it is not hierarchical; a top-down posterior receives this prior.
         net: builds the networks between levels.
         top: builds p(z_L) from (n_L,), the data and q(z_L|x).
-        whole: whether the likelihood sees all levels, p(x|z_1 … z_L), or the lowest one alone, p(x|z_1).
+        whole: whether the likelihood reads all levels, p(x|z_1 … z_L), or only the lowest, p(x|z_1).
 
     """
 
@@ -64,15 +64,15 @@ class TopDown(Prior):
         return Hierarchy(walk, self.levels, "down")
 
     def see(self, z: Tensor) -> Tensor:
-        """What the likelihood sees of z (*, n_1 + … + n_L): its first units, (*, *seen)."""
+        """The likelihood's view of z (*, n_1 + … + n_L): its first units, (*, *seen)."""
         return z[..., : cast(Shape, self.seen)[0]]
 
 
 class _Top(Posterior):
-    """q(z_L|x) of a posterior of levels, for a prior that is made of posteriors.
+    """q(z_L|x) of a hierarchical posterior, for priors that are mixtures of posteriors.
 
     Args:
-        posterior: of several levels; held, not registered.
+        posterior: hierarchical; referenced, not registered.
     """
 
     def __init__(self, posterior: LazyDistribution) -> None:
@@ -90,14 +90,14 @@ class _Top(Posterior):
 
 
 def require_levels(who: str, *parts: nn.Module) -> None:
-    """Refuses, when a model is built, a posterior or a prior of one level.
+    """Requires a posterior and a prior of several levels when a model is built.
 
     Args:
-        who: what needs several, for the message.
+        who: subject of the message.
         parts: of the model.
 
     Raises:
-        UserError: one of them has one.
+        UserError: a part with one level.
     """
     for part in parts:
         if len(LatentTraits.of(part).levels) < 2:

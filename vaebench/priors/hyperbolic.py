@@ -18,16 +18,16 @@ from vaebench.ranges import POSITIVE, Range, require_ranges
 
 @final
 class WrappedNormal(Prior):
-    """z = exp_0(v), v ~ N(0, I): the standard normal laid onto the ball around its centre.
+    """z = exp_0(v), v ~ N(0, I): the standard normal, wrapped onto the ball around its centre.
 
-    Points of the ball are float64 (`distributions.hyperbolic`); the likelihood sees them in its own precision.
+    Points of the ball are float64 (`distributions.hyperbolic`); the likelihood receives them in the model's precision.
 
     Reference:
         Nagano et al. 2019 (https://arxiv.org/abs/1902.02992).
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
         scale: standard deviation of v; None is 1. v is half as long as the distance from the centre, so that 1/2 is a
             unit of distance, and √c/2 the unit of a ball of curvature −c.
     """

@@ -1,4 +1,4 @@
-"""A prior that is given the class of an image."""
+"""A prior that is conditioned on the class of an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaebench.priors import Prior
 
 @final
 class NormalOfClass(Prior):
-    """p(z|y) = N(μ_y, diag σ_y²), which starts at N(0, I) for every class.
+    """p(z|y) = N(μ_y, diag σ_y²), initially N(0, I) for every class.
 
     Args:
         classes: number of labels.

@@ -17,9 +17,9 @@ from vaebench.priors import Prior
 
 @final
 class MixtureOfGaussians(Prior):
-    r"""p(z) = Σ_c π_c N(z; μ_c, diag σ_c²), all of it learned with the model.
+    r"""p(z) = Σ_c π_c N(z; μ_c, diag σ_c²), learned with the model.
 
-    It starts with equal weights, unit variances and means drawn from N(0, I).
+    Initialised with equal weights, unit variances and means from N(0, I).
 
     Reference:
         Dilokthanakul et al. 2016 (https://arxiv.org/abs/1611.02648) and Tomczak & Welling 2018, section 4
@@ -27,11 +27,11 @@ class MixtureOfGaussians(Prior):
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
         components: C ≥ 1.
 
     Raises:
-        UserError: there is no component.
+        UserError: no component.
     """
 
     ALSO = ("MoG",)

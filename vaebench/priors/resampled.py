@@ -23,29 +23,29 @@ NETS, POINTS = 8, 2048  # independent Sobol sequences, and points of each, that 
 
 @final
 class Resampled(Prior):
-    r"""LARS: N(0, I) through a rejection sampler of T tries whose acceptance probability a(z) is learned.
+    r"""LARS: N(0, I) through a rejection sampler of T tries with a learned acceptance probability a(z).
 
     .. math:: p(z) = \pi(z) \Big[ \frac{a(z)}{Z} \big(1 - (1 - Z)^{T-1}\big) + (1 - Z)^{T-1} \Big], \qquad
               Z = E_\pi[a(z)], \quad \pi = N(0, I)
 
-    Z is estimated, so that log p(z) is too, by an error that all z share. The points are quasi-random: scrambled Sobol
-    sequences, which in few dimensions are far more exact than independent draws. In training they are shifted anew at
-    each step; in evaluation they are kept, and others than in training, which a could adapt itself to. Their spread
-    says how exact the estimate is (`doubt`). The paper takes independent draws, reweighs the batch's own samples among
-    them, and 10¹⁰ draws in the end.
+    Z is estimated, which adds a common error to log p(z) of all z. The points are scrambled Sobol sequences, which in
+    few dimensions are far more accurate than independent draws. In training they are shifted randomly at each step;
+    in evaluation they are fixed, and different from those of training, to which a could adapt. The spread of the
+    sequences gives the standard error (`doubt`). The paper uses independent draws with reweighted samples of the batch,
+    and 10¹⁰ draws for evaluation.
 
     Reference:
         Bauer & Mnih 2019, Resampled priors for variational autoencoders (https://arxiv.org/abs/1810.11428).
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
-        tries: T ≥ 2; a sample takes as many passes of the network.
-        samples: points that estimate Z in a training step, best a power of two.
+        data, posterior: unused.
+        tries: T ≥ 2, the number of passes of the network per sample.
+        samples: points for the estimate of Z in a training step, preferably a power of two.
         net: builds the network from a latent to the logit of a.
 
     Raises:
-        UserError: there are fewer than two tries, or no samples.
+        UserError: fewer than two tries, or no samples.
     """
 
     ALSO = ("LARS",)
@@ -90,14 +90,14 @@ class Resampled(Prior):
         return F.logsigmoid(self.net(z).squeeze(-1))
 
     def precision(self) -> tuple[float, float]:
-        """log Z as evaluation has it, and its standard error by the spread of the independent sequences, nats."""
+        """log Z in evaluation, and its standard error from the spread of the independent sequences, nats."""
         with torch.no_grad():
             each = _log_mean(self.log_accept(self.kept).mT).double()  # log Z of every sequence
         log_z = _log_mean(each)
         return float(log_z), float((each - log_z).exp().std()) / NETS**0.5
 
     def doubt(self) -> str:
-        """How exact log p(z) is, for a record's warnings."""
+        """A sentence on the accuracy of log p(z), for a record's warnings."""
         log_z, error = self.precision()
         return (
             f"log p(z) holds an estimate of log Z, {log_z:.4g} with a standard error of {error:.2g} nats from "
@@ -106,7 +106,7 @@ class Resampled(Prior):
 
 
 def _normal(uniform: Tensor) -> Tensor:
-    """Values of U(0, 1) as values of N(0, 1); neither end has one."""
+    """Maps values of U(0, 1) to values of N(0, 1), with both ends clamped to finite values."""
     return torch.special.ndtri(uniform.clamp(1e-7, 1 - 1e-7))
 
 

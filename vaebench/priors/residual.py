@@ -1,4 +1,4 @@
-"""The prior of a top-down residual VAE, with the state that the likelihood reads off."""
+"""The prior of a top-down residual VAE, with a state that the likelihood reads."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from vaebench.priors import Prior
 
 @final
 class ResidualDecoder(Prior):
-    r"""p(z_i|z_{i+1} … z_L) = N(μ(h_i), diag σ(h_i)²), with a state h that each level adds to on its way down.
+    r"""p(z_i|z_{i+1} … z_L) = N(μ(h_i), diag σ(h_i)²), with a state h that is updated top-down by each level.
 
     .. math:: h_L = h_0, \qquad h_{i-1} = f_i(h_i + r(h_i) + W_i z_i), \text{ upsampled where the scale changes}
 
-    The likelihood sees the last state, at half the image's size, and z through it alone.
+    The likelihood reads z only through the final state, at half the image's size.
 
     Reference:
         Child 2021, figure 3 (https://arxiv.org/abs/2011.10650); Vahdat & Kautz 2020 (https://arxiv.org/abs/2007.03898).
 
     Args:
-        units, data: not read.
-        posterior: whose levels, scales and channels it has, and which it is handed to: a `ResidualEncoder`.
+        units, data: unused.
+        posterior: a `ResidualEncoder`, which determines levels, scales and channels, and receives this prior.
 
     Raises:
-        UserError: it is another.
+        UserError: another kind of posterior.
     """
 
     def __init__(self, units: Shape, data: DataSpec, posterior: LazyDistribution) -> None:
@@ -56,8 +56,8 @@ class ResidualDecoder(Prior):
         posterior.meet(self)
 
     def descend(self) -> Descent:
-        """Yields (p_i, h_i) given the levels above, the highest first, and is sent z_i; returns the final state."""
-        h, scale = self.start[-1].clone(), len(self.layout.sizes) - 1  # torch's counter of FLOPs fails on a parameter
+        """Yields (p_i, h_i) given the levels above, highest level first, and receives z_i; returns the final state."""
+        h, scale = self.start[-1].clone(), len(self.layout.sizes) - 1  # torch's FLOP counter fails on a parameter
         for level in range(len(self.levels) - 1, -1, -1):
             if (below := self.layout.levels[level]) != scale:
                 scale, (height, width) = below, self.layout.sizes[below]
@@ -83,7 +83,7 @@ class ResidualDecoder(Prior):
         return Hierarchy(walk, self.levels, "down")
 
     def see(self, z: Tensor) -> Tensor:
-        """The last state, (*batch, channels, h, w), of z (*batch, units)."""
+        """The final state, (*batch, channels, h, w), for z (*batch, units)."""
         descent = self.descend()
         next(descent)
         for part in z.split(self.levels, -1)[::-1]:

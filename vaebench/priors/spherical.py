@@ -22,7 +22,7 @@ class SphericalUniform(Prior):
 
     Args:
         latent: shape of a latent, (n,).
-        data, posterior: not read.
+        data, posterior: unused.
     """
 
     space = "the unit sphere"

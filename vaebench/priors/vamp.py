@@ -21,22 +21,22 @@ from vaebench.traits import PosteriorTraits
 class VampPrior(Prior):
     r"""p(z) = (1/K) Σ_k q(z|u_k): a mixture of the model's own posteriors at K learned pseudo-inputs u_k.
 
-    Its gradient reaches the encoder too. The pseudo-inputs are kept in [0, 1], as images are. Its samples are those of
-    its components. A factorised Gaussian posterior is scored by matrix products; others need a density at any value.
+    Gradients reach the encoder too. The pseudo-inputs are constrained to [0, 1], like images. A factorised Gaussian
+    posterior is scored by matrix products; other posteriors need a density at any value.
 
     Reference:
         Tomczak & Welling 2018 (https://arxiv.org/abs/1705.07120).
 
     Args:
-        latent: shape of a latent, not read: the posterior knows it.
-        data: shape of the images, and examples or the mean of the training images to start from.
-        posterior: x -> q(z|x); it stays the model's and is not registered here.
+        latent: shape of a latent; unused, since the posterior has it.
+        data: shape of the images, and examples or the mean of the training images for initialisation.
+        posterior: x -> q(z|x) of the model; not registered here.
         components: K ≥ 1.
-        start: 'data' starts at training images, where the data has as many as K; 'mean' at their mean plus noise.
-        noise: standard deviation of that noise, in units of x; the paper's is 0.01.
+        start: initial pseudo-inputs: 'data' for K training images, 'mean' for their mean plus noise.
+        noise: standard deviation of that noise, in units of x; 0.01 in the paper.
 
     Raises:
-        UserError: there is no component, or fewer training images than components are at hand for 'data'.
+        UserError: no component, or for 'data' fewer available training images than components.
     """
 
     encodes = True  # images, to stand at their codes
@@ -57,7 +57,7 @@ class VampPrior(Prior):
         self.space = PosteriorTraits.of(posterior).space
         mean = torch.full(data.shape, 0.5) if data.mean is None else data.mean
         inputs = mean + noise * torch.randn(components, *data.shape)
-        if start == "data" and data.examples is not None:  # a model that is loaded has none, and needs none
+        if start == "data" and data.examples is not None:  # a loaded model neither has nor needs examples
             if len(data.examples) < components:
                 raise UserError(
                     f"VampPrior has {components} components to start at training images, and {len(data.examples)} are "
