@@ -159,5 +159,5 @@ def test_settings_and_objectives_that_cannot_be_are_refused() -> None:
     with pytest.raises(UserError, match=r"^samples is 0: expected at least 1; raise model\.prior\.samples"):
         small("vae", prior=tiny(LARS, samples=0))
     model = small("wae_mmd", prior=tiny(LARS))
-    with pytest.raises(UserError, match=r"^samples of a prior that accepts and rejects pass no gradient"):
+    with pytest.raises(UserError, match=r"^samples of a rejection sampler have no gradient"):
         model.step(bits(4), None, torch.tensor(0.0))

@@ -48,7 +48,7 @@ TRAINER = "lightning.Trainer"
 BASES = ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler")
 # A class that lacks a setting which it has no default of.
 NEEDED = r"given class_path '(?:\w+\.)*(\w+)':\s+(?:the )?following arguments are required: ([^\n]+)"
-# A class path or name that is no class, or none of the kind that is asked for.
+# A class path or name that is no class, or of another kind than the setting.
 UNRESOLVED = (
     r"module '[^']*' has no attribute '(\w+)'|No module named '([\w.]+)'|dot import path string: ([\w.]*)"
     r"|Expected '([\w.]+)' to be a|Import path does not correspond"
@@ -113,7 +113,7 @@ def _files(args: Iterable[str]) -> Iterator[Path]:
 def _unfit(report: str, error: BaseException) -> UserError:
     """Why a model or data set cannot be built: what its constructor raised."""
     match = re.search(r"class_path='([\w.]+)'", report)
-    what = match[1].rpartition(".")[2] if match else "what was asked for"
+    what = match[1].rpartition(".")[2] if match else "the model or data set"
     if out_of_memory(error):
         return UserError(f"{what} needs more memory than there is: expected a smaller model; lower its sizes")
     pythons = isinstance(error, TypeError | LookupError)  # whose words are about the code

@@ -45,8 +45,8 @@ class AcceptReject(Distribution):
     def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         if torch.is_grad_enabled():
             raise UserError(
-                "samples of a prior that accepts and rejects pass no gradient, and the objective asks for some; set "
-                "model.prior to vaebench.priors.mixture.MixtureOfGaussians or a flow"
+                "samples of a rejection sampler have no gradient, and the objective needs one; set model.prior to "
+                "vaebench.priors.mixture.MixtureOfGaussians or a flow"
             )
         return self.sample(sample_shape)  # as a level of a hierarchy is sampled
 

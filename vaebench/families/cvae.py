@@ -21,7 +21,7 @@ from vaebench.priors.labelled import NormalOfClass
 
 @final
 class CVAE(Family):
-    r"""Conditional VAE: encoder and decoder, and the prior where it is asked for, are given the image's label y.
+    r"""Conditional VAE: encoder and decoder, and optionally the prior, are conditioned on the image's label y.
 
     .. math:: L(x, y) = E_{q(z|x, y)}[\log p(x|z, y)] - KL(q(z|x, y) \| p(z|y)) \le \log p(x|y)
 

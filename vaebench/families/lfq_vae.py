@@ -17,7 +17,7 @@ from vaebench.ranges import POSITIVE
 
 @final
 class LFQVAE(Family):
-    r"""LFQ: a code is the signs of the encoder's vector, and an entropy term asks that all 2^d of them are used.
+    r"""LFQ: a code is the signs of the encoder's vector, and an entropy term favours the use of all 2^d codes.
 
     .. math:: -\log p(x|z) + \zeta\,n\,\big(E[H(c|z_e)] - H(E[p(c|z_e)])\big) + \beta |z_e(x) - \mathrm{sg}[z]|^2,
               \quad z = \mathrm{sign}\,z_e(x)

@@ -16,7 +16,7 @@ from vaebench.posteriors import Delta
 
 @final
 class WAEGAN(Family):
-    r"""Wasserstein autoencoder whose critic D on the code tells p(z) from the aggregate q(z), and is to be fooled.
+    r"""Wasserstein autoencoder with a critic D on the code that separates p(z) from the aggregate q(z).
 
     .. math:: \min_{q, p(x|z)} E_{q(z)}[-\log p(x|z) - \lambda \log D(z)], \quad
               \max_D E_{p(z)}[\log D(z)] + E_{q(z)}[\log(1 - D(z))]

@@ -37,7 +37,7 @@ TAKEN = (
     "Someone answers under this name already. If it is you, open the address at which you answered; it is in the "
     "history of your browser. Otherwise take another name."
 )
-ASKED = {
+QUESTIONS = {
     (CHOICE, "samples"): "Which of the two looks more like a real image?",
     (CHOICE, "reconstructions"): "Which of the two is closer to the image above them?",
     (RATING, "samples"): "How much does it look like a real image?",
@@ -161,7 +161,7 @@ class Pages:
             return self.show("done.html", total=len(plan))
         return self.show(
             "question.html",
-            asked=ASKED[plan[done].kind, self.study.shown],
+            question=QUESTIONS[plan[done].kind, self.study.shown],
             number=done,
             total=len(plan),
             names=[name for name, _ in self._pictures(plan[done])],

@@ -107,7 +107,7 @@ def find_runs(records: Sequence[RunRecord], digests: Sequence[str], results: Pat
     known = {record.digest: record for record in records}
     if missing := [digest for digest in digests if digest not in known]:
         raise UserError(
-            f"the study asks about a record of digest {missing[0][:16]}… that is not below '{results}': give --results "
+            f"the study has a record of digest {missing[0][:16]}… that is not below '{results}': give --results "
             "the folder that it was begun with"
         )
     return [known[digest] for digest in digests]

@@ -69,7 +69,7 @@ def study(
         kept = file.study()
         images = PngImages(find_runs(read_records(results), kept.runs, results), kept.shown, kept.kinds)
         if kept.images > min(map(len, images.made)) or kept.originals > len(images.originals):
-            raise UserError(f"'{judgements}' asks about more images than its records have: expected a study that "
+            raise UserError(f"'{judgements}' has more questions than its records have images: expected a study that "
                             "`vaebench judge` wrote; name another file with --judgements")  # fmt: skip
     else:
         runs = [find_record(name, results) for name in records]

@@ -165,8 +165,8 @@ def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged
     drawn = Drawn(float(cut[i] + cut[j]), MANY, seeds)
     half = drawn.half_width()
     kept = [k for k in range(len(names)) if noise.known[k]]
-    told = significant(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
-    apart = bool(told[kept.index(i), kept.index(j)])
+    separated = significant(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
+    apart = bool(separated[kept.index(i), kept.index(j)])
     verdict: Judgement = "not decidable" if not apart else "holds" if difference > 0 else "reversed"
     return Judged(difference, (difference - half, difference + half), drawn.p(difference), verdict)
 
