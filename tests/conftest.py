@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,13 @@ import torch
 
 os.environ["OMP_NUM_THREADS"] = "1"  # child processes too: models of a few units gain nothing from threads
 torch.set_num_threads(1)
+gc.disable()  # until all is imported, see below
+
+
+def pytest_collection_finish() -> None:
+    """Sets what was imported aside: to look through these million objects again and again took a tenth of all tests."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from vaebench.errors import UserError, unknown
 from vaebench.loggers import Logbook
-from vaebench.sweep.check import check
 from vaebench.sweep.engines import Launch, Workers, preview, start
 from vaebench.sweep.show.terminal import LiveTable, overview, verdict
 from vaebench.sweep.spec.engine import engines
@@ -104,6 +103,8 @@ def _launch(
     engine: str | None,
     logger: str | None,
 ) -> Launch:
+    from vaebench.sweep.check import check  # it builds models; drivers of workers that run need no torch
+
     sweep = read_sweep(file)
     if engine is not None and engine != sweep.engine["name"]:
         if engine not in engines():
