@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 import zipfile
@@ -17,7 +18,7 @@ import torch
 from fake_records import write_fake
 
 import vaebench as vb
-from vaebench.cli import main
+from vaebench.cli import commands, main
 from vaebench.configuration import gate, registered
 from vaebench.configuration.former import current_run
 from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
@@ -26,6 +27,7 @@ from vaebench.errors import UserError
 from vaebench.loggers.transfer import _kept
 from vaebench.records.content import digest_of, rendered
 from vaebench.records.record import RECORD
+from vaebench.running import run
 from vaebench.training.experiment import Experiment
 from vaebench.training.solo import train
 
@@ -205,6 +207,94 @@ def test_a_file_that_names_what_is_not_the_suites_runs_nothing(
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1, said
         assert "expected" in said[0]
+
+
+# Commands that show records and build nothing; `{}` is the folder of records.
+SHOWING = {
+    "leaderboard": [["leaderboard", "{}", "--html=page.html"], ["leaderboard", "{}", "--format=bibtex"]],
+    "compare": [["compare", "vae", "iwae", "--results={}", "--html=page.html"]],
+    "plan": [["plan", "vae", "iwae", "--results={}", "--sd=1"]],
+    "export": [["export", "{}/run", "--out=card-{}"]],
+}
+USERS = {"fit", "bench", "sweep"}  # their configuration is the user's; what they reuse, `read_checkpoint` opens
+ELSEWHERE = {"judge", "wandb", "parts", "families", "datasets"}  # test_judging_attacks.py; "pull"; name no file
+
+
+def test_every_command_is_tried_with_hostile_names_or_reads_none() -> None:
+    """A new command is caught here: say what it reads, and try it."""
+    tried = [READERS.keys() - {"load", "pull"}, SHOWING.keys(), USERS, ELSEWHERE]
+    assert sorted(name for names in tried for name in names) == sorted(commands())
+
+
+def test_what_shows_a_record_imports_nothing_that_it_names(marker: Path, tmp_path: Path) -> None:
+    for index, (slot, payload) in enumerate({"family": 4, "nested net": 0, "a callback": 9}.items()):
+        results = tmp_path / str(index)
+        write_fake(results / "other", np.random.default_rng(1), variant="iwae")
+        _record(results, json.loads(json.dumps(_placed(_payloads(marker)[payload], SLOTS[slot]), default=str)))
+        for words in (words for several in SHOWING.values() for words in several):
+            assert main([word.replace("{}", str(index)) for word in words]) in (0, 2), words
+            assert not marker.exists(), words
+            assert "hostile" not in sys.modules, words
+
+
+@pytest.mark.usefixtures("marker")
+def test_a_benchmark_that_finds_a_hostile_checkpoint_beside_a_record_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark with another protocol measures the weights beside its former records anew."""
+    (tmp_path / "own.yaml").write_text(
+        "overrides: {data: digits, model: vae, model.latent: 2, trainer.max_steps: 2}\nseeds: [0]\nruns: {vae: {}}\n"
+        "protocol: {name: quick, k: 2, limit: 4}\n"
+    )
+    read: list[Path] = []
+    opened = run.read_checkpoint
+    monkeypatch.setattr(run, "read_checkpoint", lambda path: read.append(path) or opened(path))
+    place = tmp_path / "results" / "own" / "vae-s0-00000000"
+    place.mkdir(parents=True)
+    hostile = _placed({"class_path": "hostile.Net"}, SLOTS["likelihood"])
+    _checkpoint(place, hostile, hostile)
+    assert main(["bench", "own.yaml", "--results=results", "--work=work"]) == 0
+    assert place / "model.ckpt" in [path.resolve() for path in read]
+
+
+GUARDED = {
+    "api.py": "read_checkpoint and data_module, behind the gate",
+    "cli.py": "the suite's own commands",
+    "__init__.py": "the suite's own names",
+    "configuration/discovery.py": "the suite's own families and data sets",
+    "configuration/explain.py": "classes that a parsed configuration has",
+    "configuration/registered.py": "what the user has registered",
+    "evaluation/protocol.py": "the suite's own measurements",
+    "evaluation/store.py": "arrays alone",
+    "evaluation/estimators/features.py": "files of VAEBENCH_WEIGHTS, which the user trusts",
+    "evaluation/estimators/lpips.py": "a download with a checksum, tensors alone",
+    "loggers/__init__.py": "the suite's own loggers",
+    "records/arrays.py": "arrays alone",
+    "sweep/engines/__init__.py": "the suite's own engines",
+    "sweep/spec/engine.py": "the suite's own engines",
+    "training/experiment.py": "a configuration of the user's own",
+    "training/population/member.py": "a save that `Saves` has looked through, tensors alone",
+    "training/recipe.py": "classes that a parsed configuration has",
+    "training/saves.py": "tensors alone",
+}
+DOORS = {"import_module", "__import__", "instantiate", "instantiate_classes", "parse_object", "exec", "import_object",
+         "run_path", "run_module", "unsafe_load", "full_load"}  # fmt: skip
+LOADERS = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False", "torch.jit.load": "", "pickle.load": "",
+           "pickle.loads": "", "yaml.load": "", "joblib.load": ""}  # fmt: skip
+
+
+def test_every_place_that_imports_builds_or_unpacks_by_name_is_known() -> None:
+    """A new one is caught here: say how it is guarded, in docs/security.md too, and add its reader to `READERS`."""
+    found = set()
+    root = Path(vb.__file__).parent
+    for path in root.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            if name in LOADERS or name == "eval" or name.rpartition(".")[2] in DOORS:
+                found.add(path.relative_to(root).as_posix())
+            if name in LOADERS:
+                assert LOADERS[name] in ast.unparse(call), f"{path}: {ast.unparse(call)}"
+    assert found == GUARDED.keys()
 
 
 def test_a_checkpoint_that_names_os_system_runs_nothing(marker: Path, tmp_path: Path) -> None:
