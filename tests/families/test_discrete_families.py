@@ -376,3 +376,11 @@ def test_a_code_that_no_image_takes_leaves_a_gradient() -> None:
     (slope,) = torch.autograd.grad(entropy(shares), shares)
     assert torch.allclose(slope[1:], -shares.detach()[1:].log() - 1)
     assert torch.isfinite(slope[0])
+
+
+@pytest.mark.parametrize("size", [2, 3, 10])
+def test_relaxed_codes_start_no_hotter_than_their_number_allows(size: int) -> None:
+    """Defect: τ = 2/3 for any number k of codes, where above 1/(k − 1) the density has modes inside the simplex."""
+    kind = {"class_path": "vaebench.posteriors.codes.OneHots", "init_args": {"net": NET, "codes": size}}
+    model = small("categorical_vae", posterior=kind)
+    assert float(model.temperature) == float(model.prior_temperature) == pytest.approx(1 / (size - 1))

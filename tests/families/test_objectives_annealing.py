@@ -132,6 +132,22 @@ def test_capacity_pulls_the_rate_to_its_target_from_either_side() -> None:
         assert rate == pytest.approx(target, abs=0.15)
 
 
+def test_the_default_of_capacity_trains_at_common_budgets_and_the_papers_does_not() -> None:
+    """Defect: the default was γ = 1000, whose gradient leaves the distortion none of Adam's step."""
+    pictures = bits(4, seed=5)[torch.arange(32) % 4]
+    bound = {}
+    for name, given in {"default": {}, "paper": {"gamma": 1000.0, "length": 100_000.0}}.items():
+        model = small("capacity_vae", **given)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for t in range(100):
+            step = _step(model, pictures, t, seed=t)
+            optimizer.zero_grad()
+            step.losses["model"].backward()
+            optimizer.step()
+        bound[name] = float(step.logs["elbo"].detach())
+    assert bound["default"] > bound["paper"] + 1
+
+
 # GECO
 
 
