@@ -1,4 +1,4 @@
-"""Draws the figures of `objectives.md` and `latents.md` from their Python blocks, others from records.
+"""Draws the figures of `objectives.md`, `latents.md` and `kl_weight.md` from their Python blocks, others from records.
 
     python docs/figures.py              # all of them into docs/figures/
     python docs/figures.py collapse     # only some; a page's blocks run where one of its figures is asked for
@@ -28,7 +28,7 @@ from vaebench.leaderboard.forest import forest
 from vaebench.records import RunRecord, read_records
 
 HERE = Path(__file__).parent
-PAGE, LATENTS = HERE / "objectives.md", HERE / "latents.md"
+PAGE, LATENTS, WEIGHT = HERE / "objectives.md", HERE / "latents.md", HERE / "kl_weight.md"
 FIGURES, RECORDS = HERE / "figures", HERE.parent / "results"
 COLLAPSE = ("collapse", "strong_decoder")  # benchmarks whose verdicts, rates and bounds are drawn
 BOARD, MADE, MENDED = "digits", "vae", "bias_at_mean"  # the README's board, and two of its variants to look at
@@ -135,6 +135,20 @@ def surgery(page: Page) -> Figure:
     axes.annotate("log N: most that information can be", (3.4, limit), (0, 3), textcoords="offset points", ha="right")
     axes.set(ylabel="rate (nats an image)")
     axes.legend()
+    return figure
+
+
+def spectrum(page: Page) -> Figure:
+    """`kl_weight.md`: eigenvalues of the images' covariance, and the least that pays under each loss."""
+    figure = Figure(figsize=(8.0, 3.0))
+    axes = figure.subplots()
+    values = page["spectrum"][:40]
+    axes.plot(np.arange(1, len(values) + 1), values, "o", color=BLUE, markersize=4)
+    looks = zip(page["thresholds"].items(), (RED, GREY, RED, GREEN), ("--", "-", ":", "-"), strict=True)
+    for (name, threshold), colour, style in looks:
+        axes.axhline(threshold, color=colour, linestyle=style, label=f"{name}: {page['paying'][name]} pay")
+    axes.set(yscale="log", xlabel="direction, the widest first", ylabel="variance of digits along it", ylim=(5e-3, 1e2))
+    figure.legend(loc="outside right upper", title="a direction pays above βσ²")
     return figure
 
 
@@ -245,7 +259,11 @@ PAGES: dict[str, Callable[[Page], Figure]] = {
 }
 
 
-SOURCES: dict[Path, dict[str, Callable[[Page], Figure]]] = {PAGE: PAGES, LATENTS: {"bimodal": bimodal}}
+SOURCES: dict[Path, dict[str, Callable[[Page], Figure]]] = {
+    PAGE: PAGES,
+    LATENTS: {"bimodal": bimodal},
+    WEIGHT: {"spectrum": spectrum},
+}
 
 
 def svg(draw: Callable[[Any], Figure], content: Any) -> bytes:

@@ -137,3 +137,14 @@ def test_the_table_of_independence_is_that_of_the_records() -> None:
         chance = ttest_ind(scores[name], scores["vae"], equal_var=False, alternative="greater").pvalue
         more = sum(a > b for a, b in zip(scores[name], scores["vae"], strict=True))
         assert f"`{name}` in {more} of the 20 (p = {chance:.3f})" in " ".join(PAGE.split())
+
+
+def test_a_mean_over_pixels_leaves_no_direction_that_pays(figures: ModuleType) -> None:
+    """docs/kl_weight.md: its blocks run, assertions and all, and the figure is theirs."""
+    page = figures.run_page(figures.WEIGHT)
+    assert page["paying"] == {
+        "squared errors, mean over pixels": 0, "squared errors, summed": 3, "σ² learned, mean over pixels": 0,
+        "σ² learned, summed": 26,
+    }  # fmt: skip
+    shown = (ROOT / "docs" / "figures" / "spectrum.svg").read_text(encoding="utf-8")
+    assert all(f">{name}: {count} pay<" in shown for name, count in page["paying"].items())

@@ -93,7 +93,8 @@ def test_it_is_cited_by_its_version_and_licence() -> None:
 
 def test_it_is_short_and_names_every_page() -> None:
     assert len(README.splitlines()) < 150
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} == set(re.findall(r"\(docs/(\w+\.md)\)", README))
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages == set(re.findall(r"\((docs/[\w/]+\.md)\)", README))
 
 
 def test_every_file_it_names_exists() -> None:
@@ -102,7 +103,7 @@ def test_every_file_it_names_exists() -> None:
 
 
 def test_every_link_of_the_pages_leads_to_a_file() -> None:
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.DOTALL)
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
