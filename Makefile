@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo runs test nightly chromium lint audit lock release matrix clean
+.PHONY: demo runs test nightly chromium lint audit lock docs release matrix clean
 
 demo: .venv/ready
 	$(BIN)/vaebench bench configs/benchmark/digits.yaml --results $(DEMO)
@@ -20,7 +20,7 @@ test: .venv/ready chromium
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 nightly: .venv/ready chromium
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray,docs]"
 	$(BIN)/python -m pytest
 
 # The page is tested in Debian's Chromium. Where it cannot be installed the tests say which of them did not run, or fail in CI.
@@ -42,6 +42,11 @@ audit:
 # Writes requirements.lock, after a change of constraints.txt.
 lock:
 	$(PYTHON) .ci/tools.py lock
+
+# The site of docs/, into build/site: strict, and readable from the folder without a network.
+docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/site/build.py
 
 # Builds wheel and sdist, and tries the wheel in an empty environment; uploads nothing.
 release:

@@ -1,6 +1,6 @@
 """Posterior collapse: latent units that carry no information from the image to the decoder, and the likely cause.
 
-Each unit is tested for three signs:
+Each unit is tested for three signs::
 
     kl       KL(q(z_j|x)‖p(z_j)) < 0.01 nats for at least 99 % of the images: (ε, δ)-collapse, Lucas et al. 2019
              (https://arxiv.org/abs/1911.02469);
