@@ -70,9 +70,7 @@ def _model(config: dict[str, Any]) -> Family:
     examples = (torch.rand(1000, *SHAPE) < 0.2).float()
     source = SimpleNamespace(spec=DataSpec(SHAPE, "binary", torch.full(SHAPE, 0.2), 50_000, examples))
     model = vb.build(config["class_path"].split(".")[-2], source, **config["init_args"])
-    optimizers = model.configure_optimizers()
-    model.trainer = SimpleNamespace(world_size=1)  # these two stand in for a Trainer
-    model.optimizers = lambda: optimizers
+    model.configure_optimizers()
     return model
 
 
@@ -86,9 +84,7 @@ def _steps(model: Family, x: Tensor, steps: int) -> Callable[[], float]:
     def run() -> float:
         start = time.process_time()
         for _ in range(steps):
-            t = torch.tensor(float(model.steps))
-            model._learn(model.step(x, None, t), t)
-            model.steps += 1
+            model.learn(x, None)
         return (time.process_time() - start) / steps
 
     return run

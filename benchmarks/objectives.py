@@ -72,16 +72,12 @@ def _steps(name: str, batch: int, steps: int) -> Callable[[], float]:
     measure = BINARY if BINARY in kinds else CONTINUOUS
     source = SimpleNamespace(spec=DataSpec(SHAPE, measure, torch.full(SHAPE, 0.2), size=50_000))
     model = vb.build(name, source, **_settings(name))
-    optimizers = model.configure_optimizers()
-    model.trainer = SimpleNamespace(world_size=1)  # these two stand in for a Trainer
-    model.optimizers = lambda: optimizers
+    model.configure_optimizers()
 
     def run() -> float:
         start = time.perf_counter()
         for _ in range(steps):
-            t = torch.tensor(float(model.steps))
-            model._learn(model.step(x, y, t), t)
-            model.steps += 1
+            model.learn(x, y)
         return steps * batch / (time.perf_counter() - start)
 
     return run

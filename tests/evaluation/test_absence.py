@@ -21,7 +21,6 @@ from vaebench.core import Family
 from vaebench.errors import Unavailable, UserError, absence, require_kernels
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.posteriors.gaussian import FullGaussian
-from vaebench.running.recording import cost
 from vaebench.training.population import Population, lane
 
 X = bits(3)
@@ -38,11 +37,10 @@ def half() -> Family:
     [
         lambda model: model.bound(HALF, None),
         lambda model: model.held_out(HALF, None, torch.tensor(0.0), 0),
-        lambda model: cost(model, HALF[:1]),
         lambda model: vb.log_likelihood(model, X, 5),
         lambda model: vb.evaluate(model, Splits({"test": X}), "quick", k=5),
     ],
-    ids=["bound", "validation", "cost", "log_likelihood", "evaluate"],
+    ids=["bound", "validation", "log_likelihood", "evaluate"],
 )
 def test_a_missing_kernel_is_an_error_everywhere(use: Callable[[Family], Any]) -> None:
     with pytest.raises(UserError, match=r"'triangular_solve_cpu' for numbers of type BFloat16"):

@@ -265,7 +265,7 @@ runs:
             assert "deterministic" in record.metrics[metric]["unavailable"], metric
         assert record.metrics["distortion"]["value"] > 0
         assert record.metrics["active_units"]["value"] is not None
-        assert record.cost["flops_per_image"] > 0
+        assert record.cost["step_flops"] > 0
     (board,) = boards(records.values())
     assert [row.variant for row in board.rows] == ["vae", "rae_gp", "wae_gan"]
     assert [row.provisional for row in board.rows] == [True, False, False], "of one seed; the others have no score"

@@ -96,7 +96,7 @@ def test_a_critics_gradient_does_not_reach_the_encoder() -> None:
             for parameter in model.members(self.group):
                 parameter.grad = None
 
-    model.optimizers = lambda: [Recorder("model"), Recorder("critic")]  # type: ignore[method-assign, assignment]
+    model._optimizers = [Recorder("model"), Recorder("critic")]  # type: ignore[list-item]
     torch.manual_seed(1)
     step = model.step(x, None, torch.tensor(0.0))
     model._learn(step, torch.tensor(0.0))
@@ -121,7 +121,7 @@ def test_clip_bounds_each_groups_gradient() -> None:
         def zero_grad(self) -> None:
             model.zero_grad()
 
-    model.optimizers = Recorder  # type: ignore[method-assign, assignment]
+    model._optimizers = [Recorder()]  # type: ignore[list-item]
     model._learn(model.step(bits(8), None, torch.tensor(0.0)), torch.tensor(0.0))
     assert norms[0] == pytest.approx(1e-3, rel=1e-3)
 

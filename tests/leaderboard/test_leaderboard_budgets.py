@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from vaebench.cli import main
 from vaebench.errors import UserError
 from vaebench.leaderboard import boards, leaderboard
 from vaebench.leaderboard.budgets import best_of, places, tuned
+from vaebench.leaderboard.costs import doubts
 from vaebench.leaderboard.pareto import front, rate_distortion_front, within
 from vaebench.leaderboard.table import table
 from vaebench.records import read_records, write_record
+from vaebench.records.calibration import Calibration, read_calibration, write_calibration
 
-COST = {"parameters": 100, "flops_per_image": 200, "device": "cpu", "threads": 1}
+COST = {"parameters": 100, "step_flops": 3e9, "device": "cpu", "threads": 1}
+QUIET = {"train_seconds": 12.5, "cores": 2, "load_highest": 1.5, "processor": "Xeon"}
 
 
 def write(results, variants: dict[str, tuple[float, int]], seeds: int = 3):
@@ -70,7 +74,8 @@ def test_seconds_of_another_machine_are_unavailable_and_so_is_a_missing_cost(tmp
     for name in ("one", "two"):
         write_fake(tmp_path / name, rng, variant=name)
     write_fake(tmp_path / "gpu", rng, variant="gpu", cost={**COST, "device": "cuda", "threads": 8})
-    write_fake(tmp_path / "old", rng, variant="old", cost={"parameters": 5, "device": "cpu", "threads": 1})
+    former = {"parameters": 5, "flops_per_image": 9, "device": "cpu", "threads": 1}
+    write_fake(tmp_path / "old", rng, variant="old", cost=former)
     (board,) = boards(read_records(tmp_path))
     why = {place.row.variant: place.why for place in places(board, "seconds")}
     assert why.pop("gpu") == (
@@ -78,9 +83,87 @@ def test_seconds_of_another_machine_are_unavailable_and_so_is_a_missing_cost(tmp
     )
     assert set(why.values()) == {""}
     why = {place.row.variant: place.why for place in places(board, "flops")}
-    assert why.pop("old") == "unavailable: not every record has cost.flops_per_image"
+    assert why.pop("old") == (
+        "unavailable: records of older versions do not count a training step; `vaebench bench FILE --calibrate` does"
+    )
     assert set(why.values()) == {""}
+    shown = {place.row.variant: place.cost for place in places(board, "flops")}
+    assert shown["gpu"] == pytest.approx(3e9 * 2000 / 1e12), "TFLOPs of 2,000 steps"
     assert "[1] unavailable: measured on cuda" in leaderboard(tmp_path, budget="seconds")
+
+
+def calibration(ratio: float, width: float = 0.02, processor: str = "Xeon", **flops: Any) -> Calibration:
+    machine = {"processor": processor, "device": "cpu", "threads": 1}
+    return Calibration(ratio, ratio * (1 - width / 2), ratio * (1 + width / 2), 15, 0.002 * ratio, 0.002, "vae",
+                       flops, machine, "2025-03-01T12:00:00+00:00")  # fmt: skip
+
+
+def test_a_calibrated_cost_is_steps_of_the_plain_vae_and_holds_whatever_the_clock_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, ratio, seconds in (("vae", 1.0, 900.0), ("iwae", 2.5, 100.0)):
+        write_calibration(
+            write_fake(tmp_path / name, rng, variant=name, times={**QUIET, "train_seconds": seconds}),
+            calibration(ratio),
+        )
+    write_fake(tmp_path / "late", rng, variant="late")
+    (board,) = boards(read_records(tmp_path))
+    found = {place.row.variant: (place.cost, place.why) for place in places(board, "steps")}
+    assert list(found) == ["vae", "iwae", "late"]
+    assert (found["vae"][0], found["iwae"][0]) == (2000, 5000)
+    assert found["late"] == (
+        None,
+        "unavailable: its step was not timed beside the plain VAE's; `vaebench bench FILE --calibrate` does it",
+    )
+    assert next(iter(places(board, "seconds"))).row.variant == "late"
+
+
+def test_flops_of_an_older_record_are_those_that_its_calibration_counted(tmp_path):
+    record = write_fake(tmp_path / "old", np.random.default_rng(0), variant="old", cost={"parameters": 5})
+    write_calibration(record, calibration(1.0, step_flops=5e8, uncounted=["aten._linalg_svd"]))
+    (board,) = boards(read_records(tmp_path))
+    assert places(board, "flops")[0].cost == pytest.approx(1.0)
+    assert doubts(board, "flops") == ["old: no formula counts aten._linalg_svd"]
+
+
+def test_a_calibration_that_is_not_what_was_written_counts_as_none(tmp_path):
+    record = write_fake(tmp_path / "one", np.random.default_rng(0))
+    write_calibration(record, calibration(2.0))
+    assert read_calibration(record).ratio == 2.0
+    file = tmp_path / "one" / "calibration.json"
+    file.write_text(file.read_text().replace("2.0", "1.0"))
+    assert read_calibration(record) is None
+    other = write_fake(tmp_path / "two", np.random.default_rng(1))
+    write_calibration(other, calibration(2.0))
+    file.write_bytes((tmp_path / "two" / "calibration.json").read_bytes())
+    assert read_calibration(record) is None, "that of another record"
+
+
+def test_costs_that_cannot_be_trusted_say_why(tmp_path):
+    rng = np.random.default_rng(0)
+    write_fake(tmp_path / "one", rng, variant="one", times=QUIET)
+    write_fake(tmp_path / "two", rng, variant="two", times={**QUIET, "load_highest": 5.0})
+    (board,) = boards(read_records(tmp_path))
+    busy, untimed = doubts(board, "seconds")
+    assert busy == "more processes ran than the machine has cores while two trained: these seconds are too long"
+    assert "`vaebench bench FILE --calibrate` does it" in untimed
+    assert doubts(board, "flops") == doubts(board, "parameters") == doubts(board, "steps") == []
+    text = leaderboard(tmp_path, budget="seconds")
+    assert f"Not to be trusted: {busy}." in text
+    silent = write_fake(tmp_path / "three", rng, variant="three", times={"train_seconds": 3.0})
+    write_calibration(silent, calibration(1.0, width=0.5))
+    far = write_fake(tmp_path / "four", rng, variant="four", times={**QUIET, "processor": "Epyc"})
+    write_calibration(far, calibration(1.0, processor="Epyc"))
+    (board,) = boards(read_records(tmp_path))
+    assert doubts(board, "seconds") == [
+        "1 of 4 records do not say what else their machine did: seconds may measure its load",
+        busy,
+        "trainings ran on Epyc and Xeon: seconds of one are not those of another",
+    ]
+    assert doubts(board, "steps") == [
+        "steps were timed on cpu with 1 thread(s) of Epyc and cpu with 1 thread(s) of Xeon, and ratios differ from "
+        "machine to machine",
+        "the ratio of three is uncertain by more than 20 %; calibrate on a quieter machine",
+    ]
 
 
 def test_the_expected_best_of_k_trials_is_the_mean_over_all_choices_of_k():

@@ -14,6 +14,7 @@ from vaebench.leaderboard.plan import planned, plans
 from vaebench.leaderboard.power import Size, Variation, assumed, freedom, variation
 from vaebench.leaderboard.statistics import compare
 from vaebench.records import write_record
+from vaebench.records.calibration import Calibration, write_calibration
 
 
 def known(sd: float = 1.0, images: float = 0.0, degrees: float = 1e4) -> Variation:
@@ -91,6 +92,23 @@ def test_a_plan_counts_what_is_lacking_and_what_it_costs(tmp_path):
     (stricter,) = plans("iwae", "vae", tmp_path, difference=2.0, comparisons=10)
     assert stricter.level == pytest.approx(0.995)
     assert stricter.variation.power(2.0, Size(3, IMAGES), stricter.level) < found.variation.power(2.0, Size(3, IMAGES))
+
+
+def test_trainings_are_priced_by_timed_steps_where_there_are_some(tmp_path):
+    records = write_board(tmp_path, {"vae": 0.0, "iwae": 0.5, "other": 5.0})
+    assert "priced by the clock, which other work lengthens" in " ".join(
+        planned(plans("iwae", "vae", tmp_path, difference=0.05)).split()
+    )
+    for record in records:
+        seconds = 0.006 if record.variant == "iwae" else 0.003
+        machine = {"threads": 1}
+        found = Calibration(
+            seconds / 0.003, 1.0, 3.0, 15, seconds, 0.003, "vae", {}, machine, "2025-03-01T12:00:00+00:00"
+        )
+        write_calibration(record, found)
+    (plan,) = plans("iwae", "vae", tmp_path, difference=0.05)
+    assert [price.training for price in plan.prices] == pytest.approx([2000 * 0.006 / 60, 2000 * 0.003 / 60])
+    assert "priced by steps that were timed beside the plain VAE's" in " ".join(planned([plan]).split())
 
 
 def test_without_seeds_a_deviation_must_be_assumed(tmp_path, capsys):

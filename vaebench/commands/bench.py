@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from vaebench.running.benchmark import Benchmark
 
 HELP = "train, evaluate and record families × seeds; goes on where it stopped, and past runs that fail"
-EXAMPLE = "vaebench bench configs/benchmark/digits.yaml --results results"
+EXAMPLE = """\
+vaebench bench configs/benchmark/digits.yaml --results results
+vaebench bench configs/benchmark/digits.yaml --calibrate      # and what a step of each costs beside the plain VAE's"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="add seeds until the comparisons that the file names are decided")  # fmt: skip
     parser.add_argument("--most-seeds", type=int, default=20, help="that a variant may get for it (default: 20)")
     parser.add_argument("--core-minutes", type=float, help="of all its records, after which no seed is added for it")
+    parser.add_argument("--calibrate", action="store_true",
+                        help="time a training step of every variant in turns with the plain VAE's, and write the ratio "
+                        "beside the records: `vaebench leaderboard --budget steps` compares by it")  # fmt: skip
     logger_option(parser)
 
 
@@ -48,12 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.until_decided:
         until = UntilDecided(benchmark, run_all, arguments.most_seeds, arguments.core_minutes)
     runs = run_all(benchmark) if until is None else until
-    failed = []
+    failed, every = [], []
     for ended in runs:
+        every.append(ended)
         who = f"{ended.training.variant} seed {ended.training.seed}"
         print(f"{who}: {ended.place}{' (finished before)' if ended.before else ''}", flush=True)
         if ended.reason:
             failed.append(f"{who} has no record: {ended.reason}")
+    if arguments.calibrate:
+        _calibrate(every)
     from vaebench.leaderboard import leaderboard as board
 
     if any(arguments.results.rglob("record.json")):
@@ -63,3 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
     for sentence in failed:
         print(f"vaebench: {sentence}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _calibrate(every: Iterable[Ended]) -> None:
+    """Times a step of every variant and prints what it costs."""
+    from vaebench.running.calibration import calibrate
+
+    for variant, found, reason in calibrate(every):
+        if found is None:
+            print(f"vaebench: {variant} is not calibrated: {reason}", file=sys.stderr)
+        else:
+            interval = f"{found.low:.2f} to {found.high:.2f}"
+            print(f"{variant}: a step costs {found.ratio:.2f} of the plain VAE's ({interval})", flush=True)

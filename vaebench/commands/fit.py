@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaebench.commands._parser import Parser
+from vaebench.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning import Callback
+
+    from vaebench.data.base import ImageData
+    from vaebench.loggers import Log
 
 HELP = "train one model (LightningCLI)"
 EXAMPLE = "vaebench fit --data digits --model beta_vae --model.beta 2"
@@ -20,6 +28,7 @@ the best by the held-out objective (--model.keep best).
 
   --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
   --logger LOGGER       wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv: where the run is logged
+  --pictures EPOCHS     log reconstructions and samples every so many epochs; tensorboard and wandb show them
   --optimizer NAME      in place of Adam, as in --optimizer AdamW --optimizer.weight_decay 0.01; --optimizer_GROUP for
                         one parameter group; the learning rate is --model.lr
   --lr_scheduler NAME   as in --lr_scheduler CosineAnnealingLR --lr_scheduler.T_max 100 (epochs)
@@ -35,7 +44,8 @@ the best by the held-out objective (--model.keep best).
 def raw(argv: list[str]) -> int:
     """`vaebench fit`: trains one model and prints where its checkpoint is."""
     if not argv or argv in (["--help"], ["-h"]):
-        print(f"usage: vaebench fit [--config FILE ...] [--out FOLDER] [--logger LOGGER] [--KEY VALUE ...]\n\n{USAGE}")
+        options = "[--config FILE ...] [--out FOLDER] [--logger LOGGER] [--pictures EPOCHS] [--KEY VALUE ...]"
+        print(f"usage: vaebench fit {options}\n\n{USAGE}")
         return 0
     from vaebench.configuration.explain import explained
     from vaebench.configuration.registered import foreign
@@ -43,13 +53,19 @@ def raw(argv: list[str]) -> int:
     from vaebench.loggers import Logbook, of_training
     from vaebench.running.run import trained_checkpoint
     from vaebench.training.experiment import experiment
+    from vaebench.training.parser import with_folder
     from vaebench.training.progress import training_bar
     from vaebench.training.saves import Saves
     from vaebench.training.solo import train
 
     own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
+    if own.pictures is not None and (own.pictures < 1 or own.logger is None):
+        raise UserError(
+            f"--pictures {own.pictures} has nowhere to go: expected a number of epochs from 1 and --logger wandb or "
+            "tensorboard; give both"
+        )
     logbook, out = Logbook(own.logger, own.out), own.out
-    job = experiment(argv)
+    job = experiment(with_folder(argv, str(out)))
     with explained():
         model, data = job.build()
     name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
@@ -61,16 +77,26 @@ def raw(argv: list[str]) -> int:
             return 0
         with logbook.open(of_training(job, data, "fit")) as log:
             with training_bar(name) as bar:
-                checkpoint = train(job, folder, bar, log.callbacks)
+                checkpoint = train(job, folder, bar, [*log.callbacks, *_drawing(log, data, own.pictures)])
             log.checkpoint(checkpoint)
     names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
     print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")
     return 0
 
 
+def _drawing(log: Log, data: ImageData, every: int | None) -> list[Callback]:
+    """What draws pictures for a log that is open, every so many epochs; None: never."""
+    if every is None or not log.open:
+        return []
+    from vaebench.running.pictures import PicturesCallback
+
+    return [PicturesCallback(log, data, every)]
+
+
 def _own(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Takes `--out FOLDER` and `--logger LOGGER` from LightningCLI's arguments."""
+    """Takes `--out FOLDER`, `--logger LOGGER` and `--pictures EPOCHS` from LightningCLI's arguments."""
     parser = Parser("vaebench fit", add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--logger")
+    parser.add_argument("--pictures", type=int)
     return parser.parse_known_args(argv)

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help="rank by this figure of the records, such as mig, elbo, ais or fid_mnist28 "
                         "(default: what a benchmark names, or else log_likelihood)")  # fmt: skip
     parser.add_argument("--trials", action="store_true", help="rank trials of sweeps among the other runs")
-    parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "trials"],
+    parser.add_argument("--budget", choices=["parameters", "flops", "seconds", "steps", "trials"],
                         help="print who is best at equal cost, in place of the boards")  # fmt: skip
     parser.add_argument("--judgements", type=Path, help="add columns of what people said: a file of `vaebench judge`")
 

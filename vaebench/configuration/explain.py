@@ -94,6 +94,8 @@ def explained() -> Iterator[None]:
         owner = str(frame.f_globals.get("__name__")).partition(".")[0]
         if owner in ("jsonargparse", "yaml") and isinstance(error, AttributeError | LookupError):  # its own defects
             raise UserError("a setting or --config holds no YAML that can be read; mend what was given last") from error
+        if isinstance(inner, ModuleNotFoundError):
+            raise _uninstalled(str(error), str(inner)) from error
         if isinstance(inner, UNFIT) and not isinstance(inner, NotImplementedError):
             raise _unfit(str(error), inner) from error
         raise
@@ -122,6 +124,17 @@ def _unfit(report: str, error: BaseException) -> UserError:
         f"{what} cannot be built from these settings{reason}: expected values that fit together; mend those that are "
         "not the defaults"
     )
+
+
+def _uninstalled(report: str, reason: str) -> UserError:
+    """Why a class cannot be built whose package is not installed, as a logger of Lightning's."""
+    found = re.search(r"class_path='([\w.]+)'", report)
+    what = found[1].rpartition(".")[2] if found else "what was asked for"
+    named = re.search(r"(?:Requirement|module named) '([\w-]+)|`pip install (?:-U )?'?([\w-]+)", reason)
+    package = next(filter(None, named.groups())) if named else None
+    if package is None:
+        return UserError(f"{what} needs a package that is not installed ({shown(reason)}); install it, or leave it out")
+    return UserError(f"{what} needs the package '{package}', which is not installed; `pip install {package}` does that")
 
 
 def require_values(config: Mapping[str, Any], owner: str = "", place: str = "") -> None:

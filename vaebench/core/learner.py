@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from vaebench.core.contract import Step, batches
 from vaebench.core.divergence import DivergenceWatch
+from vaebench.core.gauge import Gauge
 from vaebench.core.means import Means
 from vaebench.core.rules import Recipe, Rules
 from vaebench.curves import TRAIN
@@ -30,6 +31,7 @@ class Learner(LightningModule, ABC):
         accumulate: batches per step of the optimisers.
         watch: ends a run that diverges; None does not check.
         means: of the logs of steps, until they are taken.
+        gauge: records learning rates, gradient norms and speed for a logger; None records none.
     """
 
     VALIDATION_SEED = 0  # of the held-out bound's noise, equal in every validation of every run
@@ -43,8 +45,10 @@ class Learner(LightningModule, ABC):
         self.steps, self.accumulate = 0, 1
         self.watch: DivergenceWatch | None = None
         self.means = Means()
+        self.gauge: Gauge | None = None
         self._members: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[str, Rules] = {}
+        self._optimizers: list[Optimizer] = []
         self._images: dict[str, int] = {}  # images in the gradients of each group
         self.automatic_optimization = False  # one loop for any number of groups
 
@@ -94,8 +98,8 @@ class Learner(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         self._rules = self.rules()
         self._members = {group: self.members(group) for group in self._rules}
-        optimizers = [rules.optimizer(self._members[group], lr=rules.lr) for group, rules in self._rules.items()]
-        return optimizers[0] if len(optimizers) == 1 else optimizers
+        self._optimizers = [rules.optimizer(self._members[group], lr=rules.lr) for group, rules in self._rules.items()]
+        return self._optimizers[0] if len(self._optimizers) == 1 else self._optimizers
 
     def on_train_epoch_start(self) -> None:
         for rules, optimizer in zip(self._rules.values(), self._built(), strict=True):
@@ -103,8 +107,16 @@ class Learner(LightningModule, ABC):
                 optimizer.param_groups[0].update(rules.options(self.current_epoch))
 
     def _built(self) -> list[Optimizer]:
+        """The optimisers, by a trainer's wrappers where there is one."""
+        if self._trainer is None:
+            return self._optimizers
         optimizers = cast("list[Optimizer] | Optimizer", self.optimizers())
         return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def gauge_every(self, steps: int) -> Gauge:
+        """The gauge that takes a point at every so many steps from now on."""
+        self.gauge = Gauge(steps)
+        return self.gauge
 
     # The loop -------------------------------------------------------------------------------------------------------
 
@@ -115,13 +127,28 @@ class Learner(LightningModule, ABC):
         """
         block = batches(batch)
         for index, (x, y) in enumerate(block, 1):
-            t = torch.tensor(float(self.steps), device=x.device)
-            step = self.step(x, y, t)
-            self._learn(step, t, len(x), index % self.accumulate == 0 or index == len(block))
-            self.means.add(step.logs, len(x))
-            self.steps += 1
+            step = self.learn(x, y, index % self.accumulate == 0 or index == len(block))
         if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
             self.log_dict({f"{TRAIN}{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
+
+    def learn(self, x: Tensor, y: Tensor | None, last: bool = True) -> Step:
+        """Learns from one batch: the whole of a training step, with a trainer or without one.
+
+        Without one, `configure_optimizers` comes first.
+
+        Args:
+            x: images, (b, *data).
+            y: labels, (b,), or None.
+            last: whether the optimisers step.
+        """
+        t = torch.tensor(float(self.steps), device=x.device)
+        if self.gauge is not None:
+            self.gauge.images += len(x)
+        step = self.step(x, y, t)
+        self._learn(step, t, len(x), last)
+        self.means.add(step.logs, len(x))
+        self.steps += 1
+        return step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps"] = self.steps
@@ -162,6 +189,9 @@ class Learner(LightningModule, ABC):
             if self._trainer is not None and self.trainer.world_size > 1:
                 for p in members:  # DDP does not average gradients in manual optimisation
                     p.grad = cast(Tensor, self.trainer.strategy.reduce(p.grad, reduce_op="mean"))
+            if self.gauge is not None and self.gauge.due(self.steps):
+                only = len(self._members) == 1
+                self.gauge.take(self.steps, "" if only else name, optimizer.param_groups[0]["lr"], gradients)
             rules = self._rules[name]
             skips = rules.skip is not None and self._skips(members, rules.skip)
             if rules.clip is not None:

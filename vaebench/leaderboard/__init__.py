@@ -32,7 +32,7 @@ def leaderboard(
         path: the directory.
         html: path of the page, which needs no network; its pictures go to a folder beside it. None writes no page.
         metric: ranking metric; None: that of each benchmark, or the log-likelihood; see `boards`.
-        budget: parameters, flops, seconds or trials: shows the best variants at equal cost instead of the boards.
+        budget: parameters, flops, seconds, steps or trials: shows the best variants at equal cost instead.
         judgements: a file written by `vaebench judge`, whose scores become columns.
         trials: rank trials of sweeps among the other runs.
         single: embed pictures in the page, which then needs no other file.

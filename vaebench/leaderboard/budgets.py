@@ -6,37 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import NamedTuple
 
 import numpy as np
 
 from vaebench.curves import BOUND
-from vaebench.errors import unknown
+from vaebench.errors import Unavailable, unknown
 from vaebench.leaderboard.boards import Board, Row
 from vaebench.leaderboard.cells import Cell, Column, Table
+from vaebench.leaderboard.costs import BUDGETS, doubts, machines
 from vaebench.leaderboard.display import number, score_display
 from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.markdown_tables import markdown_table
 from vaebench.leaderboard.pareto import front, within
 from vaebench.records import RunRecord
 
-
-class Budget(NamedTuple):
-    """A cost in a record: `part.key`, its display, and its meaning."""
-
-    heading: str
-    unit: str
-    part: str
-    key: str
-    decimals: int
-    says: str
-
-
-BUDGETS = {
-    "parameters": Budget("parameters", "", "cost", "parameters", 0, "all parameters of the model"),
-    "flops": Budget("FLOPs an image", "", "cost", "flops_per_image", 0, "to encode it and decode one sample of z"),
-    "seconds": Budget("training", "s", "times", "train_seconds", 1, "wall-clock of one training, machines alike"),
-}
 TRIALS = "trials"
 
 
@@ -68,7 +51,7 @@ def places(board: Board, budget: str) -> list[Place]:
 
     Args:
         board: from `boards`.
-        budget: parameters, flops or seconds.
+        budget: one of `BUDGETS`.
 
     Raises:
         UserError: there is no such budget.
@@ -76,7 +59,7 @@ def places(board: Board, budget: str) -> list[Place]:
     if budget not in BUDGETS:
         raise unknown("budget", budget, [*BUDGETS, TRIALS])
     ranked = [row for row in board.rows if row.rank or row.provisional]
-    usual = Counter(machine for row in ranked for machine in _machines(row)).most_common(1)
+    usual = Counter(machine for row in ranked for machine in machines(row)).most_common(1)
     costs = [_cost(row, budget, usual[0][0] if usual else "") for row in ranked]
     known = [(row, cost) for row, cost in zip(ranked, costs, strict=True) if not isinstance(cost, str)]
     known.sort(key=lambda pair: pair[1])
@@ -93,18 +76,13 @@ def places(board: Board, budget: str) -> list[Place]:
 
 def _cost(row: Row, budget: str, usual: str) -> float | str:
     """A row's cost, or why it has no comparable one."""
-    part, key = BUDGETS[budget].part, BUDGETS[budget].key
-    values = [(record.times if part == "times" else record.cost).get(key) for record in row.records]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return f"unavailable: not every record has {part}.{key}"
-    if budget == "seconds" and (others := sorted(_machines(row) - {usual})):
+    try:
+        known = [BUDGETS[budget].of(record) for record in row.records]
+    except Unavailable as error:
+        return f"unavailable: {error}"
+    if budget == "seconds" and (others := sorted(machines(row) - {usual})):
         return f"unavailable: measured on {', '.join(others)}, the other variants on {usual}"
     return float(np.mean(known))
-
-
-def _machines(row: Row) -> set[str]:
-    return {f"{r.cost.get('device', 'unknown')} with {r.cost.get('threads', '?')} thread(s)" for r in row.records}
 
 
 # Tuning trials ----------------------------------------------------------------------------------------------------
@@ -188,7 +166,7 @@ def budget_markdown(boards: Iterable[Board], budget: str) -> str:
     tables = [_board(board, budget, budget_table(board, budget)) for board in boards]
     if budget == TRIALS:
         return "\n".join([*tables, TRIALS_LEGEND, ""])
-    return "\n".join([*tables, f"{BUDGETS[budget].heading}: {BUDGETS[budget].says}. {LEGEND}", ""])
+    return "\n".join([*tables, f"By {budget}: {BUDGETS[budget].says}. {LEGEND}", ""])
 
 
 LEGEND = (
@@ -204,7 +182,8 @@ TRIALS_LEGEND = (
 
 def _board(board: Board, budget: str, sheet: Table | str) -> str:
     body = sheet if isinstance(sheet, str) else markdown_table(sheet)
-    return f"### {title(board)} · by {TRIALS if budget == TRIALS else BUDGETS[budget].heading}\n\n{body}\n"
+    said = "".join(f"Not to be trusted: {doubt}.\n\n" for doubt in doubts(board, budget))
+    return f"### {title(board)} · by {budget}\n\n{said}{body}\n"
 
 
 def budget_table(board: Board, budget: str) -> Table | str:

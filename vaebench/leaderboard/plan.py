@@ -20,6 +20,7 @@ from vaebench.leaderboard.noise import LEVEL
 from vaebench.leaderboard.power import MOST, Size, Variation, assumed, variation
 from vaebench.leaderboard.versus import Side, meetings
 from vaebench.records import RunRecord
+from vaebench.records.calibration import read_calibration
 
 SEEDS = (2, 3, 5, 8, 12, 20, 30)
 SHARES = (0.1, 0.2, 0.5, 1.0)  # of the test images
@@ -27,10 +28,17 @@ SHARES = (0.1, 0.2, 0.5, 1.0)  # of the test images
 
 @dataclass(frozen=True)
 class Price:
-    """Core-minutes of training a variant once and of evaluating one image, means over its records."""
+    """Core-minutes of one run of a variant, means over its records.
+
+    Attributes:
+        training: of its training.
+        image: of evaluating one image.
+        calibrated: whether trainings are priced by steps that were timed beside the plain VAE's, not by the clock.
+    """
 
     training: float
     image: float
+    calibrated: bool
 
 
 @dataclass(frozen=True)
@@ -171,17 +179,28 @@ def _prices(sides: Sequence[Sequence[RunRecord]], images: int) -> list[Price] | 
         if None in minutes:
             return None
         training, evaluation = np.mean(np.array(minutes, dtype=np.float64), 0)
-        prices.append(Price(float(training), float(evaluation) / images))
+        steps = [_calibrated(record) for record in records]
+        timed = [own for own in steps if own is not None]
+        whole = len(timed) == len(records)
+        prices.append(Price(float(np.mean(timed)) if whole else float(training), float(evaluation) / images, whole))
     return prices
 
 
 def _minutes_of(record: RunRecord) -> tuple[float, float] | None:
-    """Core-minutes of a record's training and of its evaluation."""
+    """Core-minutes of a record's training and of its evaluation, by the clock."""
     seconds = [record.times.get(name) for name in ("train_seconds", "evaluate_seconds")]
     threads = record.cost.get("threads")
     if seconds[0] is None or seconds[1] is None or threads is None:
         return None
     return seconds[0] * threads / 60, seconds[1] * threads / 60
+
+
+def _calibrated(record: RunRecord) -> float | None:
+    """Core-minutes of a record's training by its calibration, where it has one."""
+    calibration, steps = read_calibration(record), record.measured.of if record.measured else None
+    if calibration is None or steps is None:
+        return None
+    return steps * calibration.step_seconds * float(calibration.machine.get("threads", 1)) / 60
 
 
 # In words ---------------------------------------------------------------------------------------------------------
@@ -232,7 +251,15 @@ def _answer(one: Plan) -> str:
     minutes = one.minutes(Size(seeds, one.measured))
     cost = "whose cost no record says" if minutes is None else f"about {_minutes(minutes)} core-minutes"
     trainings = " and ".join(f"{count} of {side.name}" for count, side in zip(more, one.sides, strict=True) if count)
-    return f"To see {what} in {share} of cases takes {seeds} seeds each: trainings, {trainings}, {cost}."
+    how = "" if one.prices is None else f" {_priced(one.prices)}"
+    return f"To see {what} in {share} of cases takes {seeds} seeds each: trainings, {trainings}, {cost}.{how}"
+
+
+def _priced(prices: Sequence[Price]) -> str:
+    """How far the price of trainings can be trusted."""
+    if all(price.calibrated for price in prices):
+        return "Trainings are priced by steps that were timed beside the plain VAE's."
+    return "Trainings are priced by the clock, which other work lengthens; bench --calibrate times their steps instead."
 
 
 def _paid(one: Plan) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vaebench.leaderboard.boards import Board, Row
-from vaebench.leaderboard.budgets import BUDGETS, TRIALS, budget_table
+from vaebench.leaderboard.budgets import TRIALS, budget_table
+from vaebench.leaderboard.costs import BUDGETS, doubts
 from vaebench.leaderboard.display import display, number, score_display
 from vaebench.leaderboard.facts import facts, title
 from vaebench.leaderboard.forest import Forest, Mark, forest
@@ -162,7 +163,7 @@ def _forest(board: Board, drawn: Forest, places: Places) -> dict[str, Any]:
 
 def _budget(board: Board, budget: str) -> dict[str, Any]:
     kind, sheet = BUDGETS.get(budget), budget_table(board, budget)
-    named = {"name": f"By {kind.heading}: {kind.says}" if kind else "By tuning trials"}
+    named = {"name": f"By {budget}: {kind.says}" if kind else "By tuning trials", "doubts": doubts(board, budget)}
     if isinstance(sheet, str):
         return {**named, "why": sheet, "columns": [], "rows": [], "notes": []}
     rows = [list(zip(sheet.columns, cells, strict=True)) for cells in sheet.cells]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +22,9 @@ from vaebench.loggers.about import RunDescription, of_record, of_training
 from vaebench.records import RunRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning import Callback
+    from numpy.typing import NDArray
 
 __all__ = ["Log", "Logbook", "RunDescription", "Sink", "of_record", "of_training"]
 
@@ -35,6 +37,9 @@ class Sink(Protocol):
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics after `step` training batches."""
+
+    def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Pictures (h, w, 3) of the model after `step` training batches, by name."""
 
     def checkpoint(self, path: Path) -> None:
         """The run's checkpoint."""
@@ -81,6 +86,16 @@ class Log:
         for step in sorted(points):
             self._tell(partial(_point, step=int(step), values=points[step]))
             self._last = step
+
+    def steps(self, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Tells what was measured of single steps."""
+        for step, values in points:
+            self._tell(partial(_point, step=step, values=values))
+
+    def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Tells pictures (h, w, 3) of the model as it is after `step` batches."""
+        if pictures:
+            self._tell(lambda sink: sink.pictures(step, pictures))
 
     def checkpoint(self, path: Path) -> None:
         """Logs the checkpoint of a run without a record."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vaebench.configuration.parts import name_of
+from vaebench.configuration.parts import name_of, part_at
 from vaebench.records import RunRecord, identity, setting_identity
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class RunDescription:
 
     Attributes:
         id: 16 hex digits; logging the same id again replaces the run.
-        name: variant and seed.
+        name: variant and seed; outside benchmarks also β and the family's other settings that are not defaults.
         group: common to runs that differ only in the seed: benchmark and variant; outside benchmarks data set, family
             and six hex digits of the settings.
         job: 'fit', 'bench', 'sweep' or 'record'.
@@ -80,12 +80,25 @@ def _about(
              "seed": seed, "setting": setting, "record": record}  # fmt: skip
     return RunDescription(
         id=identity(run=number, benchmark=benchmark, variant=row) if record else number,
-        name=f"{row}-s{seed}",
+        name=f"{row if benchmark else ' '.join([row, *_chosen(config['model'])])}-s{seed}"[:128],
         group=f"{place}/{row if benchmark else setting}"[:128],
         job=job,
         tags=tuple(dict.fromkeys(tag[:LONGEST] for tag in (family, data[0], place, job))),
         config=named | settings,
     )
+
+
+def _chosen(model: Mapping[str, Any]) -> Iterator[str]:
+    """A model's β, and its other numbers and choices that are not the family's defaults: 'beta=2', 'latent=10'."""
+    from vaebench.configuration.explain import _parameters  # with torch, which whoever names a run has at hand
+
+    given, path = model.get("init_args", {}), str(model["class_path"])
+    known = _parameters(path) if part_at(path) else {}  # not of a class that a foreign record names
+    defaults = {name: parameter.default for name, parameter in known.items()} | {"keep": "last"}  # which None means
+    for name in sorted(given, key=lambda name: name != "beta"):
+        value = given[name]
+        if isinstance(value, bool | int | float | str) and (name == "beta" or value != defaults.get(name, value)):
+            yield f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
 
 
 def flat(config: Any, path: str = "") -> dict[str, Any]:

@@ -32,7 +32,7 @@ def logged_figures(record: RunRecord) -> dict[str, Any]:
     figures["collapse/sentence"] = str(record.collapse.get("sentence", ""))
     figures["collapse/units"] = len(record.collapse.get("units") or [])
     for part, content in (("cost", record.cost), ("times", record.times), ("environment", record.environment)):
-        figures |= {f"{part}/{name}": value for name, value in content.items() if value is not None}
+        figures |= {f"{part}/{name}": value for name, value in content.items() if isinstance(value, str | int | float)}
     if record.warnings:
         figures["warnings"] = "\n".join(map(str, record.warnings))
     return figures

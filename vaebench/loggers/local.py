@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaebench.errors import UserError
 from vaebench.loggers.about import RunDescription
@@ -53,6 +54,12 @@ class Files:
         self._step = step
         self.logger.log_metrics(finite(values), step)
         self.logger.save()
+
+    def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Images of that step where the logger takes them."""
+        if self.draws:
+            for name, pixels in pictures.items():
+                self.logger.experiment.add_image(f"training/{name}", pixels, step, dataformats="HWC")
 
     def checkpoint(self, path: Path) -> None:
         """Does nothing: the checkpoint is local."""

@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaebench.curves import BOUND, LOG_X, OBJECTIVE
 from vaebench.loggers.about import RunDescription
 from vaebench.loggers.figures import finite, logged_figures
 from vaebench.loggers.server import project_of, require_wandb, unreachable
 from vaebench.records import CHECKPOINT, PER_IMAGE, RECORD, RunRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     import wandb
+    from numpy.typing import NDArray
 
 PATIENCE = 120.0  # seconds to wait for the server at the end of a run; `wandb sync` sends the rest
 
@@ -72,10 +75,19 @@ class WandbRun:
         )  # fmt: skip
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
+        for curve in (BOUND, LOG_X, OBJECTIVE):  # the higher the better: the summary keeps the best beside the last
+            self.run.define_metric(curve, step_metric="step", summary="max,last")
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
         """One row of the history."""
         self.run.log({"step": step, **finite(values)})
+
+    def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Media in the row of a step."""
+        import wandb
+
+        media = {f"training/{name}": wandb.Image(pixels) for name, pixels in pictures.items()}
+        self.run.log({"step": step, **media})
 
     def checkpoint(self, path: Path) -> None:
         """`model.ckpt` as an artifact of type 'model'."""

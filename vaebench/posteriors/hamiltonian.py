@@ -81,8 +81,7 @@ class Hamiltonian(Posterior):
             x, z, p = x.clone(), z.clone(), cast(Distribution, self.prior.module())
 
             def log_joint(z: Tensor) -> Tensor:
-                seen = z.clone()  # torch's FLOP counter fails if a module's input is the differentiated tensor
-                return (p.log_prob(z) + cast(Distribution, self.likelihood.module(seen)).log_prob(x)).sum()
+                return (p.log_prob(z) + cast(Distribution, self.likelihood.module(z)).log_prob(x)).sum()
 
             roots = tempering(self.beta, self.steps)
             return tempered_leapfrogs(z, noise.clone() / roots[0], grad(log_joint), self.pace, roots)

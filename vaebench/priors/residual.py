@@ -57,7 +57,7 @@ class ResidualDecoder(Prior):
 
     def descend(self) -> Descent:
         """Yields (p_i, h_i) given the levels above, highest level first, and receives z_i; returns the final state."""
-        h, scale = self.start[-1].clone(), len(self.layout.sizes) - 1  # torch's FLOP counter fails on a parameter
+        h, scale = self.start[-1], len(self.layout.sizes) - 1
         for level in range(len(self.levels) - 1, -1, -1):
             if (below := self.layout.levels[level]) != scale:
                 scale, (height, width) = below, self.layout.sizes[below]

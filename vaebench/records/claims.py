@@ -2,6 +2,7 @@
 
     <run>/imported.json     it was imported from a card (`vaebench import`): its metrics are claims
     <run>/verified.json     they have been measured again (`vaebench verify` or `reproduce`), and agreed
+    <run>/calibration.json  its training step was timed beside the plain VAE's (`bench --calibrate`); see `calibration`
 
 A record with neither was measured in this folder. Claims are ranked only once verified. `verified.json` holds the
 record's digest and is never imported: `import` only copies the record's files, and a card's own folder is always a
@@ -25,7 +26,7 @@ IMPORTED, VERIFIED, CARD = "imported.json", "verified.json", "card.json"
 
 
 def note(record: RunRecord, name: str, body: Mapping[str, Any]) -> None:
-    """Writes `IMPORTED` or `VERIFIED` beside a record, with the record's digest and a hash of the content."""
+    """Writes a file such as `VERIFIED` beside a record, with the record's digest and a hash of the content."""
     whole = {**body, "record": record.digest}
     text = json.dumps({**whole, "seal": identity(**whole)}, indent=1, sort_keys=True, ensure_ascii=False)
     write_atomically(Path(record.path or "") / name, f"{text}\n".encode())
@@ -38,10 +39,15 @@ def imported(record: RunRecord) -> bool:
 
 def verified(record: RunRecord) -> dict[str, Any] | None:
     """How a record was verified: {"how", "class", "environment", ...}; None where it was not."""
+    return noted(record, VERIFIED)
+
+
+def noted(record: RunRecord, name: str) -> dict[str, Any] | None:
+    """What `note` wrote beside a record; None without such a file of this very record."""
     if record.path is None or os.path.lexists(record.path / CARD):  # a card cannot verify itself
         return None
     try:
-        body = json.loads(read_file(record.path, VERIFIED, LONGEST))
+        body = json.loads(read_file(record.path, name, LONGEST))
         seal = body.pop("seal")
         sound = body["record"] == record.digest and seal == identity(**body)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -39,6 +39,10 @@ METRIC: FieldKind = {
     "version?": int,
     ...: JSON,
 }
+MACHINE: FieldKind = {
+    "processor?": str, "device?": str, "cores?": int, "threads?": int, "load_start?": float, "load_highest?": float,
+    "load_end?": float,
+}  # fmt: skip
 RECORD: FieldKind = {
     "id": str,
     "family": str,
@@ -61,11 +65,14 @@ RECORD: FieldKind = {
     "warnings": [str],
     "curves": {...: {"step": [float], "value": [float], ...: JSON}},
     "cost": {
-        "parameters?": float, "flops_per_image?": float, "device?": str, "threads?": int, "trial?": (int, None),
-        ...: JSON,
+        "parameters?": float, "device?": str, "threads?": int, "trial?": (int, None), "step_images?": int,
+        "step_flops?": float, "evaluation_flops?": float, "step_flops_unavailable?": str,
+        "evaluation_flops_unavailable?": str, "uncounted?": [str], "flops_per_image?": float, ...: JSON,
     },
-    "times": {"started?": str, "train_seconds?": float, "images_per_second?": float, "evaluate_seconds?": float,
-              ...: JSON},
+    "times": {
+        "started?": str, "train_seconds?": float, "images_per_second?": float, "evaluate_seconds?": float,
+        **MACHINE, ...: JSON,
+    },
     "environment": {"commit?": (str, None), "dirty?": (bool, None), ...: (str, float, bool, None)},
     "checkpoint": ({"file?": str, "weights?": (str, None), ...: JSON}, None),
     "files": {"per_image.npz": str, ...: str},
@@ -75,7 +82,8 @@ RECORD: FieldKind = {
 
 CHECKPOINT: FieldKind = {
     **{name: RECORD[name] for name in ("config", "seed", "data", "started_at_mean", "selection", "curves")},
-    "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str], ...: JSON,
+    "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str],
+    "machine?": {**MACHINE, ...: JSON}, ...: JSON,
 }  # fmt: skip
 """The fields of a checkpoint about its run, which become part of its record."""
 

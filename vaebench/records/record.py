@@ -48,8 +48,8 @@ class RunRecord:
     tables: dict[str, Any]  # curves and matrices of the evaluation, by name
     warnings: list[Any]  # sentences for readers of the results
     curves: dict[str, Any]  # {name: {"step": [...], "value": [...]}}
-    cost: dict[str, Any]  # {"parameters", "flops_per_image", "device", "threads"}
-    times: dict[str, Any]  # everything that depends on the clock
+    cost: dict[str, Any]  # {"parameters", "step_flops", "evaluation_flops", "device", "threads", ...}: `running.cost`
+    times: dict[str, Any]  # everything that depends on the clock, and the machine
     environment: dict[str, Any]  # versions and commit
     checkpoint: dict[str, Any] | None = None  # {"file", "weights": SHA-256}
     files: dict[str, Any] = field(default_factory=dict)  # SHA-256 of every other file but the checkpoint

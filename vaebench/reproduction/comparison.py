@@ -13,7 +13,7 @@ from vaebench.configuration.parts import canonical_config
 from vaebench.records import RunRecord, canonical, identity, leaves, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
-COST = ("parameters", "flops_per_image")
+COST = ("parameters", "step_flops", "evaluation_flops")
 CODE = ("commit", "dirty", "source", "vaebench")
 
 
@@ -91,11 +91,16 @@ def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[
         *_between("data", recorded.data, measured.data),
         *_between("code", *({name: r.environment.get(name) for name in CODE} for r in (recorded, measured))),
         *_between("environment", *(_environment(r) for r in (recorded, measured))),
-        *_between("cost", *({name: r.cost.get(name) for name in COST} for r in (recorded, measured))),
+        *_between("cost", *({name: r.cost[name] for name in _costs(recorded, measured)} for r in (recorded, measured))),
         *_between("run", *(_run(r, {recorded.schema, measured.schema}) for r in (recorded, measured))),
         *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
     return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
+
+
+def _costs(recorded: RunRecord, measured: RunRecord) -> list[str]:
+    """Costs that both records hold: those of another version have other definitions."""
+    return [name for name in COST if name in recorded.cost and name in measured.cost]
 
 
 def _bytes(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:

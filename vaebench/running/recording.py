@@ -7,25 +7,24 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from vaebench import evaluation
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
 from vaebench.configuration.parts import name_of
-from vaebench.core import Family, draw
-from vaebench.data.base import ImageData
-from vaebench.errors import Unavailable, UserError, absence, require_kernels
+from vaebench.core import Family
+from vaebench.errors import UserError
 from vaebench.records import RunRecord, fields, identity, run_identity, write_record
+from vaebench.records.selection import parsed
+from vaebench.running.cost import cost
 from vaebench.running.processes import find_device, helper_processes
 from vaebench.training.checkpoint import describe
 
@@ -98,8 +97,9 @@ def record_run(
         "collapse": report.collapse,
         "tables": report.tables,
         "warnings": [*info.get("warnings", []), *report.warnings],
-        "cost": cost(model, *_first(data, model.device)) | ({} if trial is None else {"trial": trial}),
+        "cost": cost(model, data, _steps(info["selection"]), protocol) | ({} if trial is None else {"trial": trial}),
         "times": {
+            **info.get("machine", {}),
             "started": info["started"],
             "train_seconds": info["train_seconds"],
             "images_per_second": info["images_per_second"],
@@ -133,42 +133,10 @@ def run_of(info: Mapping[str, Any]) -> str:
     return run_identity(info["config"], info["seed"], info["data"]["hashes"])
 
 
-def _first(data: ImageData, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The first test image and its label, (1, *data) and (1,)."""
-    labels = data.labels("test")
-    return data.images("test")[:1].to(device), None if labels is None else labels[:1].to(device)
-
-
-@require_kernels()
-def cost(model: Family, x: Tensor, y: Tensor | None = None) -> dict[str, Any]:
-    """Cost of a model: parameters, and FLOPs to encode one image x (1, *data) and decode one sample of z.
-
-    Args:
-        model: the family.
-        x: the image.
-        y: its label, (1,), or None.
-
-    Raises:
-        UserError: torch lacks an operation of the model's for its precision or on its device.
-    """
-    given = model.given(y)
-    try:
-        with absence("the posterior or the prior has no density"):
-            flops = _flops(model.draw if given is model else partial(draw, given), x)
-    except Unavailable:  # scoring a sample costs little compared with the networks
-        flops = _flops(lambda x: given.likelihood(given.posterior(x).rsample((1,))), x)
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "flops_per_image": flops,
-        "device": x.device.type,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _flops(function: Callable[[Tensor], Any], x: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        function(x)
-    return counter.get_total_flops()
+def _steps(selection: str) -> int:
+    """Training steps of a run, by what it says of its weights."""
+    found = parsed(selection)
+    return found.of or found.step if found else 1
 
 
 def weights_hash(model: Family) -> str:

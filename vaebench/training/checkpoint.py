@@ -14,6 +14,7 @@ from vaebench.files import write_atomically
 from vaebench.records import CHECKPOINT
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
+from vaebench.training.machine import machine
 from vaebench.training.saves import write_tensors
 from vaebench.traits import LikelihoodTraits
 
@@ -77,6 +78,7 @@ def write_checkpoint(
         "started": started,
         "train_seconds": round(history.seconds, 3),
         "images_per_second": round(history.images / max(history.seconds, 1e-9), 1),
+        "machine": {**machine(model.device), **history.load},
         "started_at_mean": LikelihoodTraits.of(model.likelihood).started,
     }
     settings = dict(model.hparams)

@@ -29,7 +29,7 @@ from vaebench.core.compatibility import require_classes
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.records import run_identity
-from vaebench.training.parser import NAMES, Arguments, expand_names
+from vaebench.training.parser import NAMES, Arguments, expand_names, with_folder
 from vaebench.training.recipe import add_sections, give_recipe, plain_sections, require_sections, sections
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.stopping import Stopping
@@ -245,7 +245,7 @@ def experiment(args: list[str]) -> Experiment:
         if not isinstance(Source(file, "configuration file").content, dict):
             raise UserError(f"'{file}' is no table: expected keys such as {', '.join(SECTIONS[1:])}; mend that file")
     with explained():
-        job = Experiment(list(expand_names(args)))
+        job = Experiment(with_folder(list(expand_names(args)), "runs"))
     require_kinds(job.config.as_dict()["model"])
     remember(job.config.as_dict())  # the user's own configuration: its checkpoints may be loaded again
     return job

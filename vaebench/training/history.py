@@ -12,6 +12,7 @@ from torch import Tensor
 from vaebench.core import Family
 from vaebench.curves import OBJECTIVE
 from vaebench.records.selection import Selection
+from vaebench.training.machine import load
 from vaebench.training.stopping import not_finite
 
 
@@ -26,6 +27,7 @@ class TrainingHistory:
         began: the first step of that selection.
         seconds: time spent training and validating.
         images: training images so far, with repetitions.
+        load: of the machine at the start, at its highest and at the end, as far as known; see `training.machine`.
         stopped: monitored metrics at early stopping, by name; empty without it.
     """
 
@@ -34,6 +36,7 @@ class TrainingHistory:
     began: int | None = None
     seconds: float = 0.0
     images: int = 0
+    load: dict[str, float] = field(default_factory=dict)
     stopped: dict[str, float] = field(default_factory=dict)
 
     def note(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -42,6 +45,12 @@ class TrainingHistory:
             curve = self.curves.setdefault(name, {"step": [], "value": []})
             curve["step"].append(step)
             curve["value"].append(value)
+
+    def note_load(self) -> None:
+        """Notes how busy the machine is now."""
+        if (now := load()) is not None:
+            known = {"load_start": now, "load_highest": now, **self.load}
+            self.load = {**known, "load_highest": max(known["load_highest"], now), "load_end": now}
 
     def validated(self, model: Family, metrics: Mapping[str, float]) -> None:
         """Adds a validation, and copies the weights if the model keeps the best and they are; NaN never is."""

@@ -75,6 +75,7 @@ class Keeper(Callback):
             torch.set_rng_state(self._noise["cpu"])
             torch.cuda.set_rng_state_all(self._noise["cuda"])
         trainer.should_stop = bool(self.history.stopped)  # killed between its last save and its end
+        self.history.note_load()
         self._last = self._shown = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -95,6 +96,7 @@ class Keeper(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
         self.history.seconds, self._last = self.history.seconds + now - self._last, now
+        self.history.note_load()
         self._measured(trainer, cast(Family, pl_module), TRAIN)
         if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
             self._saved = now

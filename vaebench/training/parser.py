@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -32,6 +33,7 @@ class Arguments(LightningArgumentParser):
         super().__init__(*args, **{"formatter_class": Help, **settings})
 
 
+LOGGER, FOLDERED = "--trainer.logger", ("CSVLogger", "TensorBoardLogger")
 NAMES = "yaml with names"  # jsonargparse's name of a loader: YAML in which parts have short names
 set_loader(NAMES, lambda text: located(get_loader("yaml")(text)), exceptions=(yaml.YAMLError,))
 
@@ -48,3 +50,18 @@ def expand_names(args: Iterable[str]) -> Iterator[str]:
             yield f"{option}={_located(value, kind)}" if equals else _located(value, kind)
         else:
             yield arg
+
+
+def with_folder(args: Sequence[str], folder: str) -> list[str]:
+    """Arguments in which a logger of Lightning's that needs a folder, and is given none, has one.
+
+    Args:
+        args: command-line arguments.
+        folder: that `trainer.logger=CSVLogger` or TensorBoardLogger writes to.
+    """
+    words = [word for arg in args for word in arg.split("=", 1)]
+    chosen = [value for flag, value in pairwise(words) if flag == LOGGER]
+    given = {f"{LOGGER}.save_dir", f"{LOGGER}.init_args.save_dir"} & set(words)
+    if not chosen or given or chosen[-1].rpartition(".")[2] not in FOLDERED:
+        return list(args)
+    return [*args, f"{LOGGER}.save_dir={folder}"]

@@ -79,6 +79,7 @@ class Member:
         self.saves = Saves(work, job.identity(self.data))
         if newest := self.saves.newest(self._require):
             self._load(torch.load(newest, weights_only=True, map_location="cpu"))
+        self.history.note_load()
 
     @property
     def done(self) -> bool:
@@ -115,6 +116,7 @@ class Member:
         """
         self.epoch += 1
         self.history.seconds, self.history.images = self.history.seconds + seconds, self.history.images + images
+        self.history.note_load()
         self.history.validated(self.model, held_out)
         self.history.note(self.model.steps, trained)
         for kind, metrics in ((VAL, held_out), (TRAIN, trained)):
