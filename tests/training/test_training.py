@@ -152,3 +152,12 @@ def test_a_flipped_byte_in_a_checkpoint_is_damage_and_no_other_weights(tmp_path:
     path.write_bytes(raw)
     with pytest.raises(UserError, match="or it is damaged"):
         vb.load(path)
+
+
+def test_an_experiment_builds_its_own_model_whatever_was_parsed_after_it() -> None:
+    """Defect: experiments share a parser, and a benchmark's models had the hyperparameters of its last variant."""
+    first = experiment(["--data=digits", "--model=vae", "--model.latent=3"])
+    experiment(["--data=digits", "--model=beta_vae", "--model.latent=4"])
+    model, _ = first.build()
+    assert model.hparams["latent"] == 3
+    assert model.hparams["_class_path"] == "vaebench.families.vae.VAE"

@@ -139,6 +139,7 @@ class Experiment(LightningCLI):
             UserError: a part cannot be built, parts do not go together, or the family has fewer classes than the data.
         """
         seed_everything(self.seed, workers=True, verbose=False)
+        self._add_instantiators()  # those of the experiment parsed last would give the model its hyperparameters
         with quiet_lightning(), explained():
             self.config_init = self.parser.instantiate_classes(self.config)  # as Lightning's own instantiators expect
         give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
