@@ -23,7 +23,7 @@ import vaebench as vb
 from vaebench.core import Family
 from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.estimators import ais, brackets, refined
-from vaebench.evaluation.estimators.brackets import Settings
+from vaebench.evaluation.estimators.brackets import BracketSettings
 from vaebench.evaluation.estimators.likelihood import estimate, no_density
 from vaebench.evaluation.estimators.refined import Effort
 from vaebench.evaluation.estimators.weights import TRUSTED
@@ -63,10 +63,10 @@ def row(model: Family, x: Tensor, arguments: argparse.Namespace) -> list[str]:
     effort = Effort(rounds=arguments.rounds, samples=arguments.samples)
     names, k = list(range(len(x))), arguments.k
     reference = _log_mean(
-        brackets.annealed(model, x, 1, effort, Settings(16, arguments.temperatures), names).lower,
+        brackets.anneal_refined(model, x, 1, effort, BracketSettings(16, arguments.temperatures), names).lower,
         ais.annealed(model, x, ais.AnnealingSettings(8, arguments.prior_temperatures), 1).lower,
     )
-    chains = brackets.annealed(model, x, 0, effort, Settings(), names).lower
+    chains = brackets.anneal_refined(model, x, 0, effort, BracketSettings(), names).lower
     start = time.perf_counter()
     found = refined.estimate(model, x, k, 0, effort)
     seconds = time.perf_counter() - start

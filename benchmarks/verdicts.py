@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaebench.leaderboard.boards import boards
-from vaebench.leaderboard.figures import figures
+from vaebench.leaderboard.figures import seed_scores
 from vaebench.leaderboard.moderation import Evidence, evidence, trainings
 from vaebench.leaderboard.noise import Seeds, of_difference
 from vaebench.leaderboard.ranking import better, significant
@@ -197,7 +197,7 @@ def cuts(results: Path, rounds: int) -> Iterator[tuple[str, int, int, float]]:
     The cuts stand on the board of the other variants, whose noise they share; the seeds are dealt out anew each time.
     """
     for one in boards(read_records(results), "log_likelihood"):
-        every = {row.variant: figures(row.records, one.score) for row in one.rows}
+        every = {row.variant: seed_scores(row.records, one.score) for row in one.rows}
         scored = {name: found for name, found in every.items() if found is not None}
         for name, found in scored.items():
             others = [other for key, other in scored.items() if key != name]

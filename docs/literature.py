@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from vaebench.files import rewrite
 from vaebench.leaderboard.comparable import BITS
-from vaebench.leaderboard.published import Figure, figures
-from vaebench.leaderboard.verdicts import Judged, judged
+from vaebench.leaderboard.published import Figure, published_figures
+from vaebench.leaderboard.verdicts import JudgedClaim, judge_claim
 
 PAGE = Path(__file__).with_name("literature.md")
 MARKED = re.compile(r"(<!-- literature -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -62,13 +62,13 @@ CLAIMS = (
 
 def groups(table: str) -> list[list[Figure]]:
     """The figures of a table, one list a model."""
-    known: Mapping[str, Figure] = {figure.id: figure for figure in figures()}
+    known: Mapping[str, Figure] = {figure.id: figure for figure in published_figures()}
     return [[known[name] for name in names.split()] for names in TABLES[table]]
 
 
-def verdict(claim: Claim) -> Judged:
+def verdict(claim: Claim) -> JudgedClaim:
     """What the published spreads say of a claim."""
-    return judged(claim.better, claim.worse, groups(claim.table))
+    return judge_claim(claim.better, claim.worse, groups(claim.table))
 
 
 def lines() -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from vaebench.files import rewrite
 from vaebench.leaderboard.comparable import BITS
 from vaebench.leaderboard.display import display, number
-from vaebench.leaderboard.published import Figure, figures
+from vaebench.leaderboard.published import Figure, published_figures
 from vaebench.leaderboard.verdicts import Repeated, repeated, same_weights
 from vaebench.records import RunRecord, read_records
 from vaebench.running.benchmark import BenchmarkRun, read_benchmark
@@ -47,7 +47,7 @@ class Line:
 
 def lines() -> Iterator[Line]:
     """All rows, in the order of the page."""
-    known = {figure.id: figure for figure in figures()}
+    known = {figure.id: figure for figure in published_figures()}
     yield _weights(known["townsend_bound"])
     for stem, minutes in MINUTES.items():
         benchmark = read_benchmark(ROOT / "configs" / "repeat" / f"{stem}.yaml")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vaebench.leaderboard.verdicts import judged
+from vaebench.leaderboard.verdicts import judge_claim
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("literature", ROOT / "docs" / "literature.py")
@@ -60,8 +60,8 @@ def test_claims_turn_where_the_spreads_are_wide() -> None:
     """With tenfold spreads no claim about MNIST holds, and with the models changed places it is reversed."""
     table = literature.groups("Norouzi, MNIST")
     wide = [[replace(group[0], spread=str(10 * float(group[0].spread)))] for group in table]
-    assert judged("norouzi_vamp_mnist", "norouzi_vae_mnist", wide).verdict == "not decidable"
-    assert judged("norouzi_vae_mnist", "norouzi_vamp_mnist", table).verdict == "reversed"
+    assert judge_claim("norouzi_vamp_mnist", "norouzi_vae_mnist", wide).verdict == "not decidable"
+    assert judge_claim("norouzi_vae_mnist", "norouzi_vamp_mnist", table).verdict == "reversed"
 
 
 def test_the_page_says_which_verdicts_turn_where_a_spread_is_a_standard_error() -> None:
@@ -71,7 +71,7 @@ def test_the_page_says_which_verdicts_turn_where_a_spread_is_a_standard_error() 
         wide = [
             [replace(f, spread=str(3**0.5 * float(f.spread))) if f.trainings else f for f in group] for group in table
         ]
-        if judged(claim.better, claim.worse, wide).verdict != literature.verdict(claim).verdict:
+        if judge_claim(claim.better, claim.worse, wide).verdict != literature.verdict(claim).verdict:
             turned.append(f"{claim.words} ({claim.table})")
     assert f"then {', '.join(turned)} would be open as well" in " ".join(PAGE.split())
 

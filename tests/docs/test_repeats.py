@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from vaebench.errors import UserError
-from vaebench.leaderboard.published import figures
+from vaebench.leaderboard.published import published_figures
 from vaebench.leaderboard.verdicts import repeated, same_weights
 from vaebench.records import RunRecord
 from vaebench.running.benchmark import read_benchmark
@@ -23,7 +23,7 @@ repeats = importlib.util.module_from_spec(SPEC)
 sys.modules["repeats"] = repeats  # where dataclasses look for its names
 SPEC.loader.exec_module(repeats)
 FILES = sorted((ROOT / "configs" / "repeat").glob("*.yaml"))
-FIGURES = {figure.id: figure for figure in figures()}
+FIGURES = {figure.id: figure for figure in published_figures()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

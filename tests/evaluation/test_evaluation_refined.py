@@ -30,7 +30,7 @@ from vaebench.evaluation.estimators import brackets, refined
 from vaebench.evaluation.estimators.ais import simulate
 from vaebench.evaluation.estimators.gaussians import Gaussians
 from vaebench.evaluation.estimators.joint import Joint, differentiable, require_gaussian
-from vaebench.evaluation.estimators.refined import Effort, Refined
+from vaebench.evaluation.estimators.refined import Effort, RefinedEstimates
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.whitened import pull, push
 from vaebench.evaluation.measurements import _refined
@@ -40,7 +40,7 @@ DOUBLE = torch.float64
 CPU = torch.device("cpu")
 
 
-def estimate(model: LatentModel, x: Tensor, k: int = 1000, seed: int = 0, **options: Any) -> Refined:
+def estimate(model: LatentModel, x: Tensor, k: int = 1000, seed: int = 0, **options: Any) -> RefinedEstimates:
     with evaluation_mode(model, CPU):
         return refined.estimate(model, x, k, seed, **options)
 
@@ -134,7 +134,7 @@ def sampled(model: LatentModel, n: int, seed: int = 3) -> Tensor:
         return model.likelihood(model.prior().sample(torch.Size((n,)))[None]).sample()[0].clamp(0, 1)
 
 
-def assert_close(found: Refined, exact: Tensor, single: float = 0.3) -> None:
+def assert_close(found: RefinedEstimates, exact: Tensor, single: float = 0.3) -> None:
     """In the mean within the samples' own error; and no image is far off, such as by a factor or a constant."""
     error = found.log_likelihood - exact
     assert abs(float(error.mean())) < 0.01 + 3 * float(found.variance.sum().sqrt()) / len(exact)
@@ -261,7 +261,7 @@ def test_samples_are_fresh_and_leave_the_proposal_as_it_is() -> None:
     with evaluation_mode(model, CPU), differentiable():
         joint = Joint(model, x)
         keys, others = noise_keys(x, 0), noise_keys(x, 1)
-        one, other = (refined.fit(joint, refined.begin(model, joint, keys), keys, effort) for _ in range(2))
+        one, other = (refined.fit(joint, refined.mode_start(model, joint, keys), keys, effort) for _ in range(2))
         weights = [refined.log_weights(joint, model, one, some, 50, scorer(model)) for some in (keys, others, keys)]
     assert torch.equal(one.mean, other.mean)
     assert torch.equal(one.factor, other.factor)
@@ -303,10 +303,10 @@ def test_rounds_that_lose_an_image_are_undone() -> None:
 
 def test_the_change_from_a_tenth_of_the_samples_is_that_of_the_mean_over_the_tenths() -> None:
     log_w = randn(103, 4) * 2
-    found = refined.read(log_w)
+    found = refined.summarise(log_w)
     tenths = [torch.logsumexp(log_w[i : i + 10], 0) - math.log(10) for i in range(0, 100, 10)]
     torch.testing.assert_close(found.change, found.log_likelihood - torch.stack(tenths).mean(0))
-    assert torch.isnan(refined.read(log_w[:9]).change).all()
+    assert torch.isnan(refined.summarise(log_w[:9]).change).all()
 
 
 # Brackets ---------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_chains_from_the_proposal_and_exact_codes_bracket_a_known_likelihood() -
     model = LinearGaussian()
     x, effort = model.images(8), Effort()
     with evaluation_mode(model, CPU):
-        up = brackets.annealed(model, x, 0, effort, brackets.Settings(), list(range(8)))
+        up = brackets.anneal_refined(model, x, 0, effort, brackets.BracketSettings(), list(range(8)))
         both = brackets.certificate(model, 0, 40, 100, 0, effort, CPU)
         _, made = simulate(model, 0, 40, 0, CPU)
     torch.testing.assert_close(up.lower, model.log_likelihood(x), rtol=0, atol=0.2)
@@ -334,7 +334,7 @@ def test_a_proposal_that_misses_the_posterior_has_a_wide_bracket() -> None:
     exact = by_grid(model, x)
     with evaluation_mode(model, CPU):
         plain = refined.estimate(model, x, 20, effort=poor).log_likelihood
-        up = brackets.annealed(model, x, 0, poor, brackets.Settings(), list(range(12))).lower
+        up = brackets.anneal_refined(model, x, 0, poor, brackets.BracketSettings(), list(range(12))).lower
         both = brackets.certificate(model, 0, 40, 20, 0, poor, CPU)
     assert float((up - plain).mean()) > 0.02
     assert float((exact - up).abs().mean()) < float((exact - plain).abs().mean())

@@ -17,7 +17,7 @@ import vaebench as vb
 from vaebench.cli import main
 from vaebench.core import DataSpec, Family
 from vaebench.distributions import Bernoulli
-from vaebench.distributions.codes import Categorical, Joint, Relaxed
+from vaebench.distributions.codes import Categorical, Relaxed, UnitsAndCodes
 from vaebench.errors import UserError
 from vaebench.evaluation.estimators.likelihood import estimate
 from vaebench.functional.quantisation import entropy
@@ -128,7 +128,7 @@ def test_joint_latents_have_one_divergence_and_one_density() -> None:
     model, x = small("joint_vae"), bits(5)
     torch.manual_seed(0)
     q, p = model.posterior(x), model.prior()
-    assert isinstance(q, Joint)
+    assert isinstance(q, UnitsAndCodes)
     z = q.sample((50_000,))
     with torch.no_grad():
         sampled = (q.log_prob(z) - p.log_prob(z)).mean(0)

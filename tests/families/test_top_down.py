@@ -15,7 +15,7 @@ from vaebench.errors import UserError
 from vaebench.flops import FlopCount
 from vaebench.functional.objectives import balanced
 from vaebench.networks.ema import Averages
-from vaebench.networks.residual import SpectralConv, plan
+from vaebench.networks.residual import SpectralConv, scale_layout
 from vaebench.priors.hierarchy import _Top
 from vaebench.running.cost import step_flops
 from vaebench.training.experiment import experiment
@@ -47,7 +47,7 @@ def test_the_cost_of_the_network_is_counted() -> None:
 
 
 def test_scales_halve_and_levels_lie_where_the_plan_says() -> None:
-    layout = plan((1, 28, 28), (2, 1, 3))
+    layout = scale_layout((1, 28, 28), (2, 1, 3))
     assert layout.sizes == ((14, 14), (7, 7), (4, 4))
     assert layout.levels == [0, 0, 1, 2, 2, 2]
 

@@ -32,7 +32,7 @@ from vaebench.evaluation.drawing.pictures import _grid
 from vaebench.functional.tiles import GAP, cut
 from vaebench.judging.app import SAFE, application
 from vaebench.judging.plan import ANSWERS, CHOICE, KINDS, RATING, REAL, Question, Slot, Study, questions
-from vaebench.judging.scores import bradley_terry, judged, mean, scores, share
+from vaebench.judging.scores import bradley_terry, mean, read_scores, scores, share
 from vaebench.judging.serve import study
 from vaebench.judging.store import Answer, Judgements
 from vaebench.leaderboard import leaderboard
@@ -392,7 +392,7 @@ def test_scores_join_the_leaderboard_as_columns(
         number = file.find(file.enrol(f"judge {judge}"))
         for at, question in enumerate(questions(file.study(), number)):
             file.add(number, at, question, _opinion(question, judge + at))
-    columns = judged(tmp_path / "j.sqlite")
+    columns = read_scores(tmp_path / "j.sqlite")
     assert columns.keys() == runs.keys()
     assert main(["leaderboard", str(results), f"--judgements={tmp_path}/j.sqlite", f"--html={tmp_path}/p.html"]) == 0
     text = capsys.readouterr().out

@@ -21,7 +21,7 @@ from vaebench.judging.app import application
 from vaebench.judging.guard import BODY, SAFE
 from vaebench.judging.images import PngImages
 from vaebench.judging.plan import CHOICE
-from vaebench.judging.scores import judged
+from vaebench.judging.scores import read_scores
 from vaebench.judging.serve import study
 from vaebench.judging.store import TABLES, Judgements
 from vaebench.records import read_records
@@ -289,7 +289,7 @@ def test_a_study_from_before_there_were_keys_goes_on(results: Path, tmp_path: Pa
         old.execute(f"INSERT INTO answers VALUES (0, 0, 'choice', '{runs[0]}', '{runs[1]}', '[1, 2]', 'first', '')")
     source.close()
     old.close()
-    assert judged(tmp_path / "old").keys() == set(runs), "it is read without being changed"
+    assert read_scores(tmp_path / "old").keys() == set(runs), "it is read without being changed"
     file, images = study([], tmp_path / "old", "samples", (CHOICE,), 2, results)
     client = TestClient(application(file, images, TOKEN), base_url=HERE)
     assert "Question 2 of" in client.post(START, data={"name": "Ada"}).text
@@ -374,7 +374,7 @@ def test_a_strangers_study_that_cannot_be_is_refused_in_one_sentence(
     opened.close()
 
     def used() -> None:
-        judged(path)
+        read_scores(path)
         study([], path, "samples", (CHOICE,), 2, results)
 
     with pytest.raises(UserError, match=re.escape(str(path))):

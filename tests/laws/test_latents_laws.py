@@ -20,7 +20,7 @@ from vaebench.configuration.discovery import families
 from vaebench.core import Family
 from vaebench.distributions.flow import Flow
 from vaebench.errors import UserError
-from vaebench.posteriors.flows import Autoregressive
+from vaebench.posteriors.flows import AutoregressiveFlow
 from vaebench.traits import LatentTraits
 
 
@@ -215,7 +215,7 @@ def _calls(modules: list[nn.Module]) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("name", [n for n, cls in POSTERIORS.items() if issubclass(cls, Autoregressive)])
+@pytest.mark.parametrize("name", [n for n, cls in POSTERIORS.items() if issubclass(cls, AutoregressiveFlow)])
 def test_an_autoregressive_posterior_trains_and_is_evaluated_in_one_pass(name: str) -> None:
     model = with_posterior(name, latent=9)
     counts = _calls([step.hyper for step in model.posterior.steps])

@@ -30,7 +30,7 @@ from vaebench.leaderboard.formats import FORMATS
 from vaebench.leaderboard.kinds import WEIGHTED, kind
 from vaebench.leaderboard.page import page, write_page
 from vaebench.leaderboard.page_data import picture_rows
-from vaebench.leaderboard.published import figures, published
+from vaebench.leaderboard.published import published, published_figures
 from vaebench.records import Records, RunRecord, read_records
 
 EVIL = "\"'><script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>&amp;</script>{{ 7 * 7 }}"
@@ -464,7 +464,7 @@ def test_published_figures_stand_apart_and_are_never_ranked(tmp_path):
     mnist, digits = boards(records)
     assert {row.variant for row in mnist.rows} == {"vae", "iwae"}
     assert published(digits) == []
-    known = [figure for figure in figures() if figure.data == ("binarized_mnist", "binary")]
+    known = [figure for figure in published_figures() if figure.data == ("binarized_mnist", "binary")]
     assert published(mnist) == known
     assert len(known) > 20
     (apart,) = re.findall(r'<section class="published".*?</section>', html, re.DOTALL)
@@ -477,8 +477,8 @@ def test_published_figures_stand_apart_and_are_never_ranked(tmp_path):
 
 def test_published_figures_say_where_they_stand_and_are_of_datasets_that_exist():
     known = datasets()
-    assert len({figure.id for figure in figures()}) == len(figures()) > 50
-    for figure in figures():
+    assert len({figure.id for figure in published_figures()}) == len(published_figures()) > 50
+    for figure in published_figures():
         assert figure.source
         assert figure.known in ("read", "quoted by others")
         name, measure = figure.data

@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 import vaebench as vb
 from vaebench.core import draw
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.hierarchy import descend, gaussian, merged
+from vaebench.distributions.hierarchy import descend, gaussian, gaussian_product
 from vaebench.errors import UserError
 from vaebench.posteriors.hierarchy import level_sizes
 
@@ -81,7 +81,7 @@ def test_merging_multiplies_two_gaussians() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (gaussian(torch.randn(4, generator=generator).double()) for _ in range(2))
     z = torch.randn(9, 2, generator=generator).double()
-    ratio = a.log_prob(z) + b.log_prob(z) - merged(a, b).log_prob(z)
+    ratio = a.log_prob(z) + b.log_prob(z) - gaussian_product(a, b).log_prob(z)
     assert torch.allclose(ratio, ratio[0].expand(9), atol=1e-12), "equal up to the normaliser"
 
 
@@ -134,7 +134,7 @@ def test_a_ladders_divergence_is_from_the_prior_and_not_from_the_encoder() -> No
     z2 = (q2 := gaussian(model.posterior.heads[1](model.posterior.rise[0](model.posterior.net(x))))).rsample((1,))
     prior = gaussian(model.prior.nets[0](z2))
     encoder = gaussian(model.posterior.heads[0](model.posterior.net(x)))
-    q1 = merged(encoder, prior)
+    q1 = gaussian_product(encoder, prior)
     assert float(logs["rate_1"]) == pytest.approx(float(kl_divergence(q1, prior).mean()))
     assert float(logs["rate_2"]) == pytest.approx(float(kl_divergence(q2, model.prior.top()).mean()))
     assert abs(float(logs["rate_1"] - kl_divergence(q1, encoder).mean())) > 1e-3, "the test can tell"

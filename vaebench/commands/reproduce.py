@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     record = find_record(arguments.record, arguments.results)
     from vaebench.reproduction.repeat import reproduce_record
-    from vaebench.reproduction.report import repeated
+    from vaebench.reproduction.report import repeat_and_compare
     from vaebench.reproduction.tolerance import TRAINED_AGAIN
 
     where = {"out": arguments.out, "device": arguments.device}
-    return repeated(record, "reproduce", TRAINED_AGAIN, lambda: reproduce_record(record, **where))
+    return repeat_and_compare(record, "reproduce", TRAINED_AGAIN, lambda: reproduce_record(record, **where))

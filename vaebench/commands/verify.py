@@ -28,8 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     record = find_record(arguments.record, arguments.results)
     from vaebench.reproduction.repeat import verify_record
-    from vaebench.reproduction.report import repeated
+    from vaebench.reproduction.report import repeat_and_compare
     from vaebench.reproduction.tolerance import SAME_WEIGHTS
 
     where = {"out": arguments.out, "device": arguments.device}
-    return repeated(record, "verify", SAME_WEIGHTS, lambda: verify_record(record, arguments.checkpoint, **where))
+    return repeat_and_compare(
+        record, "verify", SAME_WEIGHTS, lambda: verify_record(record, arguments.checkpoint, **where)
+    )

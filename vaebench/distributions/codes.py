@@ -161,7 +161,7 @@ class Sequential(Codes):
         return picked(F.log_softmax(self.net(indices), -1), indices)
 
 
-class Joint(Distribution):
+class UnitsAndCodes(Distribution):
     """Independent normal units and codes, side by side in one z (…, d + m k), units first.
 
     Args:
@@ -272,6 +272,6 @@ def _categorical(q: Categorical, p: Categorical) -> Tensor:
     return (q.logits.exp() * (q.logits - p.logits)).sum((-2, -1))
 
 
-@register_kl(Joint, Joint)
-def _joint(q: Joint, p: Joint) -> Tensor:
+@register_kl(UnitsAndCodes, UnitsAndCodes)
+def _joint(q: UnitsAndCodes, p: UnitsAndCodes) -> Tensor:
     return kl_divergence(q.units, p.units) + kl_divergence(q.codes, p.codes)

@@ -182,7 +182,7 @@ def gaussian(parameters: Tensor) -> Independent:
     return DiagonalNormal(loc, log_scale.exp())
 
 
-def merged(a: Independent, b: Independent) -> Independent:
+def gaussian_product(a: Independent, b: Independent) -> Independent:
     r"""The normalised product of two diagonal Gaussians, each weighed by its precision.
 
     .. math:: \sigma^{-2} = \sigma_a^{-2} + \sigma_b^{-2}, \qquad

@@ -24,7 +24,7 @@ Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricValue:
     """One measured value of a model.
 
     Attributes:
@@ -78,7 +78,7 @@ class Findings:
 
     kinds: Mapping[str, MetricKind]
     measurement: str = ""
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
     per_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     units: dict[str, list[float]] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
@@ -120,12 +120,12 @@ class Findings:
             se = None
         unit, higher, definition, version = self.kinds[kind or name]
         text = definition.format(**fill)
-        self.metrics[name] = Metric(float(value), se, unit, images, text, higher, None, version)
+        self.metrics[name] = MetricValue(float(value), se, unit, images, text, higher, None, version)
 
     def missing(self, name: str, reason: str, kind: str = "", **fill: Any) -> None:
         """Adds an unavailable metric with the reason."""
         unit, higher, definition, version = self.kinds[kind or name]
-        self.metrics[name] = Metric(None, None, unit, None, definition.format(**fill), higher, reason, version)
+        self.metrics[name] = MetricValue(None, None, unit, None, definition.format(**fill), higher, reason, version)
 
     @contextmanager
     def attempt(self, *names: str, end: str = "", **fill: Any) -> Iterator[None]:
@@ -173,7 +173,7 @@ class Findings:
     def unpack(cls, arrays: Arrays) -> Findings:
         """The inverse of `pack`."""
         body = json.loads(str(arrays["body"]))
-        metrics = {name: Metric(**metric) for name, metric in body.pop("metrics").items()}
+        metrics = {name: MetricValue(**metric) for name, metric in body.pop("metrics").items()}
         findings = cls({}, metrics=metrics, **body)
         for path, values in arrays.items():
             kind, _, name = path.partition("/")

@@ -18,7 +18,7 @@ from vaebench.errors import Unavailable, require_kernels
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
 from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.estimators.draws import sample
-from vaebench.evaluation.metrics import Findings, Metric, Picture
+from vaebench.evaluation.metrics import Findings, MetricValue, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Pieces, Store
 from vaebench.evaluation.subject import Forewarned, Images, Subject
@@ -47,7 +47,7 @@ class Report:
         pictures: uint8 RGB arrays (h, w, 3).
     """
 
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
     per_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     units: dict[str, list[float]] = field(default_factory=dict)
     collapse: dict[str, Any] = field(default_factory=lambda: dict(NOT_JUDGED))

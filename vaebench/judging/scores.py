@@ -24,7 +24,7 @@ COLUMNS = {  # heading, unit, decimals, definition
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedScore:
     """One score of one run with its 95 % interval over n answers; without a value for the reason in `unavailable`.
 
     Intervals assume independent answers, also from one judge.
@@ -37,10 +37,10 @@ class Judged:
     unavailable: str = ""
 
 
-Scores = Mapping[str, Mapping[str, Judged]]  # by the record's digest, then by column
+Scores = Mapping[str, Mapping[str, JudgedScore]]  # by the record's digest, then by column
 
 
-def judged(path: Path) -> dict[str, dict[str, Judged]]:
+def read_scores(path: Path) -> dict[str, dict[str, JudgedScore]]:
     """The scores in a file of judgements: by the record's digest, then by column of `COLUMNS`.
 
     Raises:
@@ -50,9 +50,9 @@ def judged(path: Path) -> dict[str, dict[str, Judged]]:
     return scores(file.study().runs, file.answers())
 
 
-def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str, Judged]]:
+def scores(runs: Sequence[str], answers: Sequence[Answer]) -> dict[str, dict[str, JudgedScore]]:
     """The scores of runs by digest and column, for the kinds of questions that were answered."""
-    scored: dict[str, dict[str, Judged]] = {run: {} for run in runs}
+    scored: dict[str, dict[str, JudgedScore]] = {run: {} for run in runs}
     place = {run: i for i, run in enumerate(runs)}
     wins = [
         (place[a.first], place[a.second]) if a.answer == "first" else (place[a.second], place[a.first])
@@ -77,15 +77,15 @@ def judged_columns(scores: Scores, runs: Iterable[str]) -> list[str]:
     return [name for name in COLUMNS if name in having]
 
 
-def pooled(scores: Sequence[Judged]) -> Judged:
+def pooled(scores: Sequence[JudgedScore]) -> JudgedScore:
     """The mean over several runs of one variant, without an interval; the score itself where there is one."""
     known = [score.value for score in scores if score.value is not None]
     if len(scores) == 1 or not known:
         return scores[0]
-    return Judged(sum(known) / len(known), None, None, sum(score.n for score in scores))
+    return JudgedScore(sum(known) / len(known), None, None, sum(score.n for score in scores))
 
 
-def bradley_terry(n: int, wins: Sequence[tuple[int, int]]) -> list[Judged]:
+def bradley_terry(n: int, wins: Sequence[tuple[int, int]]) -> list[JudgedScore]:
     r"""Strengths θ of n runs by maximum likelihood, with Σ θ = 0, and Wald intervals.
 
     .. math:: P(i \text{ is preferred to } j) = 1 / (1 + e^{θ_j - θ_i})
@@ -106,25 +106,25 @@ def bradley_terry(n: int, wins: Sequence[tuple[int, int]]) -> list[Judged]:
     answered = both.sum(1).astype(int).tolist()
     if connected_components(counts, connection="strong")[0] > 1:
         why = "no maximum likelihood: some runs won every choice against some others, or never met them"
-        return [Judged(None, None, None, k, why) for k in answered]
+        return [JudgedScore(None, None, None, k, why) for k in answered]
     theta = choix.ilsr_pairwise(n, list(wins))
     p = 1 / (1 + np.exp(theta[None] - theta[:, None]))
     information = both * p * (1 - p)
     hessian = np.diag(information.sum(1)) - information
     half = ndtri((1 + LEVEL) / 2) * np.sqrt(np.diag(np.linalg.pinv(hessian, hermitian=True)))
-    return [Judged(float(t), float(t - h), float(t + h), k) for t, h, k in zip(theta, half, answered, strict=True)]
+    return [JudgedScore(float(t), float(t - h), float(t + h), k) for t, h, k in zip(theta, half, answered, strict=True)]
 
 
-def mean(values: Sequence[float]) -> Judged:
+def mean(values: Sequence[float]) -> JudgedScore:
     """The mean with Student's interval; a single value has none."""
     n, middle = len(values), float(np.mean(values))
     if n < 2:
-        return Judged(middle, None, None, n)
+        return JudgedScore(middle, None, None, n)
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Judged(middle, middle - half, middle + half, n)
+    return JudgedScore(middle, middle - half, middle + half, n)
 
 
-def share(k: int, n: int) -> Judged:
+def share(k: int, n: int) -> JudgedScore:
     """k of n in per cent, with Wilson's interval.
 
     Reference:
@@ -137,4 +137,4 @@ def share(k: int, n: int) -> Judged:
     p, scale = k / n, 1 / (1 + z**2 / n)
     middle = scale * (p + z**2 / (2 * n))
     half = scale * z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return Judged(100 * p, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half), n)
+    return JudgedScore(100 * p, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half), n)

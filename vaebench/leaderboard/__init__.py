@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vaebench.judging.scores import judged
+from vaebench.judging.scores import read_scores
 from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.markdown_tables import escaped, markdown
@@ -79,6 +79,6 @@ def ranked(
     records.damaged += damaged
     ranking = boards(records, metric, failures, trials)
     if judgements is not None:
-        people = judged(Path(judgements))
+        people = read_scores(Path(judgements))
         ranking = [replace(board, judged=people) for board in ranking]
     return records, ranking

@@ -11,7 +11,7 @@ import numpy as np
 from vaebench.errors import unknown
 from vaebench.judging.scores import Scores
 from vaebench.leaderboard.comparable import BITS, ELBO, LOG_LIKELIHOOD, comparable
-from vaebench.leaderboard.figures import estimates, figures, of_images
+from vaebench.leaderboard.figures import estimates, of_images, seed_scores
 from vaebench.leaderboard.moderation import LEAST_FREEDOM, Evidence, Trainings, evidence, trainings
 from vaebench.leaderboard.ranking import better, ranks
 from vaebench.leaderboard.statistics import Comparison, Estimate, compare
@@ -201,7 +201,7 @@ def _sheet(records: list[RunRecord], wanted: str, signs: dict[str, int], togethe
     measured = variants(record for record in records if not claimed(record))
     for score in (wanted, ELBO) if wanted == LOG_LIKELIHOOD else (wanted,):
         images = of_images(records, score)
-        scores = {name: figures(runs, score, images) for name, runs in (measured or claims).items()}
+        scores = {name: seed_scores(runs, score, images) for name, runs in (measured or claims).items()}
         scored = {name: values for name, values in scores.items() if values is not None}
         if scored:
             break

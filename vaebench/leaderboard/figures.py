@@ -27,7 +27,7 @@ def of_images(records: Iterable[RunRecord], score: str) -> bool:
     return any(record.value(score) is not None and computed_from(score) in record.per_image() for record in records)
 
 
-def figures(records: Sequence[RunRecord], score: str, images: bool = True) -> np.ndarray | None:
+def seed_scores(records: Sequence[RunRecord], score: str, images: bool = True) -> np.ndarray | None:
     """Scores of a variant; None unless every run has finite ones. Runs of equal seed are averaged.
 
     Args:

@@ -62,11 +62,11 @@ class Figure:
 def published(board: Board) -> list[Figure]:
     """The published figures for a board's data and measure; surrogates only for boards of surrogates."""
     data = (board.data["name"], board.data["measure"])
-    return [figure for figure in figures() if (figure.data, figure.surrogate) == (data, board.surrogate)]
+    return [figure for figure in published_figures() if (figure.data, figure.surrogate) == (data, board.surrogate)]
 
 
 @cache
-def figures() -> tuple[Figure, ...]:
+def published_figures() -> tuple[Figure, ...]:
     """All published figures, in the file's order."""
     with FILE.open(encoding="utf-8", newline="") as file:
         return tuple(_figure(line) for line in csv.DictReader(file))

@@ -127,7 +127,7 @@ def _repeat(interval: tuple[float, float] | None, alike: float) -> Repeat:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedClaim:
     """The verdict on a claim that one model is better than another, by the published spreads.
 
     Attributes:
@@ -142,7 +142,7 @@ class Judged:
     verdict: Judgement
 
 
-def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged:
+def judge_claim(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> JudgedClaim:
     """Judges a claim by the spreads over trainings in its table.
 
     Variances of all groups are moderated together as on a board (`moderation.py`), and all pairs are compared at once.
@@ -160,7 +160,7 @@ def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged
     difference = sign * float(means[i] - means[j])
     pair = noise.of(i, j)
     if not pair.known.all():
-        return Judged(difference, None, None, "not decidable")
+        return JudgedClaim(difference, None, None, "not decidable")
     seeds = np.sort((pair.variances / sizes[[i, j]]).sum(1))
     drawn = Drawn(float(cut[i] + cut[j]), MANY, seeds)
     half = drawn.half_width()
@@ -168,7 +168,7 @@ def judged(better: str, worse: str, table: Sequence[Sequence[Figure]]) -> Judged
     separated = significant(means[kept], np.diag(cut[kept]), MANY, noise.variances[:, kept] / sizes[kept])
     apart = bool(separated[kept.index(i), kept.index(j)])
     verdict: Judgement = "not decidable" if not apart else "holds" if difference > 0 else "reversed"
-    return Judged(difference, (difference - half, difference + half), drawn.p(difference), verdict)
+    return JudgedClaim(difference, (difference - half, difference + half), drawn.p(difference), verdict)
 
 
 def _table(table: Sequence[Sequence[Figure]]) -> tuple[np.ndarray, np.ndarray, Trainings, np.ndarray]:

@@ -15,7 +15,7 @@ from vaebench.leaderboard.boards import Board, Row, boards
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.comparable import LOG_LIKELIHOOD, comparable
 from vaebench.leaderboard.display import score_display, words
-from vaebench.leaderboard.figures import figures
+from vaebench.leaderboard.figures import seed_scores
 from vaebench.leaderboard.moderation import Trainings
 from vaebench.leaderboard.statistics import (
     Comparison,
@@ -210,7 +210,7 @@ def _by_image(board: Board, first: Side, second: Side) -> ByImage:
 
 
 def _side(board: Board, row: Row, records: tuple[RunRecord, ...]) -> Side:
-    scores = figures(records, board.score, board.images)
+    scores = seed_scores(records, board.score, board.images)
     whole = records == row.records
     name = row.variant if whole else f"{row.variant}, run {records[0].id[:8]} (seed {records[0].seed})"
     if scores is None:

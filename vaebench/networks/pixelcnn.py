@@ -14,7 +14,7 @@ from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
 
-Sampler = Callable[[Tensor], Tensor]
+PixelSampler = Callable[[Tensor], Tensor]
 
 
 class GatedPixelCNN(Network):
@@ -98,7 +98,7 @@ class GatedPixelCNN(Network):
         """s(z), (n, context, h, w), of latents (*batch, *latent), with the batch dimensions flattened to n."""
         return None if self.context is None or z is None else self.context(z).reshape(-1, *self.context.outputs)
 
-    def sample(self, draw: Sampler, n: int, z: Tensor | None = None) -> Tensor:
+    def sample(self, draw: PixelSampler, n: int, z: Tensor | None = None) -> Tensor:
         """n images (n, c, h, w), sampled pixel by pixel with cached activations of earlier pixels.
 
         Ramachandran et al. 2017, Fast generation for convolutional autoregressive models,

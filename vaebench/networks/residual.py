@@ -14,7 +14,7 @@ from vaebench.measures import Shape
 from vaebench.networks import Network
 
 
-class Plan(NamedTuple):
+class ScaleLayout(NamedTuple):
     """The scales of a hierarchy of feature maps.
 
     Attributes:
@@ -31,12 +31,12 @@ class Plan(NamedTuple):
         return [scale for scale, count in enumerate(self.groups) for _ in range(count)]
 
 
-def plan(image: Shape, groups: tuple[int, ...]) -> Plan:
+def scale_layout(image: Shape, groups: tuple[int, ...]) -> ScaleLayout:
     """Scales of half, a quarter, … of an image (c, h, w), with the given numbers of levels."""
     sizes = [(image[1], image[2])]
     for _ in groups:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-    return Plan(tuple(sizes[1:]), tuple(groups))
+    return ScaleLayout(tuple(sizes[1:]), tuple(groups))
 
 
 class SpectralConv(nn.Conv2d):
@@ -105,7 +105,7 @@ class FeaturePyramid(nn.Module):
         limit: see `SpectralConv`.
     """
 
-    def __init__(self, image: Shape, layout: Plan, channels: int, cells: int, limit: float) -> None:
+    def __init__(self, image: Shape, layout: ScaleLayout, channels: int, cells: int, limit: float) -> None:
         super().__init__()
         self.layout = layout
         self.stem = SpectralConv(image[0], channels, 3, limit)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.codes import Categorical, Joint, PointMass
+from vaebench.distributions.codes import Categorical, PointMass, UnitsAndCodes
 from vaebench.errors import UserError
 from vaebench.functional.objectives import with_gradient
 from vaebench.functional.quantisation import (
@@ -116,7 +116,7 @@ class NormalAndOneHots(Codes):
         out = self.net(c)
         loc, log_scale, logits = out.split([self.units, self.units, out.shape[-1] - 2 * self.units], -1)
         codes = Categorical(logits.unflatten(-1, (self.places, -1)), self.book, self.places)
-        return Joint(DiagonalNormal(loc, log_scale.exp()), codes)
+        return UnitsAndCodes(DiagonalNormal(loc, log_scale.exp()), codes)
 
 
 class ResidualQuantised(Codes):

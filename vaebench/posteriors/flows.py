@@ -140,7 +140,7 @@ class SylvesterFlow(Amortised):
         return Sylvester(*parameters)
 
 
-class Autoregressive(Posterior, ABC):
+class AutoregressiveFlow(Posterior, ABC):
     """q(z|x): noise through masked autoregressive networks that are conditioned on a context from the encoder.
 
     Args:
@@ -173,7 +173,7 @@ class Autoregressive(Posterior, ABC):
 
 
 @final
-class InverseAutoregressive(Autoregressive):
+class InverseAutoregressive(AutoregressiveFlow):
     """z = f_T(… f_1(ε)), ε ~ N(μ(x), diag σ(x)²), f_t(ε)_j = ε_j exp(a_j(ε_{<j}, x)) + b_j(ε_{<j}, x).
 
     The map from noise to z is autoregressive in the noise, so that sampling takes one pass of each network. Scoring
@@ -184,7 +184,7 @@ class InverseAutoregressive(Autoregressive):
         of the paper's gate.
 
     Args:
-        data, latent, steps, context, width, net: see `Autoregressive`.
+        data, latent, steps, context, width, net: see `AutoregressiveFlow`.
     """
 
     ALSO = ("IAF",)
@@ -206,7 +206,7 @@ class InverseAutoregressive(Autoregressive):
 
 
 @final
-class NeuralSpline(Autoregressive):
+class NeuralSpline(AutoregressiveFlow):
     """z = μ(x) + σ(x) ∘ f_T(… f_1(ε)), ε ~ N(0, I), where f_t is a rational-quadratic spline per coordinate.
 
     The spline of a coordinate depends on the preceding coordinates and the image, and is the identity outside [−5, 5].
@@ -216,7 +216,7 @@ class NeuralSpline(Autoregressive):
         Durkan et al. 2019 (https://arxiv.org/abs/1906.04032).
 
     Args:
-        data, latent, steps, context, width, net: see `Autoregressive`.
+        data, latent, steps, context, width, net: see `AutoregressiveFlow`.
         bins: of each spline, 2 or more.
     """
 

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 from zuko.lazy import LazyDistribution
 
-from vaebench.distributions.hierarchy import Hierarchy, Pairs, Pass, Walk, descend, gaussian, join, merged, paired
+from vaebench.distributions.hierarchy import (
+    Hierarchy,
+    Pairs,
+    Pass,
+    Walk,
+    descend,
+    gaussian,
+    gaussian_product,
+    join,
+    paired,
+)
 from vaebench.errors import UserError
 from vaebench.measures import Shape
 from vaebench.networks import MLP, Network
@@ -240,4 +250,4 @@ class Ladder(Correcting):
         z = yield read[-1], p
         for own in read[-2::-1]:
             p = descent.send(z)
-            z = yield merged(own, cast(Independent, p)), p
+            z = yield gaussian_product(own, cast(Independent, p)), p

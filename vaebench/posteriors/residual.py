@@ -14,7 +14,7 @@ from vaebench.distributions import DiagonalNormal
 from vaebench.distributions.hierarchy import Pairs
 from vaebench.errors import UserError
 from vaebench.measures import Shape
-from vaebench.networks.residual import FeaturePyramid, ResidualCell, batched, plan
+from vaebench.networks.residual import FeaturePyramid, ResidualCell, batched, scale_layout
 from vaebench.networks.unregistered import Shared
 from vaebench.posteriors.hierarchy import Correcting
 
@@ -67,7 +67,12 @@ class ResidualEncoder(Correcting):
                 f"ResidualEncoder has groups {list(groups)}: expected one level or more at each of one scale or more; "
                 "set posterior.groups"
             )
-        self.layout, self.channels, self.count, self.spectral = plan(data, tuple(groups)), channels, cells, spectral
+        self.layout, self.channels, self.count, self.spectral = (
+            scale_layout(data, tuple(groups)),
+            channels,
+            cells,
+            spectral,
+        )
         self.maps = maps[0]
         self.levels = tuple(self.maps * h * w for h, w in (self.layout.sizes[s] for s in self.layout.levels))
         self.event = (sum(self.levels),)

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from zuko.lazy import LazyDistribution
 
 from vaebench.distributions import DiagonalNormal
-from vaebench.distributions.codes import Categorical, Joint, Sequential
+from vaebench.distributions.codes import Categorical, Sequential, UnitsAndCodes
 from vaebench.errors import UserError
 from vaebench.measures import DataSpec, Shape
 from vaebench.networks.codes import Causal, CodeNetwork
@@ -145,4 +145,4 @@ class NormalAndUniformCodes(Prior):
 
     def forward(self, c: Tensor | None = None) -> Distribution:
         units = DiagonalNormal(self.loc, torch.ones_like(self.loc))
-        return Joint(units, Categorical(self.logits, self.one_hots, self.places))
+        return UnitsAndCodes(units, Categorical(self.logits, self.one_hots, self.places))

@@ -28,7 +28,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     """The result of a comparison.
 
     Attributes:
@@ -56,7 +56,7 @@ class Comparison:
         return max(verdicts, key=order.index, default=self.allowed[0])
 
 
-def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[str]) -> Comparison:
+def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[str]) -> RecordComparison:
     """Compares a record with its repetition.
 
     Args:
@@ -95,7 +95,9 @@ def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[
         *_between("run", *(_run(r, {recorded.schema, measured.schema}) for r in (recorded, measured))),
         *(_whole(name, *wholes[name]) for name in same if not same[name]),
     ]  # fmt: skip
-    return Comparison(tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed))
+    return RecordComparison(
+        tuple(findings), tuple(differences), tuple(name for name in same if same[name]), tuple(allowed)
+    )
 
 
 def _costs(recorded: RunRecord, measured: RunRecord) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vaebench.records import RunRecord
 from vaebench.records.claims import VERIFIED, claimed, imported, note
-from vaebench.reproduction.comparison import Comparison, altered, compare_records
+from vaebench.reproduction.comparison import RecordComparison, altered, compare_records
 from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
 from vaebench.running.recording import environment
 from vaebench.terminal import wide
@@ -21,7 +21,7 @@ from vaebench.terminal import wide
 STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
 
 
-def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callable[[], RunRecord]) -> int:
+def repeat_and_compare(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callable[[], RunRecord]) -> int:
     """Repeats a record, prints the comparison, and marks an imported record as verified where all metrics agree.
 
     Args:
@@ -54,7 +54,7 @@ def repeated(record: RunRecord, how: str, allowed: tuple[str, ...], make: Callab
     return 0
 
 
-def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) -> None:
+def show(record: RunRecord, again: RunRecord, how: str, comparison: RecordComparison) -> None:
     """Prints every metric with its class, all other differences, and the definitions of the classes."""
     console = wide()
     table = Table("metric", "recorded", "now", "difference", "verdict", title=f"{record.variant}, seed {record.seed}")
@@ -79,7 +79,7 @@ def show(record: RunRecord, again: RunRecord, how: str, comparison: Comparison) 
     _line(console, _verdict(how, comparison))
 
 
-def _verdict(how: str, comparison: Comparison) -> str:
+def _verdict(how: str, comparison: RecordComparison) -> str:
     if comparison.different:
         return f"different: {', '.join(comparison.different)}"
     counts = {name: sum(f.verdict == name for f in comparison.findings) for name in (*comparison.allowed, UNCOMPARED)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.errors import UserError
 from vaebench.leaderboard.comparable import LOG_LIKELIHOOD
-from vaebench.leaderboard.figures import figures, of_images
+from vaebench.leaderboard.figures import of_images, seed_scores
 from vaebench.leaderboard.sequential import Course, Until
 from vaebench.records import RunRecord, read_record
 from vaebench.running.benchmark import Benchmark
@@ -87,7 +87,7 @@ class UntilDecided:
 
     def _look(self) -> None:
         images = of_images([record for records in self._records.values() for record in records], self._metric)
-        every = {name: figures(records, self._metric, images) for name, records in self._records.items() if records}
+        every = {name: seed_scores(records, self._metric, images) for name, records in self._records.items() if records}
         self.until.look({name: run for name, run in every.items() if run is not None})
 
     def verdicts(self) -> Iterator[str]:

@@ -22,7 +22,7 @@ from vaebench.training.history import TrainingHistory
 from vaebench.training.saves import Saves, require_alike, write_tensors
 from vaebench.training.stopping import Stopping
 
-Progress = Callable[[float, Mapping[str, float]], None]
+TrainingProgress = Callable[[float, Mapping[str, float]], None]
 
 
 class Keeper(Callback):
@@ -42,7 +42,7 @@ class Keeper(Callback):
 
     EVERY = 20.0  # seconds; a save per epoch would take as long as a short epoch
 
-    def __init__(self, path: Path, stopping: Stopping, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, stopping: Stopping, progress: TrainingProgress | None = None) -> None:
         self.path, self.history, self.stopping, self.progress = path, TrainingHistory(), stopping, progress
         self.total: int | None = None
         self._saved = -math.inf

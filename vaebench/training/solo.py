@@ -16,7 +16,7 @@ from vaebench.errors import require_kernels
 from vaebench.records import CHECKPOINT
 from vaebench.training.checkpoint import write_checkpoint, write_config
 from vaebench.training.experiment import Experiment
-from vaebench.training.keeper import Keeper, Progress, SavesIO
+from vaebench.training.keeper import Keeper, SavesIO, TrainingProgress
 from vaebench.training.saves import Saves
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.trainer import callbacks as named_callbacks
@@ -24,7 +24,9 @@ from vaebench.training.trainer import callbacks as named_callbacks
 BLOCK = 16  # batches per call of Lightning's loop, whose overhead is 0.1 ms
 
 
-def train(job: Experiment, work: Path, progress: Progress | None = None, callbacks: Sequence[Callback] = ()) -> Path:
+def train(
+    job: Experiment, work: Path, progress: TrainingProgress | None = None, callbacks: Sequence[Callback] = ()
+) -> Path:
     """Trains one run; a population trains many at once.
 
     A run that was interrupted in the same folder resumes after its last saved epoch, with the same random state.
@@ -44,7 +46,7 @@ def train(job: Experiment, work: Path, progress: Progress | None = None, callbac
         job.release()  # run after run, the images would pile up
 
 
-def _train(job: Experiment, work: Path, progress: Progress | None, callbacks: Sequence[Callback]) -> Path:
+def _train(job: Experiment, work: Path, progress: TrainingProgress | None, callbacks: Sequence[Callback]) -> Path:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_flush_denormal(True)
     model, data = job.build()

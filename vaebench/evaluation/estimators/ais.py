@@ -20,9 +20,9 @@ from vaebench.evaluation.estimators.hmc import (
     PILOTS,
     STRIDE,
     Anneals,
+    ChainStart,
     ChainState,
     GeometricPath,
-    Start,
     TransitionNoise,
     first_points,
     move,
@@ -53,7 +53,7 @@ class AnnealingSettings(NamedTuple):
     chains: int = 16
     temperatures: int = 400
     leapfrog: int = 3
-    start: Start = "prior"
+    start: ChainStart = "prior"
 
     def checked(self) -> AnnealingSettings:
         """The same settings, once checked."""
@@ -182,7 +182,7 @@ def _bracket(
     return Chains(total - math.log(settings.chains), upper, effective_size(log_w), acceptance, rate, distortion)
 
 
-def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, stream: int, start: Start) -> Tensor:
+def _starts(model: LatentModel, x: Tensor, keys: list[bytes], chains: int, stream: int, start: ChainStart) -> Tensor:
     """Samples of f_0, (chains, b, *latent), each image's from its own noise."""
     samples = []
     for image, key in zip(x, keys, strict=True):

@@ -21,7 +21,7 @@ from vaebench.evaluation.estimators.weights import effective_size
 PILOT, UP = ((i + 36) << 32 for i in range(2))  # streams of an image's noise
 
 
-class Settings(NamedTuple):
+class BracketSettings(NamedTuple):
     """Settings of chains from a refined proposal.
 
     Attributes:
@@ -76,8 +76,8 @@ class _Path:
         )
 
 
-def annealed(
-    model: LatentModel, x: Tensor, seed: int, effort: Effort, settings: Settings, names: list[int]
+def anneal_refined(
+    model: LatentModel, x: Tensor, seed: int, effort: Effort, settings: BracketSettings, names: list[int]
 ) -> Annealed:
     """log p(x) of every image by annealed importance sampling from its refined proposal; inside `evaluation_mode`.
 
@@ -95,7 +95,7 @@ def annealed(
     lower, ess = [], []
     with differentiable():
         for joint, part, keys, first in refined.groups(model, x, seed, effort):
-            q = refined.fit(joint, refined.begin(part, joint, keys), keys, effort)
+            q = refined.fit(joint, refined.mode_start(part, joint, keys), keys, effort)
             log_w = _chains(_Path(joint, q), joint, keys, settings)
             check_chains(log_w, names[first:])
             lower.append((torch.logsumexp(log_w, 0) - math.log(settings.chains)).cpu())
@@ -103,7 +103,7 @@ def annealed(
     return Annealed(torch.cat(lower), torch.cat(ess))
 
 
-def _chains(path: _Path, joint: Joint, keys: list[bytes], settings: Settings) -> Tensor:
+def _chains(path: _Path, joint: Joint, keys: list[bytes], settings: BracketSettings) -> Tensor:
     betas, count = schedule(settings.temperatures), settings.temperatures
     pilots, starts = (
         torch.stack([refined.normal(key, stream, (number, joint.size), joint.x) for key in keys], 1).to(joint.x)
@@ -135,7 +135,7 @@ def certificate(
     codes, x = simulate(model, first, last, seed, device)
     with differentiable():
         for joint, part, keys, start in refined.groups(model, x, seed, effort):
-            q = refined.fit(joint, refined.begin(part, joint, keys), keys, effort)
+            q = refined.fit(joint, refined.mode_start(part, joint, keys), keys, effort)
             log_w = refined.log_weights(joint, part, q, keys, k, scorer(model))
             code = joint.noise(codes[start : start + len(keys)].clone()[None])
             exact = joint.log(code).double() - q.log_prob(code)

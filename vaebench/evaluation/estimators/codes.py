@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.core import LatentModel
-from vaebench.distributions.codes import Categorical, Codes, Joint
+from vaebench.distributions.codes import Categorical, Codes, UnitsAndCodes
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import BATCH
 
@@ -56,7 +56,7 @@ def codes(q: Distribution) -> Codes:
     Raises:
         Unavailable: it has no codes.
     """
-    part = q.codes if isinstance(q, Joint) else q
+    part = q.codes if isinstance(q, UnitsAndCodes) else q
     if isinstance(part, Codes):
         return part
     raise Unavailable(f"the posterior, {type(q).__name__}, has no codes")

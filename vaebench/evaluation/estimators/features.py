@@ -100,7 +100,7 @@ def mnist28(shape: Shape, device: torch.device) -> Extractor:
     """
     if tuple(shape) != Mnist28.shape:
         raise Unavailable(f"the extractor mnist28 takes images of 1 × 28 × 28, and these are {size(shape)}")
-    content, sha256 = read(MNIST28, MNIST28_SHA256)
+    content, sha256 = read_verified(MNIST28, MNIST28_SHA256)
     network = Mnist28()
     network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
     return Extractor("mnist28", sha256, network.to(device).eval())
@@ -136,7 +136,7 @@ def inception(shape: Shape, device: torch.device) -> Inception:
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise Unavailable(f"Inception takes images of one or three channels, and these are {size(shape)}")
     path = weights_file(INCEPTION, "Inception's weights")
-    content, sha256 = read(path)
+    content, sha256 = read_verified(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what is published
@@ -170,7 +170,7 @@ def weights_file(name: str, what: str) -> Path:
     return path
 
 
-def read(path: Path, expected: str | None = None) -> tuple[bytes, str]:
+def read_verified(path: Path, expected: str | None = None) -> tuple[bytes, str]:
     """A file's content and its SHA-256.
 
     Raises:

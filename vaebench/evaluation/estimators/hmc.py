@@ -25,7 +25,7 @@ STRIDE = 4  # pilots visit every fourth temperature
 RATE = 0.3  # change of a log step size per unit of acceptance
 MEMORY = 0.9  # weight of the past in a running mean
 
-Start = Literal["prior", "posterior"]
+ChainStart = Literal["prior", "posterior"]
 
 
 class ChainState(NamedTuple):
@@ -70,7 +70,7 @@ class GeometricPath:
         start: f_0, 'prior' or 'posterior'.
     """
 
-    def __init__(self, model: LatentModel, x: Tensor, start: Start = "prior") -> None:
+    def __init__(self, model: LatentModel, x: Tensor, start: ChainStart = "prior") -> None:
         self.prior, self.likelihood, self.x = model.prior(), model.likelihood, x
         with torch.no_grad():
             self.first = model.posterior(x) if start == "posterior" else None
@@ -87,7 +87,7 @@ class GeometricPath:
         return ChainState(z.detach(), base.detach(), gain.detach(), base_slope, gain_slope)
 
 
-def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> None:
+def require_chains(model: LatentModel, x: Tensor, start: ChainStart = "prior") -> None:
     """Requires that chains can move in this model's latents; for images x (n, *data) on its device.
 
     Raises:
@@ -121,7 +121,7 @@ def require_chains(model: LatentModel, x: Tensor, start: Start = "prior") -> Non
         raise
 
 
-def first_points(model: LatentModel, x: Tensor, start: Start, chains: int) -> Tensor:
+def first_points(model: LatentModel, x: Tensor, start: ChainStart, chains: int) -> Tensor:
     """Samples of f_0 for one image x (1, *data): (chains, 1, *latent)."""
     with torch.no_grad():
         if start == "prior":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.errors import Unavailable, UserError
-from vaebench.evaluation.estimators.features import read, size, weights_file
+from vaebench.evaluation.estimators.features import read_verified, size, weights_file
 from vaebench.measures import Shape
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
@@ -89,7 +89,7 @@ def read_lpips(shape: Shape, device: torch.device) -> tuple[LPIPS, str]:
             f"LPIPS takes images of one or three channels, at least {FEWEST} pixels across, and these are {size(shape)}"
         )
     path = weights_file(ALEXNET, "AlexNet's weights, which LPIPS needs,")
-    content, sha256 = read(path)
+    content, sha256 = read_verified(path)
     linear = _load((files("torchmetrics") / LINEAR).read_bytes())
     try:
         network = LPIPS(_load(content), linear)

@@ -64,7 +64,7 @@ class Effort(NamedTuple):
         return self.steps * (curved + len(HALVINGS)) + 1 + (1 + self.rounds * self.samples) * curved + 2 * PILOTS
 
 
-class Refined(NamedTuple):
+class RefinedEstimates(NamedTuple):
     """Estimates from K samples of each image's proposal, float64 (n,) on the CPU.
 
     Attributes:
@@ -93,7 +93,7 @@ def estimate(
     score: Score | None = None,
     start: int = 0,
     batch: int | None = None,
-) -> Refined:
+) -> RefinedEstimates:
     """log p(x) of every image by its own proposal; inside `evaluation_mode`, for models that pass `require_gaussian`.
 
     Args:
@@ -114,10 +114,10 @@ def estimate(
     weights = []
     with differentiable():
         for joint, part, keys, first in groups(model, x, seed, effort, batch):
-            q = fit(joint, begin(part, joint, keys), keys, effort)
+            q = fit(joint, mode_start(part, joint, keys), keys, effort)
             weights.append(log_weights(joint, part, q, keys, k, score))
             check_weights(weights[-1], start + first)
-    return read(torch.cat(weights, 1).cpu())
+    return summarise(torch.cat(weights, 1).cpu())
 
 
 def groups(
@@ -135,7 +135,7 @@ def groups(
         yield Joint(part, some.to(device, dtype).clone()), part, noise_keys(some, seed), first
 
 
-def begin(model: LatentModel, joint: Joint, keys: list[bytes]) -> Tensor:
+def mode_start(model: LatentModel, joint: Joint, keys: list[bytes]) -> Tensor:
     """The start of the search for the mode, ε (b, d): the encoder's code or 0, whichever has the higher p(x, ε)."""
     centre = joint.x.new_zeros(len(joint.x), joint.size)
     points = [centre]
@@ -258,7 +258,7 @@ def log_weights(joint: Joint, model: LatentModel, q: Gaussians, keys: list[bytes
     return torch.cat(log_w)
 
 
-def read(log_w: Tensor) -> Refined:
+def summarise(log_w: Tensor) -> RefinedEstimates:
     """The estimates from log weights (K, n)."""
     k = len(log_w)
     bound = torch.logsumexp(log_w, 0) - math.log(k)
@@ -266,4 +266,4 @@ def read(log_w: Tensor) -> Refined:
     if tenth := k // TENTHS:
         parts = log_w[: tenth * TENTHS].unflatten(0, (TENTHS, tenth))
         change = bound - (torch.logsumexp(parts, 1) - math.log(tenth)).mean(0)
-    return Refined(bound, effective_size(log_w), pareto_k(largest(log_w), k), *jackknife(log_w), change)
+    return RefinedEstimates(bound, effective_size(log_w), pareto_k(largest(log_w), k), *jackknife(log_w), change)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import Conditioned, for_images
-from vaebench.evaluation.estimators.brackets import Annealed, Certificate, Settings, annealed, certificate
+from vaebench.evaluation.estimators.brackets import Annealed, BracketSettings, Certificate, anneal_refined, certificate
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.estimators.likelihood import Estimates
-from vaebench.evaluation.estimators.refined import Effort, Proposal, Refined, check_proposal, estimate
+from vaebench.evaluation.estimators.refined import Effort, Proposal, RefinedEstimates, check_proposal, estimate
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
@@ -21,7 +21,7 @@ SMALL = 25  # images per shard of chains
 BRACKETED = 100  # test images on which chains bracket the estimate
 NOTABLE = 0.1  # nats; a larger bracket gap, beyond two standard errors, raises a warning
 SIMULATED = 50  # images sampled from the model for the certificate
-CHAINS = Settings()
+CHAINS = BracketSettings()
 HOW = "samples of a Gaussian refined for each image, K = {k}"
 
 KINDS = {
@@ -123,7 +123,9 @@ def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
     return True
 
 
-def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool) -> Refined:
+def refined_estimates(
+    subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool
+) -> RefinedEstimates:
     """Estimates of all test images."""
     score = scorer(subject.model, precision, compile)
     shards = subject.shards("refined-part", size=SHARD)
@@ -132,7 +134,7 @@ def estimates(subject: Subject, k: int, effort: Effort, precision: Precision, co
             model = for_images(subject.model, shard)
         refined = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
         shards.add(shard, refined._asdict())
-    return Refined(**shards.figures())
+    return RefinedEstimates(**shards.figures())
 
 
 def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
@@ -142,12 +144,12 @@ def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
     return estimate(model, subject.raw[some], k, subject.seed, effort).log_likelihood
 
 
-def add(findings: Findings, refined: Refined, k: int) -> None:
+def add(findings: Findings, refined: RefinedEstimates, k: int) -> None:
     """Adds the rise from K/10 to K samples."""
     named(findings).average("log_likelihood_change", refined.change, k=k)
 
 
-def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effort: Effort) -> None:
+def bracket(subject: Subject, findings: Findings, refined: RefinedEstimates, k: int, effort: Effort) -> None:
     """Adds annealed importance sampling on some test images, and bounds from both sides on images of the model."""
     there = named(findings)
     with there.attempt("bracket_gap", n=BRACKETED, k=k, **CHAINS._asdict()):
@@ -157,7 +159,7 @@ def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effo
         shards = subject.shards("refined-chains", len(some), SMALL)
         for shard in shards:
             names = some[shard]
-            up = annealed(subject.model, subject.raw[names], subject.seed, effort, CHAINS, names.tolist())
+            up = anneal_refined(subject.model, subject.raw[names], subject.seed, effort, CHAINS, names.tolist())
             shards.add(shard, up._asdict())
         up = Annealed(**shards.figures())
         bound = refined.log_likelihood[some]
@@ -186,7 +188,7 @@ def bracket(subject: Subject, findings: Findings, refined: Refined, k: int, effo
         findings.tables["certificate"] = {"lower": both.lower.tolist(), "upper": both.upper.tolist()}
 
 
-def add_encoder(findings: Findings, refined: Refined, encoder: Estimates, k: int) -> None:
+def add_encoder(findings: Findings, refined: RefinedEstimates, encoder: Estimates, k: int) -> None:
     """Adds the encoder's estimate, and its shortfall against the refined one."""
     there = named(findings)
     there.average("encoder_log_likelihood", encoder.log_likelihood, k=k)

@@ -13,7 +13,7 @@ from vaebench.evaluation.conditions import noise_keys
 from vaebench.evaluation.estimators import hmc
 from vaebench.evaluation.estimators.ais import AnnealingSettings, Chains, annealed, simulate
 from vaebench.evaluation.estimators.fitted import encoded, fit, log_weights
-from vaebench.evaluation.estimators.hmc import Start
+from vaebench.evaluation.estimators.hmc import ChainStart
 from vaebench.evaluation.estimators.local import Posteriors
 from vaebench.evaluation.estimators.weights import effective_size, largest, pareto_k
 from vaebench.evaluation.subject import Shards, Subject
@@ -54,7 +54,7 @@ class Gaussians(NamedTuple):
     posteriors: Posteriors
 
 
-def require_chain_latents(subject: Subject, start: Start = "prior") -> None:
+def require_chain_latents(subject: Subject, start: ChainStart = "prior") -> None:
     """Raises `Unavailable` for a model in whose latents chains cannot move."""
     hmc.require_chains(subject.model, subject.raw[:1].to(subject.device, subject.dtype), start)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaebench.errors import absence
 from vaebench.evaluation.estimators.ais import AnnealingSettings
-from vaebench.evaluation.estimators.hmc import Start
+from vaebench.evaluation.estimators.hmc import ChainStart
 from vaebench.evaluation.estimators.likelihood import estimate
 from vaebench.evaluation.measurements import _shared as _runs
 from vaebench.evaluation.metrics import Findings, MetricKind
@@ -55,7 +55,7 @@ def measure(
     chains: int = 16,
     temperatures: int = 400,
     leapfrog: int = 3,
-    start: Start = "prior",
+    start: ChainStart = "prior",
 ) -> None:
     """Brackets log p(x); needs only the prior and the likelihood where chains start from the prior.
 

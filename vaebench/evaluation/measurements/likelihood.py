@@ -15,7 +15,7 @@ from vaebench.evaluation.estimators.likelihood import (
     has_one_code,
     sampled_distortion,
 )
-from vaebench.evaluation.estimators.refined import Effort, Proposal, Refined
+from vaebench.evaluation.estimators.refined import Effort, Proposal, RefinedEstimates
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
 from vaebench.evaluation.measurements import _refined
@@ -103,7 +103,7 @@ def measure(
     refined = None
     if _refined.wanted(subject, findings, proposal):
         effort = Effort(rounds=rounds)
-        refined = _refined.estimates(subject, k, effort, precision, compile)
+        refined = _refined.refined_estimates(subject, k, effort, precision, compile)
         _add_likelihood(subject, _refined.named(findings), refined, k, corrections)
         _add_trust(_refined.named(findings), refined, k)
         _refined.add(findings, refined, k)
@@ -185,7 +185,7 @@ def _miss_likelihood(subject: Subject, findings: Findings, reason: str, k: int) 
 
 
 def _add_likelihood(
-    subject: Subject, findings: Findings, estimates: Estimates | Refined, k: int, corrections: bool
+    subject: Subject, findings: Findings, estimates: Estimates | RefinedEstimates, k: int, corrections: bool
 ) -> None:
     n, bound, fill = len(estimates.ess), estimates.log_likelihood, _fill(subject, k)
     findings.average("log_likelihood", bound, **fill)
@@ -205,7 +205,7 @@ def _add_likelihood(
         findings.average("log_likelihood_delta", bound + excess / 2, k=k)
 
 
-def _add_trust(findings: Findings, estimates: Estimates | Refined, k: int) -> None:
+def _add_trust(findings: Findings, estimates: Estimates | RefinedEstimates, k: int) -> None:
     """Adds effective sample size and k̂, with a warning where the estimate is unreliable."""
     findings.average("ess", estimates.ess, k=k)
     n = len(estimates.ess)
@@ -248,7 +248,7 @@ def _add_bound(
 
 
 def _add_bf16_error(
-    subject: Subject, findings: Findings, estimates: Estimates | Refined, exact: Callable[[Tensor], Tensor]
+    subject: Subject, findings: Findings, estimates: Estimates | RefinedEstimates, exact: Callable[[Tensor], Tensor]
 ) -> None:
     """Adds the error on some images, for which `exact` gives the estimates in f32."""
     some = subject.some(BF16_CHECKED)
