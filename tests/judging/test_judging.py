@@ -221,7 +221,7 @@ def test_the_page_can_be_used_without_a_mouse_or_sight_of_colours(results: Path,
     assert '<html lang="en">' in html
     assert "width=device-width" in html
     assert html.count("<h1") == 1
-    assert 'aria-labelledby="asked"' in html
+    assert 'aria-labelledby="question"' in html
     assert 'aria-keyshortcuts="1 ArrowLeft"' in html
     assert 'aria-keyshortcuts="2 ArrowRight"' in html
     assert re.findall(r'<img [^>]*alt="([^"]*)"', html) == ["left image", "right image"]
