@@ -102,22 +102,23 @@ def penalty(page: Page) -> Figure:
 def pixels(page: Page) -> Figure:
     """Section 4: the rate and the verdict under each reduction."""
     figure, (axes,) = _panels(1)
-    names = [f"{name}\n(β = {value:g})" for name, value in zip(page["reductions"], (1, 8, 64), strict=True)]
     rates, verdicts = zip(*page["reductions"].values(), strict=True)
-    bars = axes.bar(names, rates, 0.6, color=[GREEN if verdict != "full" else RED for verdict in verdicts])
-    axes.bar_label(bars, [f"{rate:.2f} nats\ncollapse: {v}" for rate, v in zip(rates, verdicts, strict=True)])
-    axes.margins(y=0.2)
+    names = [
+        f"{name}\nβ = {value:g}\n{rate:.2f} nats\ncollapse: {verdict}"
+        for name, value, rate, verdict in zip(page["reductions"], (1, 8, 64), rates, verdicts, strict=True)
+    ]
+    axes.bar(names, rates, 0.6, color=[GREEN if verdict != "full" else RED for verdict in verdicts])
     axes.set(xlabel="over pixels, over units", ylabel="rate (nats an image)")
     return figure
 
 
 def bits(page: Page) -> Figure:
     """Section 5: bits per dimension, with the nats beside them."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = _panels(1, width=6.0)
     values = list(page["bits"].values())
     bars = axes.barh(list(page["bits"]), values, color=BLUE)
-    axes.bar_label(bars, [f" {v:.2f} bits/dim = {v * 64 * np.log(2):.0f} nats an image" for v in values])
-    axes.set(xlabel="bits per dimension (64 pixels of 17 levels); lower is better", xlim=(0, 8))
+    axes.bar_label(bars, [f"{v:.2f} bits/dim = {v * 64 * np.log(2):.0f} nats" for v in values], padding=4)
+    axes.set(xlabel="bits per dimension (64 pixels of 17 levels); lower is better", xlim=(0, 9))
     axes.invert_yaxis()
     return figure
 
@@ -192,6 +193,7 @@ def collapse(records: Sequence[RunRecord]) -> Figure:
     panels[1].set(xlabel="rate (nats an image)")
     panels[2].set(xlabel="ELBO (nats an image)")
     for axes in panels:
+        axes.locator_params(axis="x", nbins=4, integer=axes is panels[0])
         axes.grid(axis="x", color="#dddddd")
     for verdict, colour in (("full", RED), ("partial", BLUE), ("none", GREEN)):
         panels[2].plot([], [], "o", color=colour, label=verdict)
@@ -249,8 +251,8 @@ def _known(record: RunRecord, metric: str) -> float:
     return value
 
 
-def _panels(count: int, height: float = 2.8, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(max(5.0, 3.0 * count), height))
+def _panels(count: int, height: float = 2.8, sharey: bool = False, width: float = 5.0) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(max(width, 3.0 * count), height))
     return figure, list(np.atleast_1d(figure.subplots(1, count, sharey=sharey)))
 
 

@@ -11,7 +11,7 @@ from browser import chromium
 from playwright.sync_api import Page
 
 WIDTHS = (390, 900, 1440)  # a telephone, half a screen, a desk
-RAW = r"\$\$|\\\(|\\\[|\\(frac|sum|log|mathrm|quad|qquad|beta|text|big|Big)\b|\.\. math::"
+RAW = r"\$\$|\\[|{}]|\\\(|\\\[|\\(frac|sum|log|mathrm|quad|qquad|beta|text|big|Big)\b|\.\. math::"
 LOOK = """(raw) => {
   const faults = [];
   const source = new RegExp(raw);

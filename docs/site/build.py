@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+BOARDS = '\n<p><a href="boards/leaderboard.html">All boards as one page</a>, to sort, filter and look at.</p>\n'
 BESIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
 
 
@@ -41,7 +42,7 @@ def stage(source: Path) -> None:
     shutil.copy(HERE / "conf.py", source)
     for names in navigation().values():
         for name in names:
-            write(source, f"{name}.md", linked(DOCS / f"{name}.md", source))
+            write(source, f"{name}.md", linked(DOCS / f"{name}.md", source) + (BOARDS if name == "results" else ""))
     for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
         write(source, BESIDE[name], linked(ROOT / name, source))
     records, boards = ranked(ROOT / "results", None, None, False)
@@ -49,7 +50,7 @@ def stage(source: Path) -> None:
     reference = dict(reference_pages())
     for path, text in {**families, **reference}.items():
         write(source, path, text)
-    write(source, "index.md", linked(ROOT / "README.md", source) + "".join(contents(families, reference)))
+    write(source, "index.md", "".join((linked(ROOT / "README.md", source), BOARDS, *contents(families, reference))))
     presented(records, boards, source / "boards" / "leaderboard.html")
 
 

@@ -20,6 +20,29 @@ def test_the_navigation_names_every_page_once() -> None:
     assert sorted(named) == sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
 
 
+def test_a_link_that_leads_nowhere_and_a_script_from_elsewhere_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<a href="b.html#here"></a><a href="b.html#gone"></a><a href="c.html"></a>')
+    (tmp_path / "b.html").write_text(
+        '<p id="here"><script src="https://example.org/x.js"></script><a href="#"></a></p>'
+    )
+    assert [fault.split(": ", 1)[1] for fault in broken_links(tmp_path)] == [
+        "b.html#gone has no such place", "c.html leads nowhere", "fetches https://example.org/x.js",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_shown_wrongly_is_noticed(tmp_path: Path) -> None:
+    body = r"<p>$$x$$</p><code>\frac</code><img src='gone.png' alt=''><div style='width: 1000px'>wide</div>"
+    (tmp_path / "a.html").write_text(f"<article>{body}</article>")
+    (tmp_path / "search.html").write_text("<ul id='search-results'><li><a href='a.html'>another</a></li></ul>")
+    faults = list(drawn_wrongly(tmp_path))
+    for said in ("a.html at 390: mathematics as source: $$x$$", "a.html at 1440: no picture: gone.png"):
+        assert said in faults
+    assert any("a.html at 390" in fault and "wider" in fault for fault in faults)
+    assert not any("frac" in fault for fault in faults)
+    assert "search.html: a search for aggressive does not find aggressive_vae" in faults
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_site_builds_without_a_warning_and_is_shown_without_a_fault(tmp_path: Path) -> None:
