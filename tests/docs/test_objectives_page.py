@@ -94,6 +94,7 @@ def test_the_picture_of_the_readme_has_the_board_of_the_records(figures: ModuleT
     rows = re.findall(r"^\| ([\d–]+)(?: \[1\])? \| (\w[\w.]*) \|", _board("digits"), re.MULTILINE)
     assert len(rows) >= 13
     assert all(f">{variant} · {rank}<" in drawn for rank, variant in rows)
+    assert _board("digits").count("| full |") == 4, "the README's caption says four"
     again = figures.svg(figures.board, read_records(ROOT / "results" / "collapse")).decode()
     assert all(f">{variant} · " in again for _, variant in rows if not variant.startswith("beta_"))
 
