@@ -2,10 +2,10 @@
 
     python docs/tables.py
 
-A mark names folders of results/, one variant of them after a slash, and metrics; rows are means over seeds, the best
-of the first metric first:
+A mark names folders of results/, the one protocol of theirs after an @, one variant of them after a slash, and metrics;
+rows are means over seeds, the best of the first metric first:
 
-    <!-- table: latents objectives/vae: log_likelihood rate -->
+    <!-- table: latents objectives@likelihood/vae: log_likelihood rate -->
     <!-- end -->
 """
 
@@ -34,9 +34,10 @@ def written(page: str) -> str:
 def _table(sources: Sequence[str], metrics: Sequence[str]) -> str:
     variants: dict[str, list[RunRecord]] = {}
     for source in sources:
-        folder, _, variant = source.partition("/")
+        place, _, variant = source.partition("/")
+        folder, _, protocol = place.partition("@")
         for record in read_records(ROOT / "results" / folder):
-            if not variant or record.variant == variant:
+            if (not variant or record.variant == variant) and (not protocol or record.protocol["name"] == protocol):
                 variants.setdefault(record.variant, []).append(record)
     better = next(iter(variants.values()))[0].metrics[metrics[0]]["higher_is_better"]
     rows = [(name, len(runs), [_mean(runs, metric) for metric in metrics]) for name, runs in variants.items()]

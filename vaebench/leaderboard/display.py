@@ -31,6 +31,7 @@ NAMES = {  # heading, unit, decimals
     "certificate_gap": ("certificate", "nats", 2),
     "ess": ("effective samples", "", 1),
     "encoder_price": ("price of the encoder", "nats", 2),
+    "encoder_log_likelihood": ("log-likelihood by the encoder", "nats", 2),
     UNTRUSTED: ("images with k̂ > 0.7", "%", 0),
 }
 
