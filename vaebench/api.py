@@ -17,6 +17,8 @@ from vaebench.configuration.former import current_state
 from vaebench.configuration.gate import vetted, vetted_run
 from vaebench.configuration.parts import located
 from vaebench.configuration.registered import remember
+from vaebench.configuration.shipped import combination
+from vaebench.configuration.source import Source
 from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.errors import UNREADABLE, UserError, unknown
@@ -34,7 +36,8 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
     """A new model of a family for a data set, with the defaults of its class.
 
     Args:
-        family: name of a family ('beta_vae'); `vaebench.families()` lists them.
+        family: name of a family ('beta_vae') or of a combination ('vamp_vae'); `vaebench.families()` and `vaebench
+            configs` list them.
         data: name of a data set ('digits') with its default settings, or a data module.
         overrides: arguments of the family's constructor; parts as in a configuration file,
             `prior="vamp"` or `prior={"class_path": "VampPrior", "init_args": {"components": 100}}`.
@@ -43,6 +46,9 @@ def build(family: str, data: str | ImageData, **overrides: Any) -> Family:
         UserError: no such family, data set or argument, or a value of the wrong type.
     """
     module = find_class("data set", data)() if isinstance(data, str) else data
+    if (file := combination(family)) is not None:
+        model = Source(file, "configuration file").content["model"]
+        family, overrides = model["class_path"], {**model["init_args"], **overrides}
     cls = find_class("family", family)
     remember(overrides)  # the caller's own names
     return _construct(f"{cls.__module__}.{cls.__qualname__}", overrides, module.spec)

@@ -13,15 +13,19 @@ from types import ModuleType
 from vaebench import commands as package
 from vaebench._version import __version__
 from vaebench.commands._parser import Parser
+from vaebench.configuration.own import include
+from vaebench.configuration.registered import trust
 from vaebench.errors import NO_MEMORY, UserError, disk_error, out_of_memory
 
 EXAMPLES = """\
 examples:
-  vaebench bench configs/benchmark/digits.yaml          three families, three seeds, a leaderboard
+  vaebench bench digits                                 three families, three seeds, a leaderboard
   vaebench fit --data digits --model beta_vae --model.beta 2 --trainer.max_epochs 50
-  vaebench evaluate runs/digits-beta_vae-s0-1a2b3c4d/model.ckpt --protocol full
-  vaebench sweep sweeps/beta.yaml                       search settings, on every device there is
+  vaebench evaluate runs/digits-beta_vae-s0-180ab1ac/model.ckpt --protocol full
+  vaebench sweep digits                                 search settings, on every device there is
   vaebench leaderboard results --html leaderboard.html
+
+Every command takes --include FILE.py, a file of your own whose classes are then parts like all others.
 """
 
 
@@ -59,11 +63,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    modules = commands()
+    modules, argv = commands(), _including(argv)
     if argv and hasattr(modules.get(argv[0]), "raw"):
         return modules[argv[0]].raw(argv[1:])
     arguments = parser().parse_args(argv)
     return arguments.run(arguments)
+
+
+def _including(argv: list[str]) -> list[str]:
+    """Takes `--include FILE`, which every command has, from the arguments, and the files in."""
+    top = Parser("vaebench", add_help=False, allow_abbrev=False)
+    top.add_argument("--include", action="append", default=[])
+    found, rest = top.parse_known_args(argv)
+    for file in found.include:
+        trust(include(file))
+    return rest
 
 
 def commands() -> dict[str, ModuleType]:

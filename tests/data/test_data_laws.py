@@ -30,7 +30,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     kind, name, measure = request.param
     if kind == "tiny":
         cls = layouts.write_tiny(tmp_path, monkeypatch, name)
-        return lambda **options: cls(measure, **options)
+        return lambda **options: cls(measure=measure, **options)
     cls, splits = find_class("data set", name), real(name)
     monkeypatch.setattr(cls, "raw", lambda _: splits)
     return lambda **options: cls(measure, **options)
@@ -168,7 +168,7 @@ def test_ranks_share_a_training_epoch_without_overlap(make):
 def test_a_measure_it_cannot_have_names_those_it_can():
     for cls in datasets().values():
         with pytest.raises(UserError, match="expected " + " or ".join(cls.measures)):
-            cls("discrete3")
+            cls(measure="discrete3")
 
 
 def test_a_batch_without_images_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vaebench.configuration.registered import trust
+from vaebench.configuration.registered import move_data, trust
 from vaebench.errors import UserError, unknown
 
 
@@ -39,6 +39,17 @@ def trust_option(parser: argparse.ArgumentParser) -> None:
         "a class, module or file of yours that what is read may name, such as mypkg.MyVAE; can be given several times"
     )
     parser.add_argument("--trust", metavar="NAME", action=_Trust, help=what)
+
+
+def root_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data.root`, where the images of a data set of the user's own are now."""
+    what = "where the images of a folder or file of your own are now (a place that a record names is not looked at)"
+    parser.add_argument("--data.root", metavar="PLACE", action=_Move, help=what)
+
+
+class _Move(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        move_data(values)
 
 
 class _Trust(argparse.Action):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -30,6 +32,16 @@ def metrics_table(record: RunRecord) -> None:
     console.print(f"posterior collapse: {record.collapse['sentence']}", highlight=False, markup=False)
     for warning in record.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, style="yellow")
+
+
+def files_table(files: Mapping[str, Path]) -> None:
+    """Prints one line a file of the suite: its name, and the first sentence of the comment that it begins with."""
+    table = Table(Column("name", overflow="fold"), "what it is")
+    for name, path in files.items():
+        lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        first = re.split(r"(?<=[.?])(?<!al\.)\s", " ".join(line.lstrip("# ") for line in lines), maxsplit=1)[0]
+        table.add_row(name, escape(first))
+    wide().print(table)
 
 
 def parts_table(parts: Iterable[Part], title: str | None = None) -> None:

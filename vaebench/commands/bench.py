@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 HELP = "train, evaluate and record families × seeds; goes on where it stopped, and past runs that fail"
 EXAMPLE = """\
-vaebench bench configs/benchmark/digits.yaml --results results
-vaebench bench configs/benchmark/digits.yaml --calibrate      # and what a step of each costs beside the plain VAE's"""
+vaebench bench digits --results results
+vaebench bench digits --calibrate      # and what a step of each costs beside the plain VAE's"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="the benchmark's YAML file")
+    parser.add_argument("file", type=Path, help="the benchmark's YAML file, or the name of one of the suite's (digits)")
     parser.add_argument("--results", type=Path, default=Path("results"),
                         help="folder of records, each with the run's model.ckpt (default: results)")  # fmt: skip
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vaebench.commands._parser import trust_option
+from vaebench.commands._parser import root_option, trust_option
 from vaebench.configuration.discovery import protocols
 
 HELP = "evaluate a checkpoint on its test split and write a record"
-EXAMPLE = "vaebench evaluate runs/digits-vae-s0-1a2b3c4d/model.ckpt --protocol quick"
+EXAMPLE = "vaebench evaluate runs/digits-beta_vae-s0-180ab1ac/model.ckpt --protocol quick"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1,
                      help="share the images among so many, one a GPU where there are GPUs (default: 1)")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    root_option(parser)
     trust_option(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "write a record as a card that others can read, compare with and import"
-EXAMPLE = "vaebench export results/shapes/vae-s30-d12165f7 --out cards/vae"
+EXAMPLE = "vaebench export results/digits/vae-s0-1ce64477 --out cards/vae"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

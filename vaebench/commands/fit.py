@@ -23,8 +23,11 @@ Trains one model: LightningCLI, so every setting of the family, the data and the
 (--config, several compose) and by --model.KEY, --data.KEY and --trainer.KEY. The last weights are kept, or
 the best by the held-out objective (--model.keep best).
 
-  vaebench fit --config configs/data/binarized_mnist.yaml --config configs/family/beta_vae.yaml \\
-      --model.beta 4 --trainer.max_epochs 100
+  vaebench fit --config data/binarized_mnist --config family/beta_vae --model.beta 4 --trainer.max_epochs 100
+  vaebench fit --data digits --model vamp_vae
+
+--config takes a file by its path, or one of those that `vaebench configs` lists by its name; so does --model where a
+combination of parts has a name, but no family.
 
   --out FOLDER          where the run's own folder goes (default: runs); it holds model.ckpt and config.yaml
   --logger LOGGER       wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv: where the run is logged
@@ -48,6 +51,7 @@ def raw(argv: list[str]) -> int:
         print(f"usage: vaebench fit {options}\n\n{USAGE}")
         return 0
     from vaebench.configuration.explain import explained
+    from vaebench.configuration.parts import name_of
     from vaebench.configuration.registered import foreign
     from vaebench.files import alone_in
     from vaebench.loggers import Logbook, of_training
@@ -68,7 +72,7 @@ def raw(argv: list[str]) -> int:
     job = experiment(with_folder(argv, str(out)))
     with explained():
         model, data = job.build()
-    name = f"{data.name}-{type(model).__module__.rpartition('.')[2]}-s{job.seed}-{job.identity(data)[:8]}"
+    name = f"{data.name}-{name_of(type(model))}-s{job.seed}-{job.identity(data)[:8]}"
     folder = out / name
     with alone_in(folder):
         if (checkpoint := trained_checkpoint(folder, job.identity(data))) is not None:

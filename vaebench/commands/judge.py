@@ -10,8 +10,8 @@ from vaebench.errors import UserError
 
 HELP = "ask people about pictures of runs: which is better, how good, real or generated"
 EXAMPLE = """\
-vaebench judge results/shapes/vae-s30-d12165f7 results/shapes/factor_vae-s30-833b5c06 --judgements shapes.sqlite
-vaebench leaderboard results --judgements shapes.sqlite"""
+vaebench judge results/digits/vae-s0-1ce64477 results/digits/iwae-s0-27ccc9bf --judgements digits.sqlite
+vaebench leaderboard results --judgements digits.sqlite"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

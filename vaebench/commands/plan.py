@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "how many seeds and images it takes to see a difference of two variants, and what that costs"
-EXAMPLE = "vaebench plan iwae dreg --difference 0.2 --results results"
+EXAMPLE = "vaebench plan iwae vae --difference 0.2 --results results"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vaebench.commands._parser import trust_option
+from vaebench.commands._parser import root_option, trust_option
 
 HELP = "train and evaluate a record again, and say what agrees and what differs"
-EXAMPLE = "vaebench reproduce results/shapes/vae-s30-d12165f7"
+EXAMPLE = "vaebench reproduce results/digits/vae-s0-1ce64477"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reproduced"),
                         help="folder of the new record and of unfinished work (default: runs/reproduced)")  # fmt: skip
     parser.add_argument("--device", help="where to evaluate: cpu, cuda or cuda:N (default: as the record)")
+    root_option(parser)
     trust_option(parser)
 
 

@@ -11,13 +11,16 @@ from vaebench.sweep.spec.engine import engines
 
 HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
 EXAMPLE = """\
-vaebench sweep sweeps/beta.yaml
-vaebench sweep status sweeps/beta.yaml"""
+vaebench sweep digits
+vaebench sweep status digits"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="+", metavar="[status|report] FILE", help="the sweep's YAML file; docs/scaling.md lists its keys"
+        "file",
+        nargs="+",
+        metavar="[status|report] FILE",
+        help="the sweep's YAML file, or the name of one of the suite's (beta)",
     )
     parser.add_argument(
         "--storage", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (default: SQLite in results)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vaebench.commands._parser import trust_option
+from vaebench.commands._parser import root_option, trust_option
 
 HELP = "evaluate a record's checkpoint again, and say whether the record's figures are its own"
-EXAMPLE = "vaebench verify results/imported/vae-s0-1a2b3c4d --checkpoint model.ckpt"
+EXAMPLE = "vaebench verify results/digits/vae-s0-1ce64477"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/verified"),
                         help="folder of the new record and of unfinished work (default: runs/verified)")  # fmt: skip
     parser.add_argument("--device", help="where to evaluate: cpu, cuda or cuda:N (default: as the record)")
+    root_option(parser)
     trust_option(parser)
 
 

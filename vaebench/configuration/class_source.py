@@ -80,9 +80,11 @@ def takes_only(above: Iterable[ClassSource], given: tuple[str, ...]) -> bool:
     return bool(needed) and set(needed) <= set(given)
 
 
-def declared_names(node: ast.ClassDef) -> tuple[str, ...]:
-    """The value of a class's `ALSO`, a tuple of names."""
+def declared_texts(node: ast.ClassDef, name: str) -> tuple[str, ...]:
+    """The value that a class gives an attribute, a tuple of texts; () where it gives none."""
     for item in node.body:
-        if isinstance(item, ast.Assign) and any(last_word(target) == "ALSO" for target in item.targets):
-            return tuple(ast.literal_eval(item.value))
+        if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            if any(last_word(target) == name for target in targets):
+                return tuple(ast.literal_eval(item.value))
     return ()

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vaebench.configuration import parts
+from vaebench.configuration import own, parts
 from vaebench.errors import UserError, unknown
 
 DISCOVERED = {
@@ -23,22 +23,42 @@ DISCOVERED = {
 
 
 def names(kind: str) -> list[str]:
-    """Sorted names of all families ('family') or data sets ('data set'), without importing any."""
+    """Sorted names of all families ('family') or data sets ('data set'), without importing any.
+
+    Those of included files and plugins are among them.
+    """
+    return sorted({*_files(kind), *(part.listed for part in parts.own_parts() if part.kind == kind and part.choosable)})
+
+
+def _files(kind: str) -> list[str]:
+    """Names of the suite's own, which are those of their files."""
     folder = Path(__file__).parents[1] / DISCOVERED[kind][0]
     helpers = {"base", "cache", "formats"}
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] != "_" and m.name not in helpers)
 
 
-@cache
 def find_class(kind: str, name: str) -> type[Any]:
     """The class of a family or data set, by its module's name ('beta_vae', 'digits') or another of its names.
 
+    Args:
+        kind: 'family' or 'data set'.
+        name: the name; or, of a class of the user's own, its name in an included file or plugin, or its path.
+
     Raises:
-        UserError: there is no such module, or it does not define exactly one class of its kind.
+        UserError: there is no such module, or it does not define exactly one class of its kind, or cannot be imported.
     """
-    if name not in names(kind) and (part := parts.find_part(kind, name)):
-        name = parts.name_of(part.path)
-    if name not in names(kind):
+    part = parts.find_part(kind, name)
+    path = part.path if part else name
+    if own.is_path(path):
+        if not issubclass(cls := own.require_class(path), base(kind)):
+            raise UserError(f"'{path}' is no {kind}: expected a subclass of {base(kind).__name__}; name another")
+        return cls
+    return _suites_own(kind, parts.name_of(path) if part and name not in _files(kind) else name)
+
+
+@cache
+def _suites_own(kind: str, name: str) -> type[Any]:
+    if name not in _files(kind):
         raise unknown(kind, name, names(kind))
     folder, parent = DISCOVERED[kind][0], base(kind)
     classes = _subclasses(importlib.import_module(f"vaebench.{folder}.{name}"), parent)

@@ -34,6 +34,7 @@ from vaebench.configuration.parts import (
     plain_name,
     torch_parts,
 )
+from vaebench.configuration.shipped import shipped_names, unknown_file
 from vaebench.errors import UserError, out_of_memory, unknown
 from vaebench.ranges import require_ranges
 
@@ -236,9 +237,11 @@ def _classless(key: str, setting: str) -> UserError:
 
 
 def _unknown_file(name: str) -> UserError:
+    path, here = Path(name), Path.cwd()
+    name = str(path.relative_to(here) if path.is_relative_to(here) else path)  # as it was given, and not made absolute
     folder = Path(name).parent
     near = [str(folder / path.name) for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
-    return unknown("configuration file", shown(name), near)
+    return unknown_file(shown(name), "configuration file", near)
 
 
 def _unknown_key(key: str) -> UserError:
@@ -286,6 +289,7 @@ def _unknown_part(kind: str, name: str) -> UserError:
     """A name that is none of a kind, with the nearest ones; or of another kind, which is then said."""
     command = {"family": "families", "data set": "datasets"}.get(kind, f"parts {kind}")
     known = names(kind) if kind in FILES else list(of_kind(kind))
+    known += shipped_names("family") if kind == "family" else []
     others = [part.kind for part in index() if part.choosable and part.kind != kind and plain_name(name) in part.names]
     remedy = f"`vaebench {command}` lists them."
     return unknown(kind, name, known, f"It is a {others[0]}. {remedy}" if others else remedy)

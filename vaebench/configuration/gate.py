@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from vaebench.configuration.registered import (
     is_dotted,
     is_registered,
     module_member,
+    moved,
     trusted,
 )
 from vaebench.configuration.slots import class_slots
@@ -62,7 +64,7 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
     Raises:
         UserError: as in `vetted`, or the trainer has an option that is not in `RECORDED`.
     """
-    known = {"model", "data", "trainer", "engine"}
+    known = {"model", "data", "trainer", "engine", "sources"}
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
     if not isinstance(config, Mapping) or not {"model", "data"} <= config.keys() <= known | set(learning):
         raise _refused(source, "", config, "a run's configuration (model, data and trainer)")
@@ -82,7 +84,19 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
         checked[key] = vetted(config[key], source)
     if "engine" in config:
         checked["engine"] = walk.value(config["engine"], "engine", None, 0)
+    if "sources" in config:
+        checked["sources"] = _hashes(config["sources"], source)
     return checked
+
+
+def _hashes(sources: Any, source: object) -> dict[str, str]:
+    """SHA-256 by the names of modules, none of which is imported."""
+    if not isinstance(sources, Mapping):
+        raise _refused(source, "sources", sources, "a table of hashes")
+    for name, value in sources.items():
+        if not (isinstance(name, str) and is_dotted(f"x.{name}") and re.fullmatch("[0-9a-f]{64}", str(value))):
+            raise _refused(source, "sources", f"{name}: {value}", "the SHA-256 of modules")
+    return dict(sources)
 
 
 class _Walk:
@@ -126,7 +140,8 @@ class _Walk:
             raise _refused(self.source, place, wrong[0], "class_path and init_args alone")
         path, cls = self._class(table["class_path"], place, slot)
         checked: dict[str, Any] = {"class_path": path}
-        slots = class_slots(cls)
+        known = parts.part_at(path)
+        slots, places = class_slots(cls), known.places if known else ()
         for part in ("init_args", "dict_kwargs"):
             settings = table.get(part)
             if settings is None:
@@ -135,9 +150,20 @@ class _Walk:
                 raise _refused(self.source, _below(place, part), settings, "a table of settings")
             self.table(dict.fromkeys(settings), place, None, depth)
             checked[part] = {
-                key: self.value(value, _below(place, key), slots.get(key), depth + 1) for key, value in settings.items()
-            }
+                key: self._place(value) if key in places
+                else self.value(value, _below(place, key), slots.get(key), depth + 1)
+                for key, value in settings.items()
+            }  # fmt: skip
         return checked
+
+    def _place(self, value: Any) -> str | None:
+        """Where a data set's images lie: where the user says, or as the file says where the user has named that too."""
+        if moved() is not None:
+            return moved()
+        try:
+            return self._text(value, "") if isinstance(value, str) else None
+        except UserError:
+            return None
 
     def _text(self, text: str, place: str) -> str:
         if is_registered(text) or in_registered_folder(text):

@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaebench.configuration.class_source import classes_in, declared_names, is_complete, lineage, takes_only
+from vaebench.configuration import own
+from vaebench.configuration.class_source import (
+    ClassSource,
+    classes_in,
+    declared_texts,
+    is_complete,
+    lineage,
+    takes_only,
+)
 from vaebench.configuration.part_kinds import KINDS, TORCH, learning_key
 
 PACKAGE = Path(__file__).parents[1]
@@ -30,6 +38,7 @@ class Part(NamedTuple):
         doc: its docstring, '' without one.
         also: further names that the class declares, such as an acronym.
         choosable: whether a configuration may choose it: it is not abstract, and has a constructor like its kind.
+        places: settings of a data set that say where its images are, as its `PLACES` has them.
     """
 
     kind: str
@@ -38,6 +47,7 @@ class Part(NamedTuple):
     doc: str
     also: tuple[str, ...]
     choosable: bool
+    places: tuple[str, ...] = ()
 
     @property
     def canonical(self) -> str:
@@ -47,9 +57,9 @@ class Part(NamedTuple):
     @property
     def names(self) -> set[str]:
         """All its names in lower case without '_' and '-': 'vampprior' and 'vamp' of VampPrior."""
-        own = [plain_name(name) for name in (self.name, *self.also)]
-        short = [name.removesuffix(end) for name in own for end in KINDS[self.kind].suffixes]
-        return {name for name in (*own, *short) if len(name) > 1}
+        whole = [plain_name(name) for name in (self.name, *self.also)]
+        short = [name.removesuffix(end) for name in whole for end in KINDS[self.kind].suffixes]
+        return {name for name in (*whole, *short) if len(name) > 1}
 
     @property
     def listed(self) -> str:
@@ -64,13 +74,13 @@ class Part(NamedTuple):
 
 
 def name_of(cls: type | str) -> str:
-    """The name of a family or a data set, that of its file, by its class or class path.
+    """The name of a family or a data set by its class or class path: that of its file, or of a user's own class.
 
-    >>> name_of("vaebench.families.beta_vae.BetaVAE")
-    'beta_vae'
+    >>> name_of("vaebench.families.beta_vae.BetaVAE"), name_of("mine.MyVAE")
+    ('beta_vae', 'MyVAE')
     """
     path = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__name__}"
-    return path.split(".")[-2]
+    return path.split(".")[-2 if path.startswith("vaebench.") else -1]
 
 
 def plain_name(name: str) -> str:
@@ -85,6 +95,16 @@ def index(package: Path = PACKAGE) -> tuple[Part, ...]:
     return tuple(sorted(every, key=lambda part: (list(KINDS).index(part.kind), part.listed.lower())))
 
 
+def own_parts() -> tuple[Part, ...]:
+    """The classes of the user's own in included files and plugins, which are read and not imported."""
+    return _own_parts(tuple(own.modules().items()))
+
+
+@cache
+def _own_parts(modules: tuple[tuple[str, Path], ...]) -> tuple[Part, ...]:
+    return tuple(part for module, file in modules for kind in KINDS for part in _parts_of(module, file, kind))
+
+
 @cache
 def torch_parts() -> tuple[Part, ...]:
     """The supported classes of torch."""
@@ -96,8 +116,9 @@ def torch_parts() -> tuple[Part, ...]:
 
 
 def of_kind(kind: str) -> dict[str, Part]:
-    """The classes of a kind that a configuration may choose, by name."""
-    choices = {part.name: part for part in (*index(), *torch_parts()) if part.kind == kind and part.choosable}
+    """The classes of a kind that a configuration may choose, by name; the user's own go before the suite's."""
+    known = (*torch_parts(), *index(), *own_parts())
+    choices = {part.name: part for part in known if part.kind == kind and part.choosable}
     return dict(sorted(choices.items(), key=lambda item: item[1].listed.lower()))
 
 
@@ -112,10 +133,10 @@ def find_part(kind: str, name: str) -> Part | None:
     if name in known:
         return known[name]
     near = [part for part in known.values() if plain_name(name) in part.names]
-    own = [
+    whole = [
         part for part in near if plain_name(name) in {plain_name(n) for n in (part.name, *part.also)}
     ]  # before short ones
-    return next((matches[0] for matches in (own, near) if len(matches) == 1), None)
+    return next((matches[0] for matches in (whole, near) if len(matches) == 1), None)
 
 
 def part_at(path: str, package: Path = PACKAGE) -> Part | None:
@@ -160,18 +181,29 @@ def _is_module(package: Path, names: list[str]) -> bool:
 def canonical_config(config: Any, package: Path = PACKAGE) -> Any:
     """A configuration with canonical names of the suite's classes, and class paths of all others.
 
-    Settings that are None are left out, so that a new setting with default None does not change ids.
+    Settings that are None are left out, so that a new setting with default None does not change ids. So is where the
+    images of a data set are, whose hashes are part of a run's identity.
 
     >>> canonical_config({"prior": {"class_path": "vaebench.priors.vamp.VampPrior", "init_args": {"components": 5}}})
     {'prior': {'class_path': 'prior:VampPrior', 'init_args': {'components': 5}}}
     """
     if isinstance(config, Mapping):
+        config = placeless(config, package)
         items = {key: canonical_config(value, package) for key, value in config.items() if value is not None}
         return {key: value for key, value in items.items() if "class_path" not in items or key == "class_path" or value}
     if isinstance(config, list | tuple):
         return [canonical_config(value, package) for value in config]
     part = part_at(config, package) if isinstance(config, str) else None
     return part.canonical if part else config
+
+
+def placeless(config: Mapping[str, Any], package: Path = PACKAGE) -> Mapping[str, Any]:
+    """A class with its settings, without those that say where a data set's images lie; any other table as it is."""
+    path, arguments = config.get("class_path"), config.get("init_args")
+    part = part_at(path, package) if isinstance(path, str) else None
+    if part is None or not part.places or not isinstance(arguments, Mapping):
+        return config
+    return {**config, "init_args": {key: value for key, value in arguments.items() if key not in part.places}}
 
 
 @cache
@@ -224,18 +256,37 @@ def misplaced(config: Any) -> tuple[str, Part] | None:
 
 
 def _parts(package: Path, name: str) -> Iterator[Part]:
+    known = classes_in(package, KINDS[name].folder)
+    yield from _described(name, KINDS[name].bases, known, known)
+
+
+def _parts_of(module: str, file: Path, name: str) -> Iterator[Part]:
+    """The classes of a kind in a file of the user's own; those that derive from zuko alone might be of two kinds."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return  # whoever imports it says what is wrong
+    classes = {node.name: ClassSource(node, module) for node in tree.body if isinstance(node, ast.ClassDef)}
+    bases = tuple(base for base in KINDS[name].bases if base != "LazyDistribution")
+    yield from _described(name, bases, classes, {**classes_in(PACKAGE, KINDS[name].folder), **classes})
+
+
+def _described(
+    name: str, bases: tuple[str, ...], wanted: Mapping[str, ClassSource], classes: Mapping[str, ClassSource]
+) -> Iterator[Part]:
+    """The parts of a kind among the `wanted` of some classes."""
     kind = KINDS[name]
-    classes = classes_in(package, kind.folder)
-    for own, source in classes.items():
-        ancestry = list(lineage(own, classes))
-        if own[0] == "_" or own in kind.bases or not set(ancestry) & set(kind.bases):
+    for cls, source in wanted.items():
+        ancestry = list(lineage(cls, classes))
+        if cls[0] == "_" or cls in bases or not set(ancestry) & set(bases):
             continue
-        above = [classes[cls] for cls in ancestry if cls in classes]
+        above = [classes[one] for one in ancestry if one in classes]
         yield Part(
             name,
-            own,
-            f"{source.module}.{own}",
+            cls,
+            f"{source.module}.{cls}",
             ast.get_docstring(source.node) or "",
-            declared_names(source.node),
+            declared_texts(source.node, "ALSO"),
             is_complete(ancestry, above) and takes_only(above, kind.given),
+            declared_texts(source.node, "PLACES"),
         )

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from vaebench.errors import unknown
-
-if TYPE_CHECKING:
-    pass
-
-from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
-from vaebench.errors import UserError
+from vaebench.configuration.shipped import find_file, find_shipped, unknown_file
+from vaebench.errors import UserError, unknown
 
 MOST = 100_000  # values of a file; aliases of aliases make millions of a few lines
 KeyPath = tuple[str | int, ...]  # the keys, and positions in lists, that lead to a value
@@ -26,8 +20,11 @@ class Source:
     """A file's content, and the line (from 1) of every value in it.
 
     Args:
-        path: of the file.
-        kind: what it is called in errors.
+        path: of the file, or the name of one of the suite's.
+        kind: what it is called in errors, one of `shipped.SEARCHED` or a kind of files that are given by path alone.
+
+    Attributes:
+        path: where the file was found.
 
     Raises:
         UserError: no such file, not YAML, a key that stands twice in one table, what no setting takes, such as a date,
@@ -35,9 +32,7 @@ class Source:
     """
 
     def __init__(self, path: Path, kind: str = "sweep file") -> None:
-        self.path = path
-        if not path.is_file():
-            raise unknown(kind, str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
+        self.path = path = find_file(path, kind)
         self.content, root = _read(path)
         self.lines: dict[KeyPath, int] = {}
         try:
@@ -141,9 +136,11 @@ def argument(key: str, value: Any) -> str:
 
 
 def config_file(source: Source, name: Any, *place: str | int) -> Path:
-    """A configuration file that a sweep file names, relative to it."""
+    """A configuration file that a benchmark or sweep file names: relative to it, or one of the suite's by its name."""
     path = (source.path.parent / str(name)).resolve()
-    if not path.is_file():
-        near = [p.name for p in sorted(path.parent.glob("*.yaml"))]
-        raise source.error(str(unknown("configuration file", str(name), near)), *place)
-    return path
+    if path.is_file():
+        return path
+    if (found := find_shipped(str(name), "configuration file")) is not None:
+        return found
+    near = [p.name for p in sorted(path.parent.glob("*.yaml"))]
+    raise source.error(str(unknown_file(str(name), "configuration file", near)), *place)

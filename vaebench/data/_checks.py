@@ -109,15 +109,13 @@ def repeats(name: str, splits: Mapping[str, Split]) -> list[str]:
         name: the data set's.
         splits: train, val and test.
     """
-    # Python's hash of bytes has 64 bits and a key of the process: 0.1 s for MNIST, and no pair by chance or on purpose
-    rows = {split: [hash(row.tobytes()) for row in splits[split].images.numpy()] for split in ("train", "val", "test")}
+    counts = shared_images(splits)
     found = []
     for split, other in APART:
-        known = set(rows[other])
-        if common := sum(row in known for row in rows[split]):
+        if common := counts.get((other, split)):
             found.append(
-                f"{common:,} of {len(rows[split]):,} {split} images of {name} are {ROLES[other]} too: figures on them "
-                "favour a model that remembers; take them out of one of the two splits"
+                f"{common:,} of {len(splits[split].images):,} {split} images of {name} are {ROLES[other]} too: figures "
+                "on them favour a model that remembers; take them out of one of the two splits"
             )
     return found
 
@@ -142,4 +140,38 @@ def _check_split(what: str, split: Split, levels: int) -> None:
         raise UserError(
             f"{what} have labels of type {labels.dtype} and shape {tuple(labels.shape)}, where int64 of shape "
             f"({len(images)},) is expected; give classes numbers from 0 on"
+        )
+
+
+def row_hashes(images: Tensor) -> list[int]:
+    """A number for each image of a split, equal for equal images.
+
+    Python's hash of bytes has 64 bits and a key of the process: 0.1 s for MNIST, and no pair by chance or on purpose.
+    """
+    return [hash(row.tobytes()) for row in images.numpy()]
+
+
+def shared_images(splits: Mapping[str, Split]) -> dict[tuple[str, str], int]:
+    """How many images of a split are in another too, by the names of both, the other first; where there are some."""
+    rows = {name: row_hashes(splits[name].images) for name in ("train", "val", "test")}
+    known = {name: set(own) for name, own in rows.items()}
+    counts = {(other, split): sum(row in known[other] for row in rows[split]) for split, other in APART}
+    return {pair: count for pair, count in counts.items() if count}
+
+
+def require_disjoint(name: str, splits: Mapping[str, Split], remedy: str) -> None:
+    """Refuses splits that share images.
+
+    Args:
+        name: of the data set.
+        splits: by name.
+        remedy: how the sentence ends.
+
+    Raises:
+        UserError: two splits share some.
+    """
+    for (first, second), count in shared_images(splits).items():
+        raise UserError(
+            f"{count:,} of the {len(splits[second].images):,} {second} images of {name} are {first} images too: "
+            f"expected splits that have no image in common; {remedy}"
         )

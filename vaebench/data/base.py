@@ -40,6 +40,8 @@ class ImageData(LightningDataModule, ABC):
     Attributes:
         levels: number of values of a stored pixel.
         measures: the measures that the data set can have.
+        PLACES: settings that say where the images are. They are no part of a run's identity, for the data's hashes
+            are, and a record's are not looked at unless the user names the place too.
         block: batches that the training loader hands over at a time.
         length: batches of a training epoch by its number; None: all.
         device: where batches lie; a trainer's own device goes before it.
@@ -49,8 +51,9 @@ class ImageData(LightningDataModule, ABC):
         UserError: the data set cannot have that measure, or the batch size is not positive.
     """
 
-    levels: ClassVar[int]
-    measures: ClassVar[tuple[str, ...]]
+    levels: int
+    measures: tuple[str, ...]
+    PLACES: ClassVar[tuple[str, ...]] = ()
     block: int = 1
     length: Callable[[int], int] | None = None
     device: torch.device = torch.device("cpu")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tarfile
+import zipfile
 import zlib
 from math import prod
+from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
 from vaebench.data.cache import DamagedError
@@ -83,6 +88,66 @@ def archive(content: bytes) -> dict[str, bytes]:
         raise DamagedError(f"is truncated: expected a whole archive and found {len(content):,} bytes of it") from error
     except (tarfile.TarError, zlib.error, OSError) as error:
         raise DamagedError("is no intact tar archive") from error
+
+
+def norb(content: bytes) -> NDArray[np.generic]:
+    """LeCun's binary matrix format with bytes or whole numbers (https://cs.nyu.edu/~ylclab/data/norb-v1.0-small)."""
+    kinds = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
+    magic, dimensions = struct.unpack("<2I", content[:8].ljust(8, b"\0"))
+    if magic not in kinds or not 1 <= dimensions <= 5:
+        raise DamagedError("does not begin like a binary matrix of bytes or whole numbers")
+    stored = max(3, dimensions)  # sizes, of which the last are 1 for fewer dimensions
+    start = 8 + 4 * stored
+    if len(content) < start:
+        raise DamagedError(f"is truncated: expected a head of {start} bytes and found {len(content)}")
+    shape = struct.unpack(f"<{stored}I", content[8:start])[:dimensions]
+    _whole(content, start + prod(shape) * np.dtype(kinds[magic]).itemsize)
+    return np.frombuffer(content, kinds[magic], offset=start).reshape(shape)
+
+
+def npz(content: bytes | Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a .npz file of numpy's by name; those that need pickle, which runs code, are left out."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content) as packed:
+            members = {name.removesuffix(".npy"): name for name in packed.namelist() if name.endswith(".npy")}
+            return {name: array for name, member in members.items()
+                    if (array := _plain(packed.open(member))) is not None}  # fmt: skip
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DamagedError("is no intact .npz file of numpy's") from error
+
+
+def _plain(file: IO[bytes]) -> NDArray[np.generic] | None:
+    """An array of numbers in the .npy format; None where it holds objects."""
+    with file:
+        version = read_magic(file)
+        header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
+        shape, fortran, kind = header(file)
+        if kind.hasobject:
+            return None
+        flat = np.frombuffer(file.read(), kind)
+        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
+    """The tensors of a .safetensors file by name, a table in JSON and then bytes (https://huggingface.co/docs/safetensors)."""
+    kinds = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2",
+             "F32": "<f4", "F64": "<f8"}  # fmt: skip
+    try:
+        size = int.from_bytes(content[:8], "little")
+        table = json.loads(content[8 : 8 + size])
+        found = {}
+        for name, about in table.items():
+            if name != "__metadata__":
+                start, end = about["data_offsets"]
+                flat = np.frombuffer(content[8 + size + start : 8 + size + end], kinds[about["dtype"]])
+                found[name] = flat.reshape(about["shape"])
+        return found
+    except KeyError as error:
+        raise DamagedError(
+            f"holds numbers of the type {error}, where one of {', '.join(kinds)} was expected"
+        ) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError("is no intact .safetensors file") from error
 
 
 def _whole(content: bytes, expected: int) -> None:

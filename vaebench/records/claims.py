@@ -42,6 +42,12 @@ def verified(record: RunRecord) -> dict[str, Any] | None:
     return noted(record, VERIFIED)
 
 
+def data_root(record: RunRecord) -> str | None:
+    """Where the images of an imported record are, as its importer said; None where nobody did."""
+    root = (noted(record, IMPORTED) or {}).get("root")
+    return root if isinstance(root, str) else None
+
+
 def noted(record: RunRecord, name: str) -> dict[str, Any] | None:
     """What `note` wrote beside a record; None without such a file of this very record."""
     if record.path is None or os.path.lexists(record.path / CARD):  # a card cannot verify itself

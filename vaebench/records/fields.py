@@ -50,6 +50,7 @@ RECORD: FieldKind = {
     "benchmark": (str, None),
     "seed": int,
     "config": {"model?": _PART, "data?": _PART, "trainer?": {...: JSON}, "engine?": {...: JSON}, ...: JSON},
+    "sources?": {...: str},
     "data": {"name": str, "measure": str, "shape": [int], "sizes?": {...: int}, "hashes": {...: str}, ...: JSON},
     "surrogate": bool,
     "started_at_mean": bool,
@@ -83,6 +84,7 @@ RECORD: FieldKind = {
 CHECKPOINT: FieldKind = {
     **{name: RECORD[name] for name in ("config", "seed", "data", "started_at_mean", "selection", "curves")},
     "started": str, "train_seconds": float, "images_per_second": float, "warnings?": [str],
+    "sources?": {...: str},
     "machine?": {**MACHINE, ...: JSON}, ...: JSON,
 }  # fmt: skip
 """The fields of a checkpoint about its run, which become part of its record."""

@@ -36,7 +36,7 @@ class RunRecord:
     variant: str  # name of the setting on the leaderboard
     benchmark: str | None
     seed: int
-    config: dict[str, Any]  # {"model", "data", "trainer"}
+    config: dict[str, Any]  # {"model", "data", "trainer"}; {"sources": {module: SHA-256}} where own code ran
     data: dict[str, Any]  # {"name", "measure", "shape", "sizes", "hashes": {split: SHA-256}}
     surrogate: bool  # the likelihood is not normalised for the data's measure
     started_at_mean: bool  # the likelihood's output started at the data's mean
@@ -52,6 +52,7 @@ class RunRecord:
     times: dict[str, Any]  # everything that depends on the clock, and the machine
     environment: dict[str, Any]  # versions and commit
     checkpoint: dict[str, Any] | None = None  # {"file", "weights": SHA-256}
+    sources: dict[str, str] = field(default_factory=dict)  # the texts of modules of the user's own, by name
     files: dict[str, Any] = field(default_factory=dict)  # SHA-256 of every other file but the checkpoint
     digest: str = ""  # SHA-256 of everything else in the record
     schema: int = SCHEMA

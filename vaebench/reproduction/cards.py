@@ -55,12 +55,13 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
     return out
 
 
-def import_card(card: Path, results: Path) -> tuple[Path, bool]:
+def import_card(card: Path, results: Path, root: str | None = None) -> tuple[Path, bool]:
     """Imports a card into a folder of records, below `imported/`, as a claim.
 
     Args:
         card: the card's folder, or its card.json.
         results: the folder of all records.
+        root: where the images of its data set are here; noted for `verify` and `reproduce`.
 
     Returns:
         The record's new folder, and whether it was already imported.
@@ -85,7 +86,8 @@ def import_card(card: Path, results: Path) -> tuple[Path, bool]:
         note(
             replace(record, path=partial),
             IMPORTED,
-            {"card": body["digest"], "at": datetime.now(UTC).isoformat(timespec="seconds")},
+            {"card": body["digest"], "at": datetime.now(UTC).isoformat(timespec="seconds")}
+            | ({} if root is None else {"root": str(Path(root).expanduser().absolute())}),
         )
     return place, False
 

@@ -15,12 +15,16 @@ import yaml
 
 from vaebench.api import data_module, read_checkpoint
 from vaebench.configuration.gate import vetted_run
+from vaebench.configuration.own import require_sources
+from vaebench.configuration.parts import placeless
+from vaebench.configuration.registered import move_data, moved
 from vaebench.errors import UserError
 from vaebench.evaluation import Protocol
 from vaebench.evaluation.protocol import recorded_protocol
 from vaebench.files import alone_in, write_atomically
 from vaebench.loggers import Log
 from vaebench.records import CHECKPOINT, RunRecord, identity, leaves, run_identity
+from vaebench.records.claims import data_root
 from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, state_hash, work_folder
 from vaebench.running.run import Run
@@ -57,6 +61,7 @@ def reproduce_record(record: RunRecord, out: Path, progress: bool = True, device
         OtherDataError: the data have other hashes than in the record.
         UserError: this code cannot train or evaluate it.
     """
+    _find_data(record)
     config = vetted_run(record.config, _source(record))
     data = _data(record)
     protocol = _protocol(record, data)
@@ -91,6 +96,7 @@ def verify_record(
         OtherDataError: the data have other hashes than in the record.
         UserError: there is no checkpoint, or its weights or configuration differ from the record.
     """
+    _find_data(record)
     path = checkpoint or Path(record.path or "", CHECKPOINT)
     if checkpoint is None and (not path.is_file() or path.is_symlink()):
         raise UserError(
@@ -116,7 +122,8 @@ def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> No
             f"{own[:16]}…, those of the record {str(recorded)[:16]}…; give the {CHECKPOINT} of that very run"
         )
     info: Mapping[str, Any] = content.get("vaebench") or {}
-    says = [dict(leaves({"config": c, "seed": s, "hashes": h})) for c, s, h in (
+    says = [dict(leaves({"config": {**c, "data": placeless(c["data"])} if c else c, "seed": s, "hashes": h}))
+            for c, s, h in (
         (info.get("config"), info.get("seed"), (info.get("data") or {}).get("hashes")),
         (config, record.seed, record.data["hashes"]),
     )]  # fmt: skip
@@ -126,6 +133,12 @@ def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> No
             f"{wrong[0]} is {says[0].get(wrong[0])!r} there and {says[1].get(wrong[0])!r} in the record, where both "
             "should agree; one of the two was changed"
         )
+
+
+def _find_data(record: RunRecord) -> None:
+    """Looks for the data of a record where the user said that they are, now or when it was imported."""
+    if moved() is None and (root := data_root(record)) is not None:
+        move_data(root)
 
 
 def _data(record: RunRecord) -> ImageData:
@@ -169,7 +182,7 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
         )
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        trained = {name: value for name, value in config.items() if name != "engine"}
+        trained = {name: value for name, value in config.items() if name not in ("engine", "sources")}
         write_atomically(file, yaml.safe_dump(trained).encode())
         try:
             job = experiment([f"--config={file}", f"--seed_everything={record.seed}"])
@@ -178,6 +191,7 @@ def _job(record: RunRecord, config: Mapping[str, Any]) -> Experiment:
     job.config.pop("config", None)  # a temporary file, whose content is in the other keys
     if "engine" in config:
         job.engine = {"engine": config["engine"]}
+    require_sources(config, _source(record))
     return job
 
 

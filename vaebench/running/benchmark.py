@@ -9,7 +9,7 @@ from typing import Any
 
 from vaebench.configuration.discovery import figure_names, measurement_of
 from vaebench.configuration.seeds import LARGEST, is_seed
-from vaebench.configuration.source import Source, argument
+from vaebench.configuration.source import Source, argument, config_file
 from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 
@@ -58,13 +58,14 @@ class Benchmark:
 
 
 def read_benchmark(path: Path) -> Benchmark:
-    """Reads a benchmark file; the paths in it are relative to it.
+    """Reads a benchmark file, one's own or one of the suite's by its name; the paths in it are relative to it.
 
     Raises:
         UserError: no such file, not YAML, an unknown key or one that stands twice, no seeds or no runs, a figure to
             rank by that evaluation does not know.
     """
-    content = _table(Source(path, "benchmark file").content, KEYS, str(path))
+    source = Source(path, "benchmark file")
+    path, content = source.path, _table(source.content, KEYS, str(source.path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
     seeds, runs = content.get("seeds", [0]), content.get("runs")
     if not isinstance(seeds, list) or not seeds or not all(map(is_seed, seeds)):
@@ -76,14 +77,14 @@ def read_benchmark(path: Path) -> Benchmark:
     rank = content.get("rank")
     if rank is not None and measurement_of(str(rank)) is None:
         raise unknown("figure", str(rank), figure_names(), f"It stands in {path}, as rank.")
-    shared = _arguments(content, path)
+    shared = _arguments(content, source)
     plan = list[BenchmarkRun]()
     for variant, run in runs.items():
         if not isinstance(variant, str):
             raise UserError(f"'{path}' has a variant {variant!r}: expected a text; put its name in quotes")
         require_folder_name(variant, f"a variant of '{path}'")
         run = _table(run or {}, RUN_KEYS, f"{path}: runs.{variant}")
-        own, claims = _arguments(run, path), run.get("claims") or []
+        own, claims = _arguments(run, source, "runs", variant), run.get("claims") or []
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         args = [*shared[0], *own[0], *shared[1], *own[1]]
@@ -120,17 +121,12 @@ def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
     return content
 
 
-def _arguments(content: Mapping[str, Any], path: Path) -> tuple[list[str], list[str]]:
+def _arguments(content: Mapping[str, Any], source: Source, *place: str) -> tuple[list[str], list[str]]:
     """Configuration files, and single settings, as command-line arguments."""
-    configs, names, overrides = [], content.get("configs") or [], content.get("overrides") or {}
+    names, overrides, path = content.get("configs") or [], content.get("overrides") or {}, source.path
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"'{path}' has configs {names!r}: expected a list of files such as [vae.yaml]")
     if not isinstance(overrides, dict):
         raise UserError(f"'{path}' has overrides {overrides!r}: expected a table such as {{model.beta: 2}}")
-    for name in names:
-        config = (path.parent / name).resolve()
-        if not config.is_file():
-            raise unknown("configuration file", name, [p.name for p in sorted(config.parent.glob("*.yaml"))],
-                          f"It stands in {path}.")  # fmt: skip
-        configs.append(f"--config={config}")
-    return configs, [argument(key, value) for key, value in overrides.items()]
+    files = [config_file(source, name, *place, "configs", index) for index, name in enumerate(names)]
+    return [f"--config={file}" for file in files], [argument(key, value) for key, value in overrides.items()]

@@ -11,7 +11,7 @@ import torch
 
 from vaebench import evaluation
 from vaebench.api import data_module, load, read_checkpoint
-from vaebench.configuration.registered import trust, trusted
+from vaebench.configuration.registered import move_data, moved, trust, trusted
 from vaebench.errors import UserError
 
 
@@ -61,9 +61,8 @@ def helper_processes(
     others = []
     for index in range(1, processes):
         name = "cpu" if here.type == "cpu" else f"cuda:{((here.index or 0) + index) % torch.cuda.device_count()}"
-        others.append(
-            context.Process(target=_help, args=(checkpoint, protocol, work, name, share, trusted()), daemon=True)
-        )
+        given = (checkpoint, protocol, work, name, share, trusted(), moved())
+        others.append(context.Process(target=_help, args=given, daemon=True))
     try:
         torch.set_num_threads(share)
         for other in others:
@@ -77,9 +76,12 @@ def helper_processes(
 
 
 def _help(
-    checkpoint: Path, protocol: evaluation.Protocol, work: Path, device: str, threads: int, names: tuple[str, ...]
-) -> None:
+    checkpoint: Path, protocol: evaluation.Protocol, work: Path, device: str, threads: int, names: tuple[str, ...],
+    root: str | None,
+) -> None:  # fmt: skip
     trust(*names)
+    if root is not None:
+        move_data(root)
     torch.set_num_threads(threads)
     model = load(checkpoint).to(device)
     data = data_module(read_checkpoint(checkpoint)["vaebench"]["config"]["data"])

@@ -19,6 +19,7 @@ from torch import Tensor
 from vaebench import evaluation
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
+from vaebench.configuration.own import require_sources
 from vaebench.configuration.parts import name_of
 from vaebench.core import Family
 from vaebench.errors import UserError
@@ -72,6 +73,7 @@ def record_run(
     """
     info = account(checkpoint)
     model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
+    require_sources(info["config"], checkpoint)
     if describe(data)["hashes"] != info["data"]["hashes"]:
         raise UserError(
             f"the data set '{data.name}' differs from the one that '{checkpoint}' was trained on: expected equal "
@@ -91,6 +93,7 @@ def record_run(
         "benchmark": benchmark,
         "surrogate": model.surrogate,
         **{key: info[key] for key in ("seed", "config", "data", "started_at_mean", "selection", "curves")},
+        **({"sources": info["sources"]} if info.get("sources") else {}),
         "protocol": report.protocol,
         "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
         "units": report.units,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vaebench import evaluation
-from vaebench.configuration.parts import name_of
 from vaebench.curves import BOUND, VAL
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation.protocol import measurement
@@ -36,7 +35,7 @@ def check(sweep: Sweep) -> Experiment:
             data = data or job.build()[1]
             model = job.plain["model"]
             with explained():
-                build(name_of(model["class_path"]), data, **model["init_args"])
+                build(model["class_path"], data, **model["init_args"])
         except UserError as error:
             place = _blamed(sweep, point, str(error)) or ("space", key)
             raise sweep.source.error(str(error), *place) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,22 @@ def describe(data: ImageData) -> dict[str, Any]:
         "sizes": data.sizes,
         "hashes": data.hashes,
     }
+
+
+def require_loadable(model: Family) -> None:
+    """Refuses, before it is trained, a family whose checkpoint could not be built again.
+
+    Raises:
+        UserError: an argument of its constructor has no type, which the parser of its checkpoint needs.
+    """
+    for name, argument in list(inspect.signature(type(model).__init__).parameters.items())[1:]:
+        named = argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+        if named and argument.annotation is argument.empty:
+            kind = "DataSpec" if name == "data" else "float"
+            raise UserError(
+                f"{type(model).__name__} takes '{name}' without a type, and its checkpoint could not be loaded again: "
+                f"expected an annotation such as '{name}: {kind}'; write it in its constructor"
+            )
 
 
 def write_config(job: Experiment, work: Path) -> None:
@@ -70,6 +87,7 @@ def write_checkpoint(
     info = {
         "run": job.identity(data),
         "config": job.plain,
+        **({"sources": job.sources} if job.sources else {}),
         "seed": job.seed,
         "data": describe(data),
         "curves": history.curves,

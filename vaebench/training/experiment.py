@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vaebench.configuration import own
 from vaebench.configuration.discovery import datasets, families
 from vaebench.configuration.explain import SECTIONS, _files, explained, require_kinds, require_values
 from vaebench.configuration.options import COSMETIC, PASSED
@@ -29,7 +30,7 @@ from vaebench.core.compatibility import require_classes
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.records import run_identity
-from vaebench.training.parser import NAMES, Arguments, expand_names, with_folder
+from vaebench.training.parser import NAMES, Arguments, expand_names, named_paths, own_paths, with_folder
 from vaebench.training.recipe import add_sections, give_recipe, plain_sections, require_sections, sections
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.stopping import Stopping
@@ -161,8 +162,12 @@ class Experiment(LightningCLI):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The configuration as plain values: model, data and optimisers in full, non-default options of the trainer."""
-        return {**self._plain, **self.engine}
+        """The configuration as plain values: model, data and optimisers in full, non-default options of the trainer.
+
+        With the SHA-256 of modules of the user's own, where it names some.
+        """
+        sources = own.hashed(self.sources)
+        return {**self._plain, **self.engine, **({"sources": sources} if sources else {})}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -192,8 +197,13 @@ class Experiment(LightningCLI):
         """
         return budget(self.options, data.batches("train", world), data.batches("val", world))
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The texts of the modules of the user's own that the run is made of, by name."""
+        return own.sources(self._plain)
+
     def identity(self, data: ImageData) -> str:
-        """16 hex digits of configuration, seed and the data's hashes."""
+        """16 hex digits of configuration, the sources of the user's own code, seed and the data's hashes."""
         return run_identity(self.plain, self.seed, data.hashes)
 
     def lightning_trainer(self, work: Path, callbacks: list[Callback]) -> Trainer:
@@ -241,12 +251,16 @@ def experiment(args: list[str]) -> Experiment:
     Raises:
         UserError: the arguments are not valid.
     """
-
+    args = list(expand_names(args))
+    named = own_paths(args)
     for file in _files(args):
-        if not isinstance(Source(file, "configuration file").content, dict):
+        if not isinstance(content := Source(file, "configuration file").content, dict):
             raise UserError(f"'{file}' is no table: expected keys such as {', '.join(SECTIONS[1:])}; mend that file")
+        named += named_paths(content)
+    for path in named:
+        own.require_class(path)
     with explained():
-        job = Experiment(with_folder(list(expand_names(args)), "runs"))
+        job = Experiment(with_folder(args, "runs"))
     require_kinds(job.config.as_dict()["model"])
     remember(job.config.as_dict())  # the user's own configuration: its checkpoints may be loaded again
     return job

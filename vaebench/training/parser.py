@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from vaebench.configuration import own
 from vaebench.configuration.explain import _kind, _located
 from vaebench.configuration.parts import kind_of, located, of_kind
+from vaebench.configuration.shipped import combination, find_shipped
 
 
 class Help(DefaultHelpFormatter):
@@ -39,17 +42,20 @@ set_loader(NAMES, lambda text: located(get_loader("yaml")(text)), exceptions=(ya
 
 
 def expand_names(args: Iterable[str]) -> Iterator[str]:
-    """Replaces names of families, data sets and parts, as in `--model beta_vae`, by the paths of their classes."""
-    flag = ""
-    for arg in args:
-        option, equals, value = arg.partition("=")
-        option, value = (option, value) if equals else (flag, arg)
-        flag = arg
-        kind = _kind(option) if option.startswith("--") else ""
-        if kind and not value.startswith("--"):
-            yield f"{option}={_located(value, kind)}" if equals else _located(value, kind)
+    """Replaces names by what they stand for: of parts by class paths, of the suite's files by their paths.
+
+    `--model vamp_vae`, where no family but a file below `configs/family` has that name, becomes `--config FILE`.
+    """
+    for option, value in _pairs(args):
+        if value is None:
+            yield option
+        elif option == "--config":
+            own = len(value) < 4096 and "\n" not in value and Path(value).is_file()
+            yield f"{option}={value if own else find_shipped(value, 'configuration file') or value}"
+        elif (file := combination(value) if option == "--model" else None) is not None:
+            yield f"--config={file}"
         else:
-            yield arg
+            yield f"{option}={_located(value, _kind(option))}"
 
 
 def with_folder(args: Sequence[str], folder: str) -> list[str]:
@@ -65,3 +71,44 @@ def with_folder(args: Sequence[str], folder: str) -> list[str]:
     if not chosen or given or chosen[-1].rpartition(".")[2] not in FOLDERED:
         return list(args)
     return [*args, f"{LOGGER}.save_dir={folder}"]
+
+
+def own_paths(args: Iterable[str]) -> list[str]:
+    """The paths of classes of the user's own that arguments name where a part or a class is expected."""
+    found: list[str] = []
+    for option, value in _pairs(args):
+        if value is not None and option != "--config":
+            found += named_paths(_table(value), _kind(option))
+    return found
+
+
+def named_paths(config: Any, kind: str = "") -> list[str]:
+    """The paths of classes of the user's own in a table of settings; `kind` is what a text there stands for, if any."""
+    if isinstance(config, Mapping):
+        inner = [named_paths(value, "class" if key == "class_path" else kind_of(key)) for key, value in config.items()]
+        return [path for paths in inner for path in paths]
+    if isinstance(config, list):
+        return [path for value in config for path in named_paths(value, kind)]
+    return [config] if kind and own.is_path(config) else []
+
+
+def _table(value: str) -> Any:
+    """A table in one line, or the text as it is."""
+    try:
+        return yaml.safe_load(value) if value.lstrip().startswith("{") else value
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return value  # the parser says what is wrong with it
+
+
+def _pairs(args: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Options that name a part or a file, each with its value; all else as it stands, with None."""
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        option, equals, value = arg.partition("=")
+        if not (option == "--config" or (option.startswith("--") and _kind(option))):
+            yield arg, None
+        elif equals or not rest or rest[0].startswith("--"):
+            yield option, value if equals else None
+        else:
+            yield arg, rest.pop(0)

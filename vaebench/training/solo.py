@@ -14,7 +14,7 @@ from lightning import Callback, Trainer
 from vaebench.core.divergence import DivergenceWatch
 from vaebench.errors import require_kernels
 from vaebench.records import CHECKPOINT
-from vaebench.training.checkpoint import write_checkpoint, write_config
+from vaebench.training.checkpoint import require_loadable, write_checkpoint, write_config
 from vaebench.training.experiment import Experiment
 from vaebench.training.keeper import Keeper, SavesIO, TrainingProgress
 from vaebench.training.saves import Saves
@@ -50,6 +50,7 @@ def _train(job: Experiment, work: Path, progress: TrainingProgress | None, callb
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_flush_denormal(True)
     model, data = job.build()
+    require_loadable(model)
     saves = Saves(work, job.identity(data))
     stopping = job.stopping()
     keeper = Keeper(saves.path, stopping, progress)

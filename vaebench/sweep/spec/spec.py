@@ -109,12 +109,13 @@ class Sweep:
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Reads a sweep file; paths in it are relative to the file.
+    """Reads a sweep file, by its path or a name of the suite's; paths in it are relative to the file.
 
     Raises:
         UserError: with the line: an unknown key, an empty range, a sampler or stop rule that cannot work, …
     """
     source = Source(path)
+    path = source.path
     content = source.table(KEYS)
     names, overrides = content.get("configs") or [], content.get("overrides") or {}
     if not isinstance(names, list):

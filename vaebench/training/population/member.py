@@ -16,7 +16,7 @@ from vaebench.core import Family
 from vaebench.core.divergence import DivergenceWatch
 from vaebench.curves import BOUND, LOG_X, TRAIN, VAL
 from vaebench.errors import Diverged
-from vaebench.training.checkpoint import write_checkpoint, write_config
+from vaebench.training.checkpoint import require_loadable, write_checkpoint, write_config
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.population.adam import require_adam
@@ -58,6 +58,7 @@ class Member:
         require_population_options(job.options, device.type)
         dtype = PRECISIONS[job.options["precision"]]
         self.model, self.data = job.build()
+        require_loadable(self.model)
         self.budget = job.budget(self.data)
         self.generator = torch.Generator(device)
         if device.type == "cpu":

@@ -1,0 +1,235 @@
+"""Code of a user's own: found where they name it, part of what was run, and run for nobody else's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import vaebench as vb
+from vaebench.cli import main
+from vaebench.configuration import gate, own, parts, registered
+from vaebench.configuration.discovery import find_class, names
+from vaebench.errors import UserError
+from vaebench.training.experiment import experiment
+
+FAMILY = '''
+from typing import Any
+
+from helper_of_mine import HALF
+from vaebench.core import DataSpec, Family, Step
+
+
+class MyVAE(Family):
+    """Half the rate.
+
+    Args:
+        data: the images.
+        weight: of the rate.
+        parts: as `Family` takes them.
+    """
+
+    def __init__(self, data: DataSpec, weight: float = HALF, **parts: Any) -> None:
+        super().__init__(data, **parts)
+        self.hyper(weight=weight)
+
+    def step(self, x, y, t):
+        terms = self.terms(x, y, 1)
+        return Step({"model": (terms.distortion + self.weight * terms.rate).mean()}, terms.logs)
+'''
+FAST = ["--data=digits", "--model.latent=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with a family in it, in a process that has met neither."""
+    (tmp_path / "mine_of_test.py").write_text(FAMILY)
+    (tmp_path / "helper_of_mine.py").write_text("HALF = 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registered, "REGISTERED", set())
+    monkeypatch.setattr(own, "_folder", own._Folder())
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setenv(own.INCLUDED, "")
+    yield tmp_path
+    os.environ.pop(own.INCLUDED, None)
+    _forget()
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.endswith(("_of_test", "_of_mine"))]:
+        del sys.modules[name]
+    shutil.rmtree("__pycache__", ignore_errors=True)
+
+
+def _edit(file: str, text: str) -> None:
+    Path(file).write_text(text)
+    _forget()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--model=mine_of_test.MyVAE"],
+        ["--include=mine_of_test.py", "--model=my"],
+        ["--include", "mine_of_test.py", "--model", "MyVAE"],
+    ],
+)
+def test_a_family_trains_by_its_path_from_the_working_folder_or_by_its_name_from_a_file(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *argv, *FAST]) == 0
+    first, hint = capsys.readouterr().out.splitlines()
+    assert "digits-MyVAE-s0-" in first
+    assert hint.endswith("--trust mine_of_test.MyVAE")
+    assert type(vb.load(first)).__name__ == "MyVAE", "what this process was told to train, it loads"
+
+
+def test_an_included_part_is_listed_and_found_like_all_others() -> None:
+    Path("more_of_test.py").write_text(
+        'from vaebench.networks import MLP\nfrom vaebench.priors import StandardNormal\n\n'
+        'class Wide(MLP):\n    """A wide one."""\n\nclass Other(StandardNormal):\n    """Another one."""\n'
+    )  # fmt: skip
+    own.include("mine_of_test.py")
+    own.include("more_of_test.py")
+    assert "MyVAE" in names("family")
+    assert "mine_of_test" not in sys.modules, "to be listed it is read, and not imported"
+    assert [part.path for part in parts.own_parts()] == [
+        "mine_of_test.MyVAE", "more_of_test.Other", "more_of_test.Wide",
+    ]  # fmt: skip
+    assert find_class("family", "myvae").__module__ == "mine_of_test"
+    model = vb.build("MyVAE", "digits", latent=2, prior="Other", likelihood={"class_path": "Bernoulli"})
+    assert type(model.prior).__module__ == "more_of_test"
+
+
+def test_a_plugin_of_an_installed_package_is_listed_without_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    point = EntryPoint(name="mine", value="mine_of_test", group=own.PLUGINS)
+    monkeypatch.setattr(own, "entry_points", lambda group: [point] if group == own.PLUGINS else [])
+    own.plugins.cache_clear()
+    try:
+        assert "MyVAE" in names("family")
+        assert "mine_of_test" not in sys.modules
+        assert experiment(["--model=MyVAE", *FAST]).plain["model"]["class_path"] == "mine_of_test.MyVAE"
+    finally:
+        own.plugins.cache_clear()
+
+
+BROKEN = {
+    "mine_of_test.MyVEA": "unknown class 'mine_of_test.MyVEA'; did you mean mine_of_test.MyVAE",
+    "nowhere_of_test.MyVAE": "there is no module 'nowhere_of_test'",
+}
+
+
+@pytest.mark.parametrize("path", BROKEN)
+@pytest.mark.parametrize("where", ["argument", "file"])
+def test_a_path_of_nothing_is_answered(path: str, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.yaml").write_text(f"model: {{class_path: {path}}}")
+    assert main(["fit", f"--model={path}" if where == "argument" else "--config=c.yaml", *FAST]) == 2
+    assert BROKEN[path] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all', in line 1 of"),
+        ("HALF = 1 / 0", "ZeroDivisionError: division by zero, in line 1 of"),
+        ("HALF = (", "SyntaxError: '(' was never closed"),
+    ],
+)
+def test_a_broken_import_is_no_unknown_family(text: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: it was answered "unknown family"."""
+    _edit("helper_of_mine.py", text)
+    assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 2
+    error = capsys.readouterr().err
+    assert f"'mine_of_test' fails when it is imported ({reason}" in error
+    assert "helper_of_mine.py" in error
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [("nowhere.py", "expected a Python file"), ("my-vae.py", "is none of a module"), ("json.py", "already")],
+)
+def test_a_file_that_cannot_be_included_is_refused(file: str, sentence: str) -> None:
+    Path("my-vae.py").touch()
+    Path("json.py").touch()
+    with pytest.raises(UserError, match=sentence):
+        own.include(file)
+
+
+def test_a_family_that_could_not_be_loaded_again_is_refused_before_the_first_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Defect: without a type for `data` it trained, and its checkpoint could not be read."""
+    _edit("mine_of_test.py", FAMILY.replace("data: DataSpec", "data"))
+    assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 2
+    assert "MyVAE takes 'data' without a type" in capsys.readouterr().err
+    assert not list(Path().rglob("*.ckpt"))
+
+
+def test_a_record_names_own_code_in_vain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 0
+    checkpoint = capsys.readouterr().out.splitlines()[0]
+    registered.REGISTERED.clear()
+    _forget()
+    with pytest.raises(UserError, match="name it with --trust"):
+        vb.load(checkpoint)
+    assert "mine_of_test" not in sys.modules
+    vb.trust("mine_of_test.MyVAE")
+    assert float(vb.load(checkpoint).weight) == 0.5
+
+
+def test_an_edited_module_is_another_run() -> None:
+    """Defect: an edited objective, or what it imports, was answered "holds this very run already"."""
+
+    def identity() -> str:
+        job = experiment(["--model=mine_of_test.MyVAE", *FAST])
+        return job.identity(job.build()[1])
+
+    first = identity()
+    assert identity() == first
+    _edit("helper_of_mine.py", "HALF = 0.5  # as before\n")
+    second = identity()
+    _edit("mine_of_test.py", f"{FAMILY}\n# edited\n")
+    assert len({first, second, identity()}) == 3
+
+
+def test_a_run_of_the_suites_own_classes_has_no_sources() -> None:
+    job = experiment(["--model=vae", *FAST])
+    assert job.sources == {}
+    assert "sources" not in job.plain
+
+
+def test_sources_are_kept_in_the_record_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 0
+    checkpoint = capsys.readouterr().out.splitlines()[0]
+    evaluate = ["evaluate", checkpoint, "--k=2", "--limit=20", "--protocol=quick", "--results=r"]
+    assert main(evaluate) == 0
+    (place,) = Path("r").rglob("record.json")
+    record = json.loads(place.read_text())
+    assert record["family"] == "MyVAE"
+    assert record["sources"] == {"helper_of_mine": "HALF = 0.5\n", "mine_of_test": FAMILY}
+    assert record["config"]["sources"] == own.hashed(record["sources"])
+    assert main(["verify", str(place), f"--checkpoint={checkpoint}", "--out=v"]) == 0
+    _edit("helper_of_mine.py", "HALF = 0.25\n")
+    for argv in (["verify", str(place), f"--checkpoint={checkpoint}", "--out=w"],
+                 ["reproduce", str(place), "--out=w"], [*evaluate, "--seed=1"]):  # fmt: skip
+        capsys.readouterr()
+        _forget()
+        assert main(argv) == 2
+        assert "the module 'helper_of_mine' is not the one that" in capsys.readouterr().err
+    assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 0
+    assert "already" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sources", ["text", {"os": "rm"}, {"a b": "0" * 64}, ["a"]])
+def test_hashes_of_a_file_are_hashes(sources: object) -> None:
+    config = {"model": {"class_path": "vaebench.families.vae.VAE"}, "sources": sources,
+              "data": {"class_path": "vaebench.data.digits.Digits"}}  # fmt: skip
+    with pytest.raises(UserError, match="has sources"):
+        gate.vetted_run(config, "it")
