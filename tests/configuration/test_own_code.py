@@ -213,8 +213,9 @@ def test_sources_are_kept_in_the_record_and_compared(capsys: pytest.CaptureFixtu
     (place,) = Path("r").rglob("record.json")
     record = json.loads(place.read_text())
     assert record["family"] == "MyVAE"
-    assert record["sources"] == {"helper_of_mine": "HALF = 0.5\n", "mine_of_test": FAMILY}
-    assert record["config"]["sources"] == own.hashed(record["sources"])
+    texts = {name: json.loads(text) for name, text in record["sources"].items()}
+    assert texts == {"helper_of_mine": "HALF = 0.5\n", "mine_of_test": FAMILY}
+    assert record["config"]["sources"] == own.hashed(texts)
     assert main(["verify", str(place), f"--checkpoint={checkpoint}", "--out=v"]) == 0
     _edit("helper_of_mine.py", "HALF = 0.25\n")
     for argv in (["verify", str(place), f"--checkpoint={checkpoint}", "--out=w"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
 import os
 import sys
 import sysconfig
@@ -227,6 +228,11 @@ def sources(config: Any) -> dict[str, str]:
 def hashed(texts: Mapping[str, str]) -> dict[str, str]:
     """SHA-256 of each text, 64 hex digits."""
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def escaped(texts: Mapping[str, str]) -> dict[str, str]:
+    """Each text as a JSON string, in which every character is printable."""
+    return {name: json.dumps(text) for name, text in texts.items()}
 
 
 def require_sources(config: Mapping[str, Any], of: object) -> None:

@@ -52,7 +52,7 @@ class RunRecord:
     times: dict[str, Any]  # everything that depends on the clock, and the machine
     environment: dict[str, Any]  # versions and commit
     checkpoint: dict[str, Any] | None = None  # {"file", "weights": SHA-256}
-    sources: dict[str, str] = field(default_factory=dict)  # the texts of modules of the user's own, by name
+    sources: dict[str, str] = field(default_factory=dict)  # the texts of modules of the user's own, as JSON, by name
     files: dict[str, Any] = field(default_factory=dict)  # SHA-256 of every other file but the checkpoint
     digest: str = ""  # SHA-256 of everything else in the record
     schema: int = SCHEMA

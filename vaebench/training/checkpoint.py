@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from vaebench.configuration import own
 from vaebench.core import Family
 from vaebench.core.divergence import require_finite
 from vaebench.data.base import ImageData
@@ -87,7 +88,7 @@ def write_checkpoint(
     info = {
         "run": job.identity(data),
         "config": job.plain,
-        **({"sources": job.sources} if job.sources else {}),
+        **({"sources": own.escaped(job.sources)} if job.sources else {}),
         "seed": job.seed,
         "data": describe(data),
         "curves": history.curves,
