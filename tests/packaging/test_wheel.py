@@ -98,7 +98,7 @@ def test_every_example_of_help_runs_in_an_empty_folder(wheel: Path, tmp_path: Pa
     (site / "others.pth").write_text("\n".join(others))
     (tmp_path / "empty").mkdir()
     for example in examples():
-        words = shlex.split(example)
+        words = shlex.split(example, comments=True)
         assert words[0] == "vaebench"
         done = subprocess.run([python, "-m", *words], cwd=tmp_path / "empty", capture_output=True, text=True)
         assert done.returncode == 0, f"{example}: {done.stderr[-2000:]}"
