@@ -123,9 +123,9 @@ def test_images_that_are_trained_on_and_tested_on_are_counted() -> None:
     data = Own(carve(images, None, **SIZES))
     rest = "favour a model that remembers; take them out of one of the two splits"
     assert data.warnings() == [
-        f"2 of 2 test images of test_data_checks are trained on too: figures on them {rest}",
-        f"1 of 2 test images of test_data_checks are validated on too: figures on them {rest}",
-        f"1 of 2 val images of test_data_checks are trained on too: figures on them {rest}",
+        f"2 of 2 test images of Own are trained on too: figures on them {rest}",
+        f"1 of 2 test images of Own are validated on too: figures on them {rest}",
+        f"1 of 2 val images of Own are trained on too: figures on them {rest}",
     ]
     assert not Own(splits()).warnings()
 

@@ -94,7 +94,7 @@ def test_it_is_cited_by_its_version_and_licence() -> None:
 def test_it_is_short_and_names_every_page() -> None:
     assert len(README.splitlines()) < 150
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert pages == set(re.findall(r"\((docs/[\w/]+\.md)\)", README))
+    assert pages == set(re.findall(r"\((docs/[\w/-]+\.md)\)", README))
 
 
 def test_every_file_it_names_exists() -> None:
