@@ -217,13 +217,28 @@ SHOWING = {
     "export": [["export", "{}/run", "--out=card-{}"]],
 }
 USERS = {"fit", "bench", "sweep"}  # their configuration is the user's; what they reuse, `read_checkpoint` opens
-ELSEWHERE = {"judge", "wandb", "parts", "families", "datasets"}  # test_judging_attacks.py; "pull"; name no file
+ELSEWHERE = {
+    "judge",
+    "wandb",
+    "parts",
+    "families",
+    "datasets",
+    "configs",
+    "init",
+}  # test_judging_attacks.py; "pull"; name no record
 
 
 def test_every_command_is_tried_with_hostile_names_or_reads_none() -> None:
     """A new command is caught here: say what it reads, and try it."""
     tried = [READERS.keys() - {"load", "pull"}, SHOWING.keys(), USERS, ELSEWHERE]
     assert sorted(name for names in tried for name in names) == sorted(commands())
+
+
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"load"}))
+def test_a_dataset_of_torch_that_a_file_names_is_not_imported(reader: str, marker: Path, tmp_path: Path) -> None:
+    data = {"class_path": "vaebench.data.torch.Torch", "init_args": {"dataset": "hostile.Net", "settings": {}}}
+    assert READERS[reader](tmp_path, _placed(data, SLOTS["data"])) == 2
+    assert not marker.exists()
 
 
 def test_what_shows_a_record_imports_nothing_that_it_names(marker: Path, tmp_path: Path) -> None:
@@ -263,7 +278,11 @@ GUARDED = {
     "__init__.py": "the suite's own names",
     "configuration/discovery.py": "the suite's own families and data sets",
     "configuration/explain.py": "classes that a parsed configuration has",
+    "configuration/own.py": "names of the command line and of what the user installed",
     "configuration/registered.py": "what the user has registered",
+    "data/arrays.py": "arrays alone; h5py by its name",
+    "data/hf.py": "datasets by its name",
+    "data/torch.py": "data.dataset, which the gate admits from a file only where the user has named it",
     "evaluation/protocol.py": "the suite's own measurements",
     "evaluation/store.py": "arrays alone",
     "evaluation/estimators/features.py": "files of VAEBENCH_WEIGHTS, which the user trusts",

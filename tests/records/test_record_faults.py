@@ -206,7 +206,7 @@ def test_figures_of_images_whose_squares_cannot_be_summed_keep_a_record_out(boar
 
 def test_the_types_of_a_record_are_those_of_its_fields() -> None:
     names = {field.name for field in dataclasses.fields(RunRecord)} - {"path"}
-    assert fields.RECORD.keys() == names
+    assert {name.removesuffix("?") for name in fields.RECORD} == names
 
 
 @pytest.mark.slow

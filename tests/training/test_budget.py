@@ -175,7 +175,7 @@ def test_a_budget_that_changed_after_a_kill_is_the_one_that_holds(
 def _trains(engine: str, job: Experiment, place: Path, killed: int | None = None) -> int:
     """Trains a run, which is killed in an epoch where that is given; the step of its last validation."""
     if engine == "solo":
-        checkpoint = job.run(place, callbacks=[] if killed is None else [Cut(killed)])
+        checkpoint = train(job, place, callbacks=[] if killed is None else [Cut(killed)])
     else:
         population = Population(lanes=1, compile=False)
         member = population.add(job, place)

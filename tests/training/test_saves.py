@@ -19,9 +19,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 import vaebench as vb
-from vaebench import files
 from vaebench.errors import UserError
-from vaebench.files import LOCK, alone_in, copy_file, remove_partial, whole_folder, write_atomically
+from vaebench.files import LOCK, alone_in, atomic, copy_file, remove_partial, whole_folder, write_atomically
 from vaebench.running.recording import weights_hash
 from vaebench.running.run import trained_checkpoint
 from vaebench.training.experiment import experiment
@@ -213,7 +212,7 @@ def test_a_file_that_could_not_be_written_is_named_and_what_was_there_is_intact(
 ) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"before")
-    monkeypatch.setattr(files.os, "fsync", _refuse)
+    monkeypatch.setattr(atomic.os, "fsync", _refuse)
     with pytest.raises(OSError, match="No space left") as error:
         write_atomically(path, b"after", tmp_path / "earlier")
     assert error.value.filename == str(path), "the system names none"
