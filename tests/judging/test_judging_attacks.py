@@ -322,7 +322,8 @@ def test_judge_on_a_read_only_folder_is_refused_in_one_sentence_and_a_study_ther
         assert "judgements" in ran.stderr
         assert "Traceback" not in ran.stderr
         assert len(ran.stderr.strip().splitlines()) == 1
-    read = "import sys, vaebench.judging.scores as s; from pathlib import Path; print(len(s.read_scores(Path(sys.argv[1]))))"
+    read = "import sys; from pathlib import Path; from vaebench.judging.scores import read_scores as read; "
+    read += "print(len(read(Path(sys.argv[1]))))"
     ran = _limited("-c", read, shut / "old")
     assert (ran.stdout.strip(), ran.stderr) == ("3", "")
 
