@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,24 @@ def pytest_collection_finish() -> None:
     """Sets what was imported aside: to look through these million objects again and again took a tenth of all tests."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder, in a process that was told of no code of a user's own, and forgets what it is told."""
+    from vaebench.configuration import own, registered
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registered, "REGISTERED", set())
+    monkeypatch.setattr(registered, "MOVED", [])
+    monkeypatch.setattr(own, "_folder", own._Folder())
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if not isinstance(finder, own._Folder)])
+    monkeypatch.setenv(own.INCLUDED, "")
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if Path(str(vars(sys.modules[name]).get("__file__"))).is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

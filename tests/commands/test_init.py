@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vaebench.cli import main
-from vaebench.configuration import own, registered
 from vaebench.records import read_records
 from vaebench.running.benchmark import read_benchmark
 from vaebench.sweep.check import check
@@ -20,16 +17,10 @@ from vaebench.training.experiment import experiment
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registered, "REGISTERED", set())
-    monkeypatch.setattr(own, "_folder", own._Folder())
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+def project(newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert main(["init", "mine"]) == 0
-    monkeypatch.chdir(tmp_path / "mine")
-    yield tmp_path / "mine"
-    for name in ("my_vae", "my_data"):
-        sys.modules.pop(name, None)
+    monkeypatch.chdir(newcomer / "mine")
+    return newcomer / "mine"
 
 
 @pytest.mark.usefixtures("project")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -47,17 +48,11 @@ FAST = ["--data=digits", "--model.latent=2", "--trainer.max_epochs=1", "--traine
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(newcomer: Path) -> Iterator[Path]:
     """A working folder with a family in it, in a process that has met neither."""
-    (tmp_path / "mine_of_test.py").write_text(FAMILY)
-    (tmp_path / "helper_of_mine.py").write_text("HALF = 0.5\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registered, "REGISTERED", set())
-    monkeypatch.setattr(own, "_folder", own._Folder())
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setenv(own.INCLUDED, "")
-    yield tmp_path
-    os.environ.pop(own.INCLUDED, None)
+    (newcomer / "mine_of_test.py").write_text(FAMILY)
+    (newcomer / "helper_of_mine.py").write_text("HALF = 0.5\n")
+    yield newcomer
     _forget()
 
 
@@ -197,6 +192,24 @@ def test_an_edited_module_is_another_run() -> None:
     second = identity()
     _edit("mine_of_test.py", f"{FAMILY}\n# edited\n")
     assert len({first, second, identity()}) == 3
+
+
+def test_the_source_of_a_module_is_that_of_its_last_import() -> None:
+    """Defect: a module imported anew where one of its name had lain in memory had the text of that one."""
+
+    def source() -> str:
+        return own.sources("helper_of_mine.HALF")["helper_of_mine"]
+
+    for number in range(20):
+        _edit("helper_of_mine.py", text := f"HALF = {number}\n")
+        own.require_class("helper_of_mine.HALF")
+        assert source() == text
+        gc.collect()
+    module = importlib.import_module("helper_of_mine")
+    Path("helper_of_mine.py").write_text("HALF = 0.125\n")
+    assert source() == text, "what runs is what was imported, whatever the file says by now"
+    assert importlib.reload(module).HALF == 0.125
+    assert source() == "HALF = 0.125\n"
 
 
 def test_a_run_of_the_suites_own_classes_has_no_sources() -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vaebench.cli import main
-from vaebench.configuration import own, registered
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(
@@ -19,30 +16,13 @@ BLOCK = re.compile(
 )
 
 
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to work in, in a process that was told nothing before."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registered, "REGISTERED", set())
-    monkeypatch.setattr(registered, "MOVED", [])
-    monkeypatch.setattr(own, "_folder", own._Folder())
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setenv(own.INCLUDED, "")
-    before = set(sys.modules)
-    yield tmp_path
-    monkeypatch.setenv(own.INCLUDED, "")
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(vars(sys.modules[name]).get("__file__")):
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("page", ["your-data.md", "your-family.md"])
-def test_the_blocks_of_the_page_run_one_after_another(page: str, empty: Path) -> None:
+def test_the_blocks_of_the_page_run_one_after_another(page: str, newcomer: Path) -> None:
     program: dict[str, object] = {}
     ran = 0
     for block in BLOCK.finditer((DOCS / page).read_text(encoding="utf-8")):
         if block["file"]:
-            (empty / block["file"]).write_text(block["code"])
+            (newcomer / block["file"]).write_text(block["code"])
         elif block["code"]:
             exec(block["code"], program)
         elif "# not run here" not in block["command"]:

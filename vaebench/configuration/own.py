@@ -21,6 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from vaebench.errors import UserError, unknown
 
@@ -196,7 +197,8 @@ def paths_in(config: Any) -> Iterator[str]:
         yield config
 
 
-_texts: dict[tuple[str, int], str] = {}  # of modules as they were when they were first looked at
+_texts: WeakKeyDictionary[ModuleType, tuple[ModuleSpec | None, str]] = WeakKeyDictionary()
+"""Of modules as first looked at after an import, with the specification of that import: a reload makes another."""
 
 
 def sources(config: Any) -> dict[str, str]:
@@ -217,10 +219,11 @@ def sources(config: Any) -> dict[str, str]:
         module = sys.modules.get(name)
         if name in found or module is None or not _is_own(module):
             continue
-        key = (name, id(module))
-        if key not in _texts:
-            _texts[key] = Path(str(_file(module))).read_text(encoding="utf-8")
-        found[name] = _texts[key]
+        spec, text = _texts.get(module, (None, ""))
+        if spec is None or spec is not module.__spec__:
+            text = Path(str(_file(module))).read_text(encoding="utf-8")
+            _texts[module] = (module.__spec__, text)
+        found[name] = text
         waiting += [*_imported(found[name], module), name.rpartition(".")[0]]
     return dict(sorted(found.items()))
 
