@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
+from vaebench.configuration.built import built
 from vaebench.configuration.discovery import find_class
-from vaebench.configuration.explain import explained, require_kinds, require_values
 from vaebench.configuration.former import current_state
 from vaebench.configuration.gate import vetted, vetted_run
 from vaebench.configuration.parts import located
@@ -62,14 +61,9 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
             return kind(*args, **{**kwargs, "data": spec})  # this spec has the training mean
 
     path, arguments = str(located(path, "family")), located(arguments)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Family, "model", required=True)
     config = {"class_path": path, "init_args": {**arguments, "data": spec.config}}
-    require_kinds(config)
-    with explained():
-        parsed = parser.parse_object({"model": config})
-        require_values(parsed.as_dict())
-        return parser.instantiate(parsed, instantiators=[(construct, Family, True)]).model
+    model: Family = built(Family, "model", config, [(construct, Family, True)])
+    return model
 
 
 def load(checkpoint: str | Path) -> Family:
@@ -146,10 +140,5 @@ def data_module(config: Mapping[str, Any], source: object = "data") -> ImageData
     Raises:
         UserError: it names a class that is neither the suite's nor registered, or it cannot be built.
     """
-    config = vetted(config, source, "data set")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageData, "data", required=True)
-    with explained():
-        parsed = parser.parse_object({"data": located(config, "data set")})
-        require_values(parsed.as_dict())
-        return parser.instantiate(parsed).data
+    module: ImageData = built(ImageData, "data", located(vetted(config, source, "data set"), "data set"))
+    return module

@@ -30,11 +30,13 @@ def names(kind: str) -> list[str]:
     return sorted({*_files(kind), *(part.listed for part in parts.own_parts() if part.kind == kind and part.choosable)})
 
 
-def _files(kind: str) -> list[str]:
+@cache
+def _files(kind: str) -> tuple[str, ...]:
     """Names of the suite's own, which are those of their files."""
     folder = Path(__file__).parents[1] / DISCOVERED[kind][0]
     helpers = {"base", "cache", "formats"}
-    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] != "_" and m.name not in helpers)
+    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
+    return tuple(sorted(name for name in found if name[0] != "_" and name not in helpers))
 
 
 def find_class(kind: str, name: str) -> type[Any]:

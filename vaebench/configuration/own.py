@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -185,16 +186,15 @@ def _found(name: str) -> ModuleSpec | None:
 # Sources ------------------------------------------------------------------------------------------------------------
 
 
-def paths_in(config: Any) -> Iterator[str]:
-    """The paths of classes and functions in a configuration that are not the suite's or torch's."""
-    if isinstance(config, Mapping):
-        for value in config.values():
-            yield from paths_in(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from paths_in(value)
-    elif is_path(config):
+def texts_in(config: Any) -> Iterator[str]:
+    """The texts in a configuration, and the paths of the classes and functions in it."""
+    if isinstance(config, str):
         yield config
+    elif inspect.isfunction(config) or inspect.isclass(config):
+        yield f"{config.__module__}.{config.__qualname__}"
+    elif isinstance(config, Mapping | list | tuple):
+        for value in config.values() if isinstance(config, Mapping) else config:
+            yield from texts_in(value)
 
 
 _texts: WeakKeyDictionary[ModuleType, tuple[ModuleSpec | None, str]] = WeakKeyDictionary()
@@ -213,7 +213,7 @@ def sources(config: Any) -> dict[str, str]:
         The texts by the names of the modules, sorted.
     """
     found: dict[str, str] = {}
-    waiting = [path.rpartition(".")[0] for path in paths_in(config)]
+    waiting = [path.rpartition(".")[0] for path in filter(is_path, texts_in(config))]
     while waiting:
         name = waiting.pop()
         module = sys.modules.get(name)

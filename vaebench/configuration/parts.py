@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from vaebench.configuration.class_source import (
 from vaebench.configuration.part_kinds import KINDS, TORCH, learning_key
 
 PACKAGE = Path(__file__).parents[1]
+MOST = 10_000  # names that are remembered; a stranger's file may hold any number
 
 
 class Part(NamedTuple):
@@ -117,7 +118,12 @@ def torch_parts() -> tuple[Part, ...]:
 
 def of_kind(kind: str) -> dict[str, Part]:
     """The classes of a kind that a configuration may choose, by name; the user's own go before the suite's."""
-    known = (*torch_parts(), *index(), *own_parts())
+    return dict(_of_kind(kind, own_parts()))
+
+
+@cache
+def _of_kind(kind: str, theirs: tuple[Part, ...]) -> dict[str, Part]:
+    known = (*torch_parts(), *index(), *theirs)
     choices = {part.name: part for part in known if part.kind == kind and part.choosable}
     return dict(sorted(choices.items(), key=lambda item: item[1].listed.lower()))
 
@@ -127,9 +133,12 @@ def find_part(kind: str, name: str) -> Part | None:
 
     A class path of a module that no longer exists, as in old records, resolves to the class of that name.
     """
-    if "." in name:
-        return part_at(name)
-    known = of_kind(kind)
+    return part_at(name) if "." in name else _called(kind, name, own_parts())
+
+
+@lru_cache(maxsize=MOST)
+def _called(kind: str, name: str, theirs: tuple[Part, ...]) -> Part | None:
+    known = _of_kind(kind, theirs)
     if name in known:
         return known[name]
     near = [part for part in known.values() if plain_name(name) in part.names]
@@ -139,6 +148,7 @@ def find_part(kind: str, name: str) -> Part | None:
     return next((matches[0] for matches in (whole, near) if len(matches) == 1), None)
 
 
+@lru_cache(maxsize=MOST)
 def part_at(path: str, package: Path = PACKAGE) -> Part | None:
     """The class of the suite at a class path; None where there is none.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,23 +83,10 @@ def remember(config: Any) -> None:
 
 def foreign(config: Any) -> list[str]:
     """The strings of a configuration that are neither plain words nor names of the suite, and so need `--trust`."""
-    texts = dict.fromkeys(_texts(config))
+    texts = dict.fromkeys(own.texts_in(config))
     return [
         text for text in texts if not WORD.fullmatch(text) and not text.startswith("vaebench.") and text not in LIBRARY
     ]
-
-
-def _texts(config: Any) -> Iterator[str]:
-    if isinstance(config, str):
-        yield config
-    elif inspect.isfunction(config) or inspect.isclass(config):
-        yield f"{config.__module__}.{config.__qualname__}"
-    elif isinstance(config, Mapping):
-        for value in config.values():
-            yield from _texts(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _texts(value)
 
 
 def is_dotted(text: str) -> bool:
