@@ -76,19 +76,19 @@ def verdict(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial]) -> str:
 
 def trial_settings(trial: FrozenTrial) -> str:
     """A trial's settings, such as 'beta=0.53 schedule=Linear'."""
-    return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
+    return " ".join(f"{key.rpartition('.')[2]}={short(value)}" for key, value in trial.params.items())
 
 
 def trial_figures(sweep: Sweep, trial: FrozenTrial) -> str:
     """The trial's objectives, or its last reported bound, and the constraints that it violates."""
     if trial.state == TrialState.COMPLETE and trial.values:
-        values = " ".join(f"{name}={_short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
+        values = " ".join(f"{name}={short(v)}" for name, v in zip(sweep.objectives, trial.values, strict=True))
         broken = [name for name, violation in trial.constraints.items() if violation > 0]
         return f"{values} (not {', '.join(broken)})" if broken else values
     _, bound = trial.user_attrs.get("progress", (0, None))
     if trial.intermediate_values:
         bound = trial.intermediate_values[max(trial.intermediate_values)]
-    return "" if bound is None else f"{BOUND}={_short(bound)}"
+    return "" if bound is None else f"{BOUND}={short(bound)}"
 
 
 def trial_state(trial: FrozenTrial) -> str:
@@ -152,7 +152,8 @@ def _clock(time: timedelta | None) -> str:
     return "" if time is None else str(timedelta(seconds=max(0, round(time.total_seconds()))))
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A setting or a metric in four digits, from 100 on in two decimals."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.4g}" if abs(value) < 100 else f"{value:.2f}"
