@@ -6,3 +6,4 @@ TRAIN, VAL = "train/", "val/"
 BOUND = "val/elbo"  # the bound at β = 1, nats per image
 LOG_X = "val/log_x"  # log p(x|z), nats per image, for posteriors without a density, and so without a bound
 OBJECTIVE = "val/objective"  # the maximised objective
+LIKELIHOOD = "val/log_likelihood"  # no curve: measured once, after training; what boards rank, nats per image

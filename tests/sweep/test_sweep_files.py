@@ -210,6 +210,36 @@ def test_a_choice_may_stand_for_whole_files(tmp_path: Path) -> None:
     assert families == {"plain": "VAE", "free": "BetaVAE"}
 
 
+def test_a_space_of_models_whose_log_likelihood_is_measured_in_two_ways_is_refused(tmp_path: Path) -> None:
+    """A model of codes has the encoder's bound, others a refined estimate: the search would choose the estimator."""
+    family = f"{ROOT}/configs/family"
+    text = f"""\
+configs: [{ROOT}/configs/data/digits.yaml]
+space: {{config: {{choice: {{gaussian: {family}/vae.yaml, codes: {family}/categorical_vae.yaml}}}}}}
+stop: {{trials: 4}}
+protocol: {{limit: 4}}
+"""
+    with pytest.raises(UserError, match=r"tiny\.yaml.*2.*by proposals refined for each image for some models"):
+        check(read_sweep(_file(tmp_path, text)))
+    check(read_sweep(_file(tmp_path, text + "objectives: {val/elbo: maximise}\n")))
+    check(read_sweep(_file(tmp_path, text.replace("gaussian: " + family + "/vae.yaml, ", ""))))
+
+
+def test_a_study_by_the_former_defaults_is_not_mistaken_for_one_by_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The defaults are part of the fingerprint, and a file that names them has the one that it always had."""
+    bare = GOOD.replace("objectives: {val/elbo: maximise}\n", "")
+    assert read_sweep(_file(tmp_path, bare)).objectives == {"val/log_likelihood": "maximise"}
+    said = bare + "objectives: {val/log_likelihood: maximise}\n"
+    assert read_sweep(_file(tmp_path, bare)).fingerprint == read_sweep(_file(tmp_path, said)).fingerprint
+    assert read_sweep(_file(tmp_path, bare)).fingerprint != read_sweep(_file(tmp_path)).fingerprint
+    sweep = read_sweep(_file(tmp_path, bare))
+    now = sweep.fingerprint
+    monkeypatch.setattr("vaebench.sweep.spec.spec.DEFAULTS", {})
+    assert sweep.fingerprint != now, "without the defaults, as of studies before them"
+
+
 def test_the_fingerprint_changes_with_what_figures_depend_on_and_with_nothing_else(tmp_path: Path) -> None:
     first = _sweep(tmp_path).fingerprint
     same = [("trials: 4", "trials: 9"), ("sampler: tpe", "sampler: random"), ("sweep: tiny", "# about\nsweep: tiny")]

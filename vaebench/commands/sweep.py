@@ -9,7 +9,7 @@ from vaebench.commands._parser import logger_option
 from vaebench.errors import UserError, unknown
 from vaebench.sweep.spec.engine import engines
 
-HELP = "search a space of settings with Optuna; survives kills, goes on with --resume"
+HELP = "search a space of settings for the best log p(x) of validation images, with Optuna; goes on with --resume"
 EXAMPLE = """\
 vaebench sweep digits
 vaebench sweep status digits"""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from vaebench import evaluation
-from vaebench.curves import BOUND, VAL
-from vaebench.errors import UserError, unknown
+from vaebench.core import Family
+from vaebench.curves import BOUND, LIKELIHOOD, VAL
+from vaebench.data.base import ImageData
+from vaebench.errors import Unavailable, UserError, unknown
+from vaebench.evaluation.conditions import for_images
+from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.protocol import measurement
+from vaebench.evaluation.subject import Subject
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.workers.held_out import COLLAPSE, CURVES, VERDICTS
+from vaebench.sweep.workers.held_out import COLLAPSE, CURVES, VERDICTS, HeldOut
 
 if TYPE_CHECKING:
     from vaebench.training.experiment import Experiment
@@ -28,18 +34,36 @@ def check(sweep: Sweep) -> Experiment:
     from vaebench.training.experiment import experiment
 
     check_figures(sweep)
-    data = None
+    data, refined = None, set[bool]()
     for key, point in sweep.space.probes():
         try:
             job = experiment(sweep.arguments(point, 0))
             data = data or job.build()[1]
             model = job.plain["model"]
             with explained():
-                build(model["class_path"], data, **model["init_args"])
+                built = build(model["class_path"], data, **model["init_args"])
+            refined.add(_refined(sweep, built, data))
+            if len(refined) > 1:
+                raise UserError(
+                    f"{LIKELIHOOD} is by proposals refined for each image for some models of the space, and the "
+                    f"encoder's bound for others: expected one of the two; give each a sweep, or maximise {BOUND}"
+                )
         except UserError as error:
             place = _blamed(sweep, point, str(error)) or ("space", key)
             raise sweep.source.error(str(error), *place) from None
     return job
+
+
+def _refined(sweep: Sweep, model: Family, data: ImageData) -> bool:
+    """Whether the objective of a model is measured by proposals refined for each image."""
+    protocol = evaluation.read_protocol(**sweep.protocol)
+    if LIKELIHOOD not in sweep.objectives or protocol.measurements["likelihood"].get("proposal") != "refined":
+        return False
+    subject = Subject(model, HeldOut(data), limit=1)
+    with differentiable(), suppress(Unavailable):
+        require_gaussian(for_images(subject.model, slice(0, 1)), subject.x.clone())
+        return True
+    return False
 
 
 def _blamed(sweep: Sweep, point: Mapping[str, Any], message: str) -> tuple[str, str] | None:
@@ -66,10 +90,10 @@ def check_figures(sweep: Sweep) -> None:
             remedy = "" if name in known else "Objectives are figures of the validation images."
             place = next(key for key in (name, name[4:]) if key in (source.at("objectives") or {}))
             raise source.error(str(unknown("objective", name, known, remedy)), "objectives", place)
-    if sweep.pruner["name"] != "none" and list(sweep.objectives) != [BOUND]:
+    if sweep.pruner["name"] != "none" and sweep.objectives not in ({LIKELIHOOD: "maximise"}, {BOUND: "maximise"}):
         raise source.error(
-            f"pruning compares the held-out bound, and the objective is {', '.join(sweep.objectives)}: make it "
-            f"{BOUND} alone or remove the pruner",
+            f"pruning compares the held-out bound, and the objective is {', '.join(sweep.objectives)}: maximise "
+            f"{LIKELIHOOD} or {BOUND} alone, or remove the pruner",
             "pruner",
         )
     for index, constraint in enumerate(sweep.constraints):

@@ -10,24 +10,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaebench.configuration.seeds import LARGEST, is_seed
 from vaebench.configuration.source import Source, argument, config_file
-from vaebench.curves import BOUND, VAL
+from vaebench.curves import BOUND, LIKELIHOOD, VAL
 from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 from vaebench.records import identity
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
 from vaebench.sweep.spec.space import Space, read_space
 
-if TYPE_CHECKING:
-    pass
-
 KEYS = ("sweep", "configs", "overrides", "space", "sampler", "pruner", "objectives", "constraints", "seeds", "combine",
         "stop", "protocol", "engine", "heartbeat")  # fmt: skip
 STOPS = ("trials", "hours", "stalled")
 COMBINE = ("mean", "median")
+DEFAULTS: dict[str, Any] = {"objectives": {LIKELIHOOD: "maximise"}, "protocol": {"name": "refined_quick"}}
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 
 
@@ -98,9 +96,9 @@ class Sweep:
         choices = [p.choices.values() for p in self.space.parameters if p.key == "config"]
         files = [Path(a.removeprefix("--config=")) for a in self.args if a.startswith("--config=")]
         content = [path.read_text(encoding="utf-8") for path in [*files, *(p for chosen in choices for p in chosen)]]
-        own = ("overrides", "space", "objectives", "constraints", "seeds", "combine", "protocol")
-        devices = self.engine.get("devices", 1)
-        return identity(files=content, devices=devices, **{key: json.dumps(self.source.at(key)) for key in own})
+        names = ("overrides", "space", "objectives", "constraints", "seeds", "combine", "protocol")
+        own = {key: json.dumps(self.source.at(key) or DEFAULTS.get(key)) for key in names}
+        return identity(files=content, devices=self.engine.get("devices", 1), **own)
 
     @property
     def measured(self) -> bool:
@@ -136,7 +134,7 @@ def read_sweep(path: Path) -> Sweep:
         seeds=_seeds(source),
         combine=content.get("combine", "mean"),
         stop=_stop(source),
-        protocol={"name": "quick", **source.table(_keys(source, "protocol"), "protocol")},
+        protocol={**DEFAULTS["protocol"], **source.table(_keys(source, "protocol"), "protocol")},
         engine=_engine(source),
         heartbeat=content.get("heartbeat", 10),
         source=source,
@@ -213,9 +211,9 @@ def figure(source: Source, name: Any, *place: str | int) -> str:
 def _objectives(source: Source) -> dict[str, str]:
     content = source.at("objectives")
     if content is None:
-        return {BOUND: "maximise"}
+        return dict(DEFAULTS["objectives"])
     if not isinstance(content, dict) or not content:
-        raise source.error("expected a table such as {val/elbo: maximise}", "objectives")
+        raise source.error("expected a table such as {val/log_likelihood: maximise}", "objectives")
     for name, direction in content.items():
         if direction not in ("maximise", "minimise"):
             reason = unknown("direction", str(direction), ["maximise", "minimise"])

@@ -135,8 +135,9 @@ def load_study(sweep: Sweep, storage: RDBStorage) -> Study:
 def _same(sweep: Sweep, study: Study) -> None:
     if study.user_attrs.get("fingerprint") != sweep.fingerprint:
         raise UserError(
-            f"'{sweep.source.path}' or a file it names has changed since the sweep '{sweep.name}' began, where its "
-            "trials could no longer be compared: restore it, or give it another name (sweep: NAME)"
+            f"'{sweep.source.path}' or a file it names, or a default that it relies on, has changed since the sweep "
+            f"'{sweep.name}' began, where its trials could no longer be compared: restore it, or give it another name "
+            "(sweep: NAME)"
         )
     require_sound(study, len(sweep.objectives))
 
