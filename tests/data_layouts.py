@@ -6,16 +6,15 @@ import gzip
 import hashlib
 import io
 import os
-import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import datasets
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -149,27 +148,17 @@ def _mpi3d_file(folder: Path, patch: Patch, cls: Any) -> None:
     np.savez(folder / "mpi3d_real.npz", images=noise(192, 8, 8, 3))
 
 
-class FakeHDF5(ModuleType):
-    """What of h5py is called, over arrays: it is not installed everywhere."""
-
-    class Dataset(np.ndarray):
-        pass
-
-    def __init__(self, **arrays: Any) -> None:
-        super().__init__("h5py")
-        self.arrays = {name: array.view(self.Dataset) for name, array in arrays.items()}
-
-    def File(self, path: Path, mode: str) -> Any:  # noqa: N802
-        assert path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
-        assert mode == "r"
-        return nullcontext(self.arrays)
+def hdf5(path: Path, **arrays: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
 
 
 def _shapes3d_file(folder: Path, patch: Patch, cls: Any) -> None:
     sizes = {"floor_hue": 2, "wall_hue": 2, "object_hue": 2, "scale": 4, "shape": 4, "orientation": 2}
     patch.setattr(cls, "FACTORS", sizes)
-    store(folder / cls.file, b"\x89HDF\r\n\x1a\n")
-    patch.setitem(sys.modules, "h5py", FakeHDF5(images=noise(256, 8, 8, 3), labels=np.zeros((256, 6))))
+    hdf5(folder / cls.file, images=noise(256, 8, 8, 3), labels=np.zeros((256, 6)))
 
 
 def _cars3d_files(folder: Path, patch: Patch, cls: Any) -> None:
@@ -250,25 +239,16 @@ def _own_arrays(folder: Path, _: Patch, cls: Any) -> Callable[..., Any]:
     return partial(cls, path=str(folder / "mine.npz"))
 
 
-class FakeSplit(list[Any]):
-    """A split as Hugging Face's datasets have them: rows by number, columns by name."""
+def _hf_rows(folder: Path, _: Patch, cls: Any) -> Callable[..., Any]:
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
 
-    column_names = ("image", "label")
+    def rows(n: int, seed: int) -> datasets.Dataset:
+        images = [Image.fromarray(noise(6, 6, seed=seed + number)) for number in range(n)]
+        return datasets.Dataset.from_dict({"image": images, "label": [number % 3 for number in range(n)]}, kinds)
 
-    def __getitem__(self, key: Any) -> Any:
-        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
-
-
-def _hf_rows(_: Path, patch: Patch, cls: Any) -> Callable[..., Any]:
-    def rows(n: int, seed: int) -> FakeSplit:
-        pictures = (Image.fromarray(noise(6, 6, seed=seed + number)) for number in range(n))
-        return FakeSplit({"image": picture, "label": number % 3} for number, picture in enumerate(pictures))
-
-    library = ModuleType("datasets")
-    loaded = {"train": rows(60, 0), "validation": rows(20, 100), "test": rows(20, 200), "unlabelled": rows(5, 300)}
-    patch.setattr(library, "load_dataset", lambda *_, **__: loaded, raising=False)
-    patch.setitem(sys.modules, "datasets", library)
-    return partial(cls, name="somebody/squares")
+    sizes = {"train": (60, 0), "validation": (20, 100), "test": (20, 200), "unlabelled": (5, 300)}
+    datasets.DatasetDict({split: rows(n, seed) for split, (n, seed) in sizes.items()}).save_to_disk(folder / "squares")
+    return partial(cls, path=str(folder / "squares"))
 
 
 class Squares(Dataset[Any]):

@@ -44,6 +44,28 @@ class Unavailable(Exception):  # noqa: N818
     """
 
 
+@contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Turns a missing package into a UserError that names the extra of vaebench which installs it.
+
+    >>> with extra("hdf5", "'a.h5'"):  # doctest: +ELLIPSIS
+    ...     import no_such_h5py
+    Traceback (most recent call last):
+    vaebench.errors.UserError: 'a.h5' needs the package 'no_such_h5py', which is not installed; `pip install ...
+
+    Args:
+        name: of the extra.
+        what: needs it, for the message.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs the package '{error.name}', which is not installed; "
+            f'`pip install "vaebench[{name}]"` does that'
+        ) from None
+
+
 # Messages of torch about missing kernels for a dtype or a device.
 KERNELS = (
     r"\"(?P<operation>\w+)\" not implemented for '?(?P<precision>\w+)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_layouts import FakeHDF5, noise, one_sentence, png, store
+from data_layouts import hdf5, noise, one_sentence, png, store
 from PIL import Image
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as torch_file
 from torch.utils.data import Dataset
 
 from vaebench.cli import main
@@ -223,37 +226,22 @@ def test_a_square_of_another_shape_is_never_distorted(tmp_path: Path) -> None:
 GREY = noise(40, 5, 6)
 
 
-def _safetensors(**arrays: Any) -> bytes:
-    """The format as its page describes it, with padding and metadata."""
-    kinds = {"uint8": "U8", "int64": "I64", "float32": "F32", "float16": "F16"}
-    table: dict[str, Any] = {"__metadata__": {"made": "by hand"}}
-    at = 0
-    for name, array in arrays.items():
-        table[name] = {"dtype": kinds[str(array.dtype)], "shape": list(array.shape),
-                       "data_offsets": [at, at + array.nbytes]}  # fmt: skip
-        at += array.nbytes
-    head = json.dumps(table).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + b"".join(array.tobytes() for array in arrays.values())
-
-
-def _saved(folder: Path, kind: str, patch: pytest.MonkeyPatch, **arrays: Any) -> Path:
+def _saved(folder: Path, kind: str, **arrays: Any) -> Path:
     path = folder / f"mine.{kind}"
     if kind == "npz":
         np.savez_compressed(path, **arrays)
     elif kind == "npy":
         np.save(path, arrays["images"])
     elif kind == "safetensors":
-        path.write_bytes(_safetensors(**arrays))
+        save_file(arrays, path, {"made": "for a test"})
     else:
-        path.write_bytes(b"\x89HDF\r\n\x1a\n")
-        patch.setitem(sys.modules, "h5py", FakeHDF5(**arrays))
+        hdf5(path, **arrays)
     return path
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "h5"])
-def test_every_kind_of_file_gives_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    path = _saved(tmp_path, kind, monkeypatch, images=GREY, labels=np.arange(40))
+def test_every_kind_of_file_gives_the_same_images(tmp_path: Path, kind: str) -> None:
+    path = _saved(tmp_path, kind, images=GREY, labels=np.arange(40))
     data = Arrays(str(path))
     assert np.array_equal(levels(data)[:, 0], GREY)
     assert (data.sizes, data.name) == ({"train": 32, "val": 4, "test": 4}, "arrays-mine")
@@ -393,14 +381,45 @@ def test_a_file_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path, m
     assert levels(Arrays("b.npz", images="x")).shape == (40, 1, 5, 6)
 
 
-@pytest.mark.parametrize(("library", "name"), [("h5py", "h5py"), ("datasets", "datasets")])
-def test_a_library_that_is_missing_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, name: str
+@pytest.mark.parametrize(
+    ("library", "extra", "make"),
+    [
+        ("h5py", "hdf5", lambda: Arrays("a.h5")),
+        ("safetensors", "safetensors", lambda: Arrays("a.safetensors")),
+        ("datasets", "hf", lambda: HF("somebody/squares")),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, extra: str, make: Callable[[], ImageData]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, library, None)
-    store(tmp_path / "a.h5", b"")
-    data = Arrays(str(tmp_path / "a.h5")) if library == "h5py" else HF("somebody/squares")
-    assert f"run pip install {name}" in refused(data)
+    for file in ("a.h5", "a.safetensors"):
+        store(Path(file), b"")
+    assert f"needs the package '{library}', which is not installed; `pip install \"vaebench[{extra}]\"`" in refused(
+        make()
+    )
+
+
+def test_files_that_a_library_cannot_read_are_refused(tmp_path: Path) -> None:
+    for name in ("a.h5", "a.safetensors"):
+        store(tmp_path / name, b"no file of that kind")
+        assert "is no intact" in refused(Arrays(str(tmp_path / name)))
+    torch_file({"images": torch.zeros(40, 6, 6, dtype=torch.bfloat16)}, path := tmp_path / "b.safetensors")
+    assert "of numbers that numpy has (data type 'bfloat16' not understood)" in refused(Arrays(str(path)))
+
+
+def test_a_data_set_of_the_library_is_found_by_name_or_refused(tmp_path: Path) -> None:
+    """A folder of files is a name to the library as one of the hub is; what it raises is one sentence."""
+    for split, n in {"train": 40, "test": 9}.items():
+        for number in range(n):
+            store(tmp_path / "set" / split / f"{number}.png", png(noise(6, 6, seed=1000 * n + number)))
+    data = HF(str(tmp_path / "set"))
+    assert data.sizes == {"train": 36, "val": 4, "test": 9}
+    assert data.labels("train") is None, "Defect: a column without a label was refused as labels"
+    with pytest.raises(UserError, match="unknown column 'picture'"):
+        HF(str(tmp_path / "set"), image="picture").raw()
+    assert "datasets cannot load" in refused(HF(str(tmp_path / "nowhere")))
 
 
 # Data sets of others ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from vaebench.errors import UserError
+from vaebench.errors import UserError, extra
 
 HELP = "ask people about pictures of runs: which is better, how good, real or generated"
 EXAMPLE = """\
@@ -41,9 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--rounds is {arguments.rounds}: expected at least 1; 4 is usual")
     if wrong := [name for name in arguments.name if not re.fullmatch(r"[A-Za-z0-9._-]+", name)]:
         raise UserError(f"--name is '{wrong[0]}': expected a host name without scheme, port or path, as judges.example")
-    try:
+    with extra("judge", "the page"):
         from vaebench.judging.serve import serve
-    except ModuleNotFoundError as error:
-        raise UserError(f"the page needs the package '{error.name}': install vaebench with its extra, "
-                        "`pip install vaebench[judge]`") from None  # fmt: skip
     return serve(**{name: value for name, value in vars(arguments).items() if name != "run"})

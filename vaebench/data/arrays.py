@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages, title_of
 from vaebench.data._prepare import Layout, channels_first, quantised, require_span
 from vaebench.data.cache import DamagedError
-from vaebench.data.formats import npz, safetensors
-from vaebench.errors import UserError
+from vaebench.data.formats import npz
+from vaebench.errors import UserError, extra
 from vaebench.ranges import Range
 
 Named = dict[str, NDArray[Any]]
@@ -101,31 +100,36 @@ def read_arrays(path: Path) -> Named:
             return {path.stem: np.load(path, allow_pickle=False)}
         if path.suffix == ".npz":
             return npz(path)
-        if path.suffix == ".safetensors":
-            return safetensors(path.read_bytes())
     except (DamagedError, ValueError, EOFError) as error:
         reason = str(error) if isinstance(error, DamagedError) else "is no intact .npy file of plain numbers"
         raise UserError(f"'{path}' {reason}; put an intact copy in its place") from error
     if path.suffix in (".h5", ".hdf5"):
-        return read_hdf5(path)
+        return _hdf5(path)
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
     raise UserError(f"'{path}' is of a kind that is not read: expected {', '.join(ENDINGS)}; convert it")
 
 
-def read_hdf5(path: Path) -> Named:
-    """The arrays at the top of an HDF5 file.
-
-    Raises:
-        UserError: h5py is not installed, or the file is damaged.
-    """
-    try:
-        h5py = import_module("h5py")
-    except ImportError:
-        raise UserError(
-            f"'{path}' is an HDF5 file, which h5py reads: expected it installed; run pip install h5py, or save the "
-            "arrays as .npz"
-        ) from None
+def _hdf5(path: Path) -> Named:
+    """The arrays at the top of an HDF5 file."""
+    with extra("hdf5", f"'{path}'"):
+        import h5py
     try:
         with h5py.File(path, "r") as file:
             return {name: np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
     except OSError as error:
         raise UserError(f"'{path}' is no intact HDF5 file ({error}); put an intact copy in its place") from error
+
+
+def _safetensors(path: Path) -> Named:
+    """The tensors of a file, of the kinds of numbers that numpy has."""
+    with extra("safetensors", f"'{path}'"):
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    try:
+        return load_file(path)
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise UserError(
+            f"'{path}' is no intact .safetensors file of numbers that numpy has ({error}); put an intact copy in its "
+            "place"
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import struct
 import tarfile
 import zipfile
@@ -126,28 +125,6 @@ def _plain(file: IO[bytes]) -> NDArray[np.generic] | None:
             return None
         flat = np.frombuffer(file.read(), kind)
         return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-
-
-def safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
-    """The tensors of a .safetensors file by name, a table in JSON and then bytes (https://huggingface.co/docs/safetensors)."""
-    kinds = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2",
-             "F32": "<f4", "F64": "<f8"}  # fmt: skip
-    try:
-        size = int.from_bytes(content[:8], "little")
-        table = json.loads(content[8 : 8 + size])
-        found = {}
-        for name, about in table.items():
-            if name != "__metadata__":
-                start, end = about["data_offsets"]
-                flat = np.frombuffer(content[8 + size + start : 8 + size + end], kinds[about["dtype"]])
-                found[name] = flat.reshape(about["shape"])
-        return found
-    except KeyError as error:
-        raise DamagedError(
-            f"holds numbers of the type {error}, where one of {', '.join(kinds)} was expected"
-        ) from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError("is no intact .safetensors file") from error
 
 
 def _whole(content: bytes, expected: int) -> None:

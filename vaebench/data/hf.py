@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -12,7 +11,7 @@ import numpy as np
 from vaebench.data._items import pixels
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages
 from vaebench.data._prepare import Colour, Crop, Preparation, require_span, stacked
-from vaebench.errors import UserError, unknown
+from vaebench.errors import UserError, extra, unknown
 from vaebench.ranges import Range
 
 
@@ -64,20 +63,16 @@ class HF(OwnImages):
         self.preparation = Preparation(crop, resize, colour, require_span(range))
 
     def read(self) -> Mapping[str, Images]:
-        try:
-            library = import_module("datasets")
-        except ImportError:
-            raise UserError(
-                f"{self.name} needs Hugging Face's datasets: expected it installed; run pip install datasets"
-            ) from None
+        with extra("hf", f"data set '{self.name}'"):
+            import datasets
         name, config, revision = self.source
         if name is None and self.place is None:
             raise UserError(f"{self.name} has no data.name: expected a data set of the hub; set it, or data.path")
         try:
             if name is not None:
-                loaded = library.load_dataset(name, config, revision=revision)
+                loaded = datasets.load_dataset(name, config, revision=revision)
             else:
-                loaded = library.load_from_disk(str(self.found("path")))
+                loaded = datasets.load_from_disk(str(self.found("path")))
         except (OSError, ValueError, RuntimeError) as error:  # what it raises for a name, a config or a connection
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise UserError(
@@ -94,12 +89,8 @@ class HF(OwnImages):
         what = f"of the {split or 'whole'} split of {self.name}"
         pictures = (
             (f"image {at} {what}", pixels(part[at][image], self.preparation, f"image {at} {what}"))
-            for at in range_of(part)
+            for at in range(len(part))
         )
-        labels = np.asarray(part[label]) if label in part.column_names else None
-        return Images(stacked(pictures, len(part)), labels)
-
-
-def range_of(part: Any) -> Any:
-    """The places of all items of a data set."""
-    return range(len(part))
+        labels = list(part[label]) if label in part.column_names else [None]
+        unlabelled = all(value is None for value in labels)  # as in a folder of pictures without classes
+        return Images(stacked(pictures, len(part)), None if unlabelled else np.asarray(labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from vaebench.errors import UserError
+from vaebench.errors import UserError, extra
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines._remote import Handle, RemoteWorkers, require_server, worker
 from vaebench.sweep.storage.study import ADDRESS
@@ -20,10 +20,8 @@ def start(launch: Launch) -> RemoteWorkers:
         UserError: Ray is not installed, there is no cluster, or SQLite is the storage.
     """
     require_server(launch)
-    try:
+    with extra("ray", "the engine 'ray'"):
         import ray
-    except ImportError:
-        raise UserError("the engine 'ray' needs Ray; install vaebench[ray]") from None
     if not ray.is_initialized():
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=40)

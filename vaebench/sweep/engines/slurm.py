@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from vaebench.errors import UserError
+from vaebench.errors import UserError, extra
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines._remote import Handle, RemoteWorkers, require_server, worker
 from vaebench.sweep.storage.study import ADDRESS
@@ -69,10 +69,8 @@ def _folder(launch: Launch) -> str:
 
 
 def _require_submitit() -> None:
-    try:
+    with extra("slurm", "the engine 'slurm'"):
         import submitit  # noqa: F401
-    except ImportError:
-        raise UserError("the engine 'slurm' needs submitit; install vaebench[slurm]") from None
 
 
 class SlurmJob:
