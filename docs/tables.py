@@ -7,13 +7,15 @@ rows are means over seeds, the best of the first metric first:
 
     <!-- table: latents objectives@likelihood/vae: log_likelihood rate -->
     <!-- end -->
+
+`place:METRIC` is a row's place by that metric, 1 for the best, whether or not noise separates it from the next.
 """
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vaebench.files import rewrite
@@ -40,7 +42,8 @@ def _table(sources: Sequence[str], metrics: Sequence[str]) -> str:
             if (not variant or record.variant == variant) and (not protocol or record.protocol["name"] == protocol):
                 variants.setdefault(record.variant, []).append(record)
     better = next(iter(variants.values()))[0].metrics[metrics[0]]["higher_is_better"]
-    rows = [(name, len(runs), [_mean(runs, metric) for metric in metrics]) for name, runs in variants.items()]
+    known = {metric: _known(variants, metric) for metric in metrics}
+    rows = [(name, len(runs), [known[metric].get(name) for metric in metrics]) for name, runs in variants.items()]
     rows.sort(key=lambda row: (row[2][0] is None, (row[2][0] or 0.0) * (-1 if better else 1)))
     shown = ["run", "seeds", *(_heading(metric) for metric in metrics)]
     lines = [_line(shown), _line([":--", *["--:"] * (len(shown) - 1)])]
@@ -48,6 +51,17 @@ def _table(sources: Sequence[str], metrics: Sequence[str]) -> str:
         cells = (number(value, _decimals(metric)) for metric, value in zip(metrics, values, strict=True))
         lines.append(_line([name, str(seeds), *cells]))
     return "".join(line + "\n" for line in lines)
+
+
+def _known(variants: Mapping[str, Sequence[RunRecord]], metric: str) -> dict[str, float]:
+    """The values, or the places, of the variants that have one."""
+    _, place, ranked = metric.rpartition("place:")
+    values = {name: mean for name, runs in variants.items() if (mean := _mean(runs, ranked)) is not None}
+    if not place:
+        return values
+    better = next(iter(variants.values()))[0].metrics[ranked]["higher_is_better"]
+    order = sorted(values, key=values.__getitem__, reverse=better)
+    return {name: float(number) for number, name in enumerate(order, 1)}
 
 
 def _mean(runs: Sequence[RunRecord], metric: str) -> float | None:
@@ -58,11 +72,15 @@ def _mean(runs: Sequence[RunRecord], metric: str) -> float | None:
 
 
 def _heading(metric: str) -> str:
+    if metric.startswith("place:"):
+        return f"place by {display(metric.removeprefix('place:')).heading}"
     heading, unit, _ = display(metric)
     return f"{heading} ({unit})" if unit else heading
 
 
 def _decimals(metric: str) -> int:
+    if metric.startswith("place:"):
+        return 0
     return 1 if metric == DEAD or metric.startswith("code_perplexity") else display(metric).decimals
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -12,10 +13,20 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 WIDTH = 200  # columns in a file or a pipe
 
 
+def standard_console(stderr: bool = False) -> Console:
+    """A console of the standard output, or of the standard error.
+
+    It is a terminal if the stream is one. FORCE_COLOR, which Jupyter sets for the commands of a cell, does not count:
+    bars that are drawn over and over would fill the cell.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, force_terminal=stream.isatty())
+
+
 def wide(console: Console | None = None) -> Console:
     """The console, by default of the standard output; `WIDTH` columns wide unless it is a terminal."""
-    console = console or Console()
-    return console if console.is_terminal else Console(file=console.file, width=WIDTH)
+    found = console or standard_console()
+    return found if found.is_terminal else Console(file=found.file, width=WIDTH, force_terminal=False)
 
 
 class Bar(NamedTuple):
@@ -39,7 +50,7 @@ def progress_bar(title: str = "", enabled: bool = True, console: Console | None 
         enabled: whether to draw it.
         console: of the bar; default: the standard error.
     """
-    console = console or Console(stderr=True)
+    console = console or standard_console(stderr=True)
     words = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     note = TextColumn("{task.fields[note]}")
     shown = enabled and console.is_terminal

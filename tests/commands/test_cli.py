@@ -24,6 +24,7 @@ from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_records, stable
 from vaebench.running.benchmark import read_benchmark
+from vaebench.terminal import progress_bar, wide
 
 ROOT = Path(__file__).parents[2]
 VAE = f"--config={ROOT}/configs/family/vae.yaml"
@@ -174,6 +175,17 @@ def test_an_interrupted_sweep_names_the_flag_that_goes_on(
     assert "the same command with --resume goes on" in capsys.readouterr().err
     assert main(["sweep", "sweeps/beta.yaml", "--resume"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_cell_of_a_notebook_gets_no_bars_that_are_drawn_over_and_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: Jupyter sets FORCE_COLOR for the commands of a cell, and 64 kB of a sweep's live table filled it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_bar("training") as bar:
+        bar.advance(0.5)
+    wide().print("[bold]a table[/bold]")
+    assert capsys.readouterr() == ("a table\n", "")
 
 
 def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from vaebench.curves import BOUND
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import count_states
-from vaebench.terminal import wide
+from vaebench.terminal import standard_console, wide
 
 ROWS = 12  # of the live table
 STATES = {"COMPLETE": "done", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed",
@@ -32,7 +32,7 @@ class LiveTable:
 
     def __init__(self, sweep: Sweep, study: Study, console: Console | None = None) -> None:
         self.sweep, self.study = sweep, study
-        self.console = console or Console()
+        self.console = console or standard_console()
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._printed = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
 
