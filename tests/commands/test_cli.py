@@ -246,6 +246,14 @@ def test_the_saved_configuration_repeats_the_run(tmp_path: Path, capsys: pytest.
     assert weights_hash(vb.load(first)) == weights_hash(vb.load(second))
 
 
+def test_a_variant_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("seeds: [0, 1, 2]\nruns: {cheap: {}, costly: {seeds: [5]}}")
+    runs = read_benchmark(tmp_path / "b.yaml").runs
+    assert [(run.variant, run.seed, run.args) for run in runs] == [
+        *(("cheap", seed, [f"--seed_everything={seed}"]) for seed in range(3)), ("costly", 5, ["--seed_everything=5"]),
+    ]  # fmt: skip
+
+
 BENCHMARK = """
 benchmark: tiny
 seeds: [0, 1]
@@ -343,6 +351,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(tmp_path: Path) -> N
         ("seed: [0]\nruns: {}", "unknown key 'seed'; did you mean seeds"),
         ("seeds: zero\nruns: {a: {}}", "expected a list of whole numbers"),
         ("seeds: [1, 1]\nruns: {a: {}}", "expected each once"),
+        ("runs: {a: {seeds: [0, 0]}}", "expected each once"),
         ("seeds: [0]", "has no runs"),
         ("runs: {a: {config: []}}", "unknown key 'config'; did you mean configs"),
         ("runs: {a: {configs: [nowhere.yaml]}}", "unknown configuration file 'nowhere.yaml'"),

@@ -14,7 +14,7 @@ from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 
 KEYS = {"benchmark", "seeds", "protocol", "rank", "compare", "configs", "overrides", "runs"}
-RUN_KEYS = {"configs", "overrides", "claims"}
+RUN_KEYS = {"seeds", "configs", "overrides", "claims"}
 PROTOCOL_KEYS = {"name", "k", "seed", "limit", "precision", "compile", "measurements"}
 
 
@@ -45,7 +45,7 @@ class Benchmark:
     Attributes:
         name: of the benchmark.
         protocol: name of the protocol, and changes to it: k, seed, limit, precision, ...
-        runs: every variant with every seed.
+        runs: every variant with each of its seeds.
         rank: the ranking metric of its boards; None: the log-likelihood.
         compare: pairs of variants for which seeds are added until they are decided; see `running/until.py`.
     """
@@ -67,11 +67,7 @@ def read_benchmark(path: Path) -> Benchmark:
     source = Source(path, "benchmark file")
     path, content = source.path, _table(source.content, KEYS, str(source.path))
     protocol = _table(content.get("protocol") or {}, PROTOCOL_KEYS, f"{path}: protocol")
-    seeds, runs = content.get("seeds", [0]), content.get("runs")
-    if not isinstance(seeds, list) or not seeds or not all(map(is_seed, seeds)):
-        raise UserError(f"'{path}' has seeds {seeds!r}: expected a list of whole numbers from 0 to {LARGEST}")
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"'{path}' has seeds {seeds}: expected each once; remove the repeated ones")
+    seeds, runs = _seeds(content.get("seeds", [0]), path), content.get("runs")
     if not isinstance(runs, dict) or not runs:
         raise UserError(f"'{path}' has no runs: expected 'runs:' with a variant such as 'vae: {{configs: [vae.yaml]}}'")
     rank = content.get("rank")
@@ -88,10 +84,20 @@ def read_benchmark(path: Path) -> Benchmark:
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
         args = [*shared[0], *own[0], *shared[1], *own[1]]
-        plan += [BenchmarkRun(variant, seed, [*args, _seed(seed)], tuple(claims)) for seed in seeds]
+        its = _seeds(run["seeds"], path) if "seeds" in run else seeds
+        plan += [BenchmarkRun(variant, seed, [*args, _seed(seed)], tuple(claims)) for seed in its]
     name = require_folder_name(str(content.get("benchmark", path.stem)), f"the benchmark of '{path}'")
     compare = _pairs(content.get("compare") or [], list(runs), path)
     return Benchmark(name, protocol, plan, rank if rank is None else str(rank), compare)
+
+
+def _seeds(content: Any, path: Path) -> list[int]:
+    """Seeds of all variants, or of one of them."""
+    if not isinstance(content, list) or not content or not all(map(is_seed, content)):
+        raise UserError(f"'{path}' has seeds {content!r}: expected a list of whole numbers from 0 to {LARGEST}")
+    if len(set(content)) < len(content):
+        raise UserError(f"'{path}' has seeds {content}: expected each once; remove the repeated ones")
+    return content
 
 
 def _seed(seed: int) -> str:
