@@ -4,7 +4,8 @@
 
 Records are generated: per-image figures, curves of 100 points and two pictures a run as large as those of MNIST. The
 page is loaded from file:// by Debian's Chromium, started anew each time. `sortable` is when the table answers, `plots`
-how long after scrolling to it the first rate–distortion plane stands.
+how long after scrolling to it the first rate–distortion plane stands. Each stage is printed as it ends, in seconds of
+the clock and of the processor: on a busy machine the former says little.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -44,23 +47,28 @@ def write(results: Path, runs: int, images: int, seeds: int) -> None:
         write_record(results / f"{variant}-s{seed}", body, arrays, fake_grids(rng, 28))
 
 
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Runs a block, and prints its times."""
+    clock, busy = time.perf_counter(), time.process_time()
+    yield
+    spent = f"{time.perf_counter() - clock:.1f} s, {time.process_time() - busy:.1f} of the processor"
+    print(f"{name}: {spent}", flush=True)
+
+
 def make(results: Path, html: Path) -> None:
-    """Makes the page and says where the time went."""
+    """Makes the page in one file."""
     from vaebench.leaderboard import boards
     from vaebench.leaderboard.page import page
     from vaebench.records import read_records
 
-    start = time.perf_counter()
-    records = read_records(results)
-    read = time.perf_counter()
-    ranked = boards(records)
-    compared = time.perf_counter()
-    html.write_text(page(ranked, records), encoding="utf-8")  # in one file
-    end = time.perf_counter()
-    print(
-        f"made in {end - start:.1f} s: records read {read - start:.1f}, ranked {compared - read:.1f}, page "
-        f"{end - compared:.1f}; {html.stat().st_size / 2**20:.1f} MiB"
-    )
+    with stage("records read"):
+        records = read_records(results)
+    with stage("ranked"):
+        ranked = boards(records)
+    with stage("page made"):
+        html.write_text(page(ranked, records), encoding="utf-8")
+    print(f"{html.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
 def load(html: Path, rounds: int) -> None:
@@ -69,7 +77,7 @@ def load(html: Path, rounds: int) -> None:
 
     found: dict[str, list[float]] = {"first paint": [], "sortable": [], "loaded": [], "plots": []}
     for _ in range(rounds):
-        with chromium() as browser:
+        with stage("loaded in a new Chromium"), chromium() as browser:
             page = browser.new_page()
             page.goto(f"{html.as_uri()}#board-digits-binary-k-1000", wait_until="load")
             times = page.evaluate(TIMES)
@@ -93,6 +101,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         if not (folder / "results").is_dir():
-            write(folder / "results", options.runs, options.images, options.seeds)
+            with stage("records written"):
+                write(folder / "results", options.runs, options.images, options.seeds)
         make(folder / "results", folder / "page.html")
         load(folder / "page.html", options.rounds)

@@ -26,11 +26,13 @@ from vaebench.distributions.mixture import EqualMixture, GaussianMixture
 from vaebench.distributions.pixelwise import HyperbolicSecant
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import evaluation_mode, noise_keys
-from vaebench.evaluation.estimators import brackets, refined
+from vaebench.evaluation.estimators import brackets, proposals, refined
 from vaebench.evaluation.estimators.ais import simulate
+from vaebench.evaluation.estimators.chains import ChainSettings
 from vaebench.evaluation.estimators.gaussians import Gaussians
 from vaebench.evaluation.estimators.joint import Joint, differentiable, require_gaussian
-from vaebench.evaluation.estimators.refined import Effort, RefinedEstimates
+from vaebench.evaluation.estimators.proposals import Effort
+from vaebench.evaluation.estimators.refined import RefinedEstimates
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.whitened import pull, push
 from vaebench.evaluation.measurements import _refined
@@ -261,13 +263,15 @@ def test_samples_are_fresh_and_leave_the_proposal_as_it_is() -> None:
     with evaluation_mode(model, CPU), differentiable():
         joint = Joint(model, x)
         keys, others = noise_keys(x, 0), noise_keys(x, 1)
-        one, other = (refined.fit(joint, refined.mode_start(model, joint, keys), keys, effort) for _ in range(2))
+        one, other = (proposals.fit(joint, proposals.mode_start(model, joint, keys), keys, effort) for _ in range(2))
         weights = [refined.log_weights(joint, model, one, some, 50, scorer(model)) for some in (keys, others, keys)]
     assert torch.equal(one.mean, other.mean)
     assert torch.equal(one.factor, other.factor)
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
-    assert len({refined.STARTING, refined.FITTING, refined.SCORING, refined.DECIDING}) == 4
+    pairs = [stream + (one << 32) for stream in (brackets.BRACKETING, refined.CLIMBING) for one in (0, 1)]
+    own = (proposals.STARTING, proposals.FITTING, refined.SCORING, proposals.DECIDING, refined.JUDGING)
+    assert len({*own, *pairs}) == 9
 
 
 def test_only_p_counts() -> None:
@@ -297,7 +301,7 @@ def test_rounds_that_lose_an_image_are_undone() -> None:
         joint, keys, exact = Joint(model, x), noise_keys(x, 0), model.exact_posterior(x)
         good = Gaussians(exact.mean, exact.scale_tril.expand(3, 3, 3))
         lost = Gaussians(exact.mean + torch.tensor([[0.0], [5.0], [0.0]]), good.factor)
-        kept = refined._better(joint, lost, good, keys)
+        kept = proposals._better(joint, lost, good, keys)
     assert torch.equal(kept.mean, good.mean)
 
 
@@ -316,7 +320,7 @@ def test_chains_from_the_proposal_and_exact_codes_bracket_a_known_likelihood() -
     model = LinearGaussian()
     x, effort = model.images(8), Effort()
     with evaluation_mode(model, CPU):
-        up = brackets.anneal_refined(model, x, 0, effort, brackets.BracketSettings(), list(range(8)))
+        up = brackets.anneal_refined(model, x, 0, effort, ChainSettings(), list(range(8)))
         both = brackets.certificate(model, 0, 40, 100, 0, effort, CPU)
         _, made = simulate(model, 0, 40, 0, CPU)
     torch.testing.assert_close(up.lower, model.log_likelihood(x), rtol=0, atol=0.2)
@@ -334,11 +338,89 @@ def test_a_proposal_that_misses_the_posterior_has_a_wide_bracket() -> None:
     exact = by_grid(model, x)
     with evaluation_mode(model, CPU):
         plain = refined.estimate(model, x, 20, effort=poor).log_likelihood
-        up = brackets.anneal_refined(model, x, 0, poor, brackets.BracketSettings(), list(range(12))).lower
+        up = brackets.anneal_refined(model, x, 0, poor, ChainSettings(), list(range(12))).lower
         both = brackets.certificate(model, 0, 40, 20, 0, poor, CPU)
     assert float((up - plain).mean()) > 0.02
     assert float((exact - up).abs().mean()) < float((exact - plain).abs().mean())
     assert float((both.upper - both.lower).mean()) > 0.02
+
+
+# Short chains where a Gaussian is not enough ----------------------------------------------------------------------
+
+POOR = Effort(steps=1, rounds=1, samples=2)  # so poor that pilots distrust it
+
+
+def test_chains_take_the_place_of_samples_where_a_pilot_says_so_and_nowhere_else() -> None:
+    model = model_of(warped)
+    x = sampled(model, 24)
+    plain, found = (estimate(model, x, effort=POOR, anneal=anneal) for anneal in (False, True))
+    far = found.annealed > 0
+    assert 2 < int(far.sum()) < 22
+    assert not plain.annealed.any()
+    for name, one, other in zip(found._fields, plain, found, strict=True):
+        torch.testing.assert_close(one[~far], other[~far], rtol=1e-7, atol=1e-7, equal_nan=True, msg=name)
+    alone = [estimate(model, x[i : i + 1], effort=POOR, anneal=True).log_likelihood for i in range(24)]
+    assert (found.pareto_k[far] > 0.5).all()
+    torch.testing.assert_close(torch.cat(alone), found.log_likelihood, rtol=0, atol=1e-9)
+
+
+def test_probabilities_of_all_images_sum_to_one_with_chains_too() -> None:
+    """The pilot that decides is never weighed: chosen by the samples themselves, the sum would not be one."""
+    model = model_of(warped)
+    few = Parts(model.posterior, model.prior, lambda z: Bernoulli(2 * network(z, 4).unflatten(-1, (1, 2, 2)), 3))
+    x = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=DOUBLE).reshape(-1, 1, 2, 2)
+    runs = [estimate(few, x, 5, seed, effort=POOR, anneal=True) for seed in range(60)]
+    shares = torch.stack([run.annealed for run in runs])
+    assert 0.1 < float(shares.mean()) < 0.9
+    totals = [float(run.log_likelihood.exp().sum()) for run in runs]
+    assert np.mean(totals) == pytest.approx(1, abs=4 * np.std(totals) / math.sqrt(len(totals)))
+    assert np.std(totals) / math.sqrt(len(totals)) < 0.03
+
+
+def test_chains_are_nearer_than_the_samples_of_a_poor_fit_and_no_nearer_than_the_truth() -> None:
+    model = model_of(warped)
+    x = sampled(model, 24)
+    exact = by_grid(model, x)
+    plain, found = (estimate(model, x, 20, effort=POOR, anneal=anneal) for anneal in (False, True))
+    far = found.annealed > 0
+    assert float((exact - found.log_likelihood)[far].abs().mean()) < float(
+        (exact - plain.log_likelihood)[far].abs().mean()
+    )
+    excess = (found.log_likelihood - exact)[far]
+    assert float(excess.mean()) < 2 * float(excess.std()) / math.sqrt(len(excess))
+
+
+def test_chains_keep_within_three_fifths_of_the_passes_of_5000_samples() -> None:
+    assert Effort().passes(50) + refined.JUDGES + refined.SHORT.passes <= 0.6 * 5000
+    assert refined.SHORT.passes == 2 * (
+        4 * (1 + 3 * refined.SHORT.leapfrog) + refined.SHORT.chains * (1 + 12 * refined.SHORT.leapfrog)
+    )
+
+
+def test_a_report_says_how_many_images_are_by_chains_and_an_old_protocol_is_what_it_was() -> None:
+    model = model_of(warped)
+    x = sampled(model, 24)
+    spec = DataSpec(SHAPE, "binary")
+    settings = {"k": 200, "bracket": False, "rounds": 1}
+    plain, found = (
+        vb.evaluate(model, Data(x, spec), "refined", measurements={
+            "likelihood": settings | ({"anneal": True} if anneal else {}), "units": None, "collapse": None,
+            "reconstruction": None, "samples": None,
+        }) for anneal in (False, True)
+    )  # fmt: skip
+    assert "annealed_images" not in plain.metrics
+    assert found.metrics["annealed_images"].value > 0
+    assert "or of short chains from it" in found.metrics["log_likelihood"].definition
+    assert "chains" not in plain.metrics["log_likelihood"].definition
+    assert "anneal" not in read_protocol("refined").measurements["likelihood"]
+
+
+def test_an_image_by_chains_is_trusted_by_their_effective_size() -> None:
+    log_w = torch.zeros(16, 2, dtype=DOUBLE)
+    log_w[0, 1] = 9.0  # one chain outweighs the rest
+    chains = refined.summarise(log_w, torch.tensor([1.5, 1.5]))
+    assert _refined.untrusted(chains).tolist() == [False, True]
+    assert _refined.untrusted(refined.summarise(torch.zeros(100, 1, dtype=DOUBLE))).tolist() == [False]
 
 
 # What cannot be refined -------------------------------------------------------------------------------------------

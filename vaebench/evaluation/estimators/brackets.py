@@ -10,29 +10,14 @@ from torch import Tensor
 
 from vaebench.core import LatentModel
 from vaebench.evaluation.estimators import refined
-from vaebench.evaluation.estimators.ais import check_chains, climb, schedule, simulate
-from vaebench.evaluation.estimators.gaussians import Gaussians
-from vaebench.evaluation.estimators.hmc import PILOTS, STRIDE, ChainState, transition_noise, tune
-from vaebench.evaluation.estimators.joint import Joint, differentiable
-from vaebench.evaluation.estimators.refined import Effort
+from vaebench.evaluation.estimators.ais import check_chains, simulate
+from vaebench.evaluation.estimators.chains import ChainSettings, climb_from
+from vaebench.evaluation.estimators.joint import differentiable
+from vaebench.evaluation.estimators.proposals import Effort, fit, groups, mode_start
 from vaebench.evaluation.estimators.scoring import scorer
 from vaebench.evaluation.estimators.weights import effective_size
 
-PILOT, UP = ((i + 36) << 32 for i in range(2))  # streams of an image's noise
-
-
-class BracketSettings(NamedTuple):
-    """Settings of chains from a refined proposal.
-
-    Attributes:
-        chains: per image.
-        temperatures: transitions of a chain.
-        leapfrog: steps of a transition.
-    """
-
-    chains: int = 32
-    temperatures: int = 12
-    leapfrog: int = 3
+BRACKETING = 36 << 32  # stream of an image's noise
 
 
 class Annealed(NamedTuple):
@@ -60,24 +45,8 @@ class Certificate(NamedTuple):
     upper: Tensor
 
 
-class _Path:
-    """From q* to p(x, ε), in the coordinates u of ε = m + L u, where q* is N(0, I)."""
-
-    def __init__(self, joint: Joint, q: Gaussians) -> None:
-        self.joint, self.mean, self.factor = joint, q.mean.to(joint.x), q.factor.to(joint.x)
-        self.volume = q.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(joint.x)
-
-    def at(self, z: Tensor) -> ChainState:
-        u = z.detach()
-        log_joint, slope = self.joint.slope(self.mean + torch.einsum("bij,cbj->cbi", self.factor, u))
-        base = -(u.square().sum(-1) + math.log(2 * math.pi) * u.shape[-1]) / 2
-        return ChainState(
-            u, base, log_joint + self.volume - base, -u, torch.einsum("bji,cbj->cbi", self.factor, slope) + u
-        )
-
-
 def anneal_refined(
-    model: LatentModel, x: Tensor, seed: int, effort: Effort, settings: BracketSettings, names: list[int]
+    model: LatentModel, x: Tensor, seed: int, effort: Effort, settings: ChainSettings, names: list[int]
 ) -> Annealed:
     """log p(x) of every image by annealed importance sampling from its refined proposal; inside `evaluation_mode`.
 
@@ -94,28 +63,24 @@ def anneal_refined(
     """
     lower, ess = [], []
     with differentiable():
-        for joint, part, keys, first in refined.groups(model, x, seed, effort):
-            q = refined.fit(joint, refined.mode_start(part, joint, keys), keys, effort)
-            log_w = _chains(_Path(joint, q), joint, keys, settings)
+        for joint, part, keys, first in groups(model, x, seed, effort):
+            q = fit(joint, mode_start(part, joint, keys), keys, effort)
+            log_w = climb_from(joint, q, keys, settings, BRACKETING)
             check_chains(log_w, names[first:])
             lower.append((torch.logsumexp(log_w, 0) - math.log(settings.chains)).cpu())
             ess.append(effective_size(log_w).cpu())
     return Annealed(torch.cat(lower), torch.cat(ess))
 
 
-def _chains(path: _Path, joint: Joint, keys: list[bytes], settings: BracketSettings) -> Tensor:
-    betas, count = schedule(settings.temperatures), settings.temperatures
-    pilots, starts = (
-        torch.stack([refined.normal(key, stream, (number, joint.size), joint.x) for key in keys], 1).to(joint.x)
-        for stream, number in ((PILOT, PILOTS), (UP, settings.chains))
-    )
-    noise = transition_noise(keys, PILOT + 1, math.ceil(count / STRIDE), pilots)
-    steps = tune(path, pilots, betas, settings.leapfrog, noise)
-    return climb(path, starts, betas, steps, settings.leapfrog, transition_noise(keys, UP + 1, count, starts))[0]
-
-
 def certificate(
-    model: LatentModel, first: int, last: int, k: int, seed: int, effort: Effort, device: torch.device
+    model: LatentModel,
+    first: int,
+    last: int,
+    k: int,
+    seed: int,
+    effort: Effort,
+    device: torch.device,
+    anneal: bool = False,
 ) -> Certificate:
     r"""Bounds log p(x) from both sides on images sampled from the model; call it inside `evaluation_mode`.
 
@@ -130,15 +95,23 @@ def certificate(
         seed: of all noise.
         effort: of the proposals' fit.
         device: of the model.
+        anneal: estimate the lower bound as `refined.estimate` does with `anneal`.
     """
     lower, upper = [], []
     codes, x = simulate(model, first, last, seed, device)
     with differentiable():
-        for joint, part, keys, start in refined.groups(model, x, seed, effort):
-            q = refined.fit(joint, refined.mode_start(part, joint, keys), keys, effort)
+        for group in groups(model, x, seed, effort):
+            joint, part, keys, start = group
+            q = fit(joint, mode_start(part, joint, keys), keys, effort)
             log_w = refined.log_weights(joint, part, q, keys, k, scorer(model))
+            low = torch.logsumexp(log_w, 0) - math.log(k)
+            if anneal:
+                far = refined.is_far(refined.pilot_shape(group, q, scorer(model))).nonzero()[:, 0]
+                if len(far):
+                    chains = refined.short_chains(group.only(far), q.only(far))
+                    low[far] = torch.logsumexp(chains, 0) - math.log(len(chains))
             code = joint.noise(codes[start : start + len(keys)].clone()[None])
             exact = joint.log(code).double() - q.log_prob(code)
-            lower.append((torch.logsumexp(log_w, 0) - math.log(k)).cpu())
+            lower.append(low.cpu())
             upper.append((torch.logsumexp(torch.cat([exact, log_w[1:]]), 0) - math.log(k)).cpu())
     return Certificate(torch.cat(lower), torch.cat(upper))

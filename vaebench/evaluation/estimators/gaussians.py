@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebench.evaluation.conditions import start_noise
+
 LEAST = 0.05  # smallest eigenvalue of a precision; the prior's noise has precision 1
 WIDER = 0.3  # relative widening where the image determines ε, for lighter tails of the weights
 
@@ -36,6 +38,10 @@ class Gaussians(NamedTuple):
         away = (noise.double() - self.mean).movedim(0, -1)
         return torch.linalg.solve_triangular(self.factor, away, upper=False).movedim(-1, 0)
 
+    def only(self, index: Tensor) -> Gaussians:
+        """Those of some images, by their places (m,)."""
+        return Gaussians(self.mean[index], self.factor[index])
+
     def _density(self, u: Tensor) -> Tensor:
         volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -(u.square().sum(-1) + math.log(2 * math.pi) * u.shape[-1]) / 2 - volume
@@ -58,3 +64,9 @@ def widened(factor: Tensor) -> Tensor:
     variances, axes = torch.linalg.eigh(factor @ factor.mT)
     deviations = variances.clamp(min=1e-12).sqrt() * (1 + WIDER * (1 - variances.clamp(max=1)))
     return torch.linalg.cholesky((axes * deviations.square()[:, None]) @ axes.mT)
+
+
+def normal(key: bytes, stream: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard normal noise, drawn in float64 so that it is the same for a model in single precision."""
+    start_noise(key, stream, like.device)
+    return torch.randn(shape, dtype=torch.float64, device=like.device)

@@ -7,7 +7,7 @@ their order nor on the number of samples scored at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -232,7 +232,7 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     for draw in draws:
         log_q, log_p, log_x = (part.double() for part in draw[1:])
         log_w.append(log_x + log_p - log_q)
-        check_weights(log_w[-1], first)
+        check_weights(log_w[-1], range(first, first + log_w[-1].shape[1]))
         distortion = distortion.to(log_x) - log_x.sum(0)
         rate = rate.to(log_x) + (log_q - log_p).sum(0)
     weights = torch.cat(log_w)
@@ -244,11 +244,11 @@ def _fold(draws: Iterator[Draw], first: int) -> tuple[dict[str, Tensor], Tensor]
     return figures, largest(weights)
 
 
-def check_weights(log_w: Tensor, first: int) -> None:
-    """Checks that weights (K, b) are finite; the UserError names the first bad image, counted from `first`."""
+def check_weights(log_w: Tensor, names: Sequence[int]) -> None:
+    """Checks that weights (K, b) are finite; the UserError names the first bad image."""
     wrong = ~torch.isfinite(log_w).all(0)
     if wrong.any():
-        index = first + int(wrong.nonzero()[0])
+        index = names[int(wrong.nonzero()[0])]
         raise UserError(
             f"the model gives image {index} an importance weight that is not finite, where log p(x|z), log p(z) and "
             "log q(z|x) must be; look for diverged weights or a likelihood that excludes the image"

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import Conditioned, for_images
-from vaebench.evaluation.estimators.brackets import Annealed, BracketSettings, Certificate, anneal_refined, certificate
+from vaebench.evaluation.estimators.brackets import Annealed, Certificate, anneal_refined, certificate
+from vaebench.evaluation.estimators.chains import ChainSettings
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
 from vaebench.evaluation.estimators.likelihood import Estimates
-from vaebench.evaluation.estimators.refined import Effort, Proposal, RefinedEstimates, check_proposal, estimate
+from vaebench.evaluation.estimators.proposals import Effort
+from vaebench.evaluation.estimators.refined import (
+    JUDGES,
+    SHORT,
+    Proposal,
+    RefinedEstimates,
+    check_proposal,
+    estimate,
+)
 from vaebench.evaluation.estimators.scoring import Precision, scorer
+from vaebench.evaluation.estimators.weights import TRUSTED
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
@@ -21,7 +32,7 @@ SMALL = 25  # images per shard of chains
 BRACKETED = 100  # test images on which chains bracket the estimate
 NOTABLE = 0.1  # nats; a larger bracket gap, beyond two standard errors, raises a warning
 SIMULATED = 50  # images sampled from the model for the certificate
-CHAINS = BracketSettings()
+CHAINS = ChainSettings()
 HOW = "samples of a Gaussian refined for each image, K = {k}"
 
 KINDS = {
@@ -68,6 +79,13 @@ KINDS = {
         version=2,
     ),
     "untrusted_images": MetricKind("images", False, f"images whose pareto_k exceeds 0.7, {HOW}", version=2),
+    "annealed_images": MetricKind(
+        "images",
+        None,
+        "images whose samples gave way to annealed importance sampling from their proposals, {chains} chains of "
+        "{temperatures} temperatures with {leapfrog} leapfrog steps each, since the k̂ of {judges} other samples, which "
+        "is their pareto_k, exceeds 0.5; they are untrusted where their ess is below a quarter of the chains",
+    ),
     "bracket_gap": MetricKind(
         "nats",
         False,
@@ -94,9 +112,11 @@ KINDS = {
 }
 
 
-def named(findings: Findings) -> Findings:
-    """The same findings with the definitions of refined proposals."""
-    return replace(findings, kinds={**findings.kinds, **KINDS})
+def named(findings: Findings, anneal: bool = False) -> Findings:
+    """The same findings with the definitions of refined proposals, and of chains that take the place of samples."""
+    how = HOW + (", or of short chains from it (annealed_images)" if anneal else "")
+    kinds = {name: kind._replace(definition=kind.definition.replace(HOW, how)) for name, kind in KINDS.items()}
+    return replace(findings, kinds={**findings.kinds, **kinds})
 
 
 def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
@@ -124,32 +144,43 @@ def wanted(subject: Subject, findings: Findings, proposal: Proposal) -> bool:
 
 
 def refined_estimates(
-    subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool
+    subject: Subject, k: int, effort: Effort, precision: Precision, compile: bool, anneal: bool
 ) -> RefinedEstimates:
     """Estimates of all test images."""
     score = scorer(subject.model, precision, compile)
-    shards = subject.shards("refined-part", size=SHARD)
+    shards = subject.shards("refined-piece", size=SHARD)
     for shard in shards:
         with differentiable():
             model = for_images(subject.model, shard)
-        refined = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start)
+        refined = estimate(model, subject.raw[shard], k, subject.seed, effort, score, shard.start, anneal=anneal)
         shards.add(shard, refined._asdict())
     return RefinedEstimates(**shards.figures())
 
 
-def exact(subject: Subject, some: Tensor, k: int, effort: Effort) -> Tensor:
+def exact(subject: Subject, some: Tensor, k: int, effort: Effort, anneal: bool) -> Tensor:
     """log p(x) of some images in f32."""
     with differentiable():
         model = for_images(subject.model, some)
-    return estimate(model, subject.raw[some], k, subject.seed, effort).log_likelihood
+    return estimate(model, subject.raw[some], k, subject.seed, effort, anneal=anneal).log_likelihood
 
 
-def add(findings: Findings, refined: RefinedEstimates, k: int) -> None:
-    """Adds the rise from K/10 to K samples."""
-    named(findings).average("log_likelihood_change", refined.change, k=k)
+def untrusted(refined: RefinedEstimates) -> Tensor:
+    """Images whose estimate is not to be trusted, (n,): by k̂, and chains, too few for a k̂, by their ESS."""
+    return torch.where(refined.annealed > 0, refined.ess < SHORT.chains / 4, refined.pareto_k > TRUSTED)
 
 
-def bracket(subject: Subject, findings: Findings, refined: RefinedEstimates, k: int, effort: Effort) -> None:
+def add(findings: Findings, refined: RefinedEstimates, k: int, anneal: bool) -> None:
+    """Adds the rise from K/10 to K samples, and the number of images whose samples gave way to chains."""
+    there = named(findings, anneal)
+    there.average("log_likelihood_change", refined.change, k=k)
+    if anneal:
+        there.single("annealed_images", int(refined.annealed.sum()), len(refined.annealed), judges=JUDGES,
+                     **SHORT._asdict())  # fmt: skip
+
+
+def bracket(
+    subject: Subject, findings: Findings, refined: RefinedEstimates, k: int, effort: Effort, anneal: bool
+) -> None:
     """Adds annealed importance sampling on some test images, and bounds from both sides on images of the model."""
     there = named(findings)
     with there.attempt("bracket_gap", n=BRACKETED, k=k, **CHAINS._asdict()):
@@ -181,7 +212,9 @@ def bracket(subject: Subject, findings: Findings, refined: RefinedEstimates, k: 
         shards = subject.shards("refined-certificate", SIMULATED, SMALL)
         for shard in shards:
             with absence("the prior or the likelihood cannot be sampled"):
-                made = certificate(subject.model, shard.start, shard.stop, k, subject.seed, effort, subject.device)
+                made = certificate(
+                    subject.model, shard.start, shard.stop, k, subject.seed, effort, subject.device, anneal
+                )
             shards.add(shard, made._asdict())
         both = Certificate(**shards.figures())
         there.average("certificate_gap", both.upper - both.lower, keep=False, n=SIMULATED, k=k)

@@ -15,7 +15,8 @@ from vaebench.evaluation.estimators.likelihood import (
     has_one_code,
     sampled_distortion,
 )
-from vaebench.evaluation.estimators.refined import Effort, Proposal, RefinedEstimates
+from vaebench.evaluation.estimators.proposals import Effort
+from vaebench.evaluation.estimators.refined import Proposal, RefinedEstimates
 from vaebench.evaluation.estimators.scoring import Precision, scorer
 from vaebench.evaluation.estimators.weights import FEWEST, TRUSTED, mean_error
 from vaebench.evaluation.measurements import _refined
@@ -28,7 +29,7 @@ SAMPLES = 16  # of the distortion, where the posterior or the prior has no densi
 SHARD = 2**20  # samples
 
 LABELLED = True  # supports conditional models
-LATER = ("proposal", "rounds", "bracket")  # settings that records omit at their defaults
+LATER = ("proposal", "rounds", "bracket", "anneal")  # settings that records omit at their defaults
 KINDS = {
     "log_likelihood": MetricKind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -82,6 +83,7 @@ def measure(
     proposal: Proposal = "encoder",
     rounds: int = Effort().rounds,
     bracket: bool = True,
+    anneal: bool = False,
 ) -> None:
     """Log-likelihood, ELBO, rate and distortion of every test image.
 
@@ -98,19 +100,22 @@ def measure(
         rounds: natural-gradient rounds of a refined proposal's fit.
         bracket: compare refined estimates with chains on 100 images, and with an upper bound on 50 images sampled from
             the model.
+        anneal: weigh short chains from a refined proposal in place of its samples, for images whose posterior is too
+            far from a Gaussian, as a pilot sample says.
     """
     _keep_facts(subject, findings)
     refined = None
     if _refined.wanted(subject, findings, proposal):
         effort = Effort(rounds=rounds)
-        refined = _refined.refined_estimates(subject, k, effort, precision, compile)
-        _add_likelihood(subject, _refined.named(findings), refined, k, corrections)
-        _add_trust(_refined.named(findings), refined, k)
-        _refined.add(findings, refined, k)
+        refined = _refined.refined_estimates(subject, k, effort, precision, compile, anneal)
+        there = _refined.named(findings, anneal)
+        _add_likelihood(subject, there, refined, k, corrections)
+        _add_trust(there, refined, k)
+        _refined.add(findings, refined, k, anneal)
         if precision == "bf16":
-            _add_bf16_error(subject, findings, refined, lambda some: _refined.exact(subject, some, k, effort))
+            _add_bf16_error(subject, findings, refined, lambda some: _refined.exact(subject, some, k, effort, anneal))
         if bracket:
-            _refined.bracket(subject, findings, refined, k, effort)
+            _refined.bracket(subject, findings, refined, k, effort, anneal)
     if reason := subject.no_density:
         if refined is None:
             _miss_likelihood(subject, findings, reason, k)
@@ -214,7 +219,7 @@ def _add_trust(findings: Findings, estimates: Estimates | RefinedEstimates, k: i
             findings.missing(name, f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
         return
     findings.average("pareto_k", estimates.pareto_k, k=k)
-    strange = estimates.pareto_k > TRUSTED
+    strange = _refined.untrusted(estimates) if isinstance(estimates, RefinedEstimates) else estimates.pareto_k > TRUSTED
     findings.single("untrusted_images", int(strange.sum()), n, k=k)
     if strange.any():
         findings.warnings.append(
