@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vaebench.api import build, load
     from vaebench.configuration.discovery import datasets, families
     from vaebench.configuration.registered import trust
-    from vaebench.evaluation import Report, evaluate, log_likelihood
+    from vaebench.evaluation import Report, log_likelihood
+    from vaebench.interface import evaluate, images, record
     from vaebench.records import read_records
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "datasets",
     "evaluate",
     "families",
+    "images",
     "load",
     "log_likelihood",
     "read_records",
+    "record",
     "trust",
 ]
 
@@ -38,7 +41,9 @@ _HOME = {
     "load": "vaebench.api",
     "datasets": "vaebench.configuration.discovery",
     "Report": "vaebench.evaluation",
-    "evaluate": "vaebench.evaluation",
+    "evaluate": "vaebench.interface",
+    "images": "vaebench.interface",
+    "record": "vaebench.interface",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
     "trust": "vaebench.configuration.registered",

@@ -66,8 +66,26 @@ def _dispatch(argv: list[str]) -> int:
     modules, argv = commands(), _including(argv)
     if argv and hasattr(modules.get(argv[0]), "raw"):
         return modules[argv[0]].raw(argv[1:])
+    prefix = vars(modules[argv[0]]).get("SETTINGS") if argv and argv[0] in modules else None
+    argv, settings = _settings(argv, prefix) if prefix else (argv, [])
     arguments = parser().parse_args(argv)
+    arguments.settings = settings
     return arguments.run(arguments)
+
+
+def _settings(argv: list[str], prefix: str) -> tuple[list[str], list[str]]:
+    """Takes options that begin with a prefix, and are none of the command's own, from the arguments: `--data.KEY`."""
+    known = {f"{prefix}root"}
+    rest, settings, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith(prefix) or word.partition("=")[0] in known:
+            rest.append(word)
+        elif "=" in word or not words or words[0].startswith("--"):
+            settings.append(word)
+        else:
+            settings.append(f"{word}={words.pop(0)}")
+    return rest, settings
 
 
 def _including(argv: list[str]) -> list[str]:

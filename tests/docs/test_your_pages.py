@@ -1,4 +1,4 @@
-"""docs/your-data.md and docs/your-family.md: their blocks, in their order, are programs that run in an empty folder."""
+"""The pages on a user's own images, code and models: their blocks are programs that run in an empty folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", ["your-data.md", "your-family.md"])
+@pytest.mark.parametrize("page", ["your-data.md", "your-family.md", "your-model.md"])
 def test_the_blocks_of_the_page_run_one_after_another(page: str, newcomer: Path) -> None:
     program: dict[str, object] = {}
     ran = 0
@@ -30,4 +30,4 @@ def test_the_blocks_of_the_page_run_one_after_another(page: str, newcomer: Path)
             found = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
             assert main([word for words in found for word in words]) == 0
             ran += 1
-    assert ran >= 3
+    assert ran >= 2

@@ -27,7 +27,7 @@ import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, Delta, DiagonalNormal, DiscretisedLogistic
 from vaebench.distributions import Normal as OwnNormal
-from vaebench.errors import UserError
+from vaebench.errors import Unavailable, UserError
 
 LATENT, SHAPE = 5, (2, 4, 3)
 PIXELS = 24
@@ -139,8 +139,17 @@ WRONG: dict[str, tuple[dict[str, Any], Tensor, str, str]] = {
     "pixels are a batch": ({"likelihood": lambda m, z: TorchBernoulli(logits=m.logits(z))}, BITS, "binary",
                            r"Independent\(…, 3\)"),
     "a convolution of five axes": ({"likelihood": by_conv}, BITS, "binary", "fails with .*flatten"),
-    "no log_prob": ({"likelihood": lambda m, z: Delta(m.logits(z).sigmoid(), 3)}, GREY, "continuous",
-                    "has no log_prob"),
+    "batch statistics in a decoder without a density": (
+        {"likelihood": lambda m, z: Delta(m.logits(z) - m.logits(z).mean((0, 1)), 3)}, GREY, "continuous",
+        "likelihood.z. of a latent depends on the latents beside it"),
+    "noise in a decoder without a density": (
+        {"likelihood": lambda m, z: Delta(nn.functional.dropout(m.logits(z)), 3)}, GREY, "discrete256",
+        "likelihood.z. differs from call to call"),
+    "a decoder without a density and channels last": (
+        {"likelihood": lambda m, z: Delta(m.logits(z).movedim(-3, -1), 3)}, GREY, "discrete256", "movedim"),
+    "latents on another device": (
+        {"posterior": lambda m, x: DiagonalNormal(m.encode(x)[0].to("meta"), torch.ones(5, device="meta"))}, BITS,
+        "binary", "on the device meta, where cpu"),
     "mean over pixels and all": (scored(lambda s: s.mean()), BITS, "binary", r"shape \(\), where \(2, 3\)"),
     "a score a pixel": (scored(lambda s: s), BITS, "binary", r"shape \(2, 3, 2, 4, 3\)"),
     "summed over images": (scored(lambda s: s.sum((1, 2, 3, 4))), BITS, "binary", r"shape \(2,\)"),
@@ -217,5 +226,36 @@ def test_a_right_adapter_passes_with_any_number_of_images(name: str, images: int
 def test_the_check_leaves_the_figures_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = Adapter(), Data(BITS, DataSpec(SHAPE))
     checked = vb.evaluate(model, data, k=20)
-    monkeypatch.setattr("vaebench.evaluation.report.check_model", lambda *_: None)
+    monkeypatch.setattr("vaebench.evaluation.report.check_model", lambda *_: [])
     assert vb.evaluate(model, data, k=20).metrics == checked.metrics
+
+
+@pytest.mark.parametrize("measure", ["binary", "discrete256", "continuous"])
+def test_a_decoder_without_a_density_gives_all_that_needs_none(measure: str) -> None:
+    model = Adapter(likelihood=lambda m, z: Delta(m.logits(z).sigmoid(), 3))
+    images = BITS if measure == "binary" else GREY
+    found = vb.evaluate(model, Data(images, DataSpec(SHAPE, measure)), k=5)
+    assert found.metrics["log_likelihood"].unavailable
+    assert found.metrics["elbo"].unavailable
+    q, p = model.posterior(images), model.prior()
+    rate = torch.distributions.kl_divergence(q, p).detach()
+    assert found.metrics["rate"].value == pytest.approx(float(rate.mean()), rel=1e-5)
+    error = (model.logits(q.mean).sigmoid() - images).square().mean().detach()
+    assert found.metrics["mse"].value == pytest.approx(float(error), rel=1e-5)
+    assert found.collapse["verdict"] != "unknown"
+
+
+def test_a_model_without_a_prior_is_judged_by_its_reconstructions() -> None:
+    def none(_: Adapter) -> None:
+        raise Unavailable("it has none")
+
+    found = vb.evaluate(Adapter(prior=none), Data(BITS, DataSpec(SHAPE)), k=5)
+    assert found.metrics["mse"].value is not None
+    assert found.metrics["log_likelihood"].unavailable == "it has none"
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, False), (255.0, True)])
+def test_means_of_another_range_are_mentioned(scale: float, warned: bool) -> None:
+    model = Adapter(likelihood=lambda m, z: DiagonalNormal(scale * m.logits(z).sigmoid(), torch.ones(SHAPE), 3))
+    found = vb.evaluate(model, Data(GREY, DataSpec(SHAPE, "continuous")), k=5, measurements=ALONE)
+    assert any("look for a decoder of another range" in text for text in found.warnings) == warned

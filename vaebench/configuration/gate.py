@@ -58,12 +58,23 @@ def vetted(config: Any, source: object, kind: str = "") -> dict[str, Any]:
     return _Walk(source).table(current(config) if kind == "family" else config, "", _base(kind), 0)
 
 
+def from_elsewhere(config: Any) -> bool:
+    """Whether the configuration of a record is of a model from elsewhere, of which nothing is ever built."""
+    model = config.get("model") if isinstance(config, Mapping) else None
+    return isinstance(model, Mapping) and isinstance(model.get("adapter"), str)
+
+
 def vetted_run(config: Any, source: object) -> dict[str, Any]:
     """Checks the configuration of a run: {"model", "data", "trainer"}, optimisers, schedulers and engine.
 
     Raises:
-        UserError: as in `vetted`, or the trainer has an option that is not in `RECORDED`.
+        UserError: as in `vetted`, the trainer has an option that is not in `RECORDED`, or the model is from elsewhere.
     """
+    if from_elsewhere(config):
+        raise UserError(
+            f"'{source}' is of a model trained elsewhere: expected one of vaebench's, which can be built again; "
+            "evaluate the model itself again, with `vaebench evaluate --adapter`, and compare the two records"
+        )
     known = {"model", "data", "trainer", "engine", "sources"}
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []
     if not isinstance(config, Mapping) or not {"model", "data"} <= config.keys() <= known | set(learning):

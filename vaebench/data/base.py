@@ -60,6 +60,7 @@ class ImageData(LightningDataModule, ABC):
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # a record of a model from elsewhere keeps them
         self.name: str = name_of(type(self))
         if measure not in self.measures:
             raise UserError(
@@ -127,7 +128,7 @@ class ImageData(LightningDataModule, ABC):
     @cached_property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of what is used: images (of training the stored levels), their shape, and labels; 64 hex digits."""
-        return {name: _hash(self._split(name).images if name == "train" else self.images(name), self.labels(name))
+        return {name: hash_of(self._split(name).images if name == "train" else self.images(name), self.labels(name))
                 for name in SEEDS}  # fmt: skip
 
     @cached_property
@@ -223,7 +224,8 @@ def _to(device: torch.device, images: Tensor, labels: Tensor | None) -> tuple[Te
     return images.to(device), None if labels is None else labels.to(device)
 
 
-def _hash(images: Tensor, labels: Tensor | None) -> str:
+def hash_of(images: Tensor, labels: Tensor | None) -> str:
+    """SHA-256 of images and labels, their shape and type; 64 hex digits."""
     digest = hashlib.sha256(repr((tuple(images.shape), str(images.dtype))).encode())
     for tensor in (images, labels):
         if tensor is not None:

@@ -98,8 +98,8 @@ def evaluate(
         if isinstance(datamodule, Forewarned):
             report.warnings.extend(datamodule.warnings())
         with evaluation_mode(model, subject.device), require_kernels():
-            if "likelihood" in plan.measurements and not isinstance(model, Family):
-                check_model(model, subject.x, subject.spec)
+            if not isinstance(model, Family):
+                report.warnings.extend(check_model(model, subject.x, subject.spec))
             pieces = Pieces(subject.store, plan.measurements)
             for name in pieces:
                 describe(name)
@@ -146,13 +146,17 @@ def _merge(report: Report, findings: Findings) -> None:
 
 
 def _fingerprint(subject: Subject, plan: Protocol) -> str:
-    """16 hex digits that identify protocol, images and model, so that pieces of another evaluation are never reused.
-
-    A model is identified by the weights and plain settings of its modules, or without modules by its output for an
-    image.
-    """
+    """16 hex digits that identify protocol, images and model, so that pieces of another evaluation are never reused."""
     digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode())
     digest.update(subject.raw.float().numpy().tobytes())
+    digest.update(model_digest(subject))
+    return digest.hexdigest()[:16]
+
+
+def model_digest(subject: Subject) -> bytes:
+    """A hash of a model: the labels that it is given, the weights and the plain settings of its modules, or without
+    modules its output for an image."""
+    digest = hashlib.sha256()
     if isinstance(subject.model, Conditioned):
         digest.update(subject.model.y.cpu().numpy().tobytes())
     parts = modules(subject.model)
@@ -168,4 +172,4 @@ def _fingerprint(subject: Subject, plan: Protocol) -> str:
             x, start = subject.x[:1], sample(subject.model.prior(), 1)
             log_x = subject.model.likelihood(sample(subject.model.posterior(x), 1)).log_prob(x)
         digest.update(f"{float(start.double().sum()):.6g} {float(log_x):.6g}".encode())
-    return digest.hexdigest()[:16]
+    return digest.digest()

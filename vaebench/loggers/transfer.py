@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from vaebench.configuration.gate import vetted_run
+from vaebench.configuration.gate import from_elsewhere, vetted_run
 from vaebench.errors import UserError
 from vaebench.files import take_file, whole_folder
 from vaebench.loggers import Logbook, of_record
@@ -118,7 +118,8 @@ def _kept(run: str, folder: Path, results: Path, present: dict[str, Path], sourc
         return Pulled(run, None, reason=f"it holds {len(records)} records, where one was expected")
     record = records[0]
     try:
-        vetted_run(record.config, f"record {record.id}")
+        if not from_elsewhere(record.config):
+            vetted_run(record.config, f"record {record.id}")
     except UserError as error:
         return Pulled(run, None, reason=str(error))
     if record.digest in present:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vaebench.configuration.gate import vetted_run
+from vaebench.configuration.gate import from_elsewhere, vetted_run
 from vaebench.errors import UserError
 from vaebench.files import hash_file, is_plain, read_file, take_file, whole_folder
 from vaebench.records import CHECKPOINT, LONGEST, PER_IMAGE, RECORD, RunRecord, canonical, read_record, read_records
@@ -72,7 +72,8 @@ def import_card(card: Path, results: Path, root: str | None = None) -> tuple[Pat
     """
     folder = card.parent if card.name == CARD else card
     body, record = _sound(folder)
-    vetted_run(record.config, folder)
+    if not from_elsewhere(record.config):
+        vetted_run(record.config, folder)
     name = re.sub(r"[^\w.=+-]+", "_", record.variant)[:60]
     place = results / "imported" / f"{name}-s{record.seed}-{record.digest[:8]}"
     if place.is_dir():

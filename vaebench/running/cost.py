@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,18 +12,22 @@ from torch import Tensor
 from torch.func import vmap
 
 from vaebench import evaluation
-from vaebench.core import Family, fixed_noise
+from vaebench.core import Family, LatentModel, fixed_noise
 from vaebench.data.base import ImageData
+from vaebench.evaluation.conditions import device_and_dtype, modules
 from vaebench.evaluation.flops import likelihood_flops
+from vaebench.evaluation.subject import Images
 from vaebench.flops import FlopCount, Flops
 
 
-def cost(model: Family, data: ImageData, steps: int = 1, protocol: evaluation.Protocol | None = None) -> dict[str, Any]:
+def cost(
+    model: LatentModel, data: Images, steps: int = 1, protocol: evaluation.Protocol | None = None
+) -> dict[str, Any]:
     """The cost of a run, as its record keeps it.
 
     Args:
-        model: the family, on the device where it is evaluated.
-        data: its data module.
+        model: the family, or a model from elsewhere, whose training is not counted, on the device of its evaluation.
+        data: its data module, or images.
         steps: training steps of the run.
         protocol: that it is evaluated by; None counts no evaluation.
 
@@ -32,15 +37,17 @@ def cost(model: Family, data: ImageData, steps: int = 1, protocol: evaluation.Pr
         'step_flops_unavailable' or 'evaluation_flops_unavailable' with the reason; 'uncounted', the operations in
         them that no formula counts.
     """
-    x, labels = data.images("train")[: data.batch_size], data.labels("train")
-    y = None if labels is None else labels[: len(x)]
+    weights = {id(p): p.numel() for module in modules(model) for p in module.parameters()}
     found: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "device": model.device.type,
+        "parameters": sum(weights.values()),
+        "device": device_and_dtype(model, torch.empty(0))[0].type,
         "threads": torch.get_num_threads(),
-        "step_images": len(x),
     }
-    counts: dict[str, Callable[[], Flops]] = {"step_flops": lambda: step_flops(model, x, y, steps)}
+    counts: dict[str, Callable[[], Flops]] = {}
+    if isinstance(model, Family) and isinstance(data, ImageData):
+        x, labels = data.images("train")[: data.batch_size], data.labels("train")
+        found["step_images"] = len(x)
+        counts["step_flops"] = partial(step_flops, model, x, None if labels is None else labels[: len(x)], steps)
     if protocol is not None:
         counts["evaluation_flops"] = lambda: likelihood_flops(model, data, protocol)
     uncounted = set[str]()

@@ -94,11 +94,7 @@ def record_run(
         "surrogate": model.surrogate,
         **{key: info[key] for key in ("seed", "config", "data", "started_at_mean", "selection", "curves")},
         **({"sources": info["sources"]} if info.get("sources") else {}),
-        "protocol": report.protocol,
-        "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
-        "units": report.units,
-        "collapse": report.collapse,
-        "tables": report.tables,
+        **results(report),
         "warnings": [*info.get("warnings", []), *report.warnings],
         "cost": cost(model, data, _steps(info["selection"]), protocol) | ({} if trial is None else {"trial": trial}),
         "times": {
@@ -115,6 +111,17 @@ def record_run(
     record = write_record(directory, body, report.per_image, report.pictures, checkpoint, index)
     shutil.rmtree(work)
     return record
+
+
+def results(report: evaluation.Report) -> dict[str, Any]:
+    """The fields of a record that an evaluation fills, but its warnings."""
+    return {
+        "protocol": report.protocol,
+        "metrics": {name: asdict(metric) for name, metric in report.metrics.items()},
+        "units": report.units,
+        "collapse": report.collapse,
+        "tables": report.tables,
+    }
 
 
 def account(checkpoint: Path) -> dict[str, Any]:

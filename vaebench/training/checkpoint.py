@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vaebench.configuration import own
 from vaebench.core import Family
@@ -13,6 +13,7 @@ from vaebench.core.divergence import require_finite
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
+from vaebench.measures import DataSpec
 from vaebench.records import CHECKPOINT
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
@@ -21,7 +22,20 @@ from vaebench.training.saves import write_tensors
 from vaebench.traits import LikelihoodTraits
 
 
-def describe(data: ImageData) -> dict[str, Any]:
+class Described(Protocol):
+    """Images with a name, and hashes of their splits: a data module, or images that were handed over."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def spec(self) -> DataSpec: ...
+    @property
+    def sizes(self) -> dict[str, int]: ...
+    @property
+    def hashes(self) -> dict[str, str]: ...
+
+
+def describe(data: Described) -> dict[str, Any]:
     """The data's part of a record: name, measure, shape, sizes and hashes of the splits."""
     spec = data.spec
     return {

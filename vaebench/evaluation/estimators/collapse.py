@@ -7,32 +7,42 @@ Each unit is tested for three signs::
     mean     the variance of E_q[z_j] over the images is below 0.01 (Burda et al. 2016: an inactive unit);
     decoder  shuffling the unit's codes between the images lowers the mean of log p(x|z) by no more than 0.05 nats, or
              by no more than 0.05 nats and three standard errors. For a unit in level i of a hierarchy it is the mean
-             of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it.
+             of log p(x, z_1 … z_{i−1}|z_i … z_L): an upper level acts through those below it. Where p(x|z) has no
+             density, that of a Gaussian around its mean stands in, whose variance is the mean squared error.
 
 The third sign decides, because it tests the whole path from the image to the decoder: a unit can be shuffled without
 loss where the encoder writes nothing into it, and where the decoder ignores it. The first two then identify the cause.
-A code of a discrete latent is one unit, whose values are shuffled together. The drop is signed, since a decoder that
-is merely disturbed by an idle unit's noise gains as often as it loses. A unit that one of the first two signs marks
-and the third does not is not counted, and the verdict mentions it.
+A code of a discrete latent is one unit, whose values are shuffled together. Where there are more than 512 units, or
+64 on a grid (channels, height, width), a channel of it is one, whose rate is the sum over its places and whose mean
+varies as far as it does at any of them; without a grid, 64 evenly spaced units stand for all. The drop is signed,
+since a decoder that is merely disturbed by an idle unit's noise gains as often as it loses. A unit that one of the
+first two signs marks and the third does not is not counted, and the verdict mentions it.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.distributions.divergences import Owned
+from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import for_images, spread, start_noise
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.latents import Latents
 from vaebench.evaluation.estimators.levels import beneath, count_by_level, level_of_units
+from vaebench.evaluation.estimators.likelihood import no_likelihood
 from vaebench.evaluation.estimators.moments import Moments, count_error
+from vaebench.evaluation.estimators.reconstruction import mean_image
+from vaebench.evaluation.estimators.shuffled import Shuffled, grouped, shuffled_units
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES = 500  # shuffled, evenly spaced over the split
+VALUES = 2**27  # of those images together
 ERRORS = 3  # standard errors by which a drop must exceed its threshold
 ROUNDING = 1e-12  # of a share that is merged from batches
 COSTLY = 0.1  # nats; the encoder writes into a collapsed unit with a higher rate
@@ -63,6 +73,7 @@ class Drops(NamedTuple):
         whole: mean drop when all units are shuffled.
         whole_se: its standard error.
         images: number of images.
+        shuffled: what the units are; None: all units of z.
     """
 
     units: Tensor
@@ -70,6 +81,7 @@ class Drops(NamedTuple):
     whole: float
     whole_se: float
     images: int
+    shuffled: Shuffled | None = None
 
 
 def collapsed_error(drops: Drops) -> float:
@@ -79,7 +91,7 @@ def collapsed_error(drops: Drops) -> float:
 
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `evaluation_mode`."""
-    some = spread(len(x), IMAGES).to(x.device)
+    some = spread(len(x), min(IMAGES, max(2, VALUES // x[0].numel()))).to(x.device)
     model, x = for_images(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
     q = model.posterior(x)
@@ -88,14 +100,17 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # one cycle through all images: none keeps its own code
     flat, shuffled = z.flatten(2), z[:, other].flatten(2)
-    prior = model.prior()
+    prior = None
+    with suppress(Unavailable), absence():
+        prior = model.prior()
     levels = level_of_units(prior, flat.shape[-1])
+
+    log_x = _scorer(model, z, x)
 
     def score(codes: Tensor, level: int) -> Tensor:
         """log p(x|z), and of a hierarchy log p of the levels below the given one: (1, b)."""
         codes = codes.view_as(z)
-        log_x = model.likelihood(codes).log_prob(x)
-        return log_x + beneath(prior, codes)[..., level] if level else log_x
+        return log_x(codes) + beneath(prior, codes)[..., level] if level else log_x(codes)
 
     intact = [score(flat, level) for level in range(max(levels) + 1)]
 
@@ -103,13 +118,22 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
         falls = (intact[level] - score(mixed, level)).double().flatten()
         return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
 
-    owners = (q.owners if isinstance(q, Owned) else torch.arange(flat.shape[-1])).to(x.device)
-    level_of = dict(zip(owners.tolist(), levels, strict=True))
+    chosen = shuffled_units(q)
+    owners = chosen.owners.to(x.device)
+    level_of = dict(zip(chosen.owners.tolist(), levels, strict=True))
     each = torch.tensor(
-        [drop(torch.where(owners == j, shuffled, flat), level_of[j]) for j in owners.unique().tolist()],
+        [drop(torch.where(owners == j, shuffled, flat), level_of[j]) for j in chosen.units.tolist()],
         dtype=torch.float64,
     )
-    return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x))
+    return Drops(each[:, 0], each[:, 1], *drop(shuffled), len(x), chosen)
+
+
+def _scorer(model: LatentModel, z: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """log p(x|z) of codes; without a density that of a Gaussian around the means, whose variance is their error."""
+    if no_likelihood(model, x) is None:
+        return lambda codes: model.likelihood(codes).log_prob(x)
+    error = (mean_image(model, z) - x).double().square().mean()
+    return lambda codes: -(mean_image(model, codes) - x).double().square().flatten(2).sum(-1) / (2 * error)
 
 
 class EncoderSigns(NamedTuple):
@@ -128,11 +152,19 @@ class EncoderSigns(NamedTuple):
     why: dict[str, str]
 
 
-def encoder_signs(latents: Latents) -> EncoderSigns:
-    """The moments of the posteriors of images; those of several batches can be merged."""
-    mean, kl = (None if figures is None else Moments.of(figures) for figures in (latents.mean, latents.kl))
-    idle = None if latents.kl is None else Moments.of((latents.kl < THRESHOLDS["kl"]).double())
-    return EncoderSigns(mean, kl, idle, latents.why)
+def encoder_signs(latents: Latents, chosen: Shuffled | None = None) -> EncoderSigns:
+    """The moments of the posteriors of images; those of several batches can be merged.
+
+    Args:
+        latents: of the images.
+        chosen: what units are, where they are channels or a sample; default: all units.
+    """
+    mean, kl = latents.mean, latents.kl
+    if chosen is not None and len(chosen.units) < len(chosen.owners):
+        mean, kl = (grouped(figures, chosen, name) for name, figures in (("mean", mean), ("kl", kl)))
+    idle = None if kl is None else Moments.of((kl < THRESHOLDS["kl"]).double())
+    signs = [None if figures is None else Moments.of(figures) for figures in (mean, kl)]
+    return EncoderSigns(signs[0], signs[1], idle, latents.why)
 
 
 def unseen() -> dict[str, Any]:
@@ -162,16 +194,18 @@ def collapse(encoder: EncoderSigns, drops: Drops, sizes: tuple[int, ...] | None 
         "decoder": _marked(drops.units - ERRORS * drops.se <= THRESHOLDS["decoder_drop"]),
     }
     unmoved = drops.whole - ERRORS * drops.whole_se <= THRESHOLDS["decoder_drop"]
+    whole = drops.shuffled is None or drops.shuffled.total == len(drops.shuffled.units)
     collapsed = list(range(count)) if unmoved else signs["decoder"] or []
     idle = {unit for name in ("kl", "mean") for unit in signs[name] or []}
     doubtful = sorted(idle - set(collapsed))
     reasons = {name: encoder.why.get(name, "its units are not those of the code") for name in ("kl", "mean")}
+    sizes = sizes if whole else None
     levels = [] if sizes is None else count_by_level(sizes, collapsed)
     each = [
         {"level": i, "units": n, "collapsed": m} for i, (n, m) in enumerate(zip(sizes or (), levels, strict=True), 1)
     ]
     sentence = _sentence(count, collapsed, doubtful, _suspect(collapsed, idle, kl, mean))
-    return {
+    found = {
         "verdict": "none" if not collapsed else "full" if len(collapsed) == count else "partial",
         "units": collapsed,
         "signs": signs,
@@ -183,6 +217,27 @@ def collapse(encoder: EncoderSigns, drops: Drops, sizes: tuple[int, ...] | None 
         "sentence": sentence + _by_level(each),
         **({"levels": each} if each else {}),
     }
+    return found if drops.shuffled is None else _renamed(found, drops.shuffled)
+
+
+def _renamed(found: dict[str, Any], shuffled: Shuffled) -> dict[str, Any]:
+    """A verdict on channels or a sample of units, by their numbers, and with a remark on what they are."""
+    if shuffled.of == "channel":
+        words = re.sub(r"\bunit(s?)\b", r"channel\1", found["sentence"])
+        return {**found, "sentence": words, "shuffled": {"of": "channels", "count": shuffled.total}}
+    if len(shuffled.units) == shuffled.total:
+        return found
+    number = shuffled.units.tolist()
+    sample = f"; of {shuffled.total} units a sample of {len(number)}, counted from 0, was shuffled"
+    return {
+        **found,
+        "units": [number[unit] for unit in found["units"]],
+        "signs": {name: None if marked is None else [number[unit] for unit in marked]
+                  for name, marked in found["signs"].items()},
+        "disagreement": [number[unit] for unit in found["disagreement"]],
+        "sentence": found["sentence"] + sample,
+        "shuffled": {"of": "units", "count": shuffled.total, "sample": number},
+    }  # fmt: skip
 
 
 def _by_level(levels: list[dict[str, int]]) -> str:

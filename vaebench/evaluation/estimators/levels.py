@@ -58,14 +58,14 @@ def read_levels(model: LatentModel, x: Tensor, seed: int = 0) -> LevelRates:
     return LevelRates(prior.sizes, torch.cat(rates), torch.cat(means, 1))
 
 
-def level_of_units(prior: Distribution, units: int) -> list[int]:
+def level_of_units(prior: Distribution | None, units: int) -> list[int]:
     """The level of each unit, counted from 0, the lowest; 0 for all units without a hierarchy."""
     if not isinstance(prior, Hierarchy):
         return [0] * units
     return [level for level, size in enumerate(prior.sizes) for _ in range(size)]
 
 
-def beneath(prior: Distribution, z: Tensor) -> Tensor:
+def beneath(prior: Distribution | None, z: Tensor) -> Tensor:
     """log p(z_1 … z_{i−1}|z_i … z_L) for every level i of a chain, nats: z (k, b, units) -> (k, b, L)."""
     scores = cast(Hierarchy, prior).log_prob_levels(z)
     return scores.cumsum(-1) - scores

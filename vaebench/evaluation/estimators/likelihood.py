@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.core import Draw, LatentModel
+from vaebench.core import Draw, Family, LatentModel
 from vaebench.distributions.codes import PointMass
 from vaebench.errors import Unavailable, UserError, absence
 from vaebench.evaluation.conditions import (
@@ -182,6 +182,18 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
                 z = sample(q, 1)
                 q.log_prob(z)
                 one.prior().log_prob(z)
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
+def no_likelihood(model: LatentModel, x: Tensor) -> str | None:
+    """Why p(x|z) cannot be scored; None where it can, as that of every family."""
+    if isinstance(declared(model), Family):
+        return None
+    try:
+        with absence("p(x|z) has no density"):
+            model.likelihood(sample(model.posterior(x[:1]), 1)).log_prob(x[:1])
     except Unavailable as error:
         return str(error)
     return None

@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import declared, for_images, noise_keys
 from vaebench.evaluation.estimators.likelihood import (
     Estimates,
     bits_per_dim,
     estimate,
     has_one_code,
+    no_likelihood,
     sampled_distortion,
 )
 from vaebench.evaluation.estimators.proposals import Effort
@@ -104,6 +106,10 @@ def measure(
             far from a Gaussian, as a pilot sample says.
     """
     _keep_facts(subject, findings)
+    if reason := no_likelihood(subject.model, subject.x):
+        if subject.latents.rate is not None:
+            findings.average("rate", subject.latents.rate, how="in closed form")
+        raise Unavailable(reason)
     refined = None
     if _refined.wanted(subject, findings, proposal):
         effort = Effort(rounds=rounds)
