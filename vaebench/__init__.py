@@ -18,32 +18,48 @@ if TYPE_CHECKING:
     from vaebench.configuration.discovery import datasets, families
     from vaebench.configuration.registered import trust
     from vaebench.evaluation import Report, log_likelihood
-    from vaebench.interface import evaluate, images, record
+    from vaebench.interface import (
+        bench,
+        compare,
+        evaluate,
+        evaluate_checkpoint,
+        fit,
+        images,
+        leaderboard,
+        record,
+        sweep,
+    )
     from vaebench.records import read_records
+
+INTERFACE = ("bench", "compare", "evaluate", "evaluate_checkpoint", "fit", "images", "leaderboard", "record", "sweep")
 
 __all__ = [
     "Report",
     "__version__",
+    "bench",
     "build",
+    "compare",
     "datasets",
     "evaluate",
+    "evaluate_checkpoint",
     "families",
+    "fit",
     "images",
+    "leaderboard",
     "load",
     "log_likelihood",
     "read_records",
     "record",
+    "sweep",
     "trust",
 ]
 
 _HOME = {
+    **dict.fromkeys(INTERFACE, "vaebench.interface"),
     "build": "vaebench.api",
     "load": "vaebench.api",
     "datasets": "vaebench.configuration.discovery",
     "Report": "vaebench.evaluation",
-    "evaluate": "vaebench.interface",
-    "images": "vaebench.interface",
-    "record": "vaebench.interface",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
     "trust": "vaebench.configuration.registered",

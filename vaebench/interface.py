@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from vaebench import evaluation
 from vaebench.adapters import Foreign, as_model
 from vaebench.configuration import own
 from vaebench.configuration.discovery import find_class
-from vaebench.data._given import GivenImages, given
+from vaebench.configuration.early import require_known
+from vaebench.data._given import given
+from vaebench.errors import UserError
 from vaebench.evaluation import Report
 from vaebench.evaluation.protocol import DEFAULT
-from vaebench.records import RunRecord
+from vaebench.files import write_atomically
+from vaebench.leaderboard import Board, markdown, ranked
+from vaebench.leaderboard.facts import title
+from vaebench.leaderboard.table import table as board_table
+from vaebench.leaderboard.versus import Versus, versus
+from vaebench.leaderboard.versus_text import plain
+from vaebench.records import Records, RunRecord, read_record
+from vaebench.running.bench import bench as run_bench
+from vaebench.running.benchmark import read_benchmark
+from vaebench.running.evaluate import record_checkpoint
+from vaebench.running.fit import fit as run_fit
 from vaebench.running.foreign import record_foreign
+from vaebench.sweep.driver import run_sweep
+from vaebench.tables import html_table
 
 images = given
+HANDED = (Tensor, np.ndarray, list, tuple, Dataset, DataLoader)  # what `vb.images` takes
 
 
 def evaluate(model: Any, data: Any, protocol: str | Path | evaluation.Protocol = DEFAULT, **changes: Any) -> Report:
@@ -77,6 +100,184 @@ def as_images(data: Any) -> Any:
     """Images as evaluation takes them; see `evaluate`."""
     if isinstance(data, str):
         return find_class("data set", data)()
-    if isinstance(data, GivenImages) or (hasattr(data, "spec") and callable(getattr(data, "images", None))):
-        return data
-    return given(data)
+    return given(data) if isinstance(data, HANDED) else data
+
+
+def fit(
+    family: str,
+    data: Any,
+    out: str | Path = "runs",
+    seed: int = 0,
+    trainer: Mapping[str, Any] | None = None,
+    data_settings: Mapping[str, Any] | None = None,
+    logger: str | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Path:
+    """Trains one model, as `vaebench fit` does; a run that ended before is not trained again.
+
+    Args:
+        family: name of a family ('beta_vae') or of a combination ('vamp_vae'), or the class path of one of your own.
+        data: name of a data set, or a tensor or an array of images, which is kept in a file in `out`.
+        out: where the run's own folder goes.
+        seed: of the run.
+        trainer: settings of the trainer, `{"max_epochs": 20}`.
+        data_settings: settings of the data set, `{"measure": "binary"}`.
+        logger: wandb, wandb:PROJECT, wandb:ENTITY/PROJECT, tensorboard or csv.
+        progress: show how far it is.
+        settings: of the family; parts as in a configuration file: `prior="vamp"`.
+
+    Returns:
+        Its model.ckpt, for `vb.load` and `vb.evaluate_checkpoint`.
+
+    Raises:
+        UserError: the settings are not valid, or the run cannot be trained.
+    """
+    place = Path(out)
+    name, read = (data, {}) if isinstance(data, str) else ("arrays", {"path": _kept(data, place)})
+    options = {"model": settings, "data": {**read, **(data_settings or {})}, "trainer": trainer or {}}
+    args = [f"--model={family}", f"--data={name}", f"--seed_everything={seed}"]
+    args += [
+        f"--{section}.{key}={_option(value)}" for section, table in options.items() for key, value in table.items()
+    ]
+    require_known(args)
+    return run_fit(args, place, logger, progress=progress).checkpoint
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    protocol: str | Path = DEFAULT,
+    results: str | Path = "results",
+    device: str | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> RunRecord:
+    """Evaluates a checkpoint on its own test images and writes a record, as `vaebench evaluate` does.
+
+    Args:
+        checkpoint: the model.ckpt of a finished run.
+        protocol, changes: as for `vb.evaluate`.
+        results, device, progress: as for `vb.record`.
+
+    Raises:
+        UserError: it is no checkpoint, or cannot be evaluated.
+    """
+    return record_checkpoint(Path(checkpoint), Path(results), {"name": protocol, **changes}, progress, device)
+
+
+def bench(
+    file: str | Path, results: str | Path = "results", work: str | Path = "runs", progress: bool = True, **options: Any
+) -> Records:
+    """Runs what is missing of a benchmark, as `vaebench bench` does, and returns its records.
+
+    Args:
+        file: the benchmark's YAML file, or the name of one of the suite's ('digits').
+        results: folder of records.
+        work: folder of unfinished runs.
+        progress: show how far it is.
+        options: `engine` and `logbook` of `vaebench.running.bench.bench`.
+
+    Raises:
+        UserError: the file is not valid, or a run has no record, which is said once all have ended.
+    """
+    runs = list(run_bench(read_benchmark(Path(file)), Path(results), Path(work), progress, **options))
+    lost = [f"{ended.training.variant} seed {ended.training.seed}: {ended.reason}" for ended in runs if ended.reason]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(runs)} runs have no record ({'; '.join(lost)}); the others are in {results}"
+        )
+    found = Records(read_record(ended.place) for ended in runs)
+    found.root, found.damaged = Path(results), ()
+    return found
+
+
+def sweep(file: str | Path, results: str | Path = "results", work: str | Path = "runs", **options: Any) -> Path:
+    """Runs a sweep to its end, as `vaebench sweep` does.
+
+    Args:
+        file: the sweep's YAML file, or the name of one of the suite's ('beta').
+        results, work: as for `vb.bench`.
+        options: storage, workers, resume, engine and logger, as those of the command.
+
+    Returns:
+        The page of its report; the records of its trials are in `results`.
+
+    Raises:
+        UserError: the file is not valid, or no trial ended.
+    """
+    return run_sweep(Path(file), Path(results), Path(work), **options)
+
+
+class Comparisons(list[Versus]):
+    """Comparisons of two sides, one for every board that they share; printed, what the records say of them."""
+
+    def __str__(self) -> str:
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def compare(first: str, second: str, results: str | Path = "results", metric: str | None = None) -> Comparisons:
+    """Compares two variants or records on every board that they share, as `vaebench compare` does.
+
+    Args:
+        first, second: a variant as the leaderboard names it, the id of a record, or the folder of a run.
+        results: folder of records.
+        metric: by which they are compared; default: that of their benchmark, or log_likelihood.
+
+    Raises:
+        UserError: there is no such side, or they share no board.
+    """
+    return Comparisons(versus(first, second, results, metric))
+
+
+class Boards(list[Board]):
+    """Boards of ranked runs; printed they are Markdown, and tables in a notebook."""
+
+    def __str__(self) -> str:
+        return markdown(self)
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            html_table([c.heading for c in sheet.columns], [[c.text for c in row] for row in sheet.cells], title(board))
+            for board, sheet in ((board, board_table(board)) for board in self)
+        )
+
+    def frame(self) -> Any:
+        """The records on all boards as a pandas DataFrame; see `Records.frame`.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return Records(record for board in self for record in board.records).frame()
+
+
+def leaderboard(results: str | Path = "results", metric: str | None = None, trials: bool = False) -> Boards:
+    """Ranks the records of a folder, as `vaebench leaderboard` does.
+
+    Args:
+        results: folder of records.
+        metric: to rank by; default: that of a benchmark, or log_likelihood.
+        trials: rank trials of sweeps among the other runs.
+
+    Raises:
+        UserError: there is no such folder, no record in it, or no run has that metric.
+    """
+    return Boards(ranked(results, metric, trials=trials)[1])
+
+
+def _option(value: Any) -> str:
+    """A setting as text for the parser: tables and lists as JSON."""
+    return json.dumps(value) if isinstance(value, Mapping | list | tuple | bool | None) else str(value)
+
+
+def _kept(data: Any, folder: Path) -> str:
+    """Images in a file of arrays, named after their content."""
+    array = np.asarray(data.detach().cpu() if isinstance(data, Tensor) else data)
+    buffer = io.BytesIO()
+    np.savez(buffer, images=array)
+    path = folder / f"given-{hashlib.sha256(array.tobytes()).hexdigest()[:8]}.npz"
+    if not path.is_file():
+        write_atomically(path, buffer.getvalue())
+    return str(path)

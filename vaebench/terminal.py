@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 WIDTH = 200  # columns in a file or a pipe
+EVERY, NOTEBOOK = 30.0, 5.0  # seconds between two lines of progress, without a terminal and in a notebook
 
 
 def standard_console(stderr: bool = False) -> Console:
@@ -43,20 +45,46 @@ class Bar(NamedTuple):
 
 @contextmanager
 def progress_bar(title: str = "", enabled: bool = True, console: Console | None = None) -> Iterator[Bar]:
-    """A transient progress bar, on terminals only.
+    """How far something is: a transient bar on a terminal, and elsewhere a line every so often.
 
     Args:
         title: of the task.
-        enabled: whether to draw it.
+        enabled: whether to show it.
         console: of the bar; default: the standard error.
     """
     console = console or standard_console(stderr=True)
+    if enabled and not console.is_terminal:
+        lines = _Lines(title, console, NOTEBOOK if console.is_jupyter else EVERY)
+        yield Bar(lines.begin, lines.advance)
+        return
     words = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     note = TextColumn("{task.fields[note]}")
-    shown = enabled and console.is_terminal
-    with Progress(*words, note, console=console, disable=not shown, transient=True) as progress:
+    with Progress(*words, note, console=console, disable=not enabled, transient=True) as progress:
         task = progress.add_task(title, total=1.0, note="")
         yield Bar(
             lambda name: progress.reset(task, description=name, note=""),
             lambda done, note="": progress.update(task, completed=done, note=note),
         )
+
+
+class _Lines:
+    """Lines on how far a task is, the first after `every` seconds.
+
+    Args:
+        title: of the task.
+        console: where they go.
+        every: seconds between two of them.
+    """
+
+    def __init__(self, title: str, console: Console, every: float) -> None:
+        self.title, self.console, self.every = title, console, every
+        self.last = time.monotonic()
+
+    def begin(self, name: str) -> None:
+        self.title = name
+
+    def advance(self, done: float, note: str = "") -> None:
+        if (now := time.monotonic()) - self.last >= self.every:
+            self.last = now
+            text = f"{self.title}: {done:.0%}{f', {note}' if note else ''}"
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)

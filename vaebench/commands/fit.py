@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vaebench.commands._parser import Parser
+from vaebench.configuration.early import require_known
 from vaebench.errors import UserError
-
-if TYPE_CHECKING:
-    from lightning import Callback
-
-    from vaebench.data.base import ImageData
-    from vaebench.loggers import Log
 
 HELP = "train one model (LightningCLI)"
 EXAMPLE = "vaebench fit --data digits --model beta_vae --model.beta 2"
@@ -50,51 +44,23 @@ def raw(argv: list[str]) -> int:
         options = "[--config FILE ...] [--out FOLDER] [--logger LOGGER] [--pictures EPOCHS] [--KEY VALUE ...]"
         print(f"usage: vaebench fit {options}\n\n{USAGE}")
         return 0
-    from vaebench.configuration.explain import explained
-    from vaebench.configuration.parts import name_of
-    from vaebench.configuration.registered import foreign
-    from vaebench.files import alone_in
-    from vaebench.loggers import Logbook, of_training
-    from vaebench.running.run import trained_checkpoint
-    from vaebench.training.experiment import experiment
-    from vaebench.training.parser import with_folder
-    from vaebench.training.progress import training_bar
-    from vaebench.training.saves import Saves
-    from vaebench.training.solo import train
-
     own, argv = _own(["--help" if a == "--help-all" else a for a in argv])
     if own.pictures is not None and (own.pictures < 1 or own.logger is None):
         raise UserError(
             f"--pictures {own.pictures} has nowhere to go: expected a number of epochs from 1 and --logger wandb or "
             "tensorboard; give both"
         )
-    logbook, out = Logbook(own.logger, own.out), own.out
-    job = experiment(with_folder(argv, str(out)))
-    with explained():
-        model, data = job.build()
-    name = f"{data.name}-{name_of(type(model))}-s{job.seed}-{job.identity(data)[:8]}"
-    folder = out / name
-    with alone_in(folder):
-        if (checkpoint := trained_checkpoint(folder, job.identity(data))) is not None:
-            Saves(folder, "").remove()  # of a run that was killed at its very end
-            print(f"{checkpoint} holds this very run already; delete its folder to train it again.")
-            return 0
-        with logbook.open(of_training(job, data, "fit")) as log:
-            with training_bar(name) as bar:
-                checkpoint = train(job, folder, bar, [*log.callbacks, *_drawing(log, data, own.pictures)])
-            log.checkpoint(checkpoint)
-    names = "".join(f" --trust {shlex.quote(name)}" for name in foreign(job.plain))
-    print(f"{checkpoint}\nevaluate it:  vaebench evaluate {checkpoint}{names}")
+    require_known(argv)  # torch takes seconds
+    from vaebench.running.fit import fit, summary
+
+    fitted = fit(argv, own.out, own.logger, own.pictures)
+    if fitted.before:
+        print(f"{fitted.checkpoint} holds this very run already; delete its folder to train it again.")
+        return 0
+    names = "".join(f" --trust {shlex.quote(name)}" for name in fitted.foreign)
+    print(f"{fitted.checkpoint}\n{summary(fitted.checkpoint)}")
+    print(f"evaluate it:  vaebench evaluate {fitted.checkpoint}{names}")
     return 0
-
-
-def _drawing(log: Log, data: ImageData, every: int | None) -> list[Callback]:
-    """What draws pictures for a log that is open, every so many epochs; None: never."""
-    if every is None or not log.open:
-        return []
-    from vaebench.running.pictures import PicturesCallback
-
-    return [PicturesCallback(log, data, every)]
 
 
 def _own(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

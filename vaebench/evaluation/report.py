@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import Formatter
 from types import ModuleType
@@ -22,6 +22,7 @@ from vaebench.evaluation.metrics import Findings, MetricValue, Picture
 from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
 from vaebench.evaluation.store import Pieces, Store
 from vaebench.evaluation.subject import Forewarned, Images, Subject
+from vaebench.tables import frame, metrics_html
 from vaebench.terminal import progress_bar
 
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
@@ -55,6 +56,18 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     protocol: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, Picture] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """A table of the metrics, for notebooks."""
+        return metrics_html({name: asdict(metric) for name, metric in self.metrics.items()}, self.collapse)
+
+    def frame(self) -> Any:
+        """The metrics as a pandas DataFrame, a row each.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return frame([{"metric": name, **asdict(metric)} for name, metric in self.metrics.items()], "metric")
 
 
 def evaluate(

@@ -1,20 +1,5 @@
 """One paper, one final class, one file. `vaebench.families()` lists them: the package itself is callable."""
 
-from __future__ import annotations
+from vaebench.doors import callable_package
 
-import sys
-from types import ModuleType
-from typing import Any
-
-
-class _Package(ModuleType):
-    """Importing any family binds `vaebench.families` to this package, so a function of that name would not survive."""
-
-    def __call__(self) -> dict[str, type[Any]]:
-        """Every family's class by name."""
-        from vaebench.configuration.discovery import families
-
-        return families()
-
-
-sys.modules[__name__].__class__ = _Package
+callable_package(__name__, "vaebench.configuration.discovery")

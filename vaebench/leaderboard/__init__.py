@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vaebench.doors import callable_package
 from vaebench.judging.scores import read_scores
 from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
@@ -13,6 +14,8 @@ from vaebench.records import Records, read_records
 from vaebench.records.failures import read_failures
 
 __all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked", "without"]
+
+callable_package(__name__, "vaebench.interface")  # vb.leaderboard
 
 LEFT_OUT = "**Left out, damaged:** "  # start of a Markdown line that names a damaged record
 

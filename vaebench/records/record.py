@@ -23,6 +23,7 @@ from vaebench.files import open_file
 from vaebench.records.arrays import BAD_ARRAYS, INDEX, PER_IMAGE, read_arrays
 from vaebench.records.identities import SCHEMA
 from vaebench.records.selection import Selection, parsed
+from vaebench.tables import frame, html_table, metrics_html
 
 RECORD, CHECKPOINT = "record.json", "model.ckpt"
 
@@ -116,6 +117,18 @@ class RunRecord:
         """
         return open_file(self.path or Path(), name)
 
+    def _repr_html_(self) -> str:
+        """A table of the metrics, for notebooks."""
+        return metrics_html(self.metrics, self.collapse, f"{self.variant}, seed {self.seed}, on {self.data['name']}")
+
+    def frame(self) -> Any:
+        """The metrics as a pandas DataFrame, a row each.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return frame([{"metric": name, **metric} for name, metric in self.metrics.items()], "metric")
+
     def pictures(self) -> dict[str, Path]:
         """The PNG files of the run by name; `open` reads them."""
         return {Path(name).stem: Path(self.path or "", name) for name in sorted(self.files) if name.endswith(".png")}
@@ -137,6 +150,26 @@ class Records(tuple[RunRecord, ...]):
 
     root: Path
     damaged: tuple[Damage, ...]
+
+    def _repr_html_(self) -> str:
+        """A table of the records, for notebooks, with the figures that all of them have."""
+        shared = [name for name in self[0].metrics if all(one.value(name) is not None for one in self)] if self else []
+        rows = [[one.variant, one.seed, one.data["name"], *(one.value(name) for name in shared)] for one in self]
+        damaged = "; ".join(f"damaged: {damage}" for damage in self.damaged)
+        return html_table(["variant", "seed", "data", *shared], rows, below=damaged)
+
+    def frame(self) -> Any:
+        """A pandas DataFrame with a row for each record by its id, and a column for each metric; NaN where it has none.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        about = [
+            {"id": one.id, "variant": one.variant, "family": one.family, "seed": one.seed, "data": one.data["name"],
+             "measure": one.data["measure"], **{name: one.value(name) for name in one.metrics}}
+            for one in self
+        ]  # fmt: skip
+        return frame(about, "id")
 
 
 def stable(record: RunRecord) -> dict[str, Any]:

@@ -8,3 +8,7 @@ engines/    ways to start workers
 driver      starts workers and watches them
 show/       the terminal's table and the page
 """
+
+from vaebench.doors import callable_package
+
+callable_package(__name__, "vaebench.interface")  # vb.sweep
