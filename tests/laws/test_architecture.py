@@ -25,6 +25,7 @@ FORBIDDEN = {
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "configuration": [*ABOVE_PARTS, "sweep", "posteriors", "priors", "likelihoods", "networks"],
     "training": ["families", "evaluation", "leaderboard", "api", "running", "sweep"],
+    "adapters": ["families", "training", "records", "running", "leaderboard", "api", "evaluation", "sweep", "commands"],
     "records": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction", "running"],
     "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "running", "sweep"],
     "reproduction": ["families", "leaderboard", "sweep"],
