@@ -273,6 +273,8 @@ def test_a_benchmark_that_finds_a_hostile_checkpoint_beside_a_record_runs_nothin
 
 
 GUARDED = {
+    "adapters/diffusers.py": "diffusers by its name, and two classes of it",
+    "adapters/folders.py": "tensors alone",
     "api.py": "read_checkpoint, behind the gate",
     "configuration/built.py": "what `api` was given by the user, or has from behind the gate",
     "cli.py": "the suite's own commands",
@@ -282,6 +284,7 @@ GUARDED = {
     "configuration/own.py": "names of the command line and of what the user installed",
     "configuration/registered.py": "what the user has registered",
     "data/arrays.py": "arrays alone",
+    "doors.py": "the suite's own functions",
     "data/torch.py": "data.dataset, which the gate admits from a file only where the user has named it",
     "evaluation/protocol.py": "the suite's own measurements",
     "evaluation/store.py": "arrays alone",
@@ -291,6 +294,8 @@ GUARDED = {
     "records/arrays.py": "arrays alone",
     "sweep/engines/__init__.py": "the suite's own engines",
     "sweep/spec/engine.py": "the suite's own engines",
+    "running/foreign.py": "data that the command line names",
+    "tables.py": "pandas by its name",
     "training/experiment.py": "a configuration of the user's own",
     "training/population/member.py": "a save that `Saves` has looked through, tensors alone",
     "training/recipe.py": "classes that a parsed configuration has",

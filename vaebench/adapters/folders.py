@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return {name: torch.from_numpy(array.copy()) for name, array in safetensors(path.read_bytes()).items()}
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as members:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                    raise ValueError("torch packs nothing: what is packed may unpack to more than there is room for")
         content = torch.load(path, map_location="cpu", weights_only=True)
         content = content.get("model_state_dict", content)
         if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
             raise TypeError("more than tensors")
-    except (*UNREADABLE, DamagedError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, DamagedError) as error:
         raise UserError(
             f"'{path}' holds no plain weights, or is damaged: expected tensors by their names, for nothing else is "
             "unpickled; save the model's state_dict"
