@@ -13,8 +13,7 @@ from vaebench.configuration.parts import of_kind
 from vaebench.configuration.shipped import shipped_names
 
 HELP = "print what makes a shell complete commands, options, families, data sets and parts"
-EXAMPLE = """\
-eval "$(vaebench completion bash)"      # in ~/.bashrc; zsh in ~/.zshrc"""
+EXAMPLE = 'vaebench completion bash      # eval "$(vaebench completion bash)" in ~/.bashrc, and zsh in ~/.zshrc'
 SHELLS = ("bash", "zsh")
 SCRIPT = """\
 _vaebench() {

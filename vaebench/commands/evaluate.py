@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from vaebench.records import RunRecord
 
 HELP = "evaluate a checkpoint, or a model from elsewhere, on its test split and write a record"
-EXAMPLE = """\
-vaebench evaluate runs/digits-beta_vae-s0-180ab1ac/model.ckpt --protocol quick
-vaebench evaluate --adapter pythae:FOLDER --data digits --data.measure binary --name theirs"""
+EXAMPLE = "vaebench evaluate runs/digits-beta_vae-s0-180ab1ac/model.ckpt --protocol quick"
 SETTINGS = "--data."  # of options besides those below
 
 
