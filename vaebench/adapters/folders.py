@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebench.data.cache import DamagedError
-from vaebench.data.formats import safetensors
-from vaebench.errors import UNREADABLE, UserError
+from vaebench.errors import UNREADABLE, UserError, extra
 
 LARGEST = 2**20  # bytes of a file of settings
 OWN = "write a function that builds the model, and give --adapter FILE.py:FUNCTION (docs/your-model.md)"
@@ -49,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"'{path}' is not there: expected the weights of a saved model; mend its folder")
     try:
         if path.suffix == ".safetensors":
-            return {name: torch.from_numpy(array.copy()) for name, array in safetensors(path.read_bytes()).items()}
+            return _safetensors(path)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as members:
                 if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
@@ -58,12 +56,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = content.get("model_state_dict", content)
         if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
             raise TypeError("more than tensors")
-    except (*UNREADABLE, zipfile.BadZipFile, DamagedError) as error:
+    except UserError:
+        raise
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
         raise UserError(
             f"'{path}' holds no plain weights, or is damaged: expected tensors by their names, for nothing else is "
             "unpickled; save the model's state_dict"
         ) from error
     return dict(content)
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    with extra("safetensors", f"'{path}'"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
