@@ -166,7 +166,8 @@ def printable(text: object) -> str:
     >>> printable("red: \x1b[31m\n")
     'red: ?[31m?'
     """
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    text = str(text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 LONGEST = 300  # characters of a given value in a message, enough for a path

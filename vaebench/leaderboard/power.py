@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import nctdtr, polygamma, stdtrit
 
 from vaebench.leaderboard.moderation import Trainings, evidence
-from vaebench.leaderboard.noise import LEVEL
+from vaebench.leaderboard.noise import LEVEL, crossing
 
 DRAWS = 400
 LEAST, MOST = 2, 200  # seeds per variant
@@ -75,10 +75,7 @@ class Variation:
             low, high = high, 2 * high
             if not np.isfinite(high) or high > 1e6 * self.error(size):
                 return float("inf")
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.power(middle, size, level) < power else (low, middle)
-        return high
+        return float(crossing(lambda difference: self.power(float(difference), size, level) - power, low, high))
 
     def seeds_for(self, difference: float, images: int, power: float, level: float = LEVEL) -> int | None:
         """The fewest seeds per variant that detect a difference with the given power; None where MOST are too few."""
