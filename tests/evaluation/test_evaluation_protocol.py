@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import pytest
 import torch
 from helpers import SPEC, bits, small
 from oracles import Data, OneLatent
+from piece_worker import work
+from processes import FORKED, wait
 
 import vaebench as vb
 from vaebench.configuration.discovery import protocols
@@ -152,20 +152,15 @@ def test_models_of_equal_weights_and_models_without_any_do_not_share_pieces(tmp_
 
 
 def test_several_processes_share_the_work_and_a_dead_one_is_no_loss(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"
     log.mkdir()
-    stuck = context.Process(target=_work, args=(tmp_path / "store", log, "3"), daemon=True)
+    stuck = FORKED.Process(target=work, args=(tmp_path / "store", log, "3"), daemon=True)
     stuck.start()
-    while not (log / "3").exists():
-        assert stuck.is_alive()
-        time.sleep(0.01)
-    others = [context.Process(target=_work, args=(tmp_path / "store", log, None)) for _ in range(2)]
+    wait((log / "3").exists, stuck)
+    others = [FORKED.Process(target=work, args=(tmp_path / "store", log, None)) for _ in range(2)]
     for other in others:
         other.start()
-    while len(list(log.iterdir())) < 20:  # all pieces but those behind the third, which is claimed
-        assert any(other.is_alive() for other in others)
-        time.sleep(0.01)
+    wait(lambda: len(list(log.iterdir())) == 20, *others)  # all pieces but the third are done, which is claimed
     os.kill(stuck.pid, signal.SIGKILL)
     for process in (stuck, *others):
         process.join(120)
@@ -174,18 +169,6 @@ def test_several_processes_share_the_work_and_a_dead_one_is_no_loss(tmp_path: Pa
     assert [path.name for path in done] == sorted(map(str, range(20)))
     computed = [len(path.read_text().split()) for path in done]
     assert computed == [2 if path.name == "3" else 1 for path in done]
-
-
-def _work(folder: Path, log: Path, stop_at: str | None) -> None:
-    pieces = Pieces(Store(folder), [f"piece-{i}" for i in range(20)])
-    for name in pieces:
-        index = name.removeprefix("piece-")
-        with (log / index).open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        if index == stop_at:
-            time.sleep(600)
-        pieces[name] = {"square": np.array(int(index) ** 2)}
-    assert [int(piece["square"]) for piece in pieces.finished()] == [i**2 for i in range(20)]
 
 
 def test_processes_that_evaluate_one_model_share_the_shards_of_a_measurement(tmp_path: Path) -> None:

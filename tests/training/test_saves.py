@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from processes import command
 
 import vaebench as vb
 from vaebench.errors import UserError
@@ -296,11 +297,12 @@ def test_other_ranks_of_a_training_do_not_wait_for_the_first(tmp_path: Path, mon
 
 def test_two_fits_of_one_run_train_it_once(tmp_path: Path) -> None:
     """The second used to train beside the first, over the same files."""
-    command = [sys.executable, "-m", "vaebench", "fit", *ARGS, f"--out={tmp_path}"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ended = [(process.communicate(), process.returncode) for process in started]
-    assert [code for _, code in ended] == [0, 0]
-    assert sorted("holds this very run already" in out for (out, _), _ in ended) == [False, True]
+    files = [tmp_path / name for name in ("first", "second")]
+    started = [command("fit", *ARGS, f"--out={tmp_path / 'runs'}", output=file) for file in files]
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+    assert sorted("holds this very run already" in file.read_text() for file in files) == [False, True]
 
 
 def test_a_checkpoint_that_another_sweep_left_is_not_taken_for_the_trials(tmp_path: Path) -> None:

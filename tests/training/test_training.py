@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import FORKED, train_at, wait
 
 import vaebench as vb
 from vaebench.core import Family
@@ -42,15 +41,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path:
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """SIGKILL between epochs; the resumed run ends with the very weights of the uninterrupted one."""
     args = [*SMALL, "--trainer.max_epochs=12"]
-    imports = "import pathlib as p; from vaebench.training.experiment import experiment"
-    imports += "; from vaebench.training.solo import train"
-    code = f"{imports}; train(experiment({args}), p.Path('{tmp_path}/killed'))"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = FORKED.Process(target=train_at, args=(args, tmp_path / "killed"))
+    process.start()
     last = tmp_path / "killed" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait(last.exists, process)
+    process.kill()
+    process.join()
     assert last.is_file(), "killed before it had ended"
     assert not (tmp_path / "killed" / "model.ckpt").exists()
     resumed = train(experiment(args), tmp_path / "killed")
