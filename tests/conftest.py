@@ -15,6 +15,12 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"  # child processes too: models of a few units gain nothing from threads
 torch.set_num_threads(1)
 gc.disable()  # until all is imported, see below
+LONG = ("training", "sweep", "docs")  # rooms whose files train and start processes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, and the many short ones last: workers that take whole files then end together."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 def pytest_collection_finish() -> None:

@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from fake_records import write_fake
 from rich.console import Console
@@ -314,16 +315,15 @@ def test_settings_of_a_benchmark_are_written_as_yaml_has_them(tmp_path: Path) ->
 def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
     """SIGKILL after the first record; the same command then finishes with every record once."""
     file = _benchmark(tmp_path)
-    command = [sys.executable, "-m", "vaebench", "bench", file, f"--results={tmp_path}/r", f"--work={tmp_path}/w"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ)
+    words = ["bench", file, f"--results={tmp_path}/r", f"--work={tmp_path}/w"]
+    process = processes.command(*words)
     finished = partial((tmp_path / "r").glob, "tiny/[!.]*/record.json")  # none of a folder that is being written
-    while not list(finished()) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    processes.wait(lambda: list(finished()), process)
+    process.kill()
+    process.join()
     kept = {p: p.read_bytes() for p in finished()}
     assert 1 <= len(kept) < 4
-    subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    assert main(list(map(str, words))) == 0
     assert len(read_records(tmp_path / "r")) == 4
     assert all(p.read_bytes() == content for p, content in kept.items())
     assert not [p for p in (tmp_path / "w").rglob("*") if p.is_file()], "no scratch is left"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import command, wait
 
 from vaebench.cli import main
 from vaebench.evaluation.protocol import recorded_protocol
@@ -80,23 +77,22 @@ def _stamps(paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def test_an_evaluation_that_is_killed_goes_on_and_leaves_no_trace(checkpoint: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaebench", "evaluate", checkpoint, "--k", 20_000, "--device", "cpu"]
-    argv = [str(part) for part in [*command, "--limit", 60, "--results", tmp_path / "results"]]
-    running = subprocess.Popen(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = ["evaluate", str(checkpoint), "--k=20000", "--device=cpu", "--limit=60", "--results"]
+    running = command(*words, tmp_path / "results")
     pieces = f"digits/.*{WORK}/*/likelihood-part-*.piece"
-    while not (done := list((tmp_path / "results").glob(pieces))):
-        assert running.poll() is None
-        time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    wait(lambda: list((tmp_path / "results").glob(pieces)), running)
+    running.kill()
+    running.join()
+    done = list((tmp_path / "results").glob(pieces))
     kept = _stamps(done)
     (folder,) = {path.parent for path in done}
-    again = subprocess.Popen(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while again.poll() is None and folder.exists():
+    again = command(*words, tmp_path / "results")
+    while again.is_alive() and folder.exists():
         assert _stamps(kept).items() <= kept.items()
         time.sleep(0.02)
-    assert again.wait() == 0
-    assert main([*argv[3:-1], str(tmp_path / "whole")]) == 0
+    again.join()
+    assert again.exitcode == 0
+    assert main([*words, str(tmp_path / "whole")]) == 0
     (resumed,), (whole,) = (read_records(tmp_path / name) for name in ("results", "whole"))
     assert stable(resumed)["metrics"] == stable(whole)["metrics"]
     assert not list((tmp_path / "results").glob(f"*/.*{WORK}"))

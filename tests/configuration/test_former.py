@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from committed import committed
 from helpers import bits, small
 
 import vaebench as vb
 from vaebench.configuration.former import FORMER, current
 from vaebench.configuration.gate import vetted
 from vaebench.configuration.parts import part_at
-from vaebench.records import read_records
 from vaebench.reproduction.repeat import state_hash
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_what_took_a_former_familys_place_is_there(path: str) -> None:
 
 def test_every_family_that_a_shipped_record_names_can_be_built() -> None:
     """Records keep what they said; what they name goes on resolving."""
-    paths = {record.config["model"]["class_path"] for record in read_records(ROOT / "results")}
+    paths = {record.config["model"]["class_path"] for record in committed()}
     assert paths & FORMER.keys(), "there are records of former families"
     assert all(part_at(current({"class_path": path})["class_path"]) for path in paths)
 

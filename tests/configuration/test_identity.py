@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from committed import committed
 from fake_records import write_fake
 
 from vaebench.configuration import part_kinds, parts
@@ -80,7 +81,7 @@ def _paths(config: Any) -> Iterator[str]:
 
 def test_every_class_of_every_configuration_and_record_has_a_canonical_name() -> None:
     configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("configs/*/*.yaml")]
-    configs += [record.config for record in read_records(ROOT / "results")]
+    configs += [record.config for record in committed()]
     found = {path for config in configs for path in _paths(config) if path.startswith("vaebench.")}
     assert len(found) > 80
     found -= FORMER.keys()  # families that are settings of others now; see test_former.py
@@ -248,14 +249,14 @@ def test_what_is_no_part_of_the_suite_has_no_canonical_name(path: str) -> None:
 
 
 def test_records_of_former_schemas_keep_their_ids_and_are_not_taken_for_altered() -> None:
-    records = read_records(ROOT / "results")
+    records = committed()
     assert not records.damaged
     assert {record.path.name: altered(record) for record in records if record.path and altered(record)} == {}
     assert any(record.schema < 3 for record in records)
 
 
 def test_runs_of_one_setting_share_a_row_whether_recorded_before_or_after_a_move() -> None:
-    record = next(record for record in read_records(ROOT / "results") if record.variant == "vampprior")
+    record = next(record for record in committed() if record.variant == "vampprior")
     text = json.dumps(record.config).replace("vaebench.priors.vamp.", "vaebench.priors.elsewhere.")
     assert setting_identity(record.family, json.loads(text)) == setting_identity(record.family, record.config)
     assert "vaebench.priors.elsewhere." in text

@@ -12,12 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from committed import committed
 from helpers import small
 from scipy.stats import ttest_ind
 
 from vaebench.core import DataSpec
 from vaebench.leaderboard.display import number
-from vaebench.records import RunRecord, read_records
+from vaebench.records import RunRecord
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
@@ -95,7 +96,7 @@ def test_the_picture_of_the_readme_has_the_board_of_the_records(figures: ModuleT
     assert len(rows) >= 13
     assert all(f">{variant} · {rank}<" in drawn for rank, variant in rows)
     assert _board("digits").count("| full |") == 4, "the README's caption says four"
-    again = figures.svg(figures.board, read_records(ROOT / "results" / "collapse")).decode()
+    again = figures.svg(figures.board, committed("collapse")).decode()
     assert all(f">{variant} · " in again for _, variant in rows if not variant.startswith("beta_"))
 
 
@@ -106,7 +107,7 @@ def _board(name: str) -> str:
 
 
 def test_collapse_is_made_and_mended_in_the_records(figures: ModuleType) -> None:
-    records = read_records(ROOT / "results" / "collapse")
+    records = committed("collapse")
     assert not records.damaged
     verdicts: dict[str, list[str]] = {}
     for record in records:
@@ -117,15 +118,15 @@ def test_collapse_is_made_and_mended_in_the_records(figures: ModuleType) -> None
     assert mended == {"bias_at_mean", "free_bits", "soft_free_bits", "capacity"}
     assert sorted(verdicts["wait_then_warm_up"]) == ["full", "full", "partial"]
     assert len(records) == 24
-    committed = (ROOT / "docs" / "figures" / "collapse.svg").read_text(encoding="utf-8")
-    assert all(f">{name}<" in committed for name in verdicts)
+    picture = (ROOT / "docs" / "figures" / "collapse.svg").read_text(encoding="utf-8")
+    assert all(f">{name}<" in picture for name in verdicts)
     drawn = figures.svg(figures.collapse, records).decode()
-    assert drawn.count("<use ") == committed.count("<use "), "one mark a run and panel, and the axes'"
+    assert drawn.count("<use ") == picture.count("<use "), "one mark a run and panel, and the axes'"
 
 
 def test_the_table_of_independence_is_that_of_the_records() -> None:
     found: dict[str, dict[int, RunRecord]] = {}
-    for record in read_records(ROOT / "results" / "shapes"):
+    for record in committed("shapes"):
         found.setdefault(record.variant, {})[record.seed] = record
     assert set(found) == {"vae", "factor_vae", "beta_tc_vae"}
     scores = {name: [runs[seed].value("mig") for seed in range(30, 50)] for name, runs in found.items()}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from committed import committed
 
 from vaebench.functional.regularisers import mmd
-from vaebench.records import read_records
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
@@ -33,7 +33,7 @@ def test_a_table_that_is_out_of_date_is_noticed() -> None:
 
 
 def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
-    records = {record.variant: record for record in read_records(ROOT / "results" / "strong_decoder")}
+    records = {record.variant: record for record in committed("strong_decoder")}
     plain = records.pop("vae")
     assert set(records) == {"vlae", "free_bits", "warm_up", "aggressive"}
     for record in records.values():
@@ -45,7 +45,7 @@ def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
 
 def test_what_the_page_says_of_objectives_far_below_the_vae() -> None:
     """Section 9 of objectives.md: curves of the held-out bound, and what the discrepancy costs in nats."""
-    records = read_records(ROOT / "results" / "objectives")
+    records = committed("objectives")
     runs = {record.variant: record for record in records if record.protocol["name"] == "likelihood"}
     bounds = {name: dict(zip(*runs[name].curves["val/elbo"].values(), strict=True)) for name in
               ("vae", "encoder_steps_vae", "mmd_vae")}  # fmt: skip

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from lightning import Trainer
@@ -243,13 +239,10 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_bits(
         patch.setattr(Trainer, "save_checkpoint", save)
         assert main(command) == 130
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.ckpt")) == ["last.ckpt", "previous.ckpt"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "vaebench", *command], stdout=subprocess.DEVNULL, env=environment)
-    while not list((tmp_path / "out").glob(f".*{WORK}/*/likelihood*.piece")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = processes.command(*command)
+    processes.wait(lambda: list((tmp_path / "out").glob(f".*{WORK}/*/likelihood*.piece")), process)
+    process.kill()
+    process.join()
     assert not list((tmp_path / "out").glob("*/record.json"))
     assert main(command) == 0
     again = _only(tmp_path / "out")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ddp_process import RUNS
+from ddp_process import RUNS, main
 
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import read_sweep
@@ -26,11 +26,13 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one process ended with, and what each of two did, which trained on the same batches."""
-    found = {}
-    for name, how in {"one": [], "two": TORCHRUN}.items():
-        folder = tmp_path_factory.mktemp(name)
-        subprocess.run([sys.executable, *how, str(SCRIPT), str(folder)], check=True, cwd=ROOT, capture_output=True)
-        found[name] = [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    main(one)
+    subprocess.run([sys.executable, *TORCHRUN, str(SCRIPT), str(two)], check=True, cwd=ROOT, capture_output=True)
+    found = {
+        folder.name[:3]: [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+        for folder in (one, two)
+    }
     assert [len(ranks) for ranks in found.values()] == [1, 2]
     return found
 

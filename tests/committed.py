@@ -1,0 +1,16 @@
+"""The records of the repository, read once a process; tests look at them and change nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from vaebench.records import Records, read_records
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@cache
+def committed(folder: str = "") -> Records:
+    """The records below a folder of `results/`, all without one."""
+    return read_records(RESULTS / folder)
