@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -44,8 +44,9 @@ def cost(
         "threads": torch.get_num_threads(),
     }
     counts: dict[str, Callable[[], Flops]] = {}
-    if isinstance(model, Family) and isinstance(data, ImageData):
-        x, labels = data.images("train")[: data.batch_size], data.labels("train")
+    if isinstance(model, Family):
+        training = cast(ImageData, data)
+        x, labels = training.images("train")[: training.batch_size], training.labels("train")
         found["step_images"] = len(x)
         counts["step_flops"] = partial(step_flops, model, x, None if labels is None else labels[: len(x)], steps)
     if protocol is not None:
