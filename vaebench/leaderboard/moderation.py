@@ -38,7 +38,7 @@ CENTRES = np.linspace(-4.5, 4.5, 37)
 CENTRES = CENTRES * (1 + 0.15 * np.abs(CENTRES))  # nodes of μ, in its errors
 LEAST_FREEDOM = 8  # degrees of freedom of a board from which variants with one seed use its noise
 DRAWS = 4000
-DIFFERS, PLAINLY = 1.0, 0.6  # with this probability, ω is at least 1: one variant's sd is often twice another's
+DIFFERS, PLAINLY = 1.0, 0.5  # with this probability, ω is at least 1: one variant's sd is often twice another's
 
 
 class Evidence(NamedTuple):
