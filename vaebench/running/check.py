@@ -1,0 +1,127 @@
+"""The laws that a family has to fulfil, tried on one of a user's own with small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import torch
+
+from vaebench import evaluation
+from vaebench.api import build, load
+from vaebench.core import Family, Step, fixed_noise
+from vaebench.data.base import ImageData
+from vaebench.errors import UserError
+from vaebench.running.fit import fit
+from vaebench.training.checkpoint import require_loadable
+
+BATCH, LIMIT, K = 16, 8, 10  # images of a step, images and samples of an evaluation
+FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+class Law(NamedTuple):
+    """A law and what came of it.
+
+    Attributes:
+        says: what should hold.
+        fault: why it does not; '' where it does.
+    """
+
+    says: str
+    fault: str
+
+
+def check_family(name: str, data: ImageData, data_name: str) -> Iterator[Law]:
+    """Tries a family on a data set; what needs something that fails is not tried.
+
+    Args:
+        name: of the family, or its class path.
+        data: the images.
+        data_name: their name for `vaebench fit`.
+
+    Raises:
+        UserError: there is no such family, or it cannot be built.
+    """
+    with fixed_noise(0):
+        model = build(name, data)
+    yield _tried("its settings have types, so that a checkpoint can be built again", lambda: require_loadable(model))
+    steps: list[Step] = []
+
+    def step() -> None:
+        steps.append(_step(model, data))
+        _require_losses(model, steps[0])
+
+    yield (law := _tried("a step gives a finite loss for each of its groups", step))
+    if law.fault:
+        return
+    yield _tried("every parameter learns from the loss of its own group", lambda: _require_gradients(model, steps[0]))
+    yield _tried("a step changes no weight and no buffer by itself", lambda: _require_pure(model, data))
+    yield _tried("the same noise gives the same losses", lambda: _require_same(model, data))
+    with TemporaryDirectory() as folder:
+        made: list[Path] = []
+
+        def train() -> None:
+            args = [f"--model={name}", f"--data={data_name}", "--trainer.max_steps=2"]
+            made.append(fit(args, Path(folder), progress=False).checkpoint)
+
+        yield (law := _tried("it trains, and its checkpoint is written", train))
+        if not law.fault:
+            yield _tried("its checkpoint is loaded and evaluated", lambda: _require_evaluated(made[0], data))
+
+
+def _tried(says: str, try_it: Callable[[], None]) -> Law:
+    try:
+        with fixed_noise(0):
+            try_it()
+    except FAILURES as error:
+        return Law(says, " ".join(str(error).split())[:300] or type(error).__name__)
+    return Law(says, "")
+
+
+def _step(model: Family, data: ImageData) -> Step:
+    x, labels = data.images("train")[:BATCH], data.labels("train")
+    return model.train().step(x, None if labels is None else labels[:BATCH], torch.zeros(()))
+
+
+def _require_losses(model: Family, step: Step) -> None:
+    if set(step.losses) != set(model.groups()):
+        raise UserError(f"its losses are {', '.join(step.losses)}, and its groups {', '.join(model.groups())}")
+    for name, loss in step.losses.items():
+        if loss.dim() or not bool(torch.isfinite(loss)):
+            raise UserError(
+                f"the loss '{name}' has the shape {tuple(loss.shape)} or is not finite: expected one number"
+            )
+
+
+def _require_gradients(model: Family, step: Step) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group, loss in step.losses.items():
+        members = model.members(group)
+        found = torch.autograd.grad(loss, members, retain_graph=True, allow_unused=True)
+        if idle := [names[id(one)] for one, slope in zip(members, found, strict=True) if slope is None]:
+            raise UserError(f"the loss '{group}' does not depend on {', '.join(idle[:5])}")
+
+
+def _require_pure(model: Family, data: ImageData) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    _step(model, data)
+    if changed := [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]:
+        raise UserError(f"it changes {', '.join(changed[:5])}: return new values of buffers in Step.state")
+
+
+def _require_same(model: Family, data: ImageData) -> None:
+    losses = []
+    for _ in range(2):
+        with fixed_noise(1):
+            losses.append(torch.stack([loss.detach() for loss in _step(model, data).losses.values()]))
+    if not torch.equal(*losses):
+        raise UserError(f"they are {losses[0].tolist()} and then {losses[1].tolist()}: draw noise through torch alone")
+
+
+def _require_evaluated(checkpoint: Path, data: ImageData) -> None:
+    report = evaluation.evaluate(load(checkpoint), data, "quick", k=K, limit=LIMIT, progress=False)
+    bounds = [report.metrics[name] for name in ("log_likelihood", "distortion")]
+    if all(metric.value is None for metric in bounds):
+        raise UserError(f"neither its log-likelihood nor its distortion is measured: {bounds[0].unavailable}")
