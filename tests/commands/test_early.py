@@ -124,3 +124,10 @@ def test_without_a_terminal_there_is_a_line_every_so_often(monkeypatch: pytest.M
     assert said.getvalue() == (
         "digits-vae-s0: 75%, held-out bound -23.00 nats (highest -20.00), rate 3.0, distortion 17.0\n"
     )
+
+
+def test_a_number_in_the_place_of_a_key_ends_in_a_sentence(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: a file that says `1: 2` ended in a traceback, found by the fuzz."""
+    (newcomer / "own.yaml").write_text("1: 2\n")
+    assert main(["fit", "--config=own.yaml", "--data=digits", "--model=vae", f"--out={newcomer}"]) == 2
+    assert capsys.readouterr().err.startswith("vaebench: ")

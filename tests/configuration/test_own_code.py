@@ -79,7 +79,7 @@ def test_a_family_trains_by_its_path_from_the_working_folder_or_by_its_name_from
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", *argv, *FAST]) == 0
-    first, hint = capsys.readouterr().out.splitlines()
+    first, _, hint = capsys.readouterr().out.splitlines()
     assert "digits-MyVAE-s0-" in first
     assert hint.endswith("--trust mine_of_test.MyVAE")
     assert type(vb.load(first)).__name__ == "MyVAE", "what this process was told to train, it loads"

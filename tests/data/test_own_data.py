@@ -546,7 +546,7 @@ def test_a_run_on_pictures_is_recorded_moved_and_verified(
     fit = ["fit", "--data=folder", f"--data.root={pngs}", "--data.colour=grey", "--data.measure=binary", "--model=vae",
            "--model.latent=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]  # fmt: skip
     assert main(fit) == 0
-    first, hint = capsys.readouterr().out.splitlines()
+    first, _, hint = capsys.readouterr().out.splitlines()
     assert f"--trust {pngs}" in hint
     registered.REGISTERED.clear()
     moved = tmp_path / "moved"

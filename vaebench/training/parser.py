@@ -85,7 +85,9 @@ def own_paths(args: Iterable[str]) -> list[str]:
 def named_paths(config: Any, kind: str = "") -> list[str]:
     """The paths of classes of the user's own in a table of settings; `kind` is what a text there stands for, if any."""
     if isinstance(config, Mapping):
-        inner = [named_paths(value, "class" if key == "class_path" else kind_of(key)) for key, value in config.items()]
+        inner = [
+            named_paths(value, "class" if key == "class_path" else kind_of(str(key))) for key, value in config.items()
+        ]
         return [path for paths in inner for path in paths]
     if isinstance(config, list):
         return [path for value in config for path in named_paths(value, kind)]
