@@ -111,7 +111,7 @@ def evaluate(
         if isinstance(datamodule, Forewarned):
             report.warnings.extend(datamodule.warnings())
         with evaluation_mode(model, subject.device), require_kernels():
-            if not isinstance(model, Family):
+            if "likelihood" in plan.measurements and not isinstance(model, Family):
                 report.warnings.extend(check_model(model, subject.x, subject.spec))
             pieces = Pieces(subject.store, plan.measurements)
             for name in pieces:

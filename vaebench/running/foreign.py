@@ -22,7 +22,8 @@ from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.core import Family
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
-from vaebench.evaluation.conditions import modules
+from vaebench.evaluation.conditions import evaluation_mode, modules
+from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.forecast import forecast
 from vaebench.evaluation.report import model_digest
 from vaebench.evaluation.subject import Subject
@@ -98,6 +99,9 @@ def record_foreign(
     with alone_in(work_folder(directory)):
         if (directory / RECORD).is_file():
             return read_record(directory)
+        subject = Subject(model, data, limit=IMAGES)
+        with evaluation_mode(model, subject.device):
+            check_model(model, subject.x, subject.spec)  # whatever is measured
         if progress and (sentence := forecast(model, data, protocol)):
             print(sentence, file=sys.stderr)
         start = time.perf_counter()
