@@ -30,7 +30,7 @@ Started = tuple[Sweep, RDBStorage, Study, Any]
 
 
 def _start(folder: Path, more: str = "stop: {trials: 3}\n") -> Started:
-    (folder / "tiny.yaml").write_text(TEXT + more)
+    (folder / "tiny.yaml").write_text(TEXT + "objectives: {val/elbo: maximise}\n" + more)
     sweep = read_sweep(folder / "tiny.yaml")
     storage = connect(sweep, default_storage(sweep, folder / "results"))
     study = create_study(sweep, storage, resume=False)

@@ -62,7 +62,8 @@ def test_a_trial_over_two_processes_reports_and_is_recorded(tmp_path: Path, monk
         f"configs: [{ROOT}/configs/data/digits.yaml, {ROOT}/configs/family/beta_vae.yaml]\n"
         "overrides: {trainer.max_epochs: 2, model.latent: 3, trainer.accelerator: cpu}\n"
         "space: {model.beta: {float: [0.1, 10], log: true}}\n"
-        "stop: {trials: 1}\nprotocol: {k: 5, limit: 40}\nengine: {name: local, devices: 2}\n"
+        "stop: {trials: 1}\nprotocol: {k: 5, limit: 40}\nobjectives: {val/elbo: maximise}\n"
+        "engine: {name: local, devices: 2}\n"
     )
     sweep = read_sweep(tmp_path / "two.yaml")
     address = default_storage(sweep, tmp_path / "results")
