@@ -54,9 +54,9 @@ def test_scales_halve_and_levels_lie_where_the_plan_says() -> None:
 
 def test_balance_is_neutral_where_levels_pay_alike_and_pulls_less_where_they_pay_little() -> None:
     alike = torch.tensor([4.0, 2.0, 1.0]).double() - 0.01
-    assert float(balanced(alike, [4, 2, 1])) == pytest.approx(float(alike.sum()), rel=1e-2)
+    assert float(balanced(alike, torch.tensor([4, 2, 1]))) == pytest.approx(float(alike.sum()), rel=1e-2)
     rates = torch.tensor([8.0, 0.5], dtype=torch.float64, requires_grad=True)
-    (pull,) = torch.autograd.grad(balanced(rates, [2, 2]), rates)
+    (pull,) = torch.autograd.grad(balanced(rates, torch.tensor([2, 2])), rates)
     assert float(pull[1]) < 0.2 < 1 < float(pull[0])
     assert float(pull.mean()) == pytest.approx(1.0)
 

@@ -137,19 +137,18 @@ def test_every_level_of_a_finite_scalar_is_reached_and_nothing_else(levels: tupl
     book = grid(levels).double()
     assert book.shape == (1, math.prod(levels), len(levels))
     assert len(book[0].unique(dim=0)) == math.prod(levels)
-    values = rounded(_noise(200_000, len(levels)) * 3, levels)
+    values = rounded(_noise(200_000, len(levels)) * 3, torch.tensor(levels))
     found = values.unique(dim=0)
     torch.testing.assert_close(found, book[0].unique(dim=0), rtol=0, atol=1e-7)
     indices = torch.arange(book.shape[1])[:, None]
     assert torch.equal(nearest_codes(looked_up(indices, book), book), indices)
-    assert torch.equal(
-        rounded(torch.zeros(1, len(levels), dtype=DOUBLE), levels), torch.zeros(1, len(levels), dtype=DOUBLE)
-    )
+    zero = torch.zeros(1, len(levels), dtype=DOUBLE)
+    assert torch.equal(rounded(zero, torch.tensor(levels)), zero)
 
 
 def test_odd_levels_of_a_finite_scalar_are_the_papers_rounded_tanh() -> None:
     z = _noise(100, 2).requires_grad_()
-    value = rounded(z, (5, 7))
+    value = rounded(z, torch.tensor((5, 7)))
     half = torch.tensor([2.0, 3.0], dtype=DOUBLE)
     torch.testing.assert_close(value, (torch.tanh(z) * half * 1.001).round() / half)
     (gradient,) = torch.autograd.grad(value.sum(), z)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ddp_process import RUNS, main
+from ddp_process import MEANS, RUNS, main
 
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import read_sweep
@@ -28,7 +28,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one process ended with, and what each of two did, which trained on the same batches."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     main(one)
-    subprocess.run([sys.executable, *TORCHRUN, str(SCRIPT), str(two)], check=True, cwd=ROOT, capture_output=True)
+    command = [sys.executable, *TORCHRUN, str(SCRIPT), str(two)]
+    assert subprocess.run([*command, "1"], cwd=ROOT, capture_output=True).returncode != 0, "killed in epoch 1"
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     found = {
         folder.name[:3]: [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
         for folder in (one, two)
@@ -45,11 +47,18 @@ def test_all_processes_end_with_the_same_weights(runs: dict[str, Any], name: str
     assert first["steps"] == runs["one"][0][name]["steps"] == [5, 7 if name == "cut" else 10]
 
 
-def test_two_processes_learn_what_one_does_on_the_same_batches(runs: dict[str, Any]) -> None:
-    """Without noise in the objective, up to the order of sums."""
-    one, two = runs["one"][0]["noiseless"], runs["two"][0]["noiseless"]
+@pytest.mark.parametrize("name", ["noiseless", *MEANS])
+def test_two_processes_learn_what_one_does_on_the_same_batches(runs: dict[str, Any], name: str) -> None:
+    """Without noise in the objective, up to the order of sums; several optimisers, and rounds that losses end, too."""
+    one, two = runs["one"][0][name], runs["two"][0][name]
     assert two["kept"] == pytest.approx(one["kept"], rel=1e-4, abs=1e-4)
-    assert two["curve"] == pytest.approx(one["curve"], rel=1e-6)
+    assert two["curve"] == pytest.approx(one["curve"], rel=1e-5 if name in MEANS else 1e-6)
+
+
+def test_two_processes_that_are_killed_and_resume_end_as_others(runs: dict[str, Any]) -> None:
+    """Bit for bit: the second process began its noise anew, and the run ended at −26.2979 for −26.2735."""
+    for rank in runs["two"]:
+        assert rank["noisy, resumed"] == rank["noisy"]
 
 
 def test_two_processes_report_the_bound_that_one_does(runs: dict[str, Any]) -> None:

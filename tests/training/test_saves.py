@@ -29,6 +29,7 @@ from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.saves import LAST, PREVIOUS
 from vaebench.training.solo import train
+from vaebench.training.stopping import Stopping
 
 ARGS = ["--data=digits", "--model=vae", "--model.latent=4", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
 SCRIPT = Path(__file__).parents[1] / "kill_saves.py"
@@ -312,3 +313,21 @@ def test_a_checkpoint_that_another_sweep_left_is_not_taken_for_the_trials(tmp_pa
     train(job, tmp_path)
     assert trained_checkpoint(tmp_path, job.identity(data))
     assert not trained_checkpoint(tmp_path, experiment([*ARGS, "--model.lr=0.1"]).identity(data))
+
+
+def test_noise_of_another_kind_of_device_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that moved from the CPU to a GPU went on under another noise in silence; one that was saved beside eight
+    GPUs crashed on a machine with one."""
+    restored: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, str(device))))
+    keeper, cpu = Keeper(tmp_path / LAST, Stopping([])), torch.get_rng_state()
+    eight = [torch.tensor([i]) for i in range(8)]
+    with pytest.warns(
+        UserWarning, match="the run was saved on a GPU and goes on on cpu: its noise from here on is not"
+    ):
+        keeper._restore({"cpu": cpu, "cuda": eight})
+    keeper._device = torch.device("cuda", 0)
+    with pytest.warns(UserWarning, match="the run was saved on the CPU and goes on on cuda"):
+        keeper._restore({"cpu": cpu, "cuda": []})
+    keeper._restore({"cpu": cpu, "cuda": eight})
+    assert restored == [(eight[0], "cuda:0")]

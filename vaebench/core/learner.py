@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Optimizer
 
 from vaebench.core.contract import Step, batches
@@ -17,6 +18,8 @@ from vaebench.core.gauge import Gauge
 from vaebench.core.means import Means
 from vaebench.core.rules import Recipe, Rules
 from vaebench.curves import TRAIN
+
+BUCKET = 2**25  # bytes that processes exchange at a time
 
 
 class Learner(LightningModule, ABC):
@@ -50,6 +53,7 @@ class Learner(LightningModule, ABC):
         self._rules: dict[str, Rules] = {}
         self._optimizers: list[Optimizer] = []
         self._images: dict[str, int] = {}  # images in the gradients of each group
+        self._settings: dict[str, Tensor] = {}  # copies of a GPU's 0-dim buffers, from which the host decides
         self.automatic_optimization = False  # one loop for any number of groups
 
     # What a family says ---------------------------------------------------------------------------------------------
@@ -99,6 +103,8 @@ class Learner(LightningModule, ABC):
         self._rules = self.rules()
         self._members = {group: self.members(group) for group in self._rules}
         self._optimizers = [rules.optimizer(self._members[group], lr=rules.lr) for group, rules in self._rules.items()]
+        scalars = {name: value for name, value in self.named_buffers(recurse=False) if not value.dim()}
+        self._settings = {name: value.cpu() for name, value in scalars.items() if value.device.type != "cpu"}
         return self._optimizers[0] if len(self._optimizers) == 1 else self._optimizers
 
     def on_train_epoch_start(self) -> None:
@@ -141,7 +147,7 @@ class Learner(LightningModule, ABC):
             y: labels, (b,), or None.
             last: whether the optimisers step.
         """
-        t = torch.tensor(float(self.steps), device=x.device)
+        t = torch.full((), float(self.steps), device=x.device)  # by a kernel; `torch.tensor` would copy, and wait
         if self.gauge is not None:
             self.gauge.images += len(x)
         step = self.step(x, y, t)
@@ -165,9 +171,9 @@ class Learner(LightningModule, ABC):
             images: in the batch; they weigh its gradients where several batches make one step of the optimisers.
             last: whether the optimisers step.
         """
-        active = self.active(t)
+        active = self._active(t, step.state)
         for name, members in self._members.items():  # all before the first step, which changes the parameters
-            if name not in active or bool(active[name]):
+            if active.get(name, True):
                 loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
                 loss.backward(inputs=members, retain_graph=len(self._members) > 1)
                 if self.watch is not None:
@@ -175,25 +181,34 @@ class Learner(LightningModule, ABC):
                 self._images[name] = self._images.get(name, 0) + images
         if last:
             self._move()
-        for name, value in self._everywhere(step.state).items():
+        for name, value in zip(step.state, self._averaged([*step.state.values()]), strict=True):
             self.get_buffer(name).copy_(value.detach())
+
+    def _active(self, t: Tensor, state: Mapping[str, Tensor]) -> dict[str, bool]:
+        """`active` as decisions; of a GPU's model from copies of its settings, unless the steps change these."""
+        if self._settings and self._settings.keys().isdisjoint(state):
+            here = {f"learner.{name}": value for name, value in self._settings.items()}
+            active = functional_call(_Active(self), here, (torch.tensor(float(self.steps)),))
+        else:
+            active = self.active(t)
+        return dict(zip(active, torch.stack([*active.values()]).tolist(), strict=True)) if active else {}
 
     def _move(self) -> None:
         """Steps the optimisers of the groups that have gradients, and clears these."""
-        for (name, members), optimizer in zip(self._members.items(), self._built(), strict=True):
+        built = zip(self._members.items(), self._built(), self._optimizers, strict=True)
+        for (name, members), optimizer, own in built:
             if name not in self._images:
                 continue
             gradients = [p.grad for p in members if p.grad is not None]
             if self.accumulate > 1:
                 torch._foreach_div_(gradients, float(self._images[name]))  # sums over images are means now
-            if self._trainer is not None and self.trainer.world_size > 1:
-                for p in members:  # DDP does not average gradients in manual optimisation
-                    p.grad = cast(Tensor, self.trainer.strategy.reduce(p.grad, reduce_op="mean"))
+            if self._several:  # DDP does not average gradients in manual optimisation
+                torch._foreach_copy_(gradients, self._averaged(gradients))
             if self.gauge is not None and self.gauge.due(self.steps):
                 only = len(self._members) == 1
                 self.gauge.take(self.steps, "" if only else name, optimizer.param_groups[0]["lr"], gradients)
             rules = self._rules[name]
-            skips = rules.skip is not None and self._skips(members, rules.skip)
+            skips = rules.skip is not None and self._skips(members, rules.skip, own)
             if rules.clip is not None:
                 nn.utils.clip_grad_norm_(members, rules.clip)
             if not skips:
@@ -201,22 +216,65 @@ class Learner(LightningModule, ABC):
             optimizer.zero_grad()
         self._images.clear()
 
-    def _skips(self, members: list[nn.Parameter], limit: float) -> bool:
-        """Whether a gradient's norm exceeds the limit, so that the step is skipped; the buffer `skipped` counts it."""
-        norm = nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
-        taken = bool(norm <= limit)  # False for NaN
-        self.get_buffer("skipped").add_(not taken)
-        return not taken
+    def _skips(self, members: list[nn.Parameter], limit: float, optimizer: Optimizer) -> bool:
+        """Whether a gradient's norm exceeds the limit, so that the step is skipped; the buffer `skipped` counts it.
 
-    def _everywhere(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The state averaged over all processes."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return state
-        reduce = self.trainer.strategy.reduce
-        return {name: cast(Tensor, reduce(value.detach().clone(), reduce_op="mean")) for name, value in state.items()}
+        A fused optimiser is told so by a tensor, which no host reads, and skips the step itself.
+        """
+        norm = nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
+        exceeds = ~(norm <= limit)  # also for NaN
+        self.get_buffer("skipped").add_(exceeds)
+        if optimizer.defaults.get("fused"):
+            cast(Any, optimizer).found_inf = exceeds.float()
+            return False
+        return bool(exceeds)
+
+    def pooled(self, figure: Tensor) -> Tensor:
+        """A figure's mean over all processes, without its gradient: what a `step` decides by must be one for all."""
+        return self._averaged([figure.detach()])[0]
+
+    @property
+    def _several(self) -> bool:
+        """Whether several processes train."""
+        return self._trainer is not None and self.trainer.world_size > 1
+
+    def _averaged(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The means of tensors over all processes, exchanged in buckets."""
+        if not self._several:
+            return tensors
+        means: list[Tensor] = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.detach().flatten() for tensor in bucket])
+            flat = cast(Tensor, self.trainer.strategy.reduce(flat, reduce_op="mean"))
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            means += [part.view(tensor.shape) for part, tensor in zip(parts, bucket, strict=True)]
+        return means
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], index: int) -> None:
         """Logs `held_out` under fixed noise."""
         x, y = batch
-        metrics = self.held_out(x, y, torch.tensor(self.final, device=x.device), self.VALIDATION_SEED + index)
+        metrics = self.held_out(x, y, torch.full((), self.final, device=x.device), self.VALIDATION_SEED + index)
         self.log_dict(metrics, batch_size=len(x), on_epoch=True, sync_dist=True)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive tensors of one type, of `BUCKET` bytes or one tensor each."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and (tensor.dtype != bucket[0].dtype or sum(t.nbytes for t in bucket) + tensor.nbytes > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+class _Active(nn.Module):
+    """A learner whose call says which groups are active."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, t: Tensor) -> dict[str, Tensor]:
+        return self.learner.active(t)

@@ -95,8 +95,8 @@ class TrainingBatches(Batches):
         """
         images, labels, measure = self.images, self.labels, self.measure
         entropies = [(seed % 2**64, epoch) for seed, epoch in streams]
-        orders = torch.stack([self._order(_mix(*entropy)) for entropy in entropies]).to(images.device)
-        noises = [torch.Generator(images.device).manual_seed(_mix(*entropy, 1 + self.rank)) for entropy in entropies]
+        orders = torch.stack([self._order(mixed(*entropy)) for entropy in entropies]).to(images.device)
+        noises = [torch.Generator(images.device).manual_seed(mixed(*entropy, 1 + self.rank)) for entropy in entropies]
         stored, random = images.dtype == torch.uint8, measure.random
         for start, end in _spans(orders.shape[1], self.size, super().__len__()):
             index = orders[:, start:end]
@@ -140,6 +140,6 @@ def _spans(n: int, size: int, batches: int) -> Iterator[tuple[int, int]]:
     yield (batches - 1) * size, n
 
 
-def _mix(*entropy: int) -> int:
+def mixed(*entropy: int) -> int:
     """A generator's seed from several numbers: nearby ones give unrelated streams."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))

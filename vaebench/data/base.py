@@ -44,6 +44,7 @@ class ImageData(LightningDataModule, ABC):
             are, and a record's are not looked at unless the user names the place too.
         block: batches that the training loader hands over at a time.
         length: batches of a training epoch by its number; None: all.
+        seed: of the orders and of drawn images; None: torch's, when the loader is made.
         device: where batches lie; a trainer's own device goes before it.
         name: the module's name, by which records know the data set.
 
@@ -56,6 +57,7 @@ class ImageData(LightningDataModule, ABC):
     PLACES: ClassVar[tuple[str, ...]] = ()
     block: int = 1
     length: Callable[[int], int] | None = None
+    seed: int | None = None
     device: torch.device = torch.device("cpu")
 
     def __init__(self, measure: str, batch_size: int = 128) -> None:
@@ -140,11 +142,11 @@ class ImageData(LightningDataModule, ABC):
         return self._repeats
 
     def train_dataloader(self) -> TrainingBatches | Blocks:
-        """Batches of training images in a new order every epoch, which follows from torch's seed and the epoch.
+        """Batches of training images in a new order every epoch, which follows from the seed and the epoch.
 
         In blocks of `block` batches where that is set.
         """
-        batches = self.training_batches(torch.initial_seed())
+        batches = self.training_batches(torch.initial_seed() if self.seed is None else self.seed)
         return Blocks(batches, self.block) if self.block > 1 else batches
 
     def batches(self, split: str, world: int = 1) -> int:

@@ -24,18 +24,19 @@ def log_area(n: int) -> float:
 
 
 @cache
-def _quadrature(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes and log-weights of ∫ f(w) (1 − w²)^((n−3)/2) dw over [−1, 1] (Gauss–Jacobi)."""
+def _quadrature(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and log-weights of ∫ f(w) (1 − w²)^((n−3)/2) dw over [−1, 1] (Gauss–Jacobi), copied to a device once."""
     nodes, weights = scipy.special.roots_jacobi(NODES, (n - 3) / 2, (n - 3) / 2)
-    with np.errstate(divide="ignore"):
-        return torch.from_numpy(nodes), torch.from_numpy(np.log(weights))
+    with np.errstate(divide="ignore"), torch.inference_mode(False):
+        return torch.from_numpy(nodes).to(device), torch.from_numpy(np.log(weights)).to(device)
 
 
 @cache
-def _legendre() -> tuple[Tensor, Tensor]:
-    """Nodes and weights of an integral over [0, 1]."""
+def _legendre(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of an integral over [0, 1], copied to a device once."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
-    return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+    with torch.inference_mode(False):
+        return torch.from_numpy((nodes + 1) / 2).to(device), torch.from_numpy(weights / 2).to(device)
 
 
 class SphericalUniform(Distribution):
@@ -86,7 +87,7 @@ class VonMisesFisher(Distribution):
         self.loc, self.concentration = loc, concentration
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
         self.n = loc.shape[-1]
-        nodes, weights = (t.to(loc.device) for t in _quadrature(self.n))
+        nodes, weights = _quadrature(self.n, loc.device)
         exponents = concentration.double()[..., None] * nodes + weights
         self._log_integral = torch.logsumexp(exponents, -1)
         shares = torch.softmax(exponents, -1)
@@ -133,7 +134,7 @@ class VonMisesFisher(Distribution):
 
     def _slope(self, w: Tensor, kappa: Tensor) -> Tensor:
         """dw/dκ = ∫ (E[w] − t) p(t)/p(w) dt over t < w, or its negative over t > w: on the side away from E[w]."""
-        nodes, weights = (t.to(w.device) for t in _legendre())
+        nodes, weights = _legendre(w.device)
         side = torch.where(w < self._mean, -1.0, 1.0)
         length = torch.minimum(1 - side * w, 30 * self._spread)  # to the end of [−1, 1], or where nothing is left
         t = w[..., None] + (side * length)[..., None] * nodes

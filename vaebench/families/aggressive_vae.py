@@ -65,11 +65,11 @@ class AggressiveVAE(Family):
 
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         terms = self.terms(x, y)
-        loss = -terms.elbo.mean()
-        information = minibatch_information(terms.q.log_prob(terms.z[0][:, None]))
-        logs = terms.logs | {"information": information}
-        state = self._next(loss.detach(), information.detach(), self.epoch or (self.data.size or len(x)) / len(x))
-        return Step({"encoder": loss, "decoder": loss}, logs | {"aggressive": self.aggressive}, state)
+        loss, information = -terms.elbo.mean(), minibatch_information(terms.q.log_prob(terms.z[0][:, None]))
+        extra = {"information": information, "aggressive": self.aggressive}
+        epoch = self.epoch or (self.data.size or len(x)) / len(x)
+        state = self._next(self.pooled(loss), self.pooled(information), epoch)
+        return Step({"encoder": loss, "decoder": loss}, terms.logs | extra, state)
 
     def _next(self, loss: Tensor, information: Tensor, epoch: float) -> dict[str, Tensor]:
         """The buffers after this batch: the encoder's round goes on, or after the decoder's turn a new one begins."""

@@ -64,7 +64,8 @@ class GECO(Family):
         terms = self.terms(x, y)
         constraint = terms.distortion.mean() - self.tolerance
         loss = terms.rate.mean() + self.multiplier * constraint
-        average = torch.where(t == 0, constraint, self.memory * self.average + (1 - self.memory) * constraint)
+        seen = self.pooled(constraint)
+        average = torch.where(t == 0, seen, self.memory * self.average + (1 - self.memory) * seen)
         multiplier = (self.multiplier * torch.exp(self.speed * average)).clamp(1e-6, 1e6)
         state = {"average": average, "multiplier": multiplier}
         return Step({"model": loss}, terms.logs | {"multiplier": self.multiplier}, state)

@@ -61,5 +61,5 @@ class SoftFreeBitsVAE(Family):
     def step(self, x: Tensor, y: Tensor | None, t: Tensor) -> Step:
         terms = self.terms(x, y)
         loss = -elbo(terms.distortion, terms.rate, self.weight).mean()
-        weight = soft_free_bits(self.weight, terms.rate.mean(), self.free, self.speed, self.slack)
+        weight = soft_free_bits(self.weight, self.pooled(terms.rate.mean()), self.free, self.speed, self.slack)
         return Step({"model": loss}, terms.logs | {"weight": self.weight}, {"weight": weight})

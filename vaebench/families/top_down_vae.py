@@ -70,7 +70,7 @@ class TopDownVAE(Family):
         down, pull = self.posterior.descend(x), self.schedule(t)
         distortion = -self.likelihood.forward(down.end).log_prob(x).mean()  # the state is at hand: no second pass
         rate = (rates := down.rates.mean((0, 1))).sum()  # (levels,)
-        paid = torch.where(pull < 1, balanced(rates, self.posterior.levels), rate)
+        paid = torch.where(pull < 1, balanced(rates, self.posterior.sizes), rate)
         logs = {"elbo": elbo(distortion, rate), "rate": rate, "skipped": self.get_buffer("skipped")}
         averages = self.average.moved(dict(self.named_parameters()), self.decay, t, "average")
         return Step({"model": distortion + pull * paid}, logs | named_levels("rate", down.rates), averages)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -156,17 +155,17 @@ def minibatch_information(log_q: Tensor) -> Tensor:
     return (log_q.diagonal() - aggregate).mean()
 
 
-def balanced(rates: Tensor, sizes: Sequence[int]) -> Tensor:
+def balanced(rates: Tensor, sizes: Tensor) -> Tensor:
     r"""Σ_i γ_i KL_i with γ_i ∝ KL_i / s_i, of mean 1 and without a gradient: smaller weights for levels of low rate.
 
     Vahdat & Kautz 2020, appendix A (https://arxiv.org/abs/2007.03898), as in their code.
 
     Args:
         rates: KL_i of every level, averaged over the batch, nats, (L,).
-        sizes: s_i, units of every level.
+        sizes: s_i, units of every level, (L,), on their device.
 
     Returns:
         Nats, 0-dim; for levels of equal rate per unit, all γ are 1.
     """
-    weights = (rates.detach().abs() + 0.01) / torch.tensor(sizes, dtype=rates.dtype, device=rates.device)
+    weights = (rates.detach().abs() + 0.01) / sizes
     return (weights / weights.mean() * rates).sum()

@@ -140,7 +140,7 @@ def entropy(shares: Tensor) -> Tensor:
     return -torch.special.xlogy(shares, shares.clamp(min=least)).sum(-1)
 
 
-def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:
+def rounded(vectors: Tensor, levels: Tensor) -> Tensor:
     r"""Finite scalar quantisation: every value is squashed and rounded to one of its levels in [−1, 1].
 
     .. math:: \mathrm{round}\big(h \tanh(z + s) - o\big) / \lfloor L/2 \rfloor, \qquad h = (L - 1)(1 + 10^{-3}) / 2
@@ -150,9 +150,9 @@ def rounded(vectors: Tensor, levels: Sequence[int]) -> Tensor:
 
     Args:
         vectors: (…, d).
-        levels: L of each of the d values, 2 or more.
+        levels: L of each of the d values, 2 or more, (d,), on their device.
     """
-    count = torch.tensor(levels, dtype=vectors.dtype, device=vectors.device)
+    count = levels.to(vectors.dtype)
     half, offset = (count - 1) * (1 + 1e-3) / 2, 0.5 * (count % 2 == 0)
     squashed = half * torch.tanh(vectors + torch.atanh(offset / half)) - offset
     return with_gradient(squashed.round(), squashed) / (count // 2)

@@ -228,13 +228,15 @@ class FiniteScalar(Codes):
     ALSO = ("FSQ",)
 
     grid: Tensor
+    steps: Tensor
 
     def __init__(self, data: Shape, latent: Shape, net: Net = MLP, levels: Sequence[int] = (8, 6, 5)) -> None:
         super().__init__()
         _require(self, "levels", min(levels, default=0), 2)
-        self.places, self.steps, self.event = prod(latent), tuple(levels), (prod(latent) * len(levels),)
+        self.places, self.event = prod(latent), (prod(latent) * len(levels),)
         self.net = net(data, (self.places, len(levels)))
         self.register_buffer("grid", grid(levels))
+        self.register_buffer("steps", torch.tensor(levels), persistent=False)
 
     @property
     def book(self) -> Tensor:

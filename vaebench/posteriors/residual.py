@@ -76,6 +76,7 @@ class ResidualEncoder(Correcting):
         self.maps = maps[0]
         self.levels = tuple(self.maps * h * w for h, w in (self.layout.sizes[s] for s in self.layout.levels))
         self.event = (sum(self.levels),)
+        self.register_buffer("sizes", torch.tensor(self.levels), persistent=False)
         self.up = FeaturePyramid(data, self.layout, channels, cells, spectral)
         self.heads = nn.ModuleList(ResidualCell(2 * channels, spectral, 2 * self.maps) for _ in self.levels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vaebench.core import Family, batches
 from vaebench.curves import TRAIN, VAL
+from vaebench.data._batches import mixed
 from vaebench.training.history import TrainingHistory
 from vaebench.training.saves import Saves, require_alike, write_tensors
 from vaebench.training.stopping import Stopping
@@ -29,12 +31,13 @@ class Keeper(Callback):
     """Records the history of a training, stops it early, and saves its state.
 
     The state, including torch's random state, is saved after the first epoch and then every 20 seconds; an interrupted
-    run resumes exactly.
+    run resumes exactly. The noise of several processes follows from the seed, the epoch and the process alone.
 
     Args:
         path: of the save; see `Saves`.
         stopping: the run's early stopping.
         progress: called after each epoch and about twice a second with (fraction done, latest metrics).
+        seed: of the run.
 
     Attributes:
         total: number of training batches; None where only time or early stopping ends it.
@@ -42,14 +45,16 @@ class Keeper(Callback):
 
     EVERY = 20.0  # seconds; a save per epoch would take as long as a short epoch
 
-    def __init__(self, path: Path, stopping: Stopping, progress: TrainingProgress | None = None) -> None:
+    def __init__(self, path: Path, stopping: Stopping, progress: TrainingProgress | None = None, seed: int = 0) -> None:
+        self.seed, self._device = seed, torch.device("cpu")
         self.path, self.history, self.stopping, self.progress = path, TrainingHistory(), stopping, progress
         self.total: int | None = None
         self._saved = -math.inf
         self._noise: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        noise = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        cuda = [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else []
+        noise = {"cpu": torch.get_rng_state(), "cuda": cuda}
         return {**vars(self.history), "noise": noise, "stopping": self.stopping.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -69,14 +74,29 @@ class Keeper(Callback):
         Keeper(self.path, deepcopy(self.stopping)).load_state_dict(saved["callbacks"][self.state_key])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_rank:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # distinct noise on every rank
-        elif self._noise is not None:
-            torch.set_rng_state(self._noise["cpu"])
-            torch.cuda.set_rng_state_all(self._noise["cuda"])
+        self._device = trainer.strategy.root_device
+        if self._noise is not None and trainer.world_size == 1:
+            self._restore(self._noise)
         trainer.should_stop = bool(self.history.stopped)  # killed between its last save and its end
         self.history.note_load()
         self._last = self._shown = time.perf_counter()
+
+    def _restore(self, noise: Mapping[str, Any]) -> None:
+        """Continues the noise of a save, or warns where that is of another kind of device."""
+        torch.set_rng_state(noise["cpu"])
+        if bool(noise["cuda"]) != (self._device.type == "cuda"):
+            before = "a GPU" if noise["cuda"] else "the CPU"
+            warnings.warn(
+                f"the run was saved on {before} and goes on on {self._device.type}: its noise from here on is not that "
+                "of a run without the interruption",
+                stacklevel=2,
+            )
+        elif noise["cuda"]:
+            torch.cuda.set_rng_state(noise["cuda"][0], self._device)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:  # whatever came before, such as an interruption
+            torch.manual_seed(mixed(self.seed, trainer.current_epoch, trainer.global_rank))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.history.images += sum(len(x) for x, _ in batches(batch))

@@ -53,11 +53,11 @@ def _train(job: Experiment, work: Path, progress: TrainingProgress | None, callb
     require_loadable(model)
     saves = Saves(work, job.identity(data))
     stopping = job.stopping()
-    keeper = Keeper(saves.path, stopping, progress)
+    keeper = Keeper(saves.path, stopping, progress, job.seed)
     trainer = job.lightning_trainer(work, [*stopping.others, keeper, *callbacks])
     limits = job.budget(data, trainer.world_size)
     keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
-    model.watch = DivergenceWatch()
+    data.seed, model.watch = job.seed, DivergenceWatch()
     data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if _takes_blocks(job, trainer) else 1)
     trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
     trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation

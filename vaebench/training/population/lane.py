@@ -142,7 +142,8 @@ class Lane:
     ) -> _StepResults:
         """Results of a step, as a pure function of the members' tensors.
 
-        A group that is inactive for all members has no gradients, except in a compiled step, whose graph is fixed.
+        A group that is inactive for all members has no gradients, except in a compiled step, whose graph is fixed, and
+        on a GPU, which would wait for the decision.
         """
 
         def one(tensors: list[Tensor], x: Tensor, y: Tensor | None, t: Tensor, noise: tuple[Tensor, ...]) -> Any:
@@ -160,9 +161,9 @@ class Lane:
         own = dict(zip(self.parameters, (p.detach().requires_grad_() for p in tensors), strict=False))
         given = [*own.values(), *tensors[len(own) :]]
         losses, logs, state, active = vmap(one, in_dims, randomness="error")(given, x, y, t, noise)
-        gradients = {}
+        gradients, fixed = {}, self.compiled is not None or self.device.type != "cpu"
         for group, names in self.groups.items():
-            if self.compiled is not None or group not in active or bool(active[group].any()):
+            if fixed or group not in active or bool(active[group].any()):
                 inputs, more = [own[name] for name in names], len(self.groups) > 1
                 gradients[group] = list(torch.autograd.grad(losses[group].sum(), inputs, retain_graph=more))
         return _StepResults({name: loss.detach() for name, loss in losses.items()}, gradients, logs, state, active)

@@ -1,0 +1,72 @@
+"""Every model trains, scores and is measured on a GPU as on the CPU, and no step waits for the host; without a GPU.
+
+On a pretended cuda:0 (`pretend_gpu`), in one process of its own (`device_process`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import LAWFUL
+from pretend_gpu import build
+from test_latents_laws import DENSE, DENSE_PRIORS
+
+TESTS = Path(__file__).parents[1]
+STEPS = [
+    f"step of {name}" for name in (*LAWFUL, *(f"posterior {n}" for n in DENSE), *(f"prior {n}" for n in DENSE_PRIORS))
+]
+TOGETHER = [f"population of {name}" for name in ("vae", "iwae", "factor_vae", "vq_vae", "two_stage_vae")]
+MEASURED = [f"metrics of {name}" for name in ("vae", "vq_vae", "hvae")]
+CASES = [*STEPS, *MEASURED, *TOGETHER, "trial of a worker"]
+
+WAITS = {
+    "step of aggressive_vae": [["read", "core/learner.py", "_active"]],  # the loss decides whose turn it is
+}
+"""What a step may wait for, and why; all others wait for nothing."""
+
+pytestmark = pytest.mark.timeout(900)  # of the process, which takes a minute of one core
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The difference from the CPU and the waits of every case."""
+    if shutil.which("g++") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("the pretended device needs g++, which is missing")
+    file = tmp_path_factory.mktemp("device") / "found.json"
+    path = os.pathsep.join(map(str, (TESTS, TESTS / "laws")))
+    environment = {**os.environ, "LD_PRELOAD": str(build()), "PYTHONPATH": path}
+    command = [sys.executable, str(TESTS / "device_process.py"), str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    return dict(json.loads(file.read_text()))
+
+
+def test_the_pretended_device_refuses_and_counts(found: dict[str, Any]) -> None:
+    own = found.pop("pretended")
+    assert own["mixed"].startswith("aten::add.Tensor of cuda:0 meets a torch.float32 of the CPU, (2,)")
+    assert own["waits"] == {"item": ["read"], "tensor": ["copy"], "mask": ["size of a mask"], "cpu": ["read"],
+                            "full": [], "scalar": []}  # fmt: skip
+    assert sorted(found) == sorted(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figures_are_the_cpus(found: dict[str, Any], name: str) -> None:
+    case = found[name]
+    assert case["error"] is None, case["error"]
+    assert case["figures"] >= 8
+    distance, where = case["apart"]
+    assert distance < (1e-6 if name.startswith(("metrics", "trial")) else 1e-9), where  # figures of records are float32
+
+
+@pytest.mark.parametrize("name", [*STEPS, *TOGETHER])
+def test_a_step_waits_for_nothing_that_is_not_listed(found: dict[str, Any], name: str) -> None:
+    """`torch.tensor(t, device=…)`, `bool(active[…])` and constants copied in each step drained a GPU's stream."""
+    waits = [wait for *wait, _line, count in found[name]["waits"] for _ in range(count)]
+    assert waits == WAITS.get(name, []), found[name]["waits"]
