@@ -67,9 +67,12 @@ def _dispatch(argv: list[str]) -> int:
     if argv and hasattr(modules.get(argv[0]), "raw"):
         return modules[argv[0]].raw(argv[1:])
     prefix = vars(modules[argv[0]]).get("SETTINGS") if argv and argv[0] in modules else None
-    argv, settings = _settings(argv, prefix) if prefix else (argv, [])
-    arguments = parser().parse_args(argv)
-    arguments.settings = settings
+    if prefix is None:
+        arguments = parser().parse_args(argv)
+    else:
+        argv, settings = _settings(argv, prefix)
+        arguments = parser().parse_args(argv)
+        arguments.settings = settings
     return arguments.run(arguments)
 
 

@@ -217,20 +217,13 @@ SHOWING = {
     "export": [["export", "{}/run", "--out=card-{}"]],
 }
 USERS = {"fit", "bench", "sweep"}  # their configuration is the user's; what they reuse, `read_checkpoint` opens
-ELSEWHERE = {
-    "judge",
-    "wandb",
-    "parts",
-    "families",
-    "datasets",
-    "configs",
-    "init",
-}  # test_judging_attacks.py; "pull"; name no record
+ELSEWHERE = {"judge", "wandb"}  # test_judging_attacks.py; "pull"
+LISTING = {"parts", "families", "datasets", "configs", "init", "completion", "check"}  # open no file of anybody else's
 
 
 def test_every_command_is_tried_with_hostile_names_or_reads_none() -> None:
     """A new command is caught here: say what it reads, and try it."""
-    tried = [READERS.keys() - {"load", "pull"}, SHOWING.keys(), USERS, ELSEWHERE]
+    tried = [READERS.keys() - {"load", "pull"}, SHOWING.keys(), USERS, ELSEWHERE, LISTING]
     assert sorted(name for names in tried for name in names) == sorted(commands())
 
 

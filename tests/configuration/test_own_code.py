@@ -157,6 +157,15 @@ def test_a_file_that_cannot_be_included_is_refused(file: str, sentence: str) -> 
         own.include(file)
 
 
+def test_a_file_that_python_finds_by_itself_is_no_other_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: `python -m vaebench`, which looks for modules in the working folder, refused to include a file of it."""
+    monkeypatch.syspath_prepend(Path.cwd())
+    assert own.include("mine_of_test.py") == "mine_of_test"
+    Path("json.py").touch()
+    with pytest.raises(UserError, match=r"another module is called 'json' already \(.*json"):
+        own.include("json.py")
+
+
 def test_a_family_that_could_not_be_loaded_again_is_refused_before_the_first_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

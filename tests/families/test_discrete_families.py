@@ -168,7 +168,7 @@ def test_the_decoders_gradient_passes_straight_to_the_encoders_vectors(name: str
     loss = -model.likelihood(model.posterior(x).rsample((1,))).log_prob(x).sum()
     encoder, decoder = torch.autograd.grad(loss, (caught["vectors"], caught["read"]))
     if name == "fsq_vae":
-        levels = torch.tensor(model.posterior.steps, dtype=DOUBLE)
+        levels = model.posterior.steps.double()
         half, offset = (levels - 1) * 1.001 / 2, 0.5 * (levels % 2 == 0)
         slope = half * (1 - torch.tanh(caught["vectors"] + torch.atanh(offset / half)) ** 2) / (levels // 2)
         assert torch.allclose(encoder, decoder[0].unflatten(-1, (2, -1)) * slope.detach())

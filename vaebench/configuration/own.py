@@ -75,8 +75,12 @@ def include(file: str) -> str:
     if not name.isidentifier():
         raise UserError(f"--include is '{file}', whose name is none of a module: expected letters and _; rename it")
     files = included()
-    if name not in files and (name in sys.builtin_module_names or _found(name) is not None):
-        raise UserError(f"--include is '{file}', and another module is called '{name}' already; rename the file")
+    loaded = sys.modules.get(name)
+    other = None if name in files else loaded.__spec__ if loaded else _found(name)
+    if other is not None and (other.origin is None or Path(other.origin).resolve() != path.resolve()):
+        raise UserError(
+            f"--include is '{file}', and another module is called '{name}' already ({other.origin}); rename the file"
+        )
     if name in files and files[name] != path.resolve():
         raise UserError(f"--include names two files of the name '{name}', {files[name]} and {path}; rename one")
     files[name] = path.resolve()

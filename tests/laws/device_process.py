@@ -35,7 +35,7 @@ from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 Figures = Mapping[str, Any]
 Case = Callable[[torch.device, Pretend], tuple[Figures, list[Any]]]  # figures, and what a step waits for
 
