@@ -18,6 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.overrides import TorchFunctionMode
 
 from vaebench.api import load
+from vaebench.running.recording import state_hash
 from vaebench.training.experiment import experiment
 from vaebench.training.population.noise import NORMAL
 from vaebench.training.solo import train
@@ -56,10 +57,11 @@ class Kill(Callback):
 
 
 class Last(Callback):
-    """Sums of the weights after the last step."""
+    """Sums of the weights after the last step, and a hash of all of them."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.weights = [float(value.double().sum()) for value in pl_module.state_dict().values()]
+        self.bits = state_hash(pl_module.state_dict())
 
 
 def main(folder: Path, killed: int | None = None) -> None:
@@ -79,7 +81,13 @@ def main(folder: Path, killed: int | None = None) -> None:
         info = torch.load(checkpoint, weights_only=True)["vaebench"]
         kept = [float(value.detach().double().sum()) for value in load(checkpoint).parameters()]
         curve = info["curves"].get("val/elbo") or info["curves"]["val/log_x"]
-        found[name] = {"weights": last.weights, "kept": kept, "curve": curve["value"], "steps": curve["step"]}
+        found[name] = {
+            "weights": last.weights,
+            "bits": last.bits,
+            "kept": kept,
+            "curve": curve["value"],
+            "steps": curve["step"],
+        }
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
 
