@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from vaebench.leaderboard.pareto import front, rate_distortion_front, within
 from vaebench.leaderboard.table import table
 from vaebench.records import read_records, write_record
 from vaebench.records.calibration import Calibration, read_calibration, write_calibration
+from vaebench.records.validation import VALIDATION, read_validation, write_validation
 
 COST = {"parameters": 100, "step_flops": 3e9, "device": "cpu", "threads": 1}
 QUIET = {"train_seconds": 12.5, "cores": 2, "load_highest": 1.5, "processor": "Xeon"}
@@ -192,6 +195,50 @@ def test_a_sweep_is_shown_by_trials_chosen_by_the_held_out_bound_never_by_test_i
     text = leaderboard(tmp_path, budget="trials", trials=True)
     assert "by hand: unavailable: its record does not say after how many trials" in text
     assert "| digits | vae | 3 |" in text
+
+
+def test_trials_are_chosen_by_what_their_sweep_chose_by(tmp_path: Path) -> None:
+    """Defect: the table assumed the held-out bound, while sweeps choose by the held-out log-likelihood."""
+    rng, scores = np.random.default_rng(5), [9.0, 5.0, 1.0]
+    for trial, mean in enumerate(scores):
+        own = {
+            "curves": {"val/elbo": {"step": [2], "value": [-10.0 * trial]}},  # the bound would choose trial 0
+            "cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2",
+        }  # fmt: skip
+        record = write_fake(tmp_path / str(trial), rng, mean, variant=f"t00{trial}", **own)
+        objectives = {"val/log_likelihood": "maximise"} if trial < 2 else {"val/log_likelihood": "minimise"}
+        write_validation(
+            record, {**objectives}, {"val/log_likelihood": [-30.0, -20.0, 40.0][trial], "val/collapse": "none"}
+        )
+    (board,) = boards(read_records(tmp_path), trials=True)
+    (sweep,), _ = tuned(board)
+    found = {r.variant: r.estimates["log_likelihood"].mean for r in board.rows}
+    assert sweep.figure == "val/log_likelihood"
+    assert sweep.expected[3] == pytest.approx(found["t001"]), "the highest, -20 of -30, -20 and less 40 minimised"
+    assert "| digits | vae | 3 | val/log_likelihood |" in leaderboard(tmp_path, budget="trials", trials=True)
+    (tmp_path / "2" / VALIDATION).write_text("{}")
+    (sweep,), _ = tuned(boards(read_records(tmp_path), trials=True)[0])
+    assert (sweep.figure, sweep.expected[3]) == ("val/elbo", pytest.approx(found["t000"])), "one has none: the bound"
+
+
+def test_a_sweep_of_several_objectives_chooses_no_single_trial(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    for trial in range(2):
+        own = {"cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2"}
+        record = write_fake(tmp_path / str(trial), rng, variant=f"t00{trial}", **own)
+        write_validation(record, {"val/rate": "minimise", "val/distortion": "minimise"},
+                         {"val/rate": 1.0, "val/distortion": 2.0})  # fmt: skip
+    found, why = tuned(boards(read_records(tmp_path), trials=True)[0])
+    assert not found
+    assert set(why.values()) == {"unavailable: its sweep has several objectives, which choose no single trial"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "too few images", None])
+def test_a_figure_that_does_not_exist_chooses_nothing(tmp_path: Path, value: object) -> None:
+    record = write_fake(tmp_path / "0", np.random.default_rng(7))
+    write_validation(record, {"val/rate": "minimise"}, {"val/rate": value})
+    assert not (tmp_path / "0" / VALIDATION).exists()
+    assert read_validation(record) is None
 
 
 def test_the_front_of_rate_and_distortion_leaves_out_what_another_beats_in_both(tmp_path):

@@ -23,6 +23,7 @@ from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_record, read_records
+from vaebench.records.validation import Validation, read_validation
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.queue import Outcome, count_states, mend, study_lock, take
@@ -127,6 +128,9 @@ def test_a_trials_record_is_that_of_the_same_command_by_hand(tmp_path: Path) -> 
     assert curve[-1] == record.held_out("val/elbo")
     measured = vb.evaluate(vb.load(by_hand), HeldOut(Digits("binary")), "refined_quick", k=5, limit=40)
     assert outcome.values == [measured.metrics["log_likelihood"].value], "what boards rank, on validation images"
+    assert read_validation(record) == Validation(
+        {"val/log_likelihood": "maximise"}, {"val/log_likelihood": outcome.values[0]}
+    )
     assert record.config == job.plain
     assert outcome.records == [record.path.name if record.path else None]
 

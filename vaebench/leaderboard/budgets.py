@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.markdown_tables import markdown_table
 from vaebench.leaderboard.pareto import front, within
 from vaebench.records import RunRecord
+from vaebench.records.validation import MAXIMISE, read_validation
 
 TRIALS = "trials"
 
@@ -95,19 +98,22 @@ class Tuned:
     Attributes:
         sweep, family: of the trials.
         trials: their number on the board.
-        expected: {k: expected score of the trial that the held-out bound selects among k random ones}.
+        figure: of the validation images, by which trials are chosen.
+        expected: {k: expected score of the trial that this figure selects among k random ones}.
     """
 
     sweep: str
     family: str
     trials: int
+    figure: str
     expected: dict[int, float]
 
 
 def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
     """The sweeps of a board, and why other variants have no number of trials.
 
-    Records of a sweep carry the number of their trial in `cost.trial`.
+    Records of a sweep carry the number of their trial in `cost.trial`. Trials are chosen as their sweep chose them, by
+    the figure in `validation.json`; where a record of the sweep has none, all of them by the held-out bound.
     """
     sweeps: dict[tuple[str, str], list[Row]] = {}
     why: dict[str, str] = {}
@@ -116,18 +122,45 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
             why[row.variant] = "unavailable: it is not ranked"
         elif any("trial" not in record.cost for record in row.records):
             why[row.variant] = "unavailable: its record does not say after how many trials its settings were chosen"
-        elif any(_held_out(record) is None for record in row.records):
+        elif any(_chosen_by(record) is None for record in row.records):
             why[row.variant] = f"unavailable: its record has no {BOUND} of the weights that it measured"
+        elif any((own := read_validation(record)) and len(own.objectives) > 1 for record in row.records):
+            why[row.variant] = "unavailable: its sweep has several objectives, which choose no single trial"
         else:
             first = row.records[0]
             sweeps.setdefault((str(first.benchmark), first.family), []).append(row)
     searches = []
     for (sweep, family), rows in sorted(sweeps.items()):
-        chosen_by = [float(np.mean([_held_out(record) or 0.0 for record in row.records])) for row in rows]
+        figure, chosen_by = _choice(rows)
         scores = [row.estimates[board.score].mean for row in rows]
         ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if k < len(rows)} | {len(rows)})
-        searches.append(Tuned(sweep, family, len(rows), {k: best_of(k, chosen_by, scores) for k in ks}))
+        searches.append(Tuned(sweep, family, len(rows), figure, {k: best_of(k, chosen_by, scores) for k in ks}))
     return searches, why
+
+
+def _choice(rows: Sequence[Row]) -> tuple[str, list[float]]:
+    """The figure that chooses among a sweep's rows, and a value a row, of which the highest is chosen."""
+    found = [[_chosen_by(record) for record in row.records] for row in rows]
+    if len(figures := {one.figure for row in found for one in row if one}) == 1:
+        return figures.pop(), [float(np.mean([one.value for one in row if one])) for row in found]
+    bounds = [[record.held_out(BOUND) for record in row.records] for row in rows]
+    return BOUND, [float(np.mean([-math.inf if one is None else one for one in row])) for row in bounds]
+
+
+class Choice(NamedTuple):
+    """A figure of the validation images, and its value, negative where the lowest is chosen."""
+
+    figure: str
+    value: float
+
+
+def _chosen_by(record: RunRecord) -> Choice | None:
+    """What chose the trial: its sweep's objective or, in older records, the held-out bound of the measured weights."""
+    if own := read_validation(record):
+        (figure, way), *_ = own.objectives.items()
+        return Choice(figure, own.figures[figure] if way == MAXIMISE else -own.figures[figure])
+    bound = record.held_out(BOUND)
+    return None if bound is None else Choice(BOUND, bound)
 
 
 def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> float:
@@ -147,11 +180,6 @@ def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> floa
     order, total = np.argsort(chosen_by, kind="stable"), len(scores)
     weights = [comb(rank - 1, k - 1) / comb(total, k) for rank in range(1, total + 1)]
     return float(np.dot(weights, np.asarray(scores, dtype=np.float64)[order]))
-
-
-def _held_out(record: RunRecord) -> float | None:
-    """The held-out bound of the weights that were measured, nats."""
-    return record.held_out(BOUND)
 
 
 # Tables -----------------------------------------------------------------------------------------------------------
@@ -175,8 +203,8 @@ LEGEND = (
     "cost no more; provisional: nothing measured says how far trainings of one of the two scatter."
 )
 TRIALS_LEGEND = (
-    "Expected score of the trial that the held-out bound chooses among k trials of the sweep, taken at random (Dodge "
-    "et al. 2019). A sampler that learns from its trials does not take them at random."
+    "Expected score of the trial that the named figure of the validation images chooses among k trials of the sweep, "
+    "taken at random (Dodge et al. 2019). A sampler that learns from its trials does not take them at random."
 )
 
 
@@ -236,9 +264,10 @@ def _trials(board: Board) -> Table | str:
         return "\n\n".join(reasons)
     ks = sorted({k for sweep in sweeps for k in sweep.expected})
     columns = [Column("sweep", "sweep", words=True), Column("family", "family", words=True), Column("trials", "trials")]
+    columns.append(Column("figure", "chosen by", words=True))
     columns += [Column(f"k{k}", f"k = {k}", score_display(board).unit) for k in ks]
     rows = [
-        [Cell(text, text) for text in (sweep.sweep, sweep.family, str(sweep.trials))]
+        [Cell(text, text) for text in (sweep.sweep, sweep.family, str(sweep.trials), sweep.figure)]
         + [Cell(number(sweep.expected.get(k), score_display(board).decimals), sweep.expected.get(k)) for k in ks]
         for sweep in sweeps
     ]

@@ -3,6 +3,7 @@
     <run>/imported.json     it was imported from a card (`vaebench import`): its metrics are claims
     <run>/verified.json     they have been measured again (`vaebench verify` or `reproduce`), and agreed
     <run>/calibration.json  its training step was timed beside the plain VAE's (`bench --calibrate`); see `calibration`
+    <run>/validation.json   what its sweep chose by, of the validation images; see `validation`
 
 A record with neither was measured in this folder. Claims are ranked only once verified. `verified.json` holds the
 record's digest and is never imported: `import` only copies the record's files, and a card's own folder is always a

@@ -23,6 +23,7 @@ from vaebench.data.base import ImageData
 from vaebench.evaluation import read_protocol
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records import CHECKPOINT, canonical
+from vaebench.records.validation import write_validation
 from vaebench.running.recording import record_id
 from vaebench.running.run import Run
 from vaebench.sweep.spec.space import Point
@@ -67,6 +68,7 @@ class TrialRunner:
             share = (index / len(sweep.seeds), 1 / len(sweep.seeds))
             record = run.obtain(partial(self._train, trial, point, job, run, heart, share))
             figures.append(held_out(sweep, record, _data(job)))
+            write_validation(record, sweep.objectives, figures[-1])
             records.append(run.directory.name)
         names = {*sweep.objectives, *(constraint.figure for constraint in sweep.constraints)}
         values = {name: combined(sweep, name, [seed.get(name) for seed in figures]) for name in sorted(names)}
