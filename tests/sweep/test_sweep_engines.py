@@ -72,7 +72,7 @@ def test_every_engine_declares_its_settings() -> None:
 def test_each_worker_sees_its_own_gpus(
     engine: str, workers: int | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_gpus", lambda: ["0", "1", "2", "3"])
+    monkeypatch.setattr(local, "gpus", lambda: ["0", "1", "2", "3"])
     slots = local.slots(_launch(tmp_path, engine=engine, workers=workers))
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
 
@@ -81,7 +81,7 @@ def test_each_worker_sees_its_own_gpus(
 def test_more_workers_than_gpus_have_room_for_are_refused(
     engine: str, workers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_gpus", lambda: ["0", "1", "2", "3"])
+    monkeypatch.setattr(local, "gpus", lambda: ["0", "1", "2", "3"])
     with pytest.raises(UserError, match="4 GPUs have room for"):
         local.slots(_launch(tmp_path, engine=engine, workers=workers))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HELP = "train, evaluate and record families × seeds; goes on where it stopped, and past runs that fail"
 EXAMPLE = """\
 vaebench bench digits --results results
+vaebench bench digits --workers 2      # two runs at a time, each in a process of its own
 vaebench bench digits --calibrate      # and what a step of each costs beside the plain VAE's"""
 
 
@@ -27,6 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of unfinished runs (default: runs)")
     parser.add_argument("--engine", choices=["solo", "population"], default="solo",
                      help="one run after another, or all that can be trained as one model (default: solo)")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1,
+                        help="runs at a time, each in a process of its own with its share of the cores, or on the "
+                        "next GPU (default: 1)")  # fmt: skip
     parser.add_argument("--until-decided", action="store_true",
                         help="add seeds until the comparisons that the file names are decided")  # fmt: skip
     parser.add_argument("--most-seeds", type=int, default=20, help="that a variant may get for it (default: 20)")
@@ -39,14 +43,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`vaebench bench`: runs what is missing and prints the leaderboard of the folder; 1 where a run has no record."""
+    from vaebench.errors import UserError
     from vaebench.loggers import Logbook
     from vaebench.running.benchmark import read_benchmark
 
     benchmark, logbook = read_benchmark(arguments.file), Logbook(arguments.logger, arguments.work)
     from vaebench.running.bench import bench  # with torch: a mistake in the file is answered at once
     from vaebench.running.until import UntilDecided
+    from vaebench.running.workers import bench_by_workers
+
+    if arguments.workers != 1 and arguments.engine == "population":
+        raise UserError(
+            "--workers and --engine population are two ways to train several runs at once: give one of them"
+        )
 
     def run_all(benchmark: Benchmark) -> Iterator[Ended]:
+        if arguments.workers != 1:
+            return bench_by_workers(benchmark, arguments.results, arguments.work, arguments.workers, arguments.logger)
         return bench(benchmark, arguments.results, arguments.work, engine=arguments.engine, logbook=logbook)
 
     until = None

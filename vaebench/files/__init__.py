@@ -9,12 +9,13 @@ from vaebench.files.atomic import (
     whole_folder,
     write_atomically,
 )
-from vaebench.files.locks import LOCK, alone_in, first_process
+from vaebench.files.locks import LOCK, HeldError, alone_in, first_process
 from vaebench.files.untrusted import hash_file, is_plain, open_file, read_file, require_folder_name, take_file
 
 __all__ = [
     "LOCK",
     "PARTIAL",
+    "HeldError",
     "alone_in",
     "copy_file",
     "first_process",

@@ -21,23 +21,29 @@ def first_process() -> bool:
     return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK"))
 
 
+class HeldError(Exception):
+    """Another process holds the lock."""
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, wait: bool = True) -> Iterator[None]:
     """Runs a block under a lock on a folder; other processes wait and print the owner.
 
     The system releases the lock when its owner dies. Of several processes of one training, the first locks for all.
 
     Args:
         folder: created, and removed if empty at the end.
+        wait: for another process that holds the lock.
 
     Raises:
+        HeldError: another process holds the lock, and this one is not to wait.
         OSError: the folder cannot be written to.
     """
     if not first_process():
         yield
         return
     lock = folder / LOCK
-    with _owned(lock):
+    with _owned(lock, wait):
         try:
             yield
         finally:
@@ -47,7 +53,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _owned(lock: Path) -> Iterator[None]:
+def _owned(lock: Path, wait: bool) -> Iterator[None]:
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +64,8 @@ def _owned(lock: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise HeldError from None
                 print(f"vaebench: {_who(file, lock.parent)}; waiting for it to end", file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:  # a file system without locks

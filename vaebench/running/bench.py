@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from vaebench.configuration.discovery import measurement_of
 from vaebench.configuration.parts import name_of
 from vaebench.errors import NO_MEMORY, Diverged, UserError, out_of_memory, printable
 from vaebench.evaluation import read_protocol
-from vaebench.files import alone_in
+from vaebench.files import HeldError, alone_in
 from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records.failures import Failure, write_failure
 from vaebench.records.rank import write_rank
@@ -54,12 +55,14 @@ def bench(
     progress: bool = True,
     engine: Engine = "solo",
     logbook: Logbook | None = None,
+    since: float | None = None,
 ) -> Iterator[Ended]:
     """Trains, evaluates and records every run of a benchmark that has no record yet.
 
     All runs are parsed before the first starts. An interrupted run resumes from its last save. A run that diverges or
     fails is noted beside the records (`failures`), and the others continue; a diverged run is not retried while that
-    note exists. A run whose weights are in a record of another protocol is only evaluated.
+    note exists. A run whose weights are in a record of another protocol is only evaluated. Several processes may
+    work at one benchmark: each takes the next run that none of them has.
 
     Args:
         benchmark: from `read_benchmark`.
@@ -68,6 +71,7 @@ def bench(
         progress: draw progress bars.
         engine: 'solo' trains one run after another; 'population' trains runs together where possible, then the others.
         logbook: of runs without a record.
+        since: seconds since the epoch; a run that has failed after it is not tried again. Default: now.
 
     Yields:
         The end of each run.
@@ -77,7 +81,8 @@ def bench(
             ranking metric.
         OSError: the disk failed, which would fail all further runs.
     """
-    preparation = Preparation(benchmark, results, work, progress, logbook or Logbook())
+    start = time.time() if since is None else since
+    preparation = Preparation(benchmark, results, work, progress, logbook or Logbook(), start)
     _write_rank(benchmark, preparation)
     jobs = [(training, experiment(training.args)) for training in benchmark.runs]
     if engine == "population":
@@ -105,12 +110,14 @@ class Prepared(NamedTuple):
         job: its training.
         run: its folders and its record.
         failure: the note of a failure, without kind and reason.
+        since: as in `bench`.
     """
 
     training: BenchmarkRun
     job: Experiment
     run: Run
     failure: Failure
+    since: float
 
 
 class Preparation:
@@ -118,11 +125,13 @@ class Preparation:
 
     Args:
         benchmark: the benchmark.
-        results, work, progress, logbook: as in `bench`.
+        results, work, progress, logbook, since: as in `bench`.
     """
 
-    def __init__(self, benchmark: Benchmark, results: Path, work: Path, progress: bool, logbook: Logbook) -> None:
-        self.benchmark, self.progress, self.logbook = benchmark.name, progress, logbook
+    def __init__(
+        self, benchmark: Benchmark, results: Path, work: Path, progress: bool, logbook: Logbook, since: float
+    ) -> None:
+        self.benchmark, self.progress, self.logbook, self.since = benchmark.name, progress, logbook, since
         self.protocol = read_protocol(**benchmark.protocol)
         self.results, self.work = results / benchmark.name, work / benchmark.name
 
@@ -143,11 +152,12 @@ class Preparation:
         )  # fmt: skip
         failure = Failure(number, name_of(type(model)), training.variant, self.benchmark, training.seed, job.plain,
                           describe(data), model.surrogate, "failed", "")  # fmt: skip
-        return Prepared(training, job, run, failure)
+        return Prepared(training, job, run, failure, self.since)
 
 
 def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation) -> Iterator[Ended]:
-    """Runs one after another."""
+    """Runs one after another; those that another process trains now come last, and are waited for."""
+    held = list[tuple[int, Prepared]]()
     for index, (training, job) in enumerate(jobs):
         try:
             prepared = preparation.prepare(training, job)
@@ -156,11 +166,24 @@ def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation)
         except Exception as error:
             yield Ended(training, preparation.results, reason=_reason(error))
             continue
-        if (ended := _ended_before(prepared)) is None:
-            with alone_in(prepared.run.scratch):
-                count = f"({index + 1}/{len(jobs)})"
-                ended = _ended_before(prepared) or _obtained(prepared, count, preparation.progress)
-        yield ended
+        try:
+            yield _alone(prepared, f"({index + 1}/{len(jobs)})", preparation.progress, wait=False)
+        except HeldError:
+            held.append((index, prepared))
+    for index, prepared in held:
+        yield _alone(prepared, f"({index + 1}/{len(jobs)})", preparation.progress, wait=True)
+
+
+def _alone(prepared: Prepared, count: str, progress: bool, wait: bool) -> Ended:
+    """Obtains a run under its lock.
+
+    Raises:
+        HeldError: another process trains it, and this one is not to wait.
+    """
+    if (ended := _ended_before(prepared)) is not None:
+        return ended
+    with alone_in(prepared.run.scratch, wait):
+        return _ended_before(prepared) or _obtained(prepared, count, progress)
 
 
 def _population(
@@ -212,11 +235,11 @@ def _population(
 
 
 def _ended_before(prepared: Prepared) -> Ended | None:
-    """The end of a run in an earlier call; None for a pending run."""
+    """The end of a run in an earlier call, or in another process since this call began; None for a pending run."""
     if prepared.run.finished() is not None:
         return Ended(prepared.training, prepared.run.directory, True)
     failure = prepared.run.failure()
-    if failure is not None and failure.kind == "diverged":
+    if failure is not None and (failure.kind == "diverged" or prepared.run.note.stat().st_mtime > prepared.since):
         return Ended(prepared.training, prepared.run.note, True, failure.reason)
     return None
 
@@ -233,7 +256,7 @@ def _obtained(prepared: Prepared, count: str = "", progress: bool = True, member
     Raises:
         OSError: the disk failed.
     """
-    training, job, run, _ = prepared
+    training, job, run = prepared.training, prepared.job, prepared.run
 
     def trained(log: Log) -> Path:
         if member is not None:

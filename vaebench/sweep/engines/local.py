@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaebench.errors import UserError
+from vaebench.running.places import gpus, one_core
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.storage.study import ADDRESS
 
@@ -89,28 +90,18 @@ class LocalWorkers:
 def slots(launch: Launch) -> list[dict[str, str]]:
     """The environment of each worker, which pins it to its device, or to the `devices` of a trial."""
     settings = launch.sweep.engine
-    gpus, each = _gpus() if launch.accelerator != "cpu" else [], settings.get("devices", 1)
+    here, each = gpus() if launch.accelerator != "cpu" else [], settings.get("devices", 1)
     count = launch.workers or settings.get("workers")
-    if gpus:
-        shares = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+    if here:
+        shares = [",".join(here[first : first + each]) for first in range(0, len(here) - each + 1, each)]
         pinned = [{"CUDA_VISIBLE_DEVICES": share} for _ in range(settings.get("per_gpu", 1)) for share in shares]
         if (count or 1) > len(pinned):
             raise UserError(
-                f"{len(gpus)} GPUs have room for {len(pinned)} workers with {each} each, not for {count or 1}: start "
+                f"{len(here)} GPUs have room for {len(pinned)} workers with {each} each, not for {count or 1}: start "
                 "fewer, or raise engine.per_gpu"
             )
         return pinned[: count or len(pinned)]
-    one = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more are 10 times slower
-    return [one] * (count or max(1, len(os.sched_getaffinity(0)) // each))
-
-
-def _gpus() -> list[str]:
-    """Names of the GPUs this process may use, as CUDA_VISIBLE_DEVICES has them."""
-    import torch
-
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return allowed.split(",")[:count] if allowed else [str(index) for index in range(count)]
+    return [one_core()] * (count or max(1, len(os.sched_getaffinity(0)) // each))
 
 
 def _last_line(log: Path) -> str:
