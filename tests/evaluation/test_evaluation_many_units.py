@@ -11,8 +11,10 @@ from torch.distributions import Distribution
 import vaebench as vb
 from vaebench.core import DataSpec
 from vaebench.distributions import Bernoulli, Delta, DiagonalNormal
+from vaebench.distributions.codes import PointMass
 from vaebench.evaluation import forecast as module
 from vaebench.evaluation import read_protocol
+from vaebench.evaluation.estimators.collapse import FEWEST, IMAGES, shuffled_images
 from vaebench.evaluation.estimators.shuffled import MOST, SAMPLED, grouped, shuffled_units
 from vaebench.evaluation.forecast import forecast
 
@@ -70,13 +72,37 @@ def test_of_many_units_a_sample_stands_for_all_under_their_own_numbers() -> None
 
 
 def test_few_units_are_all_shuffled_and_rates_of_a_channel_are_summed() -> None:
-    few = shuffled_units(DiagonalNormal(torch.zeros(3, MOST), torch.ones(3, MOST)))
+    few = shuffled_units(DiagonalNormal(torch.zeros(3, MOST), torch.ones(3, MOST)), 784)
     assert (few.of, len(few.units)) == ("unit", MOST)
-    small = shuffled_units(DiagonalNormal(torch.zeros(3, 4, 4, 4), torch.ones(3, 4, 4, 4), 3))
+    small = shuffled_units(DiagonalNormal(torch.zeros(3, 4, 4, 4), torch.ones(3, 4, 4, 4), 3), 784)
     assert (small.of, len(small.units)) == ("unit", 64)
-    large = shuffled_units(DiagonalNormal(torch.zeros(3, 4, 8, 8), torch.ones(3, 4, 8, 8), 3))
+    large = shuffled_units(DiagonalNormal(torch.zeros(3, 4, 8, 8), torch.ones(3, 4, 8, 8), 3), 784)
     kl = torch.rand(3, 256)
     assert torch.equal(grouped(kl, large, "kl"), kl.unflatten(1, (4, 64)).sum(-1))
+
+
+@pytest.mark.parametrize(("side", "count"), [(16, 256), (64, SAMPLED)])
+def test_of_256_codes_of_large_images_a_sample_is_shuffled(
+    monkeypatch: pytest.MonkeyPatch, side: int, count: int
+) -> None:
+    """A VQModel of 16 × 16 places took 406 s, most of it for 258 passes of the decoder over 500 images."""
+    book, values = torch.eye(4)[None], 3 * side**2
+    q = PointMass(book[0].repeat(2, 64, 1).flatten(1), book, 256)
+    chosen = shuffled_units(q, values)
+    assert (len(chosen.units), chosen.total) == (count, 256)
+    monkeypatch.setattr(module, "WORTH", 0.0)
+    data = Data(torch.zeros(40, 3, side, side), DataSpec((3, side, side)))
+    model = Parts(
+        lambda x: PointMass(book[0].repeat(len(x), 64, 1).flatten(1), book, 256),
+        lambda: PointMass(q.point[0], book, 256),
+        lambda z: Delta(torch.zeros(*z.shape[:2], 3, side, side), 3),
+    )
+    assert f"{40 * (count + 2):,} for collapse" in forecast(model, data, read_protocol("quick"))
+
+
+def test_fewer_images_are_shuffled_where_the_decoder_makes_much_for_each() -> None:
+    assert [shuffled_images(150, 784), shuffled_images(64, 3072)] == [IMAGES, IMAGES]  # of all records so far
+    assert [shuffled_images(64, 3 * 64**2), shuffled_images(64, 3 * 256**2)] == [170, FEWEST]
 
 
 def test_a_long_evaluation_says_before_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import time
 
 from vaebench.core import LatentModel
 from vaebench.evaluation.conditions import evaluation_mode
-from vaebench.evaluation.estimators.collapse import IMAGES
+from vaebench.evaluation.estimators.collapse import shuffled_images
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.likelihood import no_likelihood
 from vaebench.evaluation.estimators.shuffled import shuffled_units
@@ -32,13 +32,13 @@ def forecast(model: LatentModel, data: Images, protocol: Protocol) -> str:
     with evaluation_mode(model, subject.device):
         x = subject.raw[:TIMED].to(subject.device, subject.dtype)
         q = subject.model.posterior(x)
-        z, units = sample(q, 1), len(shuffled_units(q).units)
+        z, units = sample(q, 1), len(shuffled_units(q, subject.spec.dimensions).units)
         subject.model.likelihood(z)
         start = time.perf_counter()
         subject.model.likelihood(z)
         seconds = (time.perf_counter() - start) / len(x)
         scored = no_likelihood(subject.model, x) is None
-    counts = {"reconstruction": n, "collapse": (units + 2) * min(n, IMAGES)}
+    counts = {"reconstruction": n, "collapse": (units + 2) * min(n, shuffled_images(units, subject.spec.dimensions))}
     if scored:
         counts["likelihood"] = n * protocol.measurements.get("likelihood", {}).get("k", 0)
     counts = {name: count for name, count in counts.items() if name in protocol.measurements}

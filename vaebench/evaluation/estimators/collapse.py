@@ -14,9 +14,10 @@ The third sign decides, because it tests the whole path from the image to the de
 loss where the encoder writes nothing into it, and where the decoder ignores it. The first two then identify the cause.
 A code of a discrete latent is one unit, whose values are shuffled together. Where there are more than 512 units, or
 64 on a grid (channels, height, width), a channel of it is one, whose rate is the sum over its places and whose mean
-varies as far as it does at any of them; without a grid, 64 evenly spaced units stand for all. The drop is signed,
-since a decoder that is merely disturbed by an idle unit's noise gains as often as it loses. A unit that one of the
-first two signs marks and the third does not is not counted, and the verdict mentions it.
+varies as far as it does at any of them; without a grid, 64 evenly spaced units stand for all. So they do where units
+times an image's values exceed 2¹⁹, and fewer images are shuffled where the decoder would make more than 2²⁷ values. The
+drop is signed, since a decoder that is merely disturbed by an idle unit's noise gains as often as it loses. A unit that
+one of the first two signs marks and the third does not is not counted, and the verdict mentions it.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ from vaebench.evaluation.estimators.reconstruction import mean_image
 from vaebench.evaluation.estimators.shuffled import Shuffled, grouped, shuffled_units
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
-IMAGES = 500  # shuffled, evenly spaced over the split
-VALUES = 2**27  # of those images together
+IMAGES, FEWEST = 500, 50  # shuffled, evenly spaced over the split; the fewest where they are large
+VALUES = 2**27  # of those images together, times the units: what the decoder makes
 ERRORS = 3  # standard errors by which a drop must exceed its threshold
 ROUNDING = 1e-12  # of a share that is merged from batches
 COSTLY = 0.1  # nats; the encoder writes into a collapsed unit with a higher rate
@@ -89,9 +90,20 @@ def collapsed_error(drops: Drops) -> float:
     return float(count_error((drops.units - ERRORS * drops.se - THRESHOLDS["decoder_drop"]) / drops.se))
 
 
+def shuffled_images(units: int, values: int) -> int:
+    """The most images whose codes are shuffled: fewer where the decoder makes much for each.
+
+    Args:
+        units: that are shuffled, one by one.
+        values: of an image.
+    """
+    return min(IMAGES, max(FEWEST, VALUES // (units * values)))
+
+
 def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `evaluation_mode`."""
-    some = spread(len(x), min(IMAGES, max(2, VALUES // x[0].numel()))).to(x.device)
+    chosen = shuffled_units(for_images(model, slice(0, 1)).posterior(x[:1]), x[0].numel())
+    some = spread(len(x), shuffled_images(len(chosen.units), x[0].numel())).to(x.device)
     model, x = for_images(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
     q = model.posterior(x)
@@ -118,7 +130,6 @@ def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
         falls = (intact[level] - score(mixed, level)).double().flatten()
         return float(falls.mean()), float(falls.std()) / len(x) ** 0.5
 
-    chosen = shuffled_units(q)
     owners = chosen.owners.to(x.device)
     level_of = dict(zip(chosen.owners.tolist(), levels, strict=True))
     each = torch.tensor(

@@ -13,6 +13,7 @@ from vaebench.evaluation.conditions import spread
 
 MOST, ON_GRID = 512, 64  # units that are shuffled one by one, also where they lie on a grid
 SAMPLED = 64  # of more units
+DECODED = 2**19  # values that the decoder makes of one image whose units are shuffled one by one
 
 
 class Shuffled(NamedTuple):
@@ -31,15 +32,20 @@ class Shuffled(NamedTuple):
     total: int
 
 
-def shuffled_units(q: Distribution) -> Shuffled:
-    """What of the latents of a posterior is shuffled: every unit, or channels or a sample where there are many."""
+def shuffled_units(q: Distribution, values: int) -> Shuffled:
+    """What of the latents of a posterior is shuffled: every unit, or channels or a sample where that takes long.
+
+    Args:
+        q: the posterior.
+        values: of an image.
+    """
     event = q.event_shape
     owners = q.owners.cpu() if isinstance(q, Owned) else torch.arange(event.numel())
     units = owners.unique()
     if len(event) == 3 and not isinstance(q, Owned) and len(units) > ON_GRID and event[0] <= MOST:
         channels = torch.arange(event[0])
         return Shuffled(channels.repeat_interleave(event[1] * event[2]), channels, "channel", event[0])
-    if len(units) <= MOST:
+    if len(units) <= SAMPLED or (len(units) <= MOST and len(units) * values <= DECODED):
         return Shuffled(owners, units, "unit", len(units))
     return Shuffled(owners, units[spread(len(units), SAMPLED)], "unit", len(units))
 
