@@ -12,7 +12,9 @@ from vaebench.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(
-    r"^```python\n(?:# (?P<file>\S+\.py)\n)?(?P<code>(?:.*\n)*?)```$|^ {4}(?P<command>vaebench .*)$", re.MULTILINE
+    r"^```(?:python|yaml(?=\n# \S+\.yaml\n))\n(?:# (?P<file>\S+\.(?:py|yaml))\n)?(?P<code>(?:.*\n)*?)```$"
+    r"|^ {4}(?P<command>vaebench .*)$",
+    re.MULTILINE,
 )
 
 

@@ -165,18 +165,22 @@ def require_class(path: str) -> Any:
 
 
 def _broken(path: str, module: str, error: Exception) -> UserError:
-    trace = error.__traceback__
-    line = ""
+    reason = " ".join(str(error).split())
+    return UserError(f"'{path}' cannot be used, for '{module}' fails when it is imported ({type(error).__name__}: "
+                     f"{reason}{line_of(error)}); mend that module")  # fmt: skip
+
+
+def line_of(error: Exception) -> str:
+    """The innermost line of the user's own code through which an error came, as the end of a sentence; '' for none."""
+    if isinstance(error, SyntaxError):
+        return f", in line {error.lineno} of '{error.filename}'"
+    trace, line = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith("<frozen") and not Path(file).is_relative_to(HOME) and "importlib" not in file:
             line = f", in line {trace.tb_lineno} of '{file}'"
         trace = trace.tb_next
-    if isinstance(error, SyntaxError):
-        line = f", in line {error.lineno} of '{error.filename}'"
-    reason = " ".join(str(error).split())
-    return UserError(f"'{path}' cannot be used, for '{module}' fails when it is imported ({type(error).__name__}: "
-                     f"{reason}{line}); mend that module")  # fmt: skip
+    return line
 
 
 def _found(name: str) -> ModuleSpec | None:

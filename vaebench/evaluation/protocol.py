@@ -5,7 +5,8 @@ A protocol is a YAML file; those in `protocols/` have short names. A measurement
     KINDS: dict[str, MetricKind]                                      the metrics that it can give
     def measure(subject: Subject, findings: Findings, **settings) -> None
 
-and is discovered in that folder: adding one takes a new file and no registration.
+and is discovered in that folder: adding one takes a new file and no registration. A measurement of the user's own has
+any other name, and its class or function: `sharpness: {class_path: mymodule.Sharpness, init_args: {…}}`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 from vaebench.configuration.discovery import protocols
 from vaebench.configuration.source import Source
 from vaebench.errors import UserError, unknown
+from vaebench.evaluation import own_code
 from vaebench.evaluation.conditions import check_count
+from vaebench.evaluation.own_code import SOURCES, OwnMeasurement
 
 VERSION = 2  # of all definitions and thresholds; results of different versions are not ranked together
 HERE = Path(__file__).parent
@@ -41,7 +44,8 @@ class Protocol:
         name: of the file it was read from.
         seed: of all noise.
         limit: number of test images; None uses all.
-        measurements: settings of each measurement, defaults included, in their order.
+        measurements: settings of each measurement, defaults included, in their order; of those that run code of the
+            user's own with the SHA-256 of its modules.
     """
 
     name: str
@@ -55,6 +59,11 @@ class Protocol:
         k = self.measurements.get("likelihood", {}).get("k", 0)
         return {"version": VERSION, "name": self.name, "seed": self.seed, "limit": self.limit, "k": k,
                 "measurements": self.measurements}  # fmt: skip
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The texts of the user's own modules that it runs, by name."""
+        return own_code.texts(self.measurements)
 
 
 def measurements() -> list[str]:
@@ -71,6 +80,21 @@ def measurement(name: str) -> ModuleType:
     if name not in measurements():
         raise unknown("measurement", name, measurements(), f"There are {', '.join(measurements())}.")
     return importlib.import_module(f"vaebench.evaluation.measurements.{name}")
+
+
+def opened(name: str, settings: Mapping[str, Any]) -> tuple[ModuleType | OwnMeasurement, dict[str, Any]]:
+    """A measurement with its own `KINDS` and `measure`, and the settings that this takes.
+
+    Args:
+        name: in a protocol.
+        settings: as in `Protocol.measurements`.
+
+    Raises:
+        UserError: code of the user's own is no measurement.
+    """
+    if "class_path" in settings:
+        return own_code.own_measurement(name, settings), {}
+    return measurement(name), {key: value for key, value in settings.items() if key != SOURCES}
 
 
 def read_protocol(
@@ -93,6 +117,7 @@ def read_protocol(
         UserError: no such protocol, measurement or setting, or a file that is not one.
     """
     body = _read(name)
+    own_code.remember(measurements)
     chosen = {key: _table(name, key, value) for key, value in body["measurements"].items()}
     if measurements is not None and not isinstance(measurements, Mapping):
         raise UserError(
@@ -117,6 +142,7 @@ def read_protocol(
         raise UserError(f"seed is {seed!r}, where a whole number is expected; give seed such a value")
     if not chosen:
         raise UserError(f"'{name}' measures nothing: expected one measurement at least, such as 'likelihood: {{}}'")
+    own_code.require_named(chosen, name)
     return Protocol(Path(name).stem, seed, limit, {key: _settings(key, given) for key, given in chosen.items()})
 
 
@@ -137,7 +163,14 @@ def recorded_protocol(protocol: Mapping[str, Any], images: int) -> Protocol:
             "whose definitions differ: expected the same version; check out the commit that the record names"
         )
     limit = protocol.get("limit", protocol["n"] if protocol["n"] < images else None)
+    own_code.require_named(protocol["measurements"], "the record")
     chosen = {key: _settings(key, given) for key, given in protocol["measurements"].items()}
+    for key, given in protocol["measurements"].items():
+        if given.get(SOURCES) != chosen[key].get(SOURCES):
+            raise UserError(
+                f"the code of its measurement '{key}' is not the one that is here: expected modules of equal SHA-256; "
+                "take the text that the record has under sources"
+            )
     return Protocol(protocol["name"], protocol["seed"], limit, chosen)
 
 
@@ -169,10 +202,14 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Settings in `LATER`, added after records were made, are included only where they differ from their defaults, so
     that ids of records do not change.
     """
+    if "class_path" in given:
+        return _own_settings(name, given)
     module = measurement(name)
     parameters = list(inspect.signature(module.measure).parameters.values())[2:]
     known = {p.name: p.default for p in parameters}
     for key, value in given.items():
+        if key == SOURCES:
+            continue
         if key not in known:
             raise unknown("setting", key, known, f"It is given to the measurement '{name}'.")
         if not _is_finite(value):
@@ -183,7 +220,24 @@ def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if check_type is bool and not isinstance(value, bool):
             raise UserError(f"{name}.{key} is {value!r}, where true or false is expected; give it one of them")
     late = getattr(module, "LATER", ())
-    return {key: value for key, value in {**known, **given}.items() if key not in late or value != known[key]}
+    settings = {key: value for key, value in {**known, **given}.items() if key != SOURCES}
+    kept = {key: value for key, value in settings.items() if key not in late or value != known[key]}
+    return {**kept, **own_code.hashes(kept)}
+
+
+def _own_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a measurement of the user's own, with the SHA-256 of its modules."""
+    if not name.isidentifier() or name in measurements():
+        raise UserError(
+            f"a measurement of your own is called '{name}': expected letters and _, and a name that none of the "
+            "suite's has; give it another"
+        )
+    if not _is_finite(given):
+        raise UserError(f"{name}.init_args hold a number that is not finite, which no record can store; mend it")
+    settings = own_code.own_settings(name, given)
+    settings |= own_code.hashes(settings)
+    own_code.own_measurement(name, settings)  # refuses it before anything is measured
+    return settings
 
 
 def _is_finite(value: Any) -> bool:

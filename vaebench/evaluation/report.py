@@ -19,7 +19,8 @@ from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules
 from vaebench.evaluation.contract import check_model
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.metrics import Findings, MetricValue, Picture
-from vaebench.evaluation.protocol import DEFAULT, Protocol, measurement, read_protocol
+from vaebench.evaluation.own_code import OwnMeasurement
+from vaebench.evaluation.protocol import DEFAULT, Protocol, opened, read_protocol
 from vaebench.evaluation.store import Pieces, Store
 from vaebench.evaluation.subject import Forewarned, Images, Subject
 from vaebench.tables import frame, metrics_html
@@ -116,7 +117,7 @@ def evaluate(
             pieces = Pieces(subject.store, plan.measurements)
             for name in pieces:
                 describe(name)
-                module, settings = measurement(name), plan.measurements[name]
+                module, settings = opened(name, plan.measurements[name])
                 start_noise(name.encode(), subject.seed % 2**63, subject.device)
                 findings = Findings(module.KINDS, name)
                 with findings.attempt(*module.KINDS, **_open(module, settings)):
@@ -128,7 +129,7 @@ def evaluate(
     return report
 
 
-def _require_labelled(subject: Subject, name: str, module: ModuleType) -> None:
+def _require_labelled(subject: Subject, name: str, module: ModuleType | OwnMeasurement) -> None:
     if isinstance(subject.model, Conditioned) and not getattr(module, "LABELLED", False):
         raise Unavailable(f"the measurement '{name}' does not support the labels of a conditional model")
 
@@ -140,7 +141,7 @@ class _Open:
         return "…"
 
 
-def _open(module: ModuleType, settings: dict[str, Any]) -> dict[str, Any]:
+def _open(module: ModuleType | OwnMeasurement, settings: dict[str, Any]) -> dict[str, Any]:
     """The placeholders of a measurement's definitions: its settings, and blanks for its results."""
     texts = "".join(kind.definition for kind in module.KINDS.values())
     return {**{name: _Open() for _, name, _, _ in Formatter().parse(texts) if name}, **settings}

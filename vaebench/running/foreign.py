@@ -31,7 +31,7 @@ from vaebench.files import alone_in, is_plain
 from vaebench.records import RECORD, RunRecord, identity, read_record, write_record
 from vaebench.running.cost import cost
 from vaebench.running.processes import find_device
-from vaebench.running.recording import environment, record_id, results, state_hash, work_folder
+from vaebench.running.recording import environment, record_id, results, state_hash, texts, work_folder
 from vaebench.training.checkpoint import Described, describe
 from vaebench.training.parser import NAMES, expand_names, own_paths
 
@@ -119,7 +119,7 @@ def record_foreign(
             "started_at_mean": False,
             "selection": ELSEWHERE,
             "curves": {},
-            **({"sources": own.escaped(foreign.sources)} if foreign.sources else {}),
+            **texts(own.escaped(foreign.sources), protocol),
             **results(report),
             "warnings": report.warnings,
             "cost": cost(model, data, protocol=protocol),

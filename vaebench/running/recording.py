@@ -19,7 +19,7 @@ from torch import Tensor
 from vaebench import evaluation
 from vaebench._version import __version__
 from vaebench.api import data_module, load, read_checkpoint
-from vaebench.configuration.own import require_sources
+from vaebench.configuration import own
 from vaebench.configuration.parts import name_of
 from vaebench.core import Family
 from vaebench.errors import UserError
@@ -73,7 +73,7 @@ def record_run(
     """
     info = account(checkpoint)
     model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
-    require_sources(info["config"], checkpoint)
+    own.require_sources(info["config"], checkpoint)
     if describe(data)["hashes"] != info["data"]["hashes"]:
         raise UserError(
             f"the data set '{data.name}' differs from the one that '{checkpoint}' was trained on: expected equal "
@@ -93,7 +93,7 @@ def record_run(
         "benchmark": benchmark,
         "surrogate": model.surrogate,
         **{key: info[key] for key in ("seed", "config", "data", "started_at_mean", "selection", "curves")},
-        **({"sources": info["sources"]} if info.get("sources") else {}),
+        **texts(info.get("sources") or {}, protocol),
         **results(report),
         "warnings": [*info.get("warnings", []), *report.warnings],
         "cost": cost(model, data, _steps(info["selection"]), protocol) | ({} if trial is None else {"trial": trial}),
@@ -111,6 +111,12 @@ def record_run(
     record = write_record(directory, body, report.per_image, report.pictures, checkpoint, index)
     shutil.rmtree(work)
     return record
+
+
+def texts(sources: Mapping[str, str], protocol: evaluation.Protocol) -> dict[str, dict[str, str]]:
+    """{"sources": the user's own modules of a run, as JSON, and of its measurements}; nothing where there are none."""
+    found = {**sources, **own.escaped(protocol.sources)}
+    return {"sources": dict(sorted(found.items()))} if found else {}
 
 
 def results(report: evaluation.Report) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import Unavailable, UserError, unknown
 from vaebench.evaluation.conditions import for_images
 from vaebench.evaluation.estimators.joint import differentiable, require_gaussian
-from vaebench.evaluation.protocol import measurement
+from vaebench.evaluation.protocol import opened
 from vaebench.evaluation.subject import Subject
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.workers.held_out import COLLAPSE, CURVES, VERDICTS, HeldOut
@@ -83,7 +83,7 @@ def check_figures(sweep: Sweep) -> None:
         made = evaluation.read_protocol(**sweep.protocol).measurements
     except UserError as error:
         raise source.error(str(error), "protocol") from None
-    yielded = [f"{VAL}{name}" for kind in made for name in measurement(kind).KINDS]
+    yielded = [f"{VAL}{name}" for kind, settings in made.items() for name in opened(kind, settings)[0].KINDS]
     known = list(dict.fromkeys([*CURVES, *([COLLAPSE] if "collapse" in made else []), *yielded]))
     for name in sweep.objectives:
         if name not in known or name == COLLAPSE:
