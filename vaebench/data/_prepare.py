@@ -139,6 +139,19 @@ class Preparation:
         """Whether it does anything to a picture of 8 bits."""
         return any(setting is not None for setting in (self.crop, self.resize, self.colour))
 
+    @property
+    def words(self) -> str:
+        """What it does, for definitions; '' where it does nothing.
+
+        >>> Preparation(crop="square", resize=64, colour="rgb").words
+        'colour rgb, crop square, resized to 64 by the antialiased bicubic filter'
+        """
+        crop = "" if self.crop is None else f"crop {self.crop}"
+        size = "" if self.resize is None else f"resized to {self.resize} by the antialiased bicubic filter"
+        span = "" if self.span is None else f"range {self.span[0]:g} to {self.span[1]:g}"
+        colour = "" if self.colour is None else f"colour {self.colour}"
+        return ", ".join(filter(None, (colour, crop, size, span)))
+
     def levels(self, image: Image.Image, what: str) -> Levels:
         """A picture's levels, (c, h, w).
 

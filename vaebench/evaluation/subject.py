@@ -63,6 +63,22 @@ class Forewarned(Protocol):
         """One sentence per warning, for example on test images that are also training images."""
 
 
+class Described(Protocol):
+    """What became of pictures before they were images."""
+
+    @property
+    def words(self) -> str:
+        """The crop, size and colours, '' where they are as they were."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A data module whose images were made from pictures of other sizes or colours."""
+
+    @property
+    def preparation(self) -> Described: ...
+
+
 class Subject:
     """A model and its evaluation data, in evaluation mode and without gradients.
 
