@@ -135,7 +135,7 @@ def measure(
     findings.tables["tokenizer"] = table
 
 
-def _where(subject: Subject) -> dict[str, str]:
+def _where(subject: Subject) -> dict[str, Any]:
     """The images' size and how they were made from pictures, for definitions."""
     prepared = subject.data.preparation.words if isinstance(subject.data, Prepared) else ""
     return {"size": size(subject.spec.shape), "prepared": prepared or "as the data set has them"}
@@ -161,8 +161,8 @@ def _add_reconstructions(
     with findings.attempt("ssim_8bit", **fill):
         findings.average("ssim_8bit", ssim(x, y), **fill)
     with findings.attempt("lpips_8bit", **fill):
-        network, sha256 = read_lpips(subject.spec.shape, subject.device)
-        findings.average("lpips_8bit", lpips(network, x, y), **{**fill, "weights": f"of SHA-256 {sha256[:16]}…"})
+        judge, weights = read_lpips(subject.spec.shape, subject.device)
+        findings.average("lpips_8bit", lpips(judge, x, y), **{**fill, "weights": f"of SHA-256 {weights[:16]}…"})
     features, split, most = compared
     with findings.attempt(*DISTANCES, **fill):
         real = x[subject.some(most)] if split == "test" else subject.train(most)
@@ -206,7 +206,7 @@ def _features(network: Extractor, images: Tensor) -> Tensor:
     return torch.cat([network(part) for part in images.split(max(1, VALUES // images[0].numel()))])
 
 
-def _add_rate(subject: Subject, findings: Findings, where: dict[str, str]) -> None:
+def _add_rate(subject: Subject, findings: Findings, where: dict[str, Any]) -> None:
     pixels = subject.spec.shape[1] * subject.spec.shape[2]
     fill = {**where, "how": "in closed form"}
     with findings.attempt("bits_per_pixel", **fill):
@@ -220,7 +220,7 @@ def _add_rate(subject: Subject, findings: Findings, where: dict[str, str]) -> No
         findings.single("bits_per_pixel_codes", float(bits), len(subject.raw), count=first.count, **where)
 
 
-def _add_latents(subject: Subject, findings: Findings, where: dict[str, str], table: dict[str, Any]) -> None:
+def _add_latents(subject: Subject, findings: Findings, where: dict[str, Any], table: dict[str, Any]) -> None:
     names = ("latent_scale", "latent_shift", "latent_channels", "latent_steep")
     with findings.attempt(*names, channels="…", **where):
         z, n = posterior_codes(subject.model, subject.x).cpu(), len(subject.raw)
