@@ -1,8 +1,9 @@
-"""Names of logged metrics: 'train/…' for training batches, 'val/…' for held-out images, also in sweeps."""
+"""Names of logged metrics: 'train/…' for training images, 'val/…' for held-out ones, also in sweeps."""
 
 from __future__ import annotations
 
 TRAIN, VAL = "train/", "val/"
+STEP = "step/"  # of one batch, in no record
 BOUND = "val/elbo"  # the bound at β = 1, nats per image
 LOG_X = "val/log_x"  # log p(x|z), nats per image, for posteriors without a density, and so without a bound
 OBJECTIVE = "val/objective"  # the maximised objective

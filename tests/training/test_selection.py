@@ -14,11 +14,14 @@ import pytest
 import torch
 from fake_records import write_fake
 from helpers import LAWFUL, bits, family_of, labels, small
+from lightning import Callback, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 import vaebench as vb
 from vaebench import schedules
 from vaebench.core import Family
-from vaebench.core.means import Means
+from vaebench.core.means import ImageMean, Means
 from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records.selection import Selection, parsed
@@ -30,6 +33,7 @@ from vaebench.training.history import TrainingHistory
 from vaebench.training.keeper import Keeper
 from vaebench.training.population import Population
 from vaebench.training.population import member as members
+from vaebench.training.silence import quiet_lightning
 from vaebench.training.solo import train
 
 RUN = ["--data=digits", "--data.batch_size=500", "--trainer.accelerator=cpu", "--model=beta_vae", "--model.latent=2"]
@@ -235,6 +239,77 @@ def test_training_figures_are_means_over_an_epochs_images_and_not_of_its_last_ba
     found = info(train(experiment(still), tmp_path))
     rate = found["curves"]["train/rate"]["value"]
     assert rate[0] == pytest.approx(rate[1], rel=1e-5), "the same images in another order: the rate has no noise"
+
+
+def test_a_mean_over_images_keeps_its_weights_and_what_is_not_a_number() -> None:
+    """torchmetrics' own drops NaN, or its weights."""
+    mean = ImageMean()
+    for value, images in ((1.0, 30), (4.0, 10)):
+        mean.update(torch.tensor(value, dtype=torch.float64), images)
+    assert mean.compute() == 1.75
+    assert mean.compute().dtype == torch.float64, "float32 or wider"
+    mean.reset()
+    mean.update(torch.tensor([1.0, math.nan], dtype=torch.bfloat16), 3)
+    mean.update(torch.tensor([2.0, 1.0], dtype=torch.bfloat16), 1)
+    assert mean.compute().dtype == torch.float32
+    assert mean.compute()[0] == 1.25
+    assert mean.compute()[1].isnan()
+
+
+class Witness(Callback):
+    """What Lightning tells a callback at the ends of epochs, and what the batches of each said."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[dict[str, float]]] = {"train/": [], "val/": []}
+        self.logs: list[list[tuple[int, float]]] = []
+
+    def _listen(self, trainer: Trainer, kind: str) -> None:
+        metrics = trainer.callback_metrics
+        self.told[kind].append({name: float(value) for name, value in metrics.items() if name.startswith(kind)})
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.logs.append([])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._listen(trainer, "train/")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._listen(trainer, "val/")
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 5, "max_epochs": 9}])
+def test_callbacks_are_told_the_means_over_an_epochs_images(limit: dict[str, int], monkeypatch: Any) -> None:
+    """Defect: `callback_metrics` had the last batch's figure as that of training. max_steps may end an epoch early."""
+    model, x, witness = small("vae"), bits(70), Witness()
+    held_out: list[tuple[int, float]] = []
+    learn, validate = type(model).learn, type(model).held_out
+
+    def learnt(self: Any, x: Tensor, *others: Any) -> Any:
+        found = learn(self, x, *others)
+        witness.logs[-1].append((len(x), float(found.logs["elbo"].detach())))
+        return found
+
+    def hold(self: Any, x: Tensor, *others: Any) -> Any:
+        found = validate(self, x, *others)
+        held_out.append((len(x), float(found["val/elbo"].detach())))
+        return found
+
+    monkeypatch.setattr(type(model), "learn", learnt)
+    monkeypatch.setattr(type(model), "held_out", hold)
+    batches = DataLoader([*x.split(20)], batch_size=None, collate_fn=lambda part: (part, None))
+    trainer = Trainer(accelerator="cpu", num_sanity_val_steps=0, logger=False, enable_progress_bar=False,
+                      enable_model_summary=False, enable_checkpointing=False, callbacks=[witness], **limit)  # fmt: skip
+    with quiet_lightning():
+        trainer.fit(model, batches, batches)
+    seen = [sum(n for n, _ in epoch) for epoch in witness.logs]
+    assert seen == ([70, 70] if "max_steps" not in limit else [70, 20])
+    expected = [sum(n * value for n, value in epoch) / total for epoch, total in zip(witness.logs, seen, strict=True)]
+    assert [told["train/elbo"] for told in witness.told["train/"]] == pytest.approx(expected, rel=1e-6)
+    assert isinstance(model.logged["train/elbo"], ImageMean)
+    first = held_out[: len(batches)]
+    bound = sum(n * value for n, value in first) / 70
+    assert witness.told["val/"][0]["val/elbo"] == pytest.approx(bound, rel=1e-6)
 
 
 # Early stopping ---------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from vaebench.core.contract import Step, batches
 from vaebench.core.divergence import DivergenceWatch
 from vaebench.core.gauge import Gauge
-from vaebench.core.means import Means
+from vaebench.core.means import ImageMean, Means
 from vaebench.core.rules import Recipe, Rules
-from vaebench.curves import TRAIN
+from vaebench.curves import STEP, TRAIN
 
 BUCKET = 2**25  # bytes that processes exchange at a time
 
@@ -33,7 +33,8 @@ class Learner(LightningModule, ABC):
         steps: number of training batches so far.
         accumulate: batches per step of the optimisers.
         watch: ends a run that diverges; None does not check.
-        means: of the logs of steps, until they are taken.
+        means: of the logs of steps since they were last taken.
+        logged: the metrics of an epoch that Lightning computes, by name, as soon as they are logged.
         gauge: records learning rates, gradient norms and speed for a logger; None records none.
     """
 
@@ -48,6 +49,7 @@ class Learner(LightningModule, ABC):
         self.steps, self.accumulate = 0, 1
         self.watch: DivergenceWatch | None = None
         self.means = Means()
+        self.logged: dict[str, ImageMean] = {}
         self.gauge: Gauge | None = None
         self._members: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[str, Rules] = {}
@@ -134,8 +136,16 @@ class Learner(LightningModule, ABC):
         block = batches(batch)
         for index, (x, y) in enumerate(block, 1):
             step = self.learn(x, y, index % self.accumulate == 0 or index == len(block))
-        if self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs:
-            self.log_dict({f"{TRAIN}{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
+        if self.trainer.loggers and self.trainer._logger_connector.should_update_logs:
+            self.log_dict({f"{STEP}{name}": value.detach() for name, value in step.logs.items()}, batch_size=len(x))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Logs the means over an epoch's images with its last batch."""
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
+            images = self.means.images
+            for name, mean in self.means.take().items():
+                self._log_mean(f"{TRAIN}{name}", mean, images)
 
     def learn(self, x: Tensor, y: Tensor | None, last: bool = True) -> Step:
         """Learns from one batch: the whole of a training step, with a trainer or without one.
@@ -254,7 +264,16 @@ class Learner(LightningModule, ABC):
         """Logs `held_out` under fixed noise."""
         x, y = batch
         metrics = self.held_out(x, y, torch.full((), self.final, device=x.device), self.VALIDATION_SEED + index)
-        self.log_dict(metrics, batch_size=len(x), on_epoch=True, sync_dist=True)
+        for name, mean in metrics.items():
+            self._log_mean(name, mean, len(x))
+
+    def _log_mean(self, name: str, mean: Tensor, images: int) -> None:
+        """Logs a mean over some of an epoch's images; Lightning computes and resets the metric, over all processes."""
+        metric = self.logged.get(name)
+        if metric is None or metric.device != mean.device:
+            metric = self.logged[name] = ImageMean().to(mean.device)
+        metric.update(mean, images)
+        self.log(name, metric, on_step=False, on_epoch=True, batch_size=images, metric_attribute=f"logged.{name}")
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -15,7 +15,6 @@ from typing import Any, cast
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 from vaebench.core import Family, batches
 from vaebench.curves import TRAIN, VAL
@@ -130,12 +129,10 @@ class Keeper(Callback):
 
     def _measured(self, trainer: Trainer, model: Family, kind: str) -> None:
         """Records the latest metrics of one kind, 'train/' or 'val/', and applies early stopping to them."""
+        metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(kind)}
         if kind == TRAIN:
-            means = model.means.take(lambda total: cast(Tensor, trainer.strategy.reduce(total, reduce_op="sum")))
-            metrics = {f"{TRAIN}{name}": float(value) for name, value in means.items()}
             self.history.note(model.steps, metrics)
         else:
-            metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(VAL)}
             self.history.validated(model, metrics)
         stopped = self.stopping.stops(model, metrics, kind)
         self.history.stopped |= stopped
