@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,11 +13,18 @@ import pytest
 import torch
 from processes import command, wait
 
+import vaebench as vb
 from vaebench.cli import main
+from vaebench.data.digits import Digits
+from vaebench.evaluation.conditions import evaluation_mode
+from vaebench.evaluation.estimators.precision import Speed, measure_speed
 from vaebench.evaluation.protocol import recorded_protocol
+from vaebench.leaderboard import boards
 from vaebench.records import read_records, run_identity, stable
+from vaebench.records.fields import RECORD, fault
 from vaebench.reproduction.comparison import altered
-from vaebench.running.recording import WORK, record_id
+from vaebench.running import precision
+from vaebench.running.recording import WORK, environment, record_id
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,3 +136,69 @@ def test_what_cannot_be_evaluated_is_refused_and_nothing_is_written(
 
     assert "image 0 an importance weight that is not finite" in evaluate(file=changed("nan.ckpt", poison))
     assert "size mismatch" in evaluate(file=changed("other.ckpt", another)).replace("posterior", "likelihood")
+
+
+def test_precision_auto_measures_and_says_what_it_took(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ratio, taken, said in ((3.0, "bf16", "3.0 times as fast"), (1 / 30, "f32", "30.0 times slower")):
+        monkeypatch.setattr(precision, "measure_speed", lambda *_, ratio=ratio: Speed(ratio))
+        results = tmp_path / taken
+        command = ["evaluate", checkpoint, "--k", 5, "--limit", 40, "--precision", "auto", "--results", results]
+        assert main([*map(str, command), "--device", "cpu"]) == 0
+        (record,) = read_records(results)
+        assert record.protocol["measurements"]["likelihood"]["precision"] == taken, "a record names what was used"
+        err = capsys.readouterr().err
+        assert said in err
+        assert f"f32 on this device: precision {taken}\n" in err
+
+
+def test_bf16_that_is_slower_here_says_so(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: on a CPU without bf16 units it took 30 times as long, in silence."""
+    monkeypatch.setattr(precision, "measure_speed", lambda *_: Speed(1 / 30))
+    command = ["evaluate", checkpoint, "--k", 5, "--limit", 40, "--precision", "bf16", "--results", tmp_path]
+    assert main([*map(str, command), "--device", "cpu"]) == 0
+    assert "bf16 scores samples 30.0 times slower than f32 on this device; --precision auto" in capsys.readouterr().err
+
+
+def test_the_speed_of_a_precision_is_that_of_this_device(checkpoint: Path) -> None:
+    model, x = vb.load(checkpoint), Digits("binary").images("test")
+    before = torch.get_rng_state()
+    assert 0.001 < measure_speed(model, x, seconds=0.05).bf16 < 1000
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_chunks_change_no_figure_and_are_no_other_estimator(checkpoint: Path, tmp_path: Path) -> None:
+    for chunk in ([], ["--chunk", 3]):
+        command = ["evaluate", checkpoint, "--k", 20, "--limit", 40, *chunk, "--results", tmp_path, "--device", "cpu"]
+        assert main([*map(str, command)]) == 0
+    one, other = read_records(tmp_path)
+    assert one.value("log_likelihood") == pytest.approx(other.value("log_likelihood"), abs=1e-4)
+    assert len(boards([one, other])) == 1, "one estimator"
+
+
+def test_records_name_the_gpu_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "gpu" not in environment()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    here = environment()
+    assert here["gpu"] == "NVIDIA H200"
+    assert {"cuda", "cudnn", "training_products"} <= set(here)
+    assert fault(json.loads(json.dumps(here)), RECORD["environment"]) is None
+
+
+def test_evaluation_computes_in_full_float32(checkpoint: Path) -> None:
+    """TF32 keeps 10 bits of a float32; cuDNN takes it for convolutions unless it is told not to."""
+    model, kinds = vb.load(checkpoint), (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32"
+        with evaluation_mode(model, torch.device("cpu")):
+            assert [kind.fp32_precision for kind in kinds] == ["ieee", "ieee"]
+        assert [kind.fp32_precision for kind in kinds] == ["tf32", "tf32"]
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision

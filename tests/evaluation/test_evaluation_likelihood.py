@@ -24,7 +24,7 @@ from vaebench.evaluation import log_likelihood
 from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.contract import IMAGES
 from vaebench.evaluation.estimators.draws import BLOCK
-from vaebench.evaluation.estimators.likelihood import VALUES, Estimates
+from vaebench.evaluation.estimators.likelihood import ACTIVATIONS, VALUES, Estimates, widest
 from vaebench.evaluation.estimators.likelihood import estimate as estimated
 from vaebench.families.vae import VAE
 
@@ -140,7 +140,7 @@ def test_noise_follows_the_seed_and_the_image_alone() -> None:
         return model.likelihood(z)
 
     estimate(Parts(model.posterior, model.prior, likelihood), x, 10)
-    noise = seen[0]  # (10, 3, 4)
+    noise = seen[-1]  # (10, 3, 4), after the calls that look at the model
     assert len(noise.unique()) > 100, "no noise is shared, neither between images nor between samples"
 
 
@@ -159,6 +159,57 @@ def test_memory_does_not_grow_with_k() -> None:
         assert max(sizes[:first], default=0) < 10, "the check of the model before it is scored"
         largest[k] = max(sizes)
     assert largest[BLOCK] == largest[20 * BLOCK] <= VALUES["cpu"] / pixels
+
+
+@pytest.mark.parametrize("chunk", [None, 40])
+@pytest.mark.parametrize("most", [BLOCK, 100, 7])
+def test_where_memory_is_short_pieces_are_halved_and_nothing_else_changes(most: int, chunk: int | None) -> None:
+    """Defect: a chunk that did not fit ended the evaluation."""
+    model, x = _vae(), _images(5)
+    whole, tried = estimate(model, x, 300), list[int]()
+
+    def score(z: Tensor, x: Tensor, *_: object) -> Tensor:
+        tried.append(z.shape[0] * z.shape[1])
+        if tried[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 26.00 GiB")
+        return model.likelihood(z).log_prob(x)
+
+    _assert_same(estimate(model, x, 300, score=score, chunk=chunk), whole)
+    assert len([size for size in tried if size > most]) <= math.log2(300 * 5), "it does not begin anew at every group"
+
+
+def test_a_lack_of_memory_that_no_smaller_piece_mends_ends_it() -> None:
+    def score(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        estimate(_vae(), _images(2), 8, score=score)
+
+
+def test_pieces_follow_the_widest_activation_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: convolutions hold many times an image's values, and a default chunk of them took 26 to 53 GiB."""
+    shown: list[int] = []
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 64 * 256), nn.Linear(64 * 256, 256)
+
+        def forward(self, z: Tensor) -> Bernoulli:
+            hidden = self.up(z)
+            shown.append(hidden.numel())
+            return Bernoulli(self.down(hidden).unflatten(-1, (1, 16, 16)), 3)
+
+    vae, x = _vae(), _images(3)
+    model = Parts(vae.posterior, vae.prior, Wide())
+    with evaluation_mode(model, torch.device("cpu")):
+        assert widest(model, x) == 64 * 256
+        assert widest(vae, x) == 256, "an image's values, which are more than its hidden layer's 200"
+    whole = estimate(model, x, 100)
+    shown.clear()
+    monkeypatch.setitem(ACTIVATIONS, "cpu", 10 * 64 * 256)
+    _assert_same(estimate(model, x, 100), whole)
+    assert max(shown) <= 10 * 64 * 256
 
 
 def test_few_samples_of_many_images_go_together() -> None:

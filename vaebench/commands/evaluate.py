@@ -34,10 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, help="importance samples an image (default: the protocol's)")
     parser.add_argument("--seed", type=int, help="of the evaluation's noise (default: the protocol's, 0)")
     parser.add_argument("--limit", type=int, help="only the first LIMIT test images")
-    parser.add_argument("--precision", choices=["f32", "bf16"],
-                     help="of the decoder; bf16 is faster and prints its error (default: the protocol's)")  # fmt: skip
+    parser.add_argument("--precision", choices=["f32", "bf16", "auto"],
+                     help="of the decoder; bf16 errs, and prints by how much; auto measures for a second whether it is "
+                     "faster here (default: the protocol's)")  # fmt: skip
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction,
                      help="compile the decoder: faster from about a thousand images at K = 5,000")  # fmt: skip
+    parser.add_argument("--chunk", type=int,
+                     help="most samples of an image scored at once, where a GPU's memory is short (default: chosen, "
+                     "and halved where they do not fit)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     parser.add_argument("--processes", type=int, default=1,
                      help="share the images among so many, one a GPU where there are GPUs (default: 1)")  # fmt: skip
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.commands._tables import metrics_table
     from vaebench.records import RECORD
 
-    request = {key: vars(arguments)[key] for key in ("k", "seed", "limit", "precision", "compile")}
+    request = {key: vars(arguments)[key] for key in ("k", "seed", "limit", "precision", "compile", "chunk")}
     request["name"] = arguments.protocol
     record = (_of_checkpoint if arguments.adapter is None else _of_adapter)(arguments, request)
     metrics_table(record)

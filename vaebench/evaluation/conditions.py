@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,17 +118,34 @@ def device_and_dtype(model: LatentModel, x: Tensor) -> tuple[torch.device, torch
 
 @contextmanager
 def evaluation_mode(model: LatentModel, device: torch.device) -> Iterator[None]:
-    """Runs a block in evaluation mode without gradients; restores every module's mode and the random state."""
+    """Runs a block in evaluation mode without gradients and without TF32, which rounds float32 products to 10 bits.
+
+    Restores every module's mode, the random state, and the user's choice of TF32.
+    """
     inside = list(dict.fromkeys(chain.from_iterable(m.modules() for m in modules(model))))
     modes = [(module, module.training) for module in inside]
     try:
         for module in inside:
             module.training = False
-        with fixed_noise(0, device), torch.inference_mode():
+        with fixed_noise(0, device), torch.inference_mode(), _full_products():
             yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _full_products() -> Iterator[None]:
+    """Runs a block with products of float32 matrices and convolutions in float32."""
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def modules(model: LatentModel) -> list[nn.Module]:

@@ -31,7 +31,7 @@ from vaebench.evaluation.own_code import SOURCES, OwnMeasurement
 VERSION = 2  # of all definitions and thresholds; results of different versions are not ranked together
 HERE = Path(__file__).parent
 DEFAULT = "likelihood"
-SHORTHANDS = ("k", "precision", "compile")  # settings of `likelihood` that may be given without the prefix
+SHORTHANDS = ("k", "precision", "compile", "chunk")  # settings of `likelihood` that may be given without the prefix
 CHANGES = ("name", "seed", "limit", "measurements")
 KEYS = {"description", "seed", "limit", "measurements"}
 
@@ -111,7 +111,7 @@ def read_protocol(
         seed: of all noise; default: the protocol's.
         limit: use the first `limit` test images; default: the protocol's.
         measurements: settings to change and measurements to add, by name; None removes a measurement.
-        shorthands: k, precision and compile of the measurement `likelihood`.
+        shorthands: k, precision, compile and chunk of the measurement `likelihood`.
 
     Raises:
         UserError: no such protocol, measurement or setting, or a file that is not one.

@@ -15,7 +15,7 @@ EQUIVALENT = {2: 1}  # protocol versions with equal definitions of all metrics
 FORMER = {LIKELIHOOD: {"k": None, "precision": "f32", "proposal": "encoder"}}  # values before these settings existed
 REFINED = {"log_likelihood": 2}  # versions of metrics from refined proposals
 ELSEWHERE = ("seed", "limit", "name", "k", "precision", "compiled", "version", "measurements")  # compared separately
-ROUNDING = {LIKELIHOOD: ("compile", "corrections", "bracket")}  # settings without effect on the metrics
+ROUNDING = {LIKELIHOOD: ("compile", "corrections", "bracket", "chunk")}  # settings without effect on the metrics
 
 
 def comparable(record: RunRecord, figure: str) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vaebench.api import data_module, load
 from vaebench.configuration.parts import name_of
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
 from vaebench.files import alone_in, is_plain
 from vaebench.records import RunRecord
+from vaebench.running.precision import settled
+from vaebench.running.processes import find_device
 from vaebench.running.recording import account, record_id, run_of, work_folder
 from vaebench.running.run import Run
 
@@ -28,13 +31,17 @@ def record_checkpoint(
     Args:
         checkpoint: of a finished run.
         results: folder of all records.
-        request: arguments of `read_protocol`.
+        request: arguments of `read_protocol`; the precision may be 'auto' as well.
         progress, device, processes: as in `record_run`.
 
     Raises:
         UserError: the checkpoint lacks information about its run, or cannot be evaluated.
     """
-    info, protocol = account(checkpoint), read_protocol(**request)
+    info = account(checkpoint)
+    if request.get("precision") is not None:
+        model = load(checkpoint).to(find_device(device))
+        request = settled(request, model, data_module(info["config"]["data"], checkpoint))
+    protocol = read_protocol(**request)
     identity = run_of(info)
     family, name = name_of(info["config"]["model"]["class_path"]), info["data"]["name"]
     if not is_plain(name):

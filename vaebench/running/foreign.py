@@ -30,6 +30,7 @@ from vaebench.evaluation.subject import Subject
 from vaebench.files import alone_in, is_plain
 from vaebench.records import RECORD, RunRecord, identity, read_record, write_record
 from vaebench.running.cost import cost
+from vaebench.running.precision import settled
 from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, record_id, results, state_hash, texts, work_folder
 from vaebench.training.checkpoint import Described, describe
@@ -61,7 +62,7 @@ def record_foreign(
         foreign: the model.
         data: its test images.
         folder: of all records.
-        request: arguments of `read_protocol`.
+        request: arguments of `read_protocol`; the precision may be 'auto' as well.
         name: of its row on a leaderboard; default: that of its kind.
         trained_seed: the seed that it was trained with; models of one name and kind with different seeds are one row.
             Default: a row of its own.
@@ -78,7 +79,7 @@ def record_foreign(
         )
     if trained_seed is not None and not is_seed(trained_seed):
         raise UserError(f"the seed of '{name}' cannot be {trained_seed}: expected {EXPECTED}; give another")
-    protocol, seed, model = evaluation.read_protocol(**request), trained_seed or 0, foreign.model
+    seed, model = trained_seed or 0, foreign.model
     if isinstance(model, Family):
         raise UserError(
             "this is a family of vaebench's: expected a model from elsewhere; record its checkpoint with `vaebench "
@@ -86,6 +87,7 @@ def record_foreign(
         )
     for part in modules(model):
         part.to(find_device(device))
+    protocol = evaluation.read_protocol(**settled(request, model, data))
     weights = weights_of(model)
     described = foreign.config
     if trained_seed is None:

@@ -183,6 +183,19 @@ def environment() -> dict[str, Any]:
         "vaebench": __version__,
         "source": digest.hexdigest(),
         **_commit(here),
+        **_gpu(),
+    }
+
+
+def _gpu() -> dict[str, Any]:
+    """The GPU and its libraries; nothing where there is none. Evaluation never uses TF32; training may."""
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "training_products": torch.get_float32_matmul_precision(),
     }
 
 

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.core import Draw, Family, LatentModel
 from vaebench.distributions.codes import PointMass
-from vaebench.errors import Unavailable, UserError, absence
+from vaebench.errors import Unavailable, UserError, absence, out_of_memory
 from vaebench.evaluation.conditions import (
     check_count,
     declared,
     device_and_dtype,
     each,
     for_images,
+    modules,
     noise_keys,
 )
 from vaebench.evaluation.contract import admitted
@@ -40,6 +41,7 @@ from vaebench.traits import LikelihoodTraits
 
 NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
+ACTIVATIONS = {"cpu": 2**26, "cuda": 2**31}  # most values in the widest output of a network: 256 MiB, 8 GiB in f32
 
 Progress = Callable[[float], None]
 
@@ -144,9 +146,9 @@ def estimate(
         if size is not None:
             check_count(name, size)
     device, dtype = device_and_dtype(model, x)
-    values = VALUES.get(device.type, VALUES["cuda"])
-    pixels = _held(model, x)
-    images = batch or max(1, values // (min(k, BLOCK) * pixels))
+    own = own_draw(model)
+    room = _pieces(model, x) if own else _room(model, x)
+    images = batch or max(1, room // min(k, BLOCK))
     if noisy := _scores_by_noise(model):
         images = 1  # its noise must be keyed by image too
     score = score or scorer(model)
@@ -154,18 +156,26 @@ def estimate(
     estimates = Estimates(*torch.empty(len(Estimates._fields), len(x), dtype=torch.float64))
     made = estimates._asdict()
     tails = torch.empty(min(tail_length(k) + 1, k), len(x), dtype=torch.float64)
-    for first in range(0, len(x), images):
+    first = 0
+    while first < len(x):
         group = x[first : first + images]
         keys = noise_keys(group, seed)
         group, part = group.to(device, dtype), for_images(model, slice(first, first + images))
-        rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), values // (len(group) * pixels))
-        if own := own_draw(model):
-            draws = model_draws(own, group, keys, noise_blocks(k, max(1, min(BLOCK, values // pixels))))
+        rows = NOISY if noisy else chunk or _halved(min(k, BLOCK), room // len(group))
+        if own:
+            draws = model_draws(own, group, keys, noise_blocks(k, max(1, min(BLOCK, room))))
         else:
             draws = posterior_draws(part, group, keys, noise_blocks(k), score, rows)
-        folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
+        try:
+            folded, tails[:, first : first + images] = _fold(_counted(draws, first, len(x), k, progress), start + first)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or noisy or own or rows == 1:
+                raise
+            room, images, chunk = max(1, room // 2), max(1, images // 2), chunk and (chunk + 1) // 2
+            continue  # with pieces half as large, and the same noise
         for name, figures in folded.items():
             made[name][first : first + images] = figures
+        first += images
     estimates.pareto_k.copy_(pareto_k(tails, k))
     return estimates
 
@@ -204,15 +214,47 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
 
     For models without a density of q or p; call it inside `evaluation_mode`.
     """
-    most = max(1, VALUES.get(x.device.type, VALUES["cuda"]) // (k * _held(model, x)))
+    most = max(1, _room(model, x) // k)
     size = 1 if _scores_by_noise(model) else most
     scores = [one.likelihood(sample_posterior(one, some, k, seed)).log_prob(some) for one, some in each(model, x, size)]
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
-def _held(model: LatentModel, x: Tensor) -> int:
-    """Approximate number of values in memory while scoring an image of x (n, *data)."""
-    return x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
+def _room(model: LatentModel, x: Tensor) -> int:
+    """How many samples of an image of x (n, *data) are scored at once: as many as suit the device and its memory."""
+    device, _ = device_and_dtype(model, x)
+    activations = ACTIVATIONS.get(device.type, ACTIVATIONS["cuda"])
+    return max(1, min(_pieces(model, x), activations // max(1, widest(model, x))))
+
+
+def _pieces(model: LatentModel, x: Tensor) -> int:
+    """How many samples of an image of x (n, *data) are scored fastest at once."""
+    device, _ = device_and_dtype(model, x)
+    pixels = x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
+    return VALUES.get(device.type, VALUES["cuda"]) // pixels
+
+
+def widest(model: LatentModel, x: Tensor) -> int:
+    """Values in the largest tensor that a module of the model returns while one sample of an image of x is scored.
+
+    Convolutions at high resolution hold many times an image's values. 0 where no module is called.
+    """
+    device, dtype = device_and_dtype(model, x)
+    sizes = [0]
+
+    def note(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    one, image = for_images(model, slice(0, 1)), x[:1].to(device, dtype)
+    z = sample(one.posterior(image), 1)
+    hooks = [module.register_forward_hook(note) for part in modules(model) for module in part.modules()]
+    try:
+        one.likelihood(z).log_prob(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
 
 
 def _scores_by_noise(model: LatentModel) -> bool:

@@ -31,7 +31,7 @@ SAMPLES = 16  # of the distortion, where the posterior or the prior has no densi
 SHARD = 2**20  # samples
 
 LABELLED = True  # supports conditional models
-LATER = ("proposal", "rounds", "bracket", "anneal")  # settings that records omit at their defaults
+LATER = ("proposal", "rounds", "bracket", "anneal", "chunk")  # settings that records omit at their defaults
 KINDS = {
     "log_likelihood": MetricKind(
         "nats", True, "importance-weighted estimate L_K of log p(x), K = {k}; mean over the images{bound}"
@@ -86,6 +86,7 @@ def measure(
     rounds: int = Effort().rounds,
     bracket: bool = True,
     anneal: bool = False,
+    chunk: int | None = None,
 ) -> None:
     """Log-likelihood, ELBO, rate and distortion of every test image.
 
@@ -104,6 +105,8 @@ def measure(
             the model.
         anneal: weigh short chains from a refined proposal in place of its samples, for images whose posterior is too
             far from a Gaussian, as a pilot sample says.
+        chunk: most samples of an image that the encoder's estimate scores at once; None follows the device, the images
+            and the widest activation of the network. Where they do not fit into memory, they are halved.
     """
     _keep_facts(subject, findings)
     if reason := no_likelihood(subject.model, subject.x):
@@ -140,7 +143,7 @@ def measure(
     shards = subject.shards("likelihood-part", size=max(50, min(5000, SHARD // k)))
     for shard in shards:
         model, x = for_images(subject.model, shard), subject.raw[shard]
-        shards.add(shard, estimate(model, x, k, subject.seed, score=score, start=shard.start)._asdict())
+        shards.add(shard, estimate(model, x, k, subject.seed, chunk, score=score, start=shard.start)._asdict())
     estimates = Estimates(**shards.figures())
     if refined is None:
         _add_likelihood(subject, findings, estimates, k, corrections)
