@@ -1,10 +1,18 @@
-"""An adapter that is wrong is refused with a sentence before anything is averaged, and right ones pass unchanged."""
+"""An adapter that is wrong is refused with a sentence before anything is averaged, and right ones pass unchanged.
+
+    python tests/evaluation/test_adapter_contract.py
+
+writes the table of docs/your-model.md anew: everything that is tried here, with what is said of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracles import Data
@@ -96,7 +104,7 @@ def by_conv(_: Adapter, z: Tensor) -> Any:
 
 WRONG: dict[str, tuple[dict[str, Any], Tensor, str, str]] = {
     # latents
-    "no prior": ({"prior": None}, BITS, "binary", "prior.. has batch shape"),
+    "no prior": ({}, BITS, "binary", "Adapter has no method 'prior'"),
     "posterior is a tuple": ({"posterior": lambda m, x: m.encode(x)}, BITS, "binary", "is a tuple, where a torch.dist"),
     "posterior is a tensor": ({"posterior": lambda m, x: m.encode(x)[0]}, BITS, "binary", "is a Tensor, where"),
     "posterior over units": ({"posterior": lambda m, x: OwnNormal(m.encode(x)[0], m.encode(x)[1].exp())}, BITS,
@@ -185,14 +193,87 @@ WRONG: dict[str, tuple[dict[str, Any], Tensor, str, str]] = {
 }  # fmt: skip
 
 
+COLOURS = np.random.default_rng(0).random((6, 3, 8, 8))
+LEVELS = np.rint(COLOURS * 255).astype(np.uint8)
+
+ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
+    "floats of no declared measure": (lambda: vb.images(COLOURS), "may be of any measure"),
+    "floats from −1 to 1": (lambda: vb.images(2 * COLOURS - 1, "continuous"), "leaves the range"),
+    "floats from 0 to 255": (lambda: vb.images(LEVELS.astype(float), "discrete256"), "leaves the range"),
+    "negative levels": (lambda: vb.images(LEVELS.astype(np.int16) - 128), "leaves the range"),
+    "levels of 16 bits": (lambda: vb.images(LEVELS.astype(np.uint16) * 257), "leaves the range"),
+    "floats between levels": (lambda: vb.images(COLOURS, "discrete256"), "'discrete256' images cannot have"),
+    "grey for bits": (lambda: vb.images(COLOURS, "binary"), "'binary' images cannot have"),
+    "a NaN": (lambda: vb.images(np.where(COLOURS < 0.01, np.nan, COLOURS), "continuous"), "not finite"),
+    "a range from white to black": (lambda: vb.images(COLOURS, "continuous", range=(1, 0)), "values of black and of"),
+    "a measure that is none": (lambda: vb.images(COLOURS, "grey"), "unknown measure 'grey'"),
+    "flat images": (lambda: vb.images(COLOURS.reshape(6, -1), "continuous"), "have the shape"),
+    "images of five axes": (lambda: vb.images(COLOURS[None], "continuous"), "have the shape"),
+    "three channels in two places": (lambda: vb.images(COLOURS[:, :, :, :3], "continuous"), "where the channels are"),
+    "images of several sizes": (lambda: vb.images([[[0, 1], [1, 0]], [[0, 1, 1]]]), "makes no array"),
+    "no images": (lambda: vb.images(COLOURS[:0], "continuous"), "of one image or more"),
+    "complex numbers": (lambda: vb.images(COLOURS.astype(complex), "continuous"), "expected numbers"),
+    "objects": (lambda: vb.images(np.full((6, 8, 8), None)), "expected numbers"),
+    "a file's bytes": (lambda: vb.images(LEVELS.tobytes()), "images are a bytes"),
+    "too few labels": (lambda: vb.images(COLOURS, "continuous", labels=[1, 2]), "2 labels for 6 images"),
+    "images of another model": (lambda: vb.images(LEVELS), "fails with"),
+}  # fmt: skip
+
+
+def adapter(name: str) -> Any:
+    """The wrong adapter of a name."""
+    model: Any = Adapter(**WRONG[name][0])
+    if name == "no prior":
+        model.prior = None
+    return model
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_wrong_images_are_refused_with_a_sentence(name: str) -> None:
+    make, sentence = ARRAYS[name]
+    with pytest.raises(UserError, match=sentence):
+        vb.evaluate(Adapter(), make(), k=5, measurements=ALONE)
+
+
+def test_whole_numbers_that_are_all_0_or_1_are_bits() -> None:
+    """They were taken for levels 0 and 1 of 256: images that are almost black."""
+    bits = (COLOURS > 0.5).astype(np.uint8)
+    found = vb.images(bits)
+    assert (found.spec.measure, float(found.images("test").max())) == ("binary", 1.0)
+    assert float(vb.images(bits, "discrete256").images("test").max()) == pytest.approx(1 / 255)
+
+
+def rows() -> Iterator[str]:
+    """The table of the page: what is wrong, and what is said of it, up to the remedy."""
+    yield "| what is wrong | what is said |"
+    yield "| --- | --- |"
+    calls = {name: lambda name=name: (adapter(name), Data(WRONG[name][1], DataSpec(SHAPE, WRONG[name][2])))
+             for name in WRONG}  # fmt: skip
+    calls |= {name: lambda make=make: (Adapter(), make()) for name, (make, _) in ARRAYS.items()}
+    for name, call in calls.items():
+        with pytest.raises(UserError) as caught:
+            vb.evaluate(*call(), k=5, measurements=ALONE)
+        said = " ".join(str(caught.value).split()).partition("; ")[0]
+        said = re.sub(r"fails with (\w+): .*", r"fails with \1 …", said)  # torch's words
+        said = re.sub(r"(p\(x\|z\) =|from|to) [\d.]+\b", r"\1 …", said)
+        said = re.sub(r"(makes no array) \(.*\)", r"\1", said)  # numpy's words
+        yield f"| {name} | {said} |".replace("|z)", "\\|z)").replace("*latent", "\\*latent")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "your-model.md"
+TABLE = re.compile(r"(?<=<!-- refused -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
+
+
+def test_the_page_has_every_wrong_adapter_and_array_with_its_sentence() -> None:
+    (table,) = TABLE.findall(PAGE.read_text(encoding="utf-8"))
+    assert table.splitlines() == list(rows())
+    assert len(table.splitlines()) > 2 + 40
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_adapter_is_refused_with_a_sentence(name: str) -> None:
-    parts, x, measure, sentence = WRONG[name]
-    if name == "no prior":
-        model: Any = Adapter()
-        model.prior, sentence = None, "Adapter has no method 'prior'"
-    else:
-        model = Adapter(**parts)
+    _, x, measure, sentence = WRONG[name]
+    model = adapter(name)
     state = torch.get_rng_state()
     with pytest.raises(UserError, match=sentence):
         vb.evaluate(model, Data(x, DataSpec(SHAPE, measure)), k=5, measurements=ALONE)
@@ -259,3 +340,8 @@ def test_means_of_another_range_are_mentioned(scale: float, warned: bool) -> Non
     model = Adapter(likelihood=lambda m, z: DiagonalNormal(scale * m.logits(z).sigmoid(), torch.ones(SHAPE), 3))
     found = vb.evaluate(model, Data(GREY, DataSpec(SHAPE, "continuous")), k=5, measurements=ALONE)
     assert any("look for a decoder of another range" in text for text in found.warnings) == warned
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(TABLE.sub(lambda _: "\n".join(rows()), text), encoding="utf-8")

@@ -91,14 +91,22 @@ def given(
         labels = found if labels is None else labels
     if not isinstance(images, Tensor | np.ndarray | list | tuple):
         raise UserError(f"images are a {type(images).__name__}: expected {WAYS}; give one")
-    array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
+    try:
+        array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
+    except ValueError as error:
+        raise UserError(
+            f"images are a {type(images).__name__} that makes no array ({error}): expected images of one shape; crop "
+            "or resize them"
+        ) from error
     array = channels_first(array, layout, "the images")
     whole, bits = array.dtype.kind in "ui", array.dtype.kind == "b"
     if array.dtype.kind not in "buif" or not len(array):
         raise UserError(f"images of type {array.dtype} and shape {array.shape}: expected numbers, of one image or more")
     x = torch.from_numpy(array.astype(np.float32))
     only_bits = bits or bool(((x == 0) | (x == 1)).all())
-    if whole and range is None and measure != BINARY:
+    if range is not None and not range[0] < range[1]:
+        raise UserError(f"range is {range}: expected the values of black and of white, such as (-1, 1); mend it")
+    if whole and range is None and measure != BINARY and not (measure is None and only_bits):
         x, measure = x / 255, measure or DISCRETE256
     elif range is not None:
         x = (x - range[0]) / (range[1] - range[0])

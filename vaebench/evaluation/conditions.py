@@ -92,7 +92,11 @@ def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
             "evaluate the model on the data it was built for"
         )
     _refuse(~torch.isfinite(x), "holds values that are not finite", "clean the data")
-    _refuse((x < 0) | (x > 1), "leaves the range [0, 1] that images have", "divide by the largest possible value")
+    _refuse(
+        (x < 0) | (x > 1),
+        "leaves the range [0, 1] that images have",
+        "bring them to it, as vb.images(x, range=(black, white)) does",
+    )
     if spec is not None and spec.kind in (BINARY, DISCRETE):
         steps = x.double() * ((spec.levels or 2) - 1)
         _refuse(

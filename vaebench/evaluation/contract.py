@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution
+from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 
 from vaebench.core import Family, LatentModel
 from vaebench.distributions import Delta
@@ -204,9 +204,9 @@ def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None)
     measure = spec.measure if spec is not None else "binary" if _counting(x, spec) else "continuous"
     if not bool(support.check(x).all()):
         raise UserError(
-            f"{what} is a distribution over {support}, which '{measure}' images leave; Bernoulli is for 0/1 images, "
-            "DiscretisedLogistic for levels j / (N − 1), a Normal for continuous ones: take one that has the images' "
-            "values, or set data.measure to the one that it was trained on"
+            f"{what} is a distribution over {_named(support)}, which '{measure}' images leave; Bernoulli is for 0/1 "
+            "images, DiscretisedLogistic for levels j / (N − 1), a Normal for continuous ones: take one that has the "
+            "images' values, or set data.measure to the one that it was trained on"
         )
     if support.is_discrete != _counting(x, spec):
         kind, needed = ("probabilities", "a density") if support.is_discrete else ("a density", "probabilities")
@@ -215,6 +215,14 @@ def _check_support(what: str, d: Distribution, x: Tensor, spec: DataSpec | None)
             "would be of another measure, and no log-likelihood; take Bernoulli for 0/1 images, DiscretisedLogistic "
             "for levels and a Normal for continuous images, or set data.measure to the one that it was trained on"
         )
+
+
+def _named(support: Any) -> str:
+    """A support in words, without the tensors that it may hold."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    text = repr(support)
+    return type(support).__name__.strip("_") if "tensor(" in text else text.removesuffix("()")
 
 
 def _innermost(d: Distribution) -> Distribution:
