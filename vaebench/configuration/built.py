@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vaebench.configuration.explain import explained, require_kinds, require_values
+from vaebench.configuration.explain import explained, require_kinds, require_tables, require_values
 from vaebench.configuration.own import texts_in
 from vaebench.configuration.registered import foreign
 
@@ -32,6 +32,7 @@ def built(kind: type, key: str, config: Mapping[str, Any], instantiators: Any = 
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(kind, key, required=True)
+    require_tables(config, key)
     require_kinds(config)
     with explained():
         return parser.instantiate(_parse(parser, kind, key, config), instantiators=instantiators)[key]

@@ -71,6 +71,33 @@ def require_kinds(config: Any) -> None:
         raise _unknown_part(kind, part.name)
 
 
+def require_tables(config: Any, place: str) -> None:
+    """Refuses a class whose path is no text, or whose settings are no table.
+
+    Args:
+        config: a class with its settings, and perhaps others in them.
+        place: what errors call it, 'model'.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not isinstance(config, Mapping):
+        return
+    inner = {key: value for key, value in config.items() if key != "init_args"}
+    if "class_path" in config:
+        path, settings = config["class_path"], config.get("init_args", {})
+        if not isinstance(path, str):
+            raise UserError(f"{place}.class_path is {path!r}: expected the name or path of a class; give one")
+        if not isinstance(settings, Mapping):
+            raise UserError(
+                f"{place}.init_args is {settings!r}, where a table of settings of {path.rpartition('.')[2]} is "
+                "expected, such as {name: value}; give one, or leave it out"
+            )
+        inner |= settings
+    for key, value in inner.items():
+        require_tables(value, f"{place}.{key}")
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turns what jsonargparse raises inside the block into a UserError, and what a constructor raises that it runs.
