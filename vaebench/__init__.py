@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         images,
         leaderboard,
         record,
-        sweep,
     )
     from vaebench.records import read_records
+    from vaebench.sweep.door import sweep
 
-INTERFACE = ("bench", "compare", "evaluate", "evaluate_checkpoint", "fit", "images", "leaderboard", "record", "sweep")
+INTERFACE = ("bench", "compare", "evaluate", "evaluate_checkpoint", "fit", "images", "leaderboard", "record")
 
 __all__ = [
     "Report",
@@ -62,6 +62,7 @@ _HOME = {
     "Report": "vaebench.evaluation",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
+    "sweep": "vaebench.sweep.door",
     "trust": "vaebench.configuration.registered",
 }
 

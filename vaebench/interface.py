@@ -35,7 +35,6 @@ from vaebench.running.benchmark import read_benchmark
 from vaebench.running.evaluate import record_checkpoint
 from vaebench.running.fit import fit as run_fit
 from vaebench.running.foreign import record_foreign
-from vaebench.sweep.driver import run_sweep
 from vaebench.tables import html_table
 
 images = given
@@ -189,23 +188,6 @@ def bench(
     found = Records(read_record(ended.place) for ended in runs)
     found.root, found.damaged = Path(results), ()
     return found
-
-
-def sweep(file: str | Path, results: str | Path = "results", work: str | Path = "runs", **options: Any) -> Path:
-    """Runs a sweep to its end, as `vaebench sweep` does.
-
-    Args:
-        file: the sweep's YAML file, or the name of one of the suite's ('beta').
-        results, work: as for `vb.bench`.
-        options: storage, workers, resume, engine and logger, as those of the command.
-
-    Returns:
-        The page of its report; the records of its trials are in `results`.
-
-    Raises:
-        UserError: the file is not valid, or no trial ended.
-    """
-    return run_sweep(Path(file), Path(results), Path(work), **options)
 
 
 class Comparisons(list[Versus]):

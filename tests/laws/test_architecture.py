@@ -109,6 +109,13 @@ def test_light_imports_do_not_pay_for_torch(code: str) -> None:
     assert out.strip() == "[]"
 
 
+def test_the_python_interface_does_not_pay_for_optuna() -> None:
+    """It took 1.8 s, most of it SQLAlchemy, where `vb.sweep` alone needs either."""
+    script = "import sys, vaebench.interface; print([m for m in ('optuna', 'sqlalchemy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
 def test_absence_has_one_exception_and_one_place_that_asks_others_for_it() -> None:
     """torch raises NotImplementedError for a missing kernel too: `errors.absence` alone may catch it."""
     for path in PACKAGE.rglob("*.py"):

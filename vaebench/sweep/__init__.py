@@ -7,8 +7,9 @@ workers/    processes that run trials: training, record, metrics of the validati
 engines/    ways to start workers
 driver      starts workers and watches them
 show/       the terminal's table and the page
+door        `vb.sweep`
 """
 
 from vaebench.doors import callable_package
 
-callable_package(__name__, "vaebench.interface")  # vb.sweep
+callable_package(__name__, "vaebench.sweep.door")  # vb.sweep
