@@ -1,4 +1,3 @@
-
 from vaebench.core import DataSpec
 from vaebench.families.beta_vae import BetaVAE
 
