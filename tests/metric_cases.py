@@ -12,14 +12,28 @@ from oracles import Channels, LinearGaussian
 from torch import Tensor
 
 from vaebench import metrics
+from vaebench.evaluation.conditions import start_noise
 from vaebench.evaluation.contract import admitted
 from vaebench.evaluation.estimators import refined
+from vaebench.evaluation.estimators.aggregate import AggregateDensities, aggregate_densities
 from vaebench.evaluation.estimators.codes import codes
 from vaebench.evaluation.estimators.collapse import collapse, encoder_signs, shuffle_drops
-from vaebench.evaluation.estimators.disentanglement import entropies, mig, mutual_information
+from vaebench.evaluation.estimators.disentanglement import (
+    Coded,
+    dci_disentanglement,
+    entropies,
+    importances,
+    mig,
+    mutual_information,
+    sap,
+    separability,
+)
+from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.estimators.fidelity import fid, kid
 from vaebench.evaluation.estimators.latents import read_latents
 from vaebench.evaluation.estimators.likelihood import estimate
 from vaebench.evaluation.estimators.reconstruction import mse, psnr, reconstruct, ssim
+from vaebench.evaluation.estimators.samples import prior_codes, sample_images
 
 N, K = 20, 8
 
@@ -34,6 +48,11 @@ class Case:
     expected: Callable[[Any, Tensor], Any]
     settings: dict[str, Any] = field(default_factory=dict)
     beside: dict[str, Tensor] = field(default_factory=dict)
+    error: bool = True  # whether there is a standard error
+
+    @property
+    def n(self) -> int:
+        return len(self.x)
 
     def metric(self) -> metrics.ModelMetric:
         return self.make(**self.settings)
@@ -47,6 +66,29 @@ class Case:
             return torch.as_tensor(self.expected(model, x), dtype=torch.float64)
 
 
+def some_pixels(x: Tensor) -> Tensor:
+    """Features of images."""
+    return x.flatten(1)[:, 20:23]
+
+
+def _made(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The features of 60 samples, under the noise of the harness's measurement, and of images."""
+    start_noise(b"fidelity", 0, x.device)
+    made = sample_images(model, prior_codes(model, 60))
+    return some_pixels(made.float()).double(), some_pixels(x.float()).double()
+
+
+def _aggregate(model: Any, x: Tensor) -> AggregateDensities:
+    """Of one sample for each of eight images, evenly spaced."""
+    own = torch.linspace(0, len(x) - 1, 8).round().long()
+    return aggregate_densities([model.posterior(x)], sample_posterior(model, x[own], 1)[0], own)
+
+
+def _learnt(model: Any, x: Tensor) -> tuple[Coded, Coded]:
+    whole = Coded(model.posterior(x).mean.numpy(), PERIODS[:, :2].numpy())
+    return whole.at(LEARNT.numpy()), whole.at(~LEARNT.numpy())
+
+
 def _codes_in_use(model: Any, x: Tensor) -> float:
     q = codes(model.posterior(x))
     return len(q.indices(q.mean).unique()) / q.size
@@ -57,12 +99,24 @@ def _gap(model: Any, x: Tensor) -> float:
     return mig(mutual_information(codes, FACTORS.numpy()), entropies(FACTORS.numpy()))
 
 
+def _sap(model: Any, x: Tensor) -> float:
+    return sap(separability(*(array for part in _learnt(model, x) for array in part)).mean(0))
+
+
+def _dci(model: Any, x: Tensor) -> float:
+    relied, _ = importances(*(array for part in _learnt(model, x) for array in part), "boosting", 0)
+    return dci_disentanglement(relied)
+
+
 LINEAR = LinearGaussian((1, 12, 12), orthogonal=True, stretch=1.2, shift=0.1)
 CHANNELS = Channels([1, 0, 1, 1], [1, 1, 0, 1])
 DISCRETE = small("vq_vae")
 X, BITS = LINEAR.images(N), CHANNELS.images(N)
 BINARY = (torch.rand(N, *SPEC.shape, generator=torch.Generator().manual_seed(0)) < 0.5).double()
 FACTORS = torch.stack([BITS.flatten(1)[:, 0], torch.arange(N) % 3, torch.ones(N)], 1).long()
+PERIODS = torch.stack([torch.arange(N) // 2 % 2, torch.arange(N) // 4 % 2, torch.ones(N)], 1).long()
+LEARNT = torch.arange(N) % 2 == 0
+MANY = LINEAR.images(100)
 
 CASES = {
     "ELBO": Case(
@@ -110,4 +164,18 @@ CASES = {
     "MSE": Case(metrics.MSE, LINEAR, X, lambda m, x: mse(x, reconstruct(m, x).images).mean()),
     "PSNR": Case(metrics.PSNR, LINEAR, X, lambda m, x: psnr(x, reconstruct(m, x).images).mean()),
     "SSIM": Case(metrics.SSIM, LINEAR, X, lambda m, x: ssim(x, reconstruct(m, x).images).mean()),
+    "SAP": Case(metrics.SAP, CHANNELS, BITS, _sap, beside={"factors": PERIODS, "learnt": LEARNT}),
+    "DCI": Case(metrics.DCI, CHANNELS, BITS, _dci, beside={"factors": PERIODS, "learnt": LEARNT}, error=False),
+    "MutualInformation": Case(
+        metrics.MutualInformation, LINEAR, X, lambda m, x: _aggregate(m, x).information.mean(), {"samples": 8}
+    ),
+    "TotalCorrelation": Case(
+        metrics.TotalCorrelation, LINEAR, X, lambda m, x: _aggregate(m, x).correlation.mean(), {"samples": 8}
+    ),
+    "FID": Case(
+        metrics.FID, LINEAR, MANY, lambda m, x: fid(*_made(m, x)).value, {"features": some_pixels, "samples": 60}
+    ),
+    "KID": Case(
+        metrics.KID, LINEAR, MANY, lambda m, x: kid(*_made(m, x)).value, {"features": some_pixels, "samples": 60}
+    ),
 }

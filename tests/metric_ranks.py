@@ -27,8 +27,8 @@ def main(folder: Path) -> None:
     found = {}
     for name, case in CASES.items():
         metric = case.metric()
-        for first in range(0, 20, 5):
-            share = range(20)[SHARES[rank]][first : first + 5]
+        for first in range(0, case.n, 5):
+            share = range(case.n)[SHARES[rank]][first : first + 5]
             if share:
                 case.update(metric, slice(share[0], share[-1] + 1))
         found[name] = [metric.compute().flatten().tolist(), metric.standard_error.flatten().tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from helpers import SPEC, small
 from lightning import Trainer
 from metric_cases import CHANNELS, LINEAR, X
 from oracles import Channels, Data, Parts, without
+from splits import Splits
 from torch import nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 from torch.utils.data import DataLoader
+from torchmetrics import MetricCollection
 
 import vaebench as vb
 from vaebench.distributions import DiagonalNormal
@@ -23,14 +26,20 @@ from vaebench.evaluation import Protocol
 from vaebench.evaluation.estimators.codes import usage, usage_error
 from vaebench.evaluation.estimators.moments import Moments, average, count_error
 from vaebench.metrics import (
+    DCI,
     ELBO,
+    FID,
+    KID,
     MIG,
+    SAP,
     ActiveUnits,
     BitsPerDim,
     Distortion,
     ImportanceWeightedLogLikelihood,
+    MutualInformation,
     PosteriorCollapse,
     Rate,
+    TotalCorrelation,
 )
 
 K = 20
@@ -63,6 +72,44 @@ def test_a_plain_lightning_module_logs_what_the_harness_records() -> None:
     assert float(logged["val/collapse"]) == len(report.collapse["units"])
     assert model.collapse.verdict == report.collapse
     assert float(model.log_likelihood.standard_error) == pytest.approx(report.metrics["log_likelihood"].se, abs=1e-6)
+
+
+def test_figures_of_whole_sets_are_those_of_the_record() -> None:
+    """Aggregate posterior, disentanglement and samples: the harness and the classes have one implementation."""
+    generator = torch.Generator().manual_seed(0)
+    x, v = {}, {}
+    for split in ("train", "test"):
+        v[split] = torch.randint(0, 3, (100, 2), generator=generator)
+        dark = v[split].sum(1)[:, None, None, None] < torch.randint(0, 5, (100, 1, 28, 28), generator=generator)
+        x[split] = dark.double()
+    data = Splits(x, v=v, measure="binary")
+    model = small("vae", data.spec, latent=3)
+    plan = {
+        "aggregate": {"images": 30},
+        "disentanglement": {"dci": "forest", "drawn": 100},
+        "fidelity": {"samples": 60},
+    }
+    idle = dict.fromkeys(("likelihood", "units", "collapse", "reconstruction", "samples"))
+    found = vb.evaluate(model, data, measurements={**plan, **idle}, progress=False).metrics
+    measures: dict[str, Any] = {
+        "information": MutualInformation(samples=30), "total_correlation": TotalCorrelation(samples=30),
+        "fid_mnist28": FID(samples=60), "kid_mnist28": KID(samples=60),
+        "mig": MIG(), "sap": SAP(), "dci_disentanglement": DCI("forest"),
+    }  # fmt: skip
+    collection = MetricCollection(measures, compute_groups=False)
+    for first in (0, 64):
+        some = slice(first, first + 64)
+        collection.update(model, x["test"][some], factors=v["test"][some], learnt=False)
+    for name in ("sap", "dci_disentanglement"):
+        measures[name].update(model, x["train"], factors=v["train"], learnt=True)
+    for name, value in collection.compute().items():
+        assert found[name].value is not None, found[name].reason
+        assert float(value) == pytest.approx(found[name].value, rel=1e-9, abs=1e-9), name
+        error = float(measures[name].standard_error)
+        assert error == pytest.approx(math.nan if found[name].se is None else found[name].se, rel=1e-9, nan_ok=True)
+    dci = measures["dci_disentanglement"]
+    assert float(dci.completeness) == pytest.approx(found["dci_completeness"].value)
+    assert float(dci.informativeness) == pytest.approx(found["dci_informativeness"].value)
 
 
 def test_measuring_leaves_the_mode_and_the_random_state_as_they_were() -> None:
@@ -131,6 +178,10 @@ def test_mistakes_are_answered_in_a_sentence() -> None:
         BitsPerDim(proposal="encodr")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no factors for 5 images"):
         MIG().update(CHANNELS, CHANNELS.images(5))
+    with pytest.raises(UserError, match="learnt=True for training images"):
+        SAP().update(CHANNELS, CHANNELS.images(5), factors=torch.zeros(5, 2))
+    with pytest.raises(UserError, match="unknown model 'trees'"):
+        DCI("trees")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"leaves the range \[0, 1\]"):
         ELBO().update(LINEAR, X * 255)
     with pytest.raises(UserError, match="no method 'posterior'"):

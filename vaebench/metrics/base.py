@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from vaebench.core import LatentModel
+from vaebench.errors import UserError
 from vaebench.evaluation.contract import admitted
 from vaebench.evaluation.estimators.moments import Moments, average
 
@@ -103,6 +105,56 @@ class ModelMetric(Metric):
             ax: axes to draw in.
         """
         return self._plot(val, ax)
+
+
+class _LastModel:
+    """The model of the latest update. Copies of a metric share it; a pickled one has none.
+
+    It is not a submodule of the metric, since the model may own the metric.
+    """
+
+    def __init__(self) -> None:
+        self.model: LatentModel | None = None
+        self.why: dict[str, str] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LastModel:
+        copied = _LastModel()
+        copied.model, copied.why = self.model, dict(self.why)
+        return copied
+
+    def __reduce__(self) -> tuple[type[_LastModel], tuple[()]]:
+        return _LastModel, ()
+
+
+class WholeMetric(ModelMetric):
+    """A metric that needs the model once more in `compute`, that of the latest update, with images of all batches."""
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self._last = _LastModel()
+
+    def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
+        """Measures a batch of images, and stores what `compute` needs of it; arguments as for every metric."""
+        super().update(model, x, labels)
+        self._last.model = model
+        if labels is not None and "labels" in self.STATES:
+            self._keep({"labels": labels})
+
+    @contextmanager
+    def _model(self, images: Tensor) -> Iterator[tuple[LatentModel, Tensor]]:
+        """The model and images, as `admitted` gives them, with the labels of all batches.
+
+        Raises:
+            UserError: the metric was restored, and not updated since.
+        """
+        if self._last.model is None:
+            raise UserError(
+                f"{type(self).__name__} was restored without a model, and its figure needs one; call update(model, x) "
+                "on at least one batch before compute"
+            )
+        labels = self._joined("labels") if "labels" in self.STATES and self._met("labels") else None
+        with admitted(self._last.model, images, labels, check=False) as admissible:
+            yield admissible
 
 
 class ImageMetric(ModelMetric):

@@ -9,8 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.errors import UserError
-from vaebench.evaluation.contract import admitted
 from vaebench.evaluation.estimators.collapse import (
     EncoderSigns,
     collapse,
@@ -21,29 +19,10 @@ from vaebench.evaluation.estimators.collapse import (
 )
 from vaebench.evaluation.estimators.latents import read_latents
 from vaebench.evaluation.estimators.levels import sizes
-from vaebench.metrics.base import ModelMetric, packed
+from vaebench.metrics.base import WholeMetric, packed
 
 
-class _LastModel:
-    """The model of the latest update. Copies of a metric share it; a pickled one has none.
-
-    It is not a submodule of the metric, since the model may own the metric.
-    """
-
-    def __init__(self) -> None:
-        self.model: LatentModel | None = None
-        self.why: dict[str, str] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _LastModel:
-        copied = _LastModel()
-        copied.model, copied.why = self.model, dict(self.why)
-        return copied
-
-    def __reduce__(self) -> tuple[type[_LastModel], tuple[()]]:
-        return _LastModel, ()
-
-
-class PosteriorCollapse(ModelMetric):
+class PosteriorCollapse(WholeMetric):
     """The number of latent units that carry no information from the image to the decoder, with a verdict.
 
     Each unit is tested for three signs: its KL, the variance of its mean, and the drop of log p(x|z) when its codes are
@@ -78,14 +57,6 @@ class PosteriorCollapse(ModelMetric):
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
         self.verdict: dict[str, Any] = {}
-        self._last = _LastModel()
-
-    def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
-        """Computes the encoder's signs for a batch of images, and stores the images; arguments as for every metric."""
-        super().update(model, x, labels)
-        self._last.model = model
-        if labels is not None:
-            self._keep({"labels": labels})
 
     def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
         signs = encoder_signs(read_latents(model, x))
@@ -103,14 +74,8 @@ class PosteriorCollapse(ModelMetric):
         if len(images) < 2:
             self.verdict = unseen()
             return self._with_error(math.nan, None)
-        if self._last.model is None:
-            raise UserError(
-                "PosteriorCollapse was restored without a model, and shuffling codes needs one; call update(model, x) "
-                "on at least one batch before compute"
-            )
         mean, kl, idle = (self._moments(name) if self._met(name) else None for name in ("means", "kl", "idle"))
-        labels = self._joined("labels") if self._met("labels") else None
-        with admitted(self._last.model, images, labels, check=False) as (model, x):
+        with self._model(images) as (model, x):
             drops = shuffle_drops(model, x, self.seed)
             self.verdict = collapse(EncoderSigns(mean, kl, idle, self._last.why), drops, sizes(model, x))
         return self._with_error(len(self.verdict["units"]), collapsed_error(drops))

@@ -27,8 +27,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaebench.core import LatentModel
 from vaebench.distributions import units
 from vaebench.errors import Unavailable, absence
+from vaebench.evaluation.conditions import spread
+from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.estimators.latents import BATCH
 from vaebench.evaluation.estimators.likelihood import VALUES
 from vaebench.functional.regularisers import aggregate
 
@@ -69,6 +73,39 @@ class AggregateDensities(NamedTuple):
     def correlation(self) -> Tensor:
         """log q(z) − Σ_j log q(z_j), whose mean is the total correlation, (m,)."""
         return self.information_units.sum(-1) - self.information
+
+
+class AggregateSamples(NamedTuple):
+    """The components of an aggregate posterior, and samples of some of its images.
+
+    Attributes:
+        posteriors: q(z|x_n) of the N images, in batches.
+        z: one sample of the posterior of each of m of them, (m, *latent).
+        own: which ones, (m,), evenly spaced.
+    """
+
+    posteriors: list[Distribution]
+    z: Tensor
+    own: Tensor
+
+
+def aggregate_samples(model: LatentModel, x: Tensor, images: int, seed: int = 0) -> AggregateSamples:
+    """The aggregate of images x (n, *data) with samples of up to so many; inside `evaluation_mode`."""
+    own = spread(len(x), images)
+    posteriors = [model.posterior(some) for some in x.split(BATCH)]
+    return AggregateSamples(posteriors, sample_posterior(model, x[own.to(x.device)], 1, seed)[0], own)
+
+
+def require_finite(sampled: AggregateDensities, own: Tensor) -> None:
+    """Raises `Unavailable` for densities that are not finite; `own`: the samples' images, (m,)."""
+    for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
+        if (strange := ~torch.isfinite(values)).any():
+            raise Unavailable(f"{what} is not finite for image {int(own[strange][0])}")
+
+
+def require_factors(q: Distribution) -> None:
+    """Raises `Unavailable` for a posterior that does not factorise over units, and so has no total correlation."""
+    units("posterior", q)
 
 
 def aggregate_densities(

@@ -8,7 +8,8 @@ and factor are independent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +20,61 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
+from vaebench.errors import Unavailable
+
 Array = NDArray[np.float64]
 LatentCodes = Array
 Factors = NDArray[np.int64]
 
 BINS = 20
 QUANTILE = 0.99
+
+# What is scored -------------------------------------------------------------------------------------------------------
+
+
+class Coded(NamedTuple):
+    """Codes of images, (n, units), and their factors, (n, factors)."""
+
+    codes: LatentCodes
+    factors: Factors
+
+    def at(self, some: NDArray[np.int64]) -> Coded:
+        """Of the images with the given indices."""
+        return Coded(self.codes[some], self.factors[some])
+
+
+def require_units(codes: LatentCodes) -> None:
+    """Raises `Unavailable` for codes of a single unit."""
+    if codes.shape[1] < 2:
+        raise Unavailable("the code has a single unit, where 2 are needed")
+
+
+def varying(sets: Sequence[Factors], shared: int, least: int) -> list[int]:
+    """The factors that vary in every set of images.
+
+    Args:
+        sets: factors, (n, factors) each.
+        shared: of the first so many sets, in which a value is to be that of two images and more, on average.
+        least: factors that are needed.
+
+    Raises:
+        Unavailable: there are fewer, or a factor's values are shared by too few images.
+    """
+    found = []
+    for k in range(sets[0].shape[1]):
+        counts = [len(np.unique(part[:, k])) for part in sets]
+        if any(2 * count > len(part) for count, part in zip(counts[:shared], sets, strict=False)):
+            raise Unavailable(
+                f"factor {k} takes more than one value for every two images, and the scores need images that share one"
+            )
+        if min(counts) > 1:
+            found.append(k)
+    if len(found) < least:
+        raise Unavailable(
+            f"{len(found)} of the factors vary among the images, where {least} {'is' if least == 1 else 'are'} needed"
+        )
+    return found
+
 
 # Mutual information ---------------------------------------------------------------------------------------------------
 
@@ -69,6 +119,11 @@ def mig(information: Array, entropies: Array) -> float:
     ordered = np.sort(information, axis=0)
     varying = entropies > 0
     return float(((ordered[-1] - ordered[-2])[varying] / entropies[varying]).mean())
+
+
+def mig_of(codes: LatentCodes, factors: Factors) -> float:
+    """`mig` of codes in equal bins."""
+    return mig(mutual_information(codes, factors), entropies(factors))
 
 
 def modularity(information: Array) -> float:
@@ -121,7 +176,7 @@ def local_mig(
         near = (np.abs(index - index[centre]) <= radius).all(1)
         spread = entropies(index[near])
         if near.sum() >= fewest and spread.any():
-            gaps.append(mig(mutual_information(codes[near], index[near]), spread))
+            gaps.append(mig_of(codes[near], index[near]))
         if len(gaps) == neighbourhoods:
             break
     return gaps
@@ -238,6 +293,12 @@ def sap(scores: Array) -> float:
     """
     ordered = np.sort(scores, axis=0)
     return float((ordered[-1] - ordered[-2]).mean())
+
+
+def sap_of(few: Coded, test: Coded) -> tuple[float, float]:
+    """SAP by the accuracy of classifiers that learn from few images, and its standard error by the jackknife."""
+    right = separability(*few, *test)
+    return sap(right.mean(0)), grouped_jackknife(lambda some: sap(right[some].mean(0)), len(test.codes))
 
 
 def chances(train: LatentCodes, train_factors: Factors, test: LatentCodes) -> list[Array]:

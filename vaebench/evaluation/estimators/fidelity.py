@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebench.errors import Unavailable
+
 GROUPS = 20
 FEWEST = 2 * GROUPS  # images of each set
 NEAREST, COVERED = 3, 5  # k of precision and recall, and of density and coverage, as in their papers
@@ -40,6 +42,14 @@ def _jackknife(estimate: Callable[[Tensor], Tensor]) -> JackknifeEstimate:
     corrected = GROUPS * value - (GROUPS - 1) * left_out.mean()
     se = ((GROUPS - 1) * left_out.var(correction=0)).sqrt()
     return JackknifeEstimate(float(value), float(corrected), float(se))
+
+
+def require_comparable(x: Tensor, y: Tensor) -> None:
+    """Raises `Unavailable` for features of made images x and test images y that cannot be compared."""
+    if min(len(x), len(y)) < FEWEST:
+        raise Unavailable(f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed")
+    if not torch.isfinite(x).all():
+        raise Unavailable("the model makes images that are not finite")
 
 
 def fid(x: Tensor, y: Tensor) -> JackknifeEstimate:

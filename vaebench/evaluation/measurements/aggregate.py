@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from vaebench.distributions import units
 from vaebench.errors import Unavailable, absence, unknown
-from vaebench.evaluation.conditions import spread
-from vaebench.evaluation.estimators.aggregate import AggregateDensities, aggregate_densities
-from vaebench.evaluation.estimators.draws import sample_posterior
-from vaebench.evaluation.estimators.latents import BATCH, Latents, read_latents
+from vaebench.evaluation.estimators.aggregate import (
+    AggregateDensities,
+    aggregate_densities,
+    aggregate_samples,
+    require_factors,
+    require_finite,
+)
+from vaebench.evaluation.estimators.latents import Latents, read_latents
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
@@ -57,20 +60,16 @@ def measure(subject: Subject, findings: Findings, images: int = 1000, split: str
     if split not in SPLITS:
         raise unknown("split", split, SPLITS, "Set aggregate.split to one of them.")
     x = subject.x if split == "test" else subject.train()
-    own = spread(len(x), images)
+    posteriors, z, own = aggregate_samples(subject.model, x, images, subject.seed)
     n, m = len(x), len(own)
     fill: dict[str, Any] = {"n": n, "m": m, "split": split, "limit": math.log(n)}
-    posteriors = [subject.model.posterior(some) for some in x.split(BATCH)]
-    z = sample_posterior(subject.model, x[own.to(x.device)], 1, subject.seed)[0]
     with findings.attempt(*KINDS, how=CLOSED, **fill):
         with absence("the posterior has no density"):
             shards = subject.shards(f"aggregate-{split}", m)
             for shard in shards:
                 shards.add(shard, aggregate_densities(posteriors, z[shard], own[shard])._asdict())
             sampled = AggregateDensities(**shards.figures())
-        for what, values in (("log q(z|x)", sampled.own.sum(-1)), ("log q(z)", sampled.joint)):
-            if (strange := ~torch.isfinite(values)).any():
-                raise Unavailable(f"{what} is not finite for image {int(own[strange][0])}")
+        require_finite(sampled, own)
         findings.average("information", sampled.information, keep=False, **fill)
         if n > 1:
             findings.average("information_upper", sampled.information_upper, keep=False, **fill)
@@ -91,7 +90,7 @@ def _add_divergences(
             raise Unavailable(rates.why)
         findings.average("aggregate_kl", rates.whole - sampled.information, keep=False, **fill)
     with findings.attempt("total_correlation", "dimension_kl", **fill):
-        units("posterior", posterior)
+        require_factors(posterior)
         findings.average("total_correlation", sampled.correlation, keep=False, **fill)
         findings.units["information"] = sampled.information_units.mean(0).tolist()
         if rates.units is None:

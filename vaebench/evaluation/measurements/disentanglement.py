@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators import disentanglement as scores
 from vaebench.evaluation.estimators.disentanglement import (
     BINS,
+    Coded,
     Factors,
     LatentCodes,
-    entropies,
     grouped_jackknife,
     local_mig,
+    mig_of,
     mutual_information,
+    require_units,
+    sap_of,
+    varying,
 )
 from vaebench.evaluation.estimators.fixed_factor import (
     ACTIVE,
@@ -142,13 +146,6 @@ def measure(
         _add_drawn(findings, train_set, test_set, np.random.default_rng(subject.seed % 2**63), fill)
 
 
-class Coded(NamedTuple):
-    """Codes of images, (n, units), and their varying factors, (n, factors)."""
-
-    codes: LatentCodes
-    factors: Factors
-
-
 def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Coded]:
     """All training images, some of them, and test images.
 
@@ -158,31 +155,19 @@ def _coded(subject: Subject, train: int, learnt: int) -> tuple[Coded, Coded, Cod
     known = subject.factors("test"), subject.factors("train", train)
     if known[0] is None or known[1] is None:
         raise Unavailable("the data has no factors")
-    codes = finite_mean(subject.latents)
-    if codes.shape[1] < 2:
-        raise Unavailable("the code has a single unit, where 2 are needed")
+    codes = finite_mean(subject.latents).numpy()
+    require_units(codes)
     tested, trained = (factors.cpu().numpy() for factors in known if factors is not None)
     some = spread(len(trained), learnt).numpy()
-    varying = []
-    for k in range(tested.shape[1]):
-        counts = [len(np.unique(part[:, k])) for part in (tested, trained, trained[some])]
-        if any(2 * count > len(part) for count, part in zip(counts, (tested, trained), strict=False)):
-            raise Unavailable(
-                f"factor {k} takes more than one value for every two images, and the scores need images that share one"
-            )
-        if min(counts) > 1:
-            varying.append(k)
-    if len(varying) < 2:
-        raise Unavailable(f"{len(varying)} of the factors vary among the images, where 2 are needed")
-    learning = Coded(finite_mean(read_latents(subject.model, subject.train(train))).numpy(), trained[:, varying])
-    few = Coded(*(part[some] for part in learning))
-    return learning, few, Coded(codes.numpy(), tested[:, varying])
+    kept = varying((tested, trained, trained[some]), shared=2, least=2)
+    learning = Coded(finite_mean(read_latents(subject.model, subject.train(train))).numpy(), trained[:, kept])
+    return learning, learning.at(some), Coded(codes, tested[:, kept])
 
 
 def _add_tables(findings: Findings, test: Coded, fill: dict[str, Any]) -> None:
     """Adds the scores without a classifier."""
     statistics: dict[str, Callable[[LatentCodes, Factors], float]] = {
-        "mig": lambda z, v: scores.mig(mutual_information(z, v), entropies(v)),
+        "mig": mig_of,
         "modularity": lambda z, v: scores.modularity(mutual_information(z, v)),
         "irs": scores.irs,
         "sap_r2": lambda z, v: scores.sap(scores.determination(z, v)),
@@ -212,9 +197,9 @@ def _add_local(findings: Findings, train: Coded, test: Coded, draw: np.random.Ge
 
 def _add_learnt(findings: Findings, few: Coded, test: Coded, dci: str, seed: int, fill: dict[str, Any]) -> None:
     """Adds SAP and DCI, whose classifiers are trained on few images."""
-    n, right = len(test.codes), scores.separability(*few, *test)
-    se = grouped_jackknife(lambda some: scores.sap(right[some].mean(0)), n)
-    findings.single("sap", scores.sap(right.mean(0)), n, se, **fill)
+    n = len(test.codes)
+    value, se = sap_of(few, test)
+    findings.single("sap", value, n, se, **fill)
     relied, predicted = scores.importances(*few, *test, dci, seed)
     findings.tables["dci_importances"] = relied.tolist()
     findings.single("dci_disentanglement", scores.dci_disentanglement(relied), n, **fill)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.features import Extractor, Inception, inception, mnist28
-from vaebench.evaluation.estimators.fidelity import FEWEST, fid, inception_score, kid, support
+from vaebench.evaluation.estimators.fidelity import fid, inception_score, kid, require_comparable, support
 from vaebench.evaluation.estimators.samples import mean_images, posterior_codes, prior_codes, sample_images
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
@@ -159,7 +158,7 @@ def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extr
             if made.images is None:
                 raise Unavailable(made.reason)
             x = extractor(made.images)
-            _require_comparable(x, y)
+            require_comparable(x, y)
             frechet, kernel = fid(x, y), kid(x, y, made.paired)
             add(f"fid{end}", frechet.value, frechet.se)
             add(f"fid{end}_jackknife", frechet.corrected, frechet.se)
@@ -168,14 +167,6 @@ def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extr
                 for name, values in support(x, y)._asdict().items():
                     se = float(values.std()) / len(values) ** 0.5
                     add(f"{name}{end}", float(values.mean()), se, OVER[name])
-
-
-def _require_comparable(x: Tensor, y: Tensor) -> None:
-    """Raises `Unavailable` for features of made images x and test images y that cannot be compared."""
-    if min(len(x), len(y)) < FEWEST:
-        raise Unavailable(f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed")
-    if not torch.isfinite(x).all():
-        raise Unavailable("the model makes images that are not finite")
 
 
 def _score(findings: Findings, sets: list[Made], classes: Extractor) -> None:
