@@ -220,15 +220,6 @@ class DCI(_LearntMetric):
         """
         few, test = self._parts()
         relied, right = importances(*few, *test, self.model, self.seed % 2**32)
-        self.importances = torch.empty(0, 0, dtype=torch.float64)
-
-    def compute(self) -> Tensor:
-        """Disentanglement, float64.
-
-        Raises:
-            Unavailable: fewer than two units or factors, or no images to learn from or to test on.
-        """
-        relied, right = importances(*(array for part in self._parts() for array in part), self.model, self.seed % 2**32)
         self.importances = torch.from_numpy(relied)
         self.completeness = torch.tensor(dci_completeness(relied), dtype=torch.float64)
         self.informativeness = torch.tensor(average(torch.from_numpy(right.mean(1)))[0], dtype=torch.float64)
