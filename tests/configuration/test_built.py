@@ -58,7 +58,6 @@ def test_equal_numbers_of_two_types_are_two_configurations() -> None:
         vb.build("beta_vae", IMAGES, latent=(1,))
 
 
-@pytest.mark.usefixtures("newcomer")
 @pytest.mark.parametrize(("prior", "sentence"), [
     ({"class_path": "vamp", "init_args": "text"}, "model.prior.init_args is 'text', where a table .* of VampPrior"),
     ({"class_path": "vamp", "init_args": [1]}, r"model.prior.init_args is \[1\], where a table"),
@@ -71,6 +70,7 @@ def test_settings_of_a_part_that_are_no_table_are_answered_with_a_sentence(prior
         vb.build("beta_vae", IMAGES, prior=prior)
 
 
+@pytest.mark.usefixtures("newcomer")
 def test_a_class_that_was_imported_anew_and_a_file_that_was_edited_count_as_they_are_now() -> None:
     for size in (3, 50):  # of two lengths, by which Python tells a module from what it compiled of it
         Path("family_of_test.py").write_text(OWN.replace("WEIGHT", f"{size}.0"))
