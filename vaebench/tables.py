@@ -1,7 +1,8 @@
-"""Tables of figures for notebooks, as HTML, and as pandas' DataFrames where pandas is installed."""
+"""Tables of figures for notebooks, as HTML, and as pandas' DataFrames where pandas is installed; text for Markdown."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import import_module
@@ -60,3 +61,12 @@ def frame(rows: Sequence[Mapping[str, Any]], index: str) -> Any:
     except ImportError:
         raise UserError("a DataFrame needs pandas, which is not installed; `pip install pandas` does that") from None
     return pandas.DataFrame([dict(row) for row in rows]).set_index(index)
+
+
+def escaped(text: str) -> str:
+    r"""Text that Markdown shows as it is, on one line.
+
+    >>> print(escaped("a|b <i> <0.01"))
+    a\|b \<i> <0.01
+    """
+    return re.sub(r"([\\`*\[\]|]|<(?=[A-Za-z/!?])|&(?=[A-Za-z#]))", r"\\\1", " ".join(text.split()))

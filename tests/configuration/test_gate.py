@@ -25,6 +25,7 @@ from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.configuration.parts import canonical_config
 from vaebench.errors import UserError
 from vaebench.loggers.transfer import _kept
+from vaebench.publishing.referee import judge_cards
 from vaebench.records.content import digest_of, rendered
 from vaebench.records.record import RECORD
 from vaebench.running import run
@@ -169,6 +170,27 @@ def _card(folder: Path, config: dict[str, Any]) -> int:
     return code
 
 
+def _submit(folder: Path, config: dict[str, Any]) -> int:
+    if main(["export", str(_record(folder, config)), f"--out={folder}/card"]) == 2:
+        return 2
+    code = main(["submit", f"{folder}/card", f"--out={folder}/submission"])
+    assert not (folder / "submission").exists()
+    return code
+
+
+def _referee(folder: Path, config: dict[str, Any]) -> int:
+    """Of a card with the checkpoint of another run, which is not opened where the record is not let through."""
+    place = _record(folder, config)
+    _checkpoint(place, CONFIG, CONFIG)
+    if main(["export", str(place), f"--out={folder}/card", "--checkpoint"]) == 2:
+        return 2
+    (verdict,) = judge_cards([folder / "card"], folder / "out", folder / "results")
+    assert verdict.verdict == "refused"
+    assert not (folder / "results").exists()
+    print(verdict.reason, file=sys.stderr)
+    return 2
+
+
 READERS: dict[str, Callable[[Path, dict[str, Any]], int]] = {
     "load": _load,
     "evaluate": lambda folder, config: main(
@@ -185,6 +207,8 @@ READERS: dict[str, Callable[[Path, dict[str, Any]], int]] = {
     ),
     "reproduce": lambda folder, config: main(["reproduce", str(_record(folder, config)), f"--out={folder}/out"]),
     "import": _card,
+    "submit": _submit,
+    "referee": _referee,
     "pull": _pull,
 }
 
@@ -195,7 +219,7 @@ def test_a_file_that_names_what_is_not_the_suites_runs_nothing(
     reader: str, slot: str, marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payloads = _payloads(marker)
-    if reader in ("verify", "reproduce", "import", "pull"):  # records: the same walk, and JSON is not all of it
+    if reader not in ("load", "evaluate"):  # records: the same walk, and JSON is not all of it
         payloads = [*payloads[:: len(payloads) // 4], payloads[4], "pointer"]
     for index, payload in enumerate(payloads):
         if slot == "keywords" and isinstance(payload, dict) and "class_path" not in payload and "init_args" in payload:
@@ -215,6 +239,7 @@ SHOWING = {
     "compare": [["compare", "vae", "iwae", "--results={}", "--html=page.html"]],
     "plan": [["plan", "vae", "iwae", "--results={}", "--sd=1"]],
     "export": [["export", "{}/run", "--out=card-{}"]],
+    "site": [["site", "{}", "--out=site-{}"]],
 }
 USERS = {"fit", "bench", "sweep"}  # their configuration is the user's; what they reuse, `read_checkpoint` opens
 ELSEWHERE = {"judge", "wandb"}  # test_judging_attacks.py; "pull"

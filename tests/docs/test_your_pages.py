@@ -18,7 +18,7 @@ BLOCK = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", ["your-data.md", "your-family.md", "your-model.md"])
+@pytest.mark.parametrize("page", ["your-data.md", "your-family.md", "your-model.md", "publishing.md"])
 def test_the_blocks_of_the_page_run_one_after_another(page: str, newcomer: Path) -> None:
     program: dict[str, object] = {}
     ran = 0

@@ -30,6 +30,7 @@ FORBIDDEN = {
     "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "running", "sweep"],
     "reproduction": ["families", "leaderboard", "sweep"],
     "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "running", "loggers"],
+    "publishing": ["core", "families", "data", "evaluation", "training", "api", "sweep", "commands"],
     "loggers": ["core", "families", "evaluation", "api", "running", "sweep", "commands"],
 }
 
@@ -99,6 +100,7 @@ def test_loggers_alone_know_what_they_log_to() -> None:
         "import vaebench.records",
         "import vaebench.cli",
         "import vaebench.reproduction.cards",
+        "import vaebench.publishing.submission",
         "import vaebench.loggers",
         "import vaebench.judging.serve",
     ],

@@ -9,9 +9,10 @@ from vaebench.doors import callable_package
 from vaebench.judging.scores import read_scores
 from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
-from vaebench.leaderboard.markdown_tables import escaped, markdown
+from vaebench.leaderboard.markdown_tables import markdown
 from vaebench.records import Records, read_records
 from vaebench.records.failures import read_failures
+from vaebench.tables import escaped
 
 __all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked", "without"]
 

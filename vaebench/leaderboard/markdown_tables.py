@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.cells import Cell, Table
 from vaebench.leaderboard.facts import facts, title
 from vaebench.leaderboard.table import LEGEND, table
+from vaebench.tables import escaped
 
 
 def markdown(boards: Iterable[Board]) -> str:
@@ -43,12 +43,3 @@ def _line(cells: Sequence[str]) -> str:
 
 def _text(cell: Cell) -> str:
     return " ".join([escaped(cell.text), *(f"[{note}]" for note in cell.notes)])
-
-
-def escaped(text: str) -> str:
-    r"""Text that Markdown shows as it is, on one line.
-
-    >>> print(escaped("a|b <i> <0.01"))
-    a\|b \<i> <0.01
-    """
-    return re.sub(r"([\\`*\[\]|]|<(?=[A-Za-z/!?])|&(?=[A-Za-z#]))", r"\\\1", " ".join(text.split()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -27,6 +28,21 @@ from vaebench.records import Records
 
 HERE = Path(__file__).parent
 SCRIPTS = ("plots.js", "runs.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Addresses of a site that a page is part of, relative to the page; a page alone has none.
+
+    Attributes:
+        home: of the index of all boards.
+        plotly: of the file of Plotly, which is then not in the page.
+        cards: of result cards, by the digest of their record.
+    """
+
+    home: str = ""
+    plotly: str = ""
+    cards: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_page(path: Path, boards: Sequence[Board], records: Records, single: bool = False) -> None:
@@ -57,20 +73,24 @@ def write_page(path: Path, boards: Sequence[Board], records: Records, single: bo
             old.unlink()
 
 
-def page(boards: Sequence[Board], records: Records, pictures: Pictures = in_base64) -> str:
+def page(boards: Sequence[Board], records: Records, pictures: Pictures = in_base64, site: Site | None = None) -> str:
     """The page as text; equal records give identical pages.
 
     Args:
         boards: from `boards(records)`.
         records: their source, with the damaged ones.
         pictures: gives the address of a picture.
+        site: that it is part of.
     """
+    site = site or Site()
     environment = templates(HERE)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # the order of keys is that of the page
     places = Places(boards)
     return environment.get_template("page.html").render(
         boards=[board_view(board, places) for board in boards],
         cards=cards(boards, places),
+        links={places.board(board): f"#{places.board(board)}" for board in boards},
+        site=site,
         data=dict(page_data(boards, records, places, pictures)),
         copies={f"{places.board(board)}-{name}": make([board]) for board in boards for name, make in FORMATS.items()},
         formats=list(FORMATS),
@@ -84,5 +104,5 @@ def page(boards: Sequence[Board], records: Records, pictures: Pictures = in_base
         images="data:" if pictures is in_base64 else "data: 'self' file:",
         style=STYLE.read_text(encoding="utf-8"),
         scripts=[(HERE / name).read_text(encoding="utf-8") for name in SCRIPTS],
-        plotly=get_plotlyjs(),
+        plotly="" if site.plotly else get_plotlyjs(),
     )

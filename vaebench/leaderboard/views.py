@@ -86,6 +86,7 @@ def board_view(board: Board, places: Places) -> dict[str, Any]:
                 "runs": [
                     {
                         "id": places.run(board, record),
+                        "record": record.digest,
                         "seed": record.seed,
                         "score": number(record.value(board.score), score_display(board).decimals),
                     }

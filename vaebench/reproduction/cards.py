@@ -17,16 +17,45 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaebench.configuration.gate import from_elsewhere, vetted_run
 from vaebench.errors import UserError
-from vaebench.files import hash_file, is_plain, read_file, take_file, whole_folder
+from vaebench.files import hash_file, is_plain, open_file, read_file, take_file, whole_folder
 from vaebench.records import CHECKPOINT, LONGEST, PER_IMAGE, RECORD, RunRecord, canonical, read_record, read_records
 from vaebench.records.claims import CARD, IMPORTED, note
+from vaebench.tables import escaped
 
 SCHEMA = 1
 TEXT = "card.md"
+MOST_FILES = 100  # that a card lists
+LARGEST = {TEXT: 2**20, RECORD: LONGEST, PER_IMAGE: 2**28, CHECKPOINT: 2**31}  # bytes of a card's files
+PICTURE, PIXELS = 2**24, 2**25  # bytes of any other file, which is a picture, and its pixels
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Card(NamedTuple):
+    """A card that was read.
+
+    Attributes:
+        folder: where it lies.
+        body: of its card.json.
+        record: its record, whose path is the folder.
+    """
+
+    folder: Path
+    body: dict[str, Any]
+    record: RunRecord
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files that belong to it, without card.json: its text, its record's, and its checkpoint."""
+        return sorted({TEXT, RECORD, CHECKPOINT, *self.record.files} & self.body["files"].keys())
+
+    @property
+    def strays(self) -> list[str]:
+        """The names in its folder that do not belong to it."""
+        return sorted(path.name for path in self.folder.iterdir() if path.name not in {CARD, *self.files})
 
 
 def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
@@ -67,22 +96,20 @@ def import_card(card: Path, results: Path, root: str | None = None) -> tuple[Pat
         The record's new folder, and whether it was already imported.
 
     Raises:
-        UserError: it is not a card, of another schema, or altered; its configuration is not admissible (`gate`); or the
-            same record was measured here.
+        UserError: as in `read_card`, or the same record was measured here.
     """
-    folder = card.parent if card.name == CARD else card
-    body, record = _sound(folder)
-    if not from_elsewhere(record.config):
-        vetted_run(record.config, folder)
+    folder, body, record = taken = read_card(card)
     name = re.sub(r"[^\w.=+-]+", "_", record.variant)[:60]
     place = results / "imported" / f"{name}-s{record.seed}-{record.digest[:8]}"
+    if place.is_dir() and not _holds(place, record):  # eight digits of another record's digest can be had by trying
+        place = place.with_name(card_name(record))
     if place.is_dir():
         return place, True
     own = read_records(results) if results.is_dir() and any(results.rglob(RECORD)) else ()
     if same := [other.path for other in own if other.digest == record.digest]:
         raise UserError(f"'{folder}' holds the very record that is in '{same[0]}': there is nothing to import")
     with whole_folder(place) as partial:
-        for file in {TEXT, RECORD, CHECKPOINT, *record.files} & body["files"].keys():
+        for file in taken.files:
             take_file(folder, file, partial)
         note(
             replace(record, path=partial),
@@ -91,6 +118,56 @@ def import_card(card: Path, results: Path, root: str | None = None) -> tuple[Pat
             | ({} if root is None else {"root": str(Path(root).expanduser().absolute())}),
         )
     return place, False
+
+
+def read_card(card: Path) -> Card:
+    """Reads a card, which may be a stranger's: nothing that it names is imported or called.
+
+    Args:
+        card: the card's folder, or its card.json.
+
+    Raises:
+        UserError: it is not a card, of another schema, too large, or altered; or its configuration is not admissible
+            (`vaebench.configuration.gate`).
+    """
+    folder = card.parent if card.name == CARD else card
+    body, record = _sound(folder)
+    if not from_elsewhere(record.config):
+        vetted_run(record.config, folder)
+    return Card(folder, body, record)
+
+
+def _holds(place: Path, record: RunRecord) -> bool:
+    """Whether a folder holds this very record."""
+    try:
+        return read_record(place).digest == record.digest
+    except UserError:
+        return False
+
+
+def card_name(record: RunRecord) -> str:
+    """The name of a record's card where many lie together: letters that every file system and address takes.
+
+    Its 16 digits are of the record's digest, so that no two records share it and nobody can choose another's.
+    """
+    name = re.sub(r"[^A-Za-z0-9_=+-]+", "_", record.variant)[:60].strip("_-") or "run"
+    return f"{name}-s{record.seed}-{record.digest[:16]}"
+
+
+def _require_size(folder: Path, name: str) -> None:
+    """Checks that a file of a card is not larger than such files are, and that a picture is one."""
+    most = LARGEST.get(name, PICTURE)
+    with open_file(folder, name) as file:
+        size, head = file.seek(0, 2), b""
+        if name not in LARGEST:
+            file.seek(0)
+            head = file.read(24)
+    if size > most:
+        raise UserError(f"'{folder}/{name}' has {size:,} bytes, where a card has at most {most:,}; export it again")
+    if name.endswith(".png"):
+        width, height = (int.from_bytes(head[start : start + 4], "big") for start in (16, 20))
+        if not head.startswith(PNG) or not 0 < width * height <= PIXELS:
+            raise UserError(f"'{folder}/{name}' is no PNG of at most {PIXELS:,} pixels; export the card again")
 
 
 def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
@@ -109,8 +186,11 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
         raise UserError(f"'{folder}' is a card of schema {schema!r:.60}, not {SCHEMA}; update vaebench or {ask}")
     if digest != _digest(body):
         raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
+    if len(files) > MOST_FILES:
+        raise UserError(f"'{folder}/{CARD}' lists {len(files):,} files, where a card has at most {MOST_FILES}; {ask}")
     for name, checksum in files.items():
         try:
+            _require_size(folder, name)
             actual = hash_file(folder, name)
         except OSError as error:
             raise UserError(
@@ -152,25 +232,25 @@ def _markdown(record: RunRecord) -> str:
     environment, weights = record.environment, (record.checkpoint or {}).get("weights")
     changed = ", with changes that are in no commit" if environment.get("dirty") else ""
     facts = {
-        "family": record.family,
-        "benchmark": record.benchmark or "none",
+        "family": escaped(record.family),
+        "benchmark": escaped(record.benchmark or "none"),
         "seed": record.seed,
-        "data": f"{record.data['name']}, {record.data['measure']}, {' × '.join(map(str, record.data['shape']))}",
-        **{f"{split} split": f"`{checksum}`" for split, checksum in record.data["hashes"].items()},
+        "data": f"{_data(record)}, {escaped(record.data['measure'])}, {' × '.join(map(str, record.data['shape']))}",
+        **{f"{escaped(split)} split": _code(checksum) for split, checksum in record.data["hashes"].items()},
         "protocol": f"version {record.protocol['version']}, K = {record.protocol['k']}, {record.protocol['n']} images",
-        "checkpoint": record.selection,
-        "SHA-256 of the weights": f"`{weights}`" if weights else "none",
-        "commit": f"{environment.get('commit') or 'none'}{changed}",
-        "Python, torch": f"{environment.get('python')}, {environment.get('torch')}",
-        "record": f"`{record.id}`, digest `{record.digest}`",
+        "checkpoint": escaped(record.selection),
+        "SHA-256 of the weights": _code(weights) if weights else "none",
+        "commit": f"{escaped(str(environment.get('commit') or 'none'))}{changed}",
+        "Python, torch": escaped(f"{environment.get('python')}, {environment.get('torch')}"),
+        "record": f"{_code(record.id)}, digest {_code(record.digest)}",
     }
     metrics = [
-        f"| {name} | {_figure(metric, 'value')} | {_figure(metric, 'se')} | {metric.get('unit') or ''} |"
+        f"| {escaped(name)} | {_figure(metric, 'value')} | {_figure(metric, 'se')} | {_unit(metric)} |"
         for name, metric in sorted(record.metrics.items())
     ]
     return "\n".join(
         [
-            f"# {record.variant}, seed {record.seed}, on {record.data['name']}",
+            f"# {escaped(record.variant)}, seed {record.seed}, on {_data(record)}",
             "",
             *(f"- {name}: {value}" for name, value in facts.items()),
             "",
@@ -191,4 +271,17 @@ def _figure(metric: dict[str, Any], key: str) -> str:
     value = metric.get(key)
     if value is not None:
         return f"{value:.6g}"
-    return f"unavailable: {metric.get('unavailable') or 'not measured'}" if key == "value" else ""
+    return f"unavailable: {escaped(metric.get('unavailable') or 'not measured')}" if key == "value" else ""
+
+
+def _data(record: RunRecord) -> str:
+    return escaped(record.data["name"])
+
+
+def _unit(metric: dict[str, Any]) -> str:
+    return escaped(metric.get("unit") or "")
+
+
+def _code(text: str) -> str:
+    """A text as code, in which Markdown reads nothing but the mark that would end it."""
+    return f"`{text.replace('`', '')}`"

@@ -49,6 +49,11 @@ class RecordComparison:
         return [finding.metric for finding in self.findings if finding.verdict == DIFFERENT]
 
     @property
+    def former(self) -> list[str]:
+        """The recorded metrics that were not measured again, since their definition has changed."""
+        return [f.metric for f in self.findings if f.verdict == UNCOMPARED and f.recorded is not None]
+
+    @property
     def widest(self) -> str:
         """The widest class of agreement in use; `DIFFERENT` where a metric does not agree."""
         order = (*self.allowed, DIFFERENT)

@@ -46,6 +46,9 @@ def repeat_and_compare(record: RunRecord, how: str, allowed: tuple[str, ...], ma
     show(record, again, how, comparison)
     if comparison.different:
         return 1
+    if claimed(record) and comparison.former:
+        print(f"it came on a card, and stays a claim: {', '.join(comparison.former)} could not be measured again")
+        return 0
     if claimed(record):
         at = datetime.now(UTC).isoformat(timespec="seconds")
         note(record, VERIFIED, {"how": how, "class": comparison.widest, "at": at, "environment": environment()})

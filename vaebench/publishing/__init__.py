@@ -1,0 +1,1 @@
+"""Publishing of records: a static site of boards, submissions to such a board and their referee, and the Hub."""
