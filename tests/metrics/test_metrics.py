@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 from helpers import SPEC, small
-from lightning import Trainer
 from metric_cases import CHANNELS, LINEAR, X
 from oracles import Channels, Data, Parts, without
+from plain_vae import K, images, plain_vae, trained
 from splits import Splits
 from torch import nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
-from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
 import vaebench as vb
@@ -42,36 +41,34 @@ from vaebench.metrics import (
     TotalCorrelation,
 )
 
-K = 20
+
+def recorded(model: Any) -> Any:
+    """What the harness says of the images that the module was validated on."""
+    plan = Protocol("own", 0, None, {"likelihood": {"k": K}, "units": {}, "collapse": {}})
+    return vb.evaluate(model, Data(images()), plan, progress=False)
 
 
-def plain_vae() -> Any:
-    """The module that the page shows: a VAE as people write them, with no part of the suite but its measures."""
-    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
-    code = page.split("```python\n")[1].split("```")[0]
-    assert len(code.strip().splitlines()) < 50
-    found: dict[str, Any] = {"__name__": "page"}
-    exec(compile(code, "docs/metrics.md", "exec"), found)
-    return found["PlainVAE"]().double()
+def agree(logged: dict[str, float], error: float, report: Any) -> None:
+    """To 1e-6, with some unit that is active."""
+    assert logged["val/log_likelihood"] == pytest.approx(report.metrics["log_likelihood"].value, abs=1e-6)
+    assert logged["val/active"] == report.metrics["active_units"].value > 0
+    assert logged["val/collapse"] == len(report.collapse["units"])
+    assert error == pytest.approx(report.metrics["log_likelihood"].se, abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_plain_lightning_module_logs_what_the_harness_records() -> None:
-    torch.manual_seed(0)
-    prototypes = torch.rand(4, 1, 4, 4) < 0.5
-    x = (prototypes[torch.arange(60) % 4].double() - (torch.rand(60, 1, 4, 4) < 0.05).double()).abs()
-    model = plain_vae()
-    trainer = Trainer(max_epochs=3, accelerator="cpu", precision="64-true", logger=False, enable_checkpointing=False,
-                      enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
-    trainer.fit(model, DataLoader(x, 10), DataLoader(x, 25))
-    logged = trainer.callback_metrics
-    plan = Protocol("own", 0, None, {"likelihood": {"k": K}, "units": {}, "collapse": {}})
-    report = vb.evaluate(model, Data(x), plan, progress=False)
-    assert float(logged["val/log_likelihood"]) == pytest.approx(report.metrics["log_likelihood"].value, abs=1e-6)
-    assert float(logged["val/active"]) == report.metrics["active_units"].value > 0
-    assert float(logged["val/collapse"]) == len(report.collapse["units"])
+    model, logged = trained()
+    report = recorded(model)
+    agree(logged, float(model.log_likelihood.standard_error), report)
     assert model.collapse.verdict == report.collapse
-    assert float(model.log_likelihood.standard_error) == pytest.approx(report.metrics["log_likelihood"].se, abs=1e-6)
+
+
+def test_a_plain_lightning_module_of_two_processes_logs_what_the_harness_records(pair: tuple[Any, Path]) -> None:
+    (found, folder), model = pair, plain_vae()
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    model.load_state_dict(weights, strict=False)  # without the states of its measures
+    agree(found["plain"]["logged"], found["plain"]["error"], recorded(model))
 
 
 def test_figures_of_whole_sets_are_those_of_the_record() -> None:
