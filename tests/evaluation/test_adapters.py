@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import Data
 from torch import Tensor, nn
 
 import vaebench as vb
+from vaebench.evaluation import Protocol
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
 
@@ -101,3 +104,37 @@ def test_a_squared_error_is_a_gaussian_of_unit_scale(page: dict[str, Any]) -> No
     loss = 0.5 * (model.decoder(z.flatten(0, 1)).reconstruction.unflatten(0, (4, 5)) - x).square().flatten(2).sum(-1)
     constant = 4 * torch.log(torch.tensor(2 * torch.pi))
     torch.testing.assert_close(page["Pythae"](model).likelihood(z).log_prob(x), -loss - constant)
+
+
+def test_a_pythae_callback_notes_what_the_harness_records(page: dict[str, Any], monkeypatch: Any) -> None:
+    """The callback of docs/metrics.md, called as pythae's handler does."""
+    module = ModuleType("pythae.trainers.training_callbacks")
+    module.TrainingCallback = type("TrainingCallback", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("pythae", "pythae.trainers"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    names = {"Pythae": page["Pythae"]}
+    exec(next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "pythae" in block), names)
+    torch.manual_seed(0)
+    prototypes = torch.rand(4, 1, 4, 4) < 0.5
+    x = (prototypes[torch.arange(60) % 4].float() - (torch.rand(60, 1, 4, 4) < 0.05).float()).abs()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 2 * 3))
+    model = PythaeVAE(encoder, nn.Linear(3, 16), (1, 4, 4), 3, "bce")
+    callback, optimizer = names["Units"](x), torch.optim.Adam(model.parameters(), 0.05)
+    for _ in range(2):
+        for batch in x.split(20):
+            adapted = page["Pythae"](model)
+            q = adapted.posterior(batch)
+            z = q.rsample(torch.Size((1,)))
+            rate = q.log_prob(z) - adapted.prior().log_prob(z)
+            optimizer.zero_grad()
+            (rate - adapted.likelihood(z).log_prob(batch)).mean().backward()
+            optimizer.step()
+        callback.on_epoch_end(SimpleNamespace(), model=model, optimizer=optimizer, scheduler=None)
+    plan = Protocol("own", 0, None, {"units": {}, "collapse": {}})
+    report = vb.evaluate(page["Pythae"](model), Data(x), plan, progress=False)
+    assert len(callback.epochs) == 2
+    assert callback.epochs[-1]["active"] == report.metrics["active_units"].value
+    assert callback.epochs[-1]["units"] == report.collapse["units"]
+    assert callback.epochs[-1]["collapsed"] == len(report.collapse["units"])
