@@ -24,6 +24,7 @@ from vaebench.configuration import gate, registered
 from vaebench.data import _own
 from vaebench.data._checks import shared_images
 from vaebench.data._prepare import Preparation
+from vaebench.data._stored import in_memory
 from vaebench.data.arrays import Arrays
 from vaebench.data.base import ImageData
 from vaebench.data.cars3d import Cars3D
@@ -55,7 +56,7 @@ def levels(data: ImageData) -> Any:
     """All images of a data set in the order of their source."""
     splits = data.raw()
     order = np.concatenate([splits[name].source.numpy() for name in SPLITS])
-    return np.concatenate([splits[name].images.numpy() for name in SPLITS])[np.argsort(order)]
+    return np.concatenate([in_memory(splits[name].images).numpy() for name in SPLITS])[np.argsort(order)]
 
 
 # Pictures ---------------------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_a_folder_of_arrays_has_splits_by_the_names_of_its_files(tmp_path: Path)
     data = Arrays(str(tmp_path))
     assert data.sizes == {"train": 20, "val": 6, "test": 8}
     assert data.spec.shape == (3, 4, 4)
-    assert np.array_equal(data.raw()["val"].images, np.moveaxis(noise(6, 4, 4, 3, seed=1), 3, 1))
+    assert np.array_equal(in_memory(data.raw()["val"].images), np.moveaxis(noise(6, 4, 4, 3, seed=1), 3, 1))
 
 
 UNIT = GREY.astype(np.float32) / 255
@@ -333,7 +334,7 @@ def test_duplicates_are_dropped_or_kept_where_that_is_said(tmp_path: Path) -> No
     assert shared_images(kept)
     dropped = make(duplicates="drop").raw()
     assert not shared_images(dropped)
-    assert torch.equal(dropped["train"].images, kept["train"].images)
+    assert torch.equal(in_memory(dropped["train"].images), in_memory(kept["train"].images))
     assert len(dropped["test"].images) < len(kept["test"].images)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.data._stored import Stack, Stored, parts
 from vaebench.errors import UserError
 
 HIGHEST = 255  # the largest level that uint8 stores
@@ -20,12 +21,12 @@ class Split(NamedTuple):
     """Images as they are stored.
 
     Attributes:
-        images: levels, (n, c, h, w) uint8.
+        images: levels, (n, c, h, w) uint8, in memory or in a file.
         labels: (n,) int64, or None where the data set has none.
         source: where each image stands in the source, (n,) int64; None where the splits came without.
     """
 
-    images: Tensor
+    images: Stack
     labels: Tensor | None = None
     source: Tensor | None = None
 
@@ -56,7 +57,7 @@ def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
                 f"images of type {images.dtype} enter a data set with values between whole numbers, from {low:g} to "
                 f"{high:g}, which levels are not: casting would make them black; {REMEDY}"
             )
-    return images.astype(np.uint8)
+    return images.astype(np.uint8, order="C")  # kernels for channels that lie last round otherwise
 
 
 def as_labels(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
@@ -82,15 +83,15 @@ def checked(name: str, splits: Mapping[str, Split], levels: int) -> Mapping[str,
         UserError: a split is missing or empty, its images are no levels below `levels`, its labels no whole numbers, or
             images of several levels hold none but 0 and 1.
     """
+    tops = []
     for split in ("train", "val", "test"):
         if split not in splits:
             raise UserError(f"{name} has no split '{split}': expected train, val and test; return it from raw()")
-        _check_split(f"{name}'s {split} images", splits[split], levels)
+        tops.append(_check_split(f"{name}'s {split} images", splits[split], levels))
     shapes = {tuple(splits[split].images.shape[1:]) for split in ("train", "val", "test")}
     if len(shapes) > 1:
         raise UserError(f"{name} has images of the shapes {sorted(shapes)}: expected one for all splits; mend raw()")
-    highest = max(int(splits[split].images.max()) for split in ("train", "val", "test"))
-    if levels > 2 and highest <= 1:
+    if levels > 2 and (highest := max(tops)) <= 1:
         raise UserError(
             f"{name} has {levels} levels and no pixel above {highest}, so that its images are black; {REMEDY}, or set "
             "levels to 2 where they are 0 and 1"
@@ -120,9 +121,12 @@ def repeats(name: str, splits: Mapping[str, Split]) -> list[str]:
     return found
 
 
-def _check_split(what: str, split: Split, levels: int) -> None:
+def _check_split(what: str, split: Split, levels: int) -> int:
+    """The highest level of a split; an error where its images or labels are none."""
     images, labels = split.images, split.labels
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+    if not isinstance(images, Stored) and (
+        not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4
+    ):
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         shape = f" of shape {tuple(images.shape)}" if isinstance(images, Tensor) else ""
         raise UserError(
@@ -131,9 +135,9 @@ def _check_split(what: str, split: Split, levels: int) -> None:
         )
     if not len(images):
         raise UserError(f"{what} are none: expected at least one; lower the sizes of the other splits")
-    if int(images.max()) >= levels:
+    if (top := max(int(part.max()) for part in parts(images))) >= levels:
         raise UserError(
-            f"{what} hold the level {int(images.max())}, where {levels} levels end at {levels - 1}; set levels to the "
+            f"{what} hold the level {top}, where {levels} levels end at {levels - 1}; set levels to the "
             "number there are"
         )
     if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64):
@@ -141,21 +145,23 @@ def _check_split(what: str, split: Split, levels: int) -> None:
             f"{what} have labels of type {labels.dtype} and shape {tuple(labels.shape)}, where int64 of shape "
             f"({len(images)},) is expected; give classes numbers from 0 on"
         )
+    return top
 
 
-def row_hashes(images: Tensor) -> list[int]:
-    """A number for each image of a split, equal for equal images.
+def row_hashes(images: Stack) -> NDArray[np.int64]:
+    """A number for each image of a split, (n,), equal for equal images.
 
     Python's hash of bytes has 64 bits and a key of the process: 0.1 s for MNIST, and no pair by chance or on purpose.
     """
-    return [hash(row.tobytes()) for row in images.numpy()]
+    if isinstance(images, Stored):
+        return images.hashes
+    return np.fromiter((hash(row.tobytes()) for row in images.numpy()), np.int64, len(images))
 
 
 def shared_images(splits: Mapping[str, Split]) -> dict[tuple[str, str], int]:
     """How many images of a split are in another too, by the names of both, the other first; where there are some."""
     rows = {name: row_hashes(splits[name].images) for name in ("train", "val", "test")}
-    known = {name: set(own) for name, own in rows.items()}
-    counts = {(other, split): sum(row in known[other] for row in rows[split]) for split, other in APART}
+    counts = {(other, split): int(np.isin(rows[split], rows[other]).sum()) for split, other in APART}
     return {pair: count for pair, count in counts.items() if count}
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.data._stored import Stored, as_stored
 from vaebench.data.base import ImageData, Split, carve, shuffled
 from vaebench.data.cache import data_folder
 from vaebench.errors import UserError, unknown
@@ -38,7 +39,7 @@ class GridImages(ImageData, ABC):
         """All images (n, c, h, w) in the order of the grid, from disk."""
 
     def raw(self) -> Mapping[str, Split]:
-        images, values = self.grid(), self._values()
+        images, values = as_stored(self.grid()), self._values()
         if len(images) != len(values):
             raise UserError(
                 f"{self.name} has {len(images):,} images on disk, where its factors have {len(values):,} combinations; "
@@ -69,7 +70,7 @@ class GridImages(ImageData, ABC):
         return np.stack(np.unravel_index(np.arange(prod(sizes)), sizes), 1)
 
     def _cut(
-        self, images: NDArray[np.uint8], labels: NDArray[Any] | None, order: NDArray[np.int64]
+        self, images: NDArray[np.uint8] | Stored, labels: NDArray[Any] | None, order: NDArray[np.int64]
     ) -> dict[str, Split]:
         held_out = max(1, len(images) // HELD_OUT)
         return carve(images, labels, order, train=-1, val=held_out, test=held_out)

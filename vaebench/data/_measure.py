@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vaebench.data._stored import Stack, in_memory, parts
 from vaebench.measures import BINARY, CONTINUOUS
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1: the range of continuous images is half-open
-CHUNK = 4096  # images turned into float64 noise at a time
+CHUNK = 2**20  # values turned into float64 noise at a time
 
 
 @dataclass(frozen=True)
@@ -50,21 +52,37 @@ class Measure:
             return torch.lt(u, scaled, out=u)  # torch.bernoulli takes 1.6 times as long on a CPU
         return u.div_(self.levels).add_(scaled).clamp_(max=BELOW_ONE)
 
-    def fixed(self, levels: Tensor, seed: int) -> Tensor:
+    def fixed(self, levels: Stack, seed: int) -> Tensor:
         """The draw that `seed` gives, (n, c, h, w) float32, the same on every machine and with every NumPy."""
         if not self.random:
-            return self.scale(levels)
+            return self.scale(in_memory(levels))
+        out, at = torch.empty(levels.shape, dtype=torch.float32), 0
+        for x in self.draws(parts(levels), seed):
+            out[at : at + len(x)] = x
+            at += len(x)
+        return out
+
+    def draws(self, levels: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
+        """The same in parts: for consecutive parts of a split's levels their part of the draw."""
         noise = np.random.RandomState(seed)  # its stream is frozen for good, unlike that of numpy's Generator
+        for part in levels:
+            yield self._fixed(part, noise) if self.random else self.scale(part)
+
+    def _fixed(self, levels: Tensor, noise: np.random.RandomState) -> Tensor:
         out = torch.empty(levels.shape, dtype=torch.float32)
-        for at in range(0, len(levels), CHUNK):
-            chunk = levels[at : at + CHUNK].numpy()
+        step = max(1, CHUNK // max(1, levels[0].numel()))
+        for at in range(0, len(levels), step):
+            chunk = levels[at : at + step].numpy()
             u = noise.random_sample(chunk.shape)
             values = u * self._top < chunk if self.name == BINARY else (chunk + u) / self.levels
-            out[at : at + CHUNK] = torch.from_numpy(values)
+            out[at : at + step] = torch.from_numpy(values)
         return out if self.name == BINARY else out.clamp_(max=BELOW_ONE)
 
-    def mean(self, levels: Tensor) -> Tensor:
+    def mean(self, levels: Stack) -> Tensor:
         """The expected image, (c, h, w) float32, of levels (n, c, h, w): exact, without a draw."""
-        average = levels.numpy().sum(0, dtype=np.int64) / len(levels)
+        total = np.zeros(levels.shape[1:], np.int64)
+        for part in parts(levels):
+            total += part.numpy().sum(0, dtype=np.int64)
+        average = total / len(levels)
         shift = 0.5 if self.name == CONTINUOUS else 0.0
         return torch.from_numpy(((average + shift) / self._top).astype(np.float32))

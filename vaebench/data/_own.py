@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.data._checks import HIGHEST, require_disjoint, row_hashes
+from vaebench.data._stored import Stored
 from vaebench.data.base import ImageData, Split, carve, shuffled
 from vaebench.errors import UserError
 from vaebench.measures import BINARY, CONTINUOUS, DISCRETE
@@ -35,9 +36,9 @@ Duplicates = Literal["refuse", "drop", "keep"]
 
 
 class Images(NamedTuple):
-    """Images as they were read: levels (n, c, h, w) uint8, and labels (n,) or None."""
+    """Images as they were read: levels (n, c, h, w) uint8, in memory or in a file, and labels (n,) or None."""
 
-    levels: NDArray[np.uint8]
+    levels: NDArray[np.uint8] | Stored
     labels: NDArray[Any] | None = None
 
 
@@ -127,11 +128,11 @@ class Cut:
 
 def _dropped(splits: Mapping[str, Split]) -> dict[str, Split]:
     """The splits without images that an earlier one has."""
-    found, seen = {}, set[int]()
+    found, seen = {}, np.empty(0, np.int64)
     for name, split in splits.items():
         hashes = row_hashes(split.images)
-        keep = np.flatnonzero([one not in seen for one in hashes])
-        seen.update(hashes)
+        keep = np.flatnonzero(~np.isin(hashes, seen))
+        seen = np.concatenate([seen, hashes])
         found[name] = Split(*(None if part is None else part[keep] for part in split))  # type: ignore[arg-type]
     return found
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaebench.data._checks import HIGHEST, as_levels
+from vaebench.data._stored import Stored, limit, opened_again, stored
 from vaebench.errors import UserError
 
 Levels = NDArray[np.uint8]
@@ -239,20 +242,48 @@ def opened(path: Any, what: str) -> Iterator[Image.Image]:
         raise UserError(f"{what} is no intact PNG, JPEG, TIFF or WebP picture; replace it, or leave it out") from error
 
 
-def stacked(pictures: Iterator[tuple[str, Levels]], n: int) -> Levels:
-    """Levels of pictures, each with what it is, as one array (n, c, h, w).
+WINDOW = 256  # pictures that are decoded at a time
+
+
+def decoded(paths: Sequence[Path], decode: Callable[[Path], Levels]) -> Iterator[tuple[str, Levels]]:
+    """The levels of files of pictures, each with its path, in their order; decoded in as many threads as are useful."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(1 - WINDOW, len(paths), WINDOW):  # the first alone: it may be all that is needed
+            window = paths[max(0, start) : start + WINDOW]
+            yield from zip(map(str, window), pool.map(decode, window), strict=True)
+
+
+def stacked(pictures: Iterator[tuple[str, Levels]], n: int, keep: Callable[[], Path] | None = None) -> Levels | Stored:
+    """Levels of pictures, each with what it is, as one array (n, c, h, w); in a file where the memory is not meant to.
+
+    Args:
+        pictures: n of them.
+        n: their number.
+        keep: says where that file stays, so that they need not be decoded again; None: it is a temporary one.
 
     Raises:
-        UserError: two have different shapes.
+        UserError: two have different shapes, or there is no room for that file.
     """
     what, first = next(pictures)
-    out = np.empty((n, *first.shape), np.uint8)
-    out[0] = first
-    for at, (other, levels) in enumerate(pictures, 1):
-        if levels.shape != first.shape:
-            raise UserError(
-                f"{other} has the shape {levels.shape} and {what} {first.shape} (channels, height, width): expected "
-                "one for all; set data.colour to grey or rgb, and data.crop and data.resize"
-            )
+    shape = (n, *first.shape)
+
+    def alike() -> Iterator[Levels]:
+        yield first
+        for other, levels in pictures:
+            if levels.shape != first.shape:
+                raise UserError(
+                    f"{other} has the shape {levels.shape} and {what} {first.shape} (channels, height, width): "
+                    "expected one for all; set data.colour to grey or rgb, and data.crop and data.resize"
+                )
+            yield levels
+
+    if n * first.nbytes > limit():
+        kept = None if keep is None else keep()
+        before = None if kept is None else opened_again(kept)
+        if before is not None and before.shape == shape:
+            return Stored(before)
+        return stored(alike(), shape, kept)
+    out = np.empty(shape, np.uint8)
+    for at, levels in enumerate(alike()):
         out[at] = levels
     return out

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -11,8 +16,9 @@ from numpy.typing import NDArray
 
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages, title_of
 from vaebench.data._prepare import Layout, channels_first, quantised, require_span
+from vaebench.data._stored import PART, Stored, keeping, kept_at, limit, mapping, opened_again, release, spooled
 from vaebench.data.cache import DamagedError
-from vaebench.data.formats import npz
+from vaebench.data.formats import head, npz
 from vaebench.errors import UserError, extra
 from vaebench.ranges import Range
 
@@ -26,7 +32,8 @@ class Arrays(OwnImages):
 
     A file has an array `images` and perhaps `labels`, or `train`, `test` and perhaps `val` with `train_labels` and so
     on; a folder has files of those names (`train.npy`, `train_labels.npy`). What has no splits is split by a seed.
-    Images are (n, height, width), or have their channels first or last.
+    Images are (n, height, width), or have their channels first or last. Arrays of more than `VAEBENCH_MEMORY` GiB (1)
+    stay in their file, or in one that is made of it once.
 
     Args:
         path: the file or folder, from the working folder or absolute.
@@ -81,11 +88,37 @@ class Arrays(OwnImages):
     def _pair(self, arrays: Named, images: str, labels: str, path: Path) -> Images:
         what = f"the images '{images}' of '{path}'"
         array = channels_first(arrays[images], self.layout, what)
-        return Images(quantised(array, self.span, self.levels, what), arrays.get(labels))
+        return Images(self._quantised(array, what, path), arrays.get(labels))
+
+    def _quantised(self, array: NDArray[Any], what: str, path: Path) -> NDArray[np.uint8] | Stored:
+        if (mapped := mapping(array)) is None:
+            return quantised(array, self.span, self.levels, what)
+        if array.dtype == np.uint8 and self.span is None:
+            return Stored(array)
+        files = [path] if path.is_file() else sorted(path.iterdir())
+        kept = kept_at("levels", what, self.span, self.levels, self.layout, *files)
+        if (levels := opened_again(kept)) is None:
+
+            def chunks() -> Iterator[NDArray[np.uint8]]:
+                for rows in spans(array):
+                    yield quantised(array[rows], self.span, self.levels, what)
+                    release(mapped)
+
+            levels = spooled(chunks(), array.shape, np.uint8, kept)
+        return Stored(levels)
+
+
+def spans(array: Any) -> Iterator[slice]:
+    """Consecutive rows of an array, `PART` bytes at a time and at least one."""
+    step = max(1, PART // max(1, array[:1].nbytes))
+    return (slice(at, min(at + step, len(array))) for at in range(0, len(array), step))
 
 
 def read_arrays(path: Path) -> Named:
     """All arrays of a file, or of the files of a folder, by name: the file's where it has none of its own.
+
+    Those of more bytes than `limit` are memory-mapped: in the file itself where they lie in it as they are, else in one
+    into which they are unpacked once.
 
     Raises:
         UserError: it is of another kind or damaged, or the library that reads it is not installed.
@@ -95,41 +128,108 @@ def read_arrays(path: Path) -> Named:
         if not files:
             raise UserError(f"'{path}' holds no .npy files: expected train.npy and test.npy; mend data.path")
         return {file.stem: read_arrays(file)[file.stem] for file in files}
+    most = limit()
     try:
         if path.suffix == ".npy":
-            return {path.stem: np.load(path, allow_pickle=False)}
+            return {path.stem: _npy(path, most)}
         if path.suffix == ".npz":
-            return npz(path)
+            return _npz(path, most)
     except (DamagedError, ValueError, EOFError) as error:
         reason = str(error) if isinstance(error, DamagedError) else "is no intact .npy file of plain numbers"
         raise UserError(f"'{path}' {reason}; put an intact copy in its place") from error
     if path.suffix in (".h5", ".hdf5"):
-        return _hdf5(path)
+        return _hdf5(path, most)
     if path.suffix == ".safetensors":
-        return _safetensors(path)
+        return _safetensors(path, most)
     raise UserError(f"'{path}' is of a kind that is not read: expected {', '.join(ENDINGS)}; convert it")
 
 
-def _hdf5(path: Path) -> Named:
+def _npy(path: Path, most: int) -> NDArray[Any]:
+    array = np.load(path, mmap_mode="r" if path.stat().st_size > most else None, allow_pickle=False)
+    return array if mapping(array) is None or array.flags.c_contiguous else np.array(array, order="C")
+
+
+def _npz(path: Path, most: int) -> Named:
+    """The arrays of a .npz file; large ones are unpacked into a file each, for most are compressed."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            large = {one.filename: one for one in packed.infolist() if one.file_size > most and _plain(packed, one)}
+            arrays = npz(path, tuple(large))
+            for name in large:
+                kept = kept_at("npz", path, name)
+                if opened_again(kept) is None:
+                    with packed.open(name) as member, keeping(kept) as file:
+                        shutil.copyfileobj(member, file, PART)
+                arrays[name.removesuffix(".npy")] = _npy(kept, most)
+            return arrays
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedError("is no intact .npz file of numpy's") from error
+
+
+def _plain(packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Whether a member of a .npz file is an array of numbers; `npz` leaves all others out."""
+    with packed.open(member) as file:
+        return member.filename.endswith(".npy") and not head(file)[2].hasobject
+
+
+def _hdf5(path: Path, most: int) -> Named:
     """The arrays at the top of an HDF5 file."""
     with extra("hdf5", f"'{path}'"):
         import h5py
     try:
         with h5py.File(path, "r") as file:
-            return {name: np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
+            return {name: _dataset(path, file[name], most) for name in file if isinstance(file[name], h5py.Dataset)}
     except OSError as error:
         raise UserError(f"'{path}' is no intact HDF5 file ({error}); put an intact copy in its place") from error
 
 
-def _safetensors(path: Path) -> Named:
+def _dataset(path: Path, dataset: Any, most: int) -> NDArray[Any]:
+    """An array of an HDF5 file, of h5py's `Dataset`; one in chunks is unpacked where it is large."""
+    if dataset.nbytes <= most:
+        return np.asarray(dataset)
+    if (offset := dataset.id.get_offset()) is not None:
+        return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+    kept = kept_at("hdf5", path, dataset.name)
+    if (unpacked := opened_again(kept)) is None:
+        unpacked = spooled((dataset[rows] for rows in spans(dataset)), dataset.shape, dataset.dtype, kept)
+    return unpacked
+
+
+NUMBERS = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+         "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}  # fmt: skip
+"""The types of a safetensors file that numpy has."""
+
+
+def _safetensors(path: Path, most: int) -> Named:
     """The tensors of a file, of the kinds of numbers that numpy has."""
     with extra("safetensors", f"'{path}'"):
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.numpy import load_file
     try:
-        return load_file(path)
+        if path.stat().st_size <= most:
+            return load_file(path)
+        with safe_open(path, "np") as file:
+            small = {name: file.get_tensor(name) for name in file.keys() if _bytes(file.get_slice(name)) <= most}  # noqa: SIM118
+        return {**small, **_tensors(path, small)}
     except (SafetensorError, TypeError, KeyError) as error:
         raise UserError(
             f"'{path}' is no intact .safetensors file of numbers that numpy has ({error}); put an intact copy in its "
             "place"
         ) from error
+
+
+def _bytes(tensor: Any) -> int:
+    """The size of a tensor, of safetensors' slice of all of it."""
+    return prod(tensor.get_shape()) * np.dtype(NUMBERS[tensor.get_dtype()]).itemsize
+
+
+def _tensors(path: Path, other_than: Named) -> Named:
+    """The tensors of a file, memory-mapped; `safe_open` has checked its head."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(size))
+    return {
+        name: np.memmap(path, NUMBERS[one["dtype"]], "r", 8 + size + one["data_offsets"][0], tuple(one["shape"]))
+        for name, one in head.items()
+        if name != "__metadata__" and name not in other_than
+    }

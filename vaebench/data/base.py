@@ -1,12 +1,12 @@
-"""What every data set is: three disjoint splits of images under one declared measure, held in memory."""
+"""What every data set is: three disjoint splits of images under one declared measure, in memory or in a file."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.configuration.parts import name_of
-from vaebench.data._batches import Batches, Blocks, TrainingBatches
+from vaebench.data._batches import Batches, Blocks, DrawnBatches, TrainingBatches
 from vaebench.data._checks import Split, as_labels, as_levels, checked, repeats
 from vaebench.data._measure import Measure
+from vaebench.data._stored import Stored, on_device, parts
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
 
@@ -95,7 +96,8 @@ class ImageData(LightningDataModule, ABC):
     def spec(self) -> DataSpec:
         """Shape, measure, training mean (the expectation of the images, without a draw) and up to 1,000 examples."""
         train = self._split("train").images
-        some = train[torch.linspace(0, len(train) - 1, min(len(train), 1000)).round().long()]
+        places = torch.linspace(0, len(train) - 1, min(len(train), 1000)).round().long()
+        some = train.read(places) if isinstance(train, Stored) else train[places]
         mean, examples = self._measure.mean(train), self._measure.fixed(some, SEEDS["train"])
         measure = self._measure
         return DataSpec(tuple(train.shape[1:]), measure.name, mean, len(train), examples, measure.random)
@@ -112,6 +114,30 @@ class ImageData(LightningDataModule, ABC):
         if split not in self._fixed:
             self._fixed[split] = self._measure.fixed(levels, SEEDS[split])
         return self._fixed[split]
+
+    def some(self, split: str, index: Tensor) -> Tensor:
+        """The images of a split at some places, (m, c, h, w): those of `images`, of which no more is held meanwhile.
+
+        Args:
+            split: 'train', 'val' or 'test'.
+            index: (m,) int64, from 0.
+        """
+        order = index.argsort()
+        wanted, found, start = index[order], [], 0
+        for x in self._draws(split):
+            if start > int(wanted[-1]):
+                break
+            found.append(x[wanted[(wanted >= start) & (wanted < start + len(x))] - start])
+            start += len(x)
+        return torch.cat(found)[order.argsort()]
+
+    def first(self, split: str, count: int) -> Tensor:
+        """The first `count` images of a split, or all that there are; see `some`."""
+        return self.some(split, torch.arange(min(count, self.sizes[split])))
+
+    def _draws(self, split: str) -> Iterator[Tensor]:
+        """`images` part by part."""
+        return self._measure.draws(parts(self._split(split).images), SEEDS[split])
 
     def labels(self, split: str) -> Tensor | None:
         """A split's labels, (n,) int64, or None where the data set has none."""
@@ -130,8 +156,12 @@ class ImageData(LightningDataModule, ABC):
     @cached_property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of what is used: images (of training the stored levels), their shape, and labels; 64 hex digits."""
-        return {name: hash_of(self._split(name).images if name == "train" else self.images(name), self.labels(name))
-                for name in SEEDS}  # fmt: skip
+        hashes = {}
+        for name in SEEDS:
+            images = self._split(name).images
+            used = parts(images) if name == "train" else self._draws(name)
+            hashes[name] = hash_of(used, tuple(images.shape), self.labels(name))
+        return hashes
 
     @cached_property
     def _repeats(self) -> list[str]:
@@ -156,9 +186,11 @@ class ImageData(LightningDataModule, ABC):
 
     def training_batches(self, seed: int) -> TrainingBatches:
         """The same one by one, in the orders that follow from a seed."""
-        trainer = self.trainer
+        trainer, (levels, labels, _) = self.trainer, self._split("train")
         return TrainingBatches(
-            *_to(self._device, *self._split("train")[:2]),
+            on_device(levels, self._device),
+            None if labels is None else labels.to(self._device),
+            device=self._device,
             measure=self._measure,
             size=self.batch_size,
             seed=seed,
@@ -170,11 +202,18 @@ class ImageData(LightningDataModule, ABC):
     def val_dataloader(self) -> Batches:
         """Batches of the fixed validation images; all of them on every process, so that the bound has one noise."""
         world = self.trainer.world_size if self.trainer else 1
-        return Batches(*_to(self._device, self.images("val"), self.labels("val")), self.batch_size * world)
+        return self._held_out("val", self.batch_size * world)
 
     def test_dataloader(self) -> Batches:
         """Batches of the fixed test images."""
-        return Batches(*_to(self._device, self.images("test"), self.labels("test")), self.batch_size, **self._place)
+        return self._held_out("test", self.batch_size, **self._place)
+
+    def _held_out(self, split: str, size: int, rank: int = 0, world: int = 1) -> Batches:
+        levels, labels, device = self._split(split).images, self.labels(split), self._device
+        labels = None if labels is None else labels.to(device)
+        if isinstance(levels, Stored):
+            return DrawnBatches(levels, labels, self._measure, SEEDS[split], size, device, rank, world)
+        return Batches(self.images(split).to(device), labels, size, rank, world)
 
     @property
     def _device(self) -> torch.device:
@@ -186,12 +225,12 @@ class ImageData(LightningDataModule, ABC):
 
 
 def carve(
-    images: NDArray[Any], labels: NDArray[Any] | None, index: NDArray[Any] | None = None, **sizes: int
+    images: NDArray[Any] | Stored, labels: NDArray[Any] | None, index: NDArray[Any] | None = None, **sizes: int
 ) -> dict[str, Split]:
     """Cuts images (n, c, h, w) and labels (n,) into consecutive splits of the given sizes; −1 takes what is left.
 
     Args:
-        images: levels, whole numbers from 0 to 255 of any numeric type.
+        images: levels, whole numbers from 0 to 255 of any numeric type; or stored ones, which stay where they are.
         labels: whole numbers, or None.
         index: where each image stands in the source; default: its place in `images`.
         sizes: of the splits, by name.
@@ -203,7 +242,8 @@ def carve(
     {'train': 7, 'val': 2}
     """
     n = len(images)
-    levels, numbers = as_levels(images), None if labels is None else as_labels(labels, n)
+    levels = images if isinstance(images, Stored) else as_levels(images)
+    numbers = None if labels is None else as_labels(labels, n)
     index = np.arange(n) if index is None else as_labels(index, n)
     rest = n - sum(size for size in sizes.values() if size >= 0)
     if rest < 0:
@@ -211,8 +251,12 @@ def carve(
     splits, at = {}, 0
     for name, size in sizes.items():
         end = at + (rest if size < 0 else size)
-        parts = (None if part is None else torch.from_numpy(part[at:end]) for part in (levels, numbers, index))
-        splits[name] = Split(*cast(tuple[Tensor, Tensor | None, Tensor], tuple(parts)))
+        part = levels[at:end]
+        splits[name] = Split(
+            part if isinstance(part, Stored) else torch.from_numpy(part),
+            None if numbers is None else torch.from_numpy(numbers[at:end]),
+            torch.from_numpy(index[at:end]),
+        )
         at = end
     return splits
 
@@ -222,14 +266,19 @@ def shuffled(n: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.RandomState(seed).permutation(n)
 
 
-def _to(device: torch.device, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return images.to(device), None if labels is None else labels.to(device)
+def hash_of(images: Iterable[Tensor], shape: tuple[int, ...], labels: Tensor | None) -> str:
+    """SHA-256 of images and labels, their shape and type; 64 hex digits.
 
-
-def hash_of(images: Tensor, labels: Tensor | None) -> str:
-    """SHA-256 of images and labels, their shape and type; 64 hex digits."""
-    digest = hashlib.sha256(repr((tuple(images.shape), str(images.dtype))).encode())
-    for tensor in (images, labels):
-        if tensor is not None:
-            digest.update(tensor.contiguous().numpy().data)
+    Args:
+        images: consecutive parts of them, at least one.
+        shape: of all images.
+        labels: of all images, or None.
+    """
+    digest = None
+    for part in images:
+        digest = digest or hashlib.sha256(repr((shape, str(part.dtype))).encode())
+        digest.update(part.contiguous().numpy().data)
+    assert digest is not None
+    if labels is not None:
+        digest.update(labels.contiguous().numpy().data)
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.data._factors import published
-from vaebench.data._prepare import Colour, Crop, Levels, Preparation, opened, stacked
+from vaebench.data._prepare import Colour, Crop, Levels, Preparation, decoded, opened, stacked
+from vaebench.data._stored import kept_at
 from vaebench.data.base import ImageData, Split, carve
 from vaebench.errors import UserError, unknown
 
@@ -62,8 +63,7 @@ class CelebA(ImageData):
         for number, split in enumerate(("train", "val", "test")):
             place = np.flatnonzero(numbers == number)
             paths = [folder / names[at] for at in place]
-            with ThreadPoolExecutor() as pool:
-                images = stacked(zip(map(str, paths), pool.map(self._decoded, paths), strict=True), len(paths))
+            images = stacked(decoded(paths, self._decoded), len(paths), partial(kept_at, self.preparation, *paths))
             own = None if labels is None else labels[place]
             splits[split] = carve(images, own, place, whole=-1)["whole"]
         return splits

@@ -17,8 +17,8 @@ from vaebench.errors import UserError
 class DSprites(GridImages):
     """dSprites: white shapes, 1 × 64 × 64, one of each combination of five factors; 589,824 / 73,728 / 73,728.
 
-    The published .npz file is read from `$VAEBENCH_DATA/dsprites`, and all images are held in memory (3 GB, and 6 GB
-    while they are shuffled). The splits are this suite's: there are none that others use.
+    The published .npz file is read from `$VAEBENCH_DATA/dsprites`, and its images stay in a file (3 GB), unless
+    `VAEBENCH_MEMORY` is larger. The splits are this suite's: there are none that others use.
 
     Reference:
         Matthey, Higgins, Hassabis & Lerchner 2017, https://github.com/google-deepmind/dsprites-dataset.

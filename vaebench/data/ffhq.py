@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, final
 
 from vaebench.data._factors import published
-from vaebench.data._prepare import Colour, Levels, Preparation, opened, stacked
+from vaebench.data._prepare import Colour, Levels, Preparation, decoded, opened, stacked
+from vaebench.data._stored import kept_at
 from vaebench.data.base import ImageData, Split, carve
 from vaebench.errors import UserError
 
@@ -54,8 +54,7 @@ class FFHQ(ImageData):
                 f"'{folder}' holds {len(paths):,} thumbnails: expected {self.size:,}, each once; put the whole data "
                 "set there"
             )
-        with ThreadPoolExecutor() as pool:
-            images = stacked(zip(map(str, paths), pool.map(self._decoded, paths), strict=True), len(paths))
+        images = stacked(decoded(paths, self._decoded), len(paths), lambda: kept_at(self.preparation, *paths))
         val, test = self.held_out
         return carve(images, None, train=-1, val=val, test=test)
 

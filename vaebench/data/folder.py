@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, final
 
 import numpy as np
 
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages, title_of
-from vaebench.data._prepare import ENDINGS, OTHERS, Colour, Crop, Levels, Preparation, opened, require_span, stacked
+from vaebench.data._prepare import (
+    ENDINGS,
+    OTHERS,
+    Colour,
+    Crop,
+    Levels,
+    Preparation,
+    decoded,
+    opened,
+    require_span,
+    stacked,
+)
+from vaebench.data._stored import kept_at
 from vaebench.errors import UserError
 from vaebench.ranges import Range
 
@@ -22,7 +33,7 @@ class Folder(OwnImages):
     A folder that has `train` in it has splits (`train`, `test` and perhaps `val`); any other is split by a seed. In a
     split, or in the whole, each picture that stands in a folder belongs to the class of the outermost one, and classes
     count from 0 in the order of their names; pictures beside one another have no labels. Pictures are read in the
-    order of their paths.
+    order of their paths. More than `VAEBENCH_MEMORY` GiB (1) of them are decoded once into a file and read from there.
 
     Args:
         root: the folder, from the working folder or absolute.
@@ -68,8 +79,7 @@ class Folder(OwnImages):
 
     def _images(self, folder: Path) -> Images:
         paths = sorted(_pictures(folder), key=lambda path: path.relative_to(folder).as_posix())
-        with ThreadPoolExecutor() as pool:
-            levels = stacked(zip(map(str, paths), pool.map(self._decoded, paths), strict=True), len(paths))
+        levels = stacked(decoded(paths, self._decoded), len(paths), lambda: kept_at(self.preparation, *paths))
         classes = [path.relative_to(folder).parts[:-1][:1] for path in paths]
         if not any(classes):
             return Images(levels)

@@ -7,9 +7,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Container
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
@@ -104,23 +105,32 @@ def norb(content: bytes) -> NDArray[np.generic]:
     return np.frombuffer(content, kinds[magic], offset=start).reshape(shape)
 
 
-def npz(content: bytes | Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of a .npz file of numpy's by name; those that need pickle, which runs code, are left out."""
+def npz(content: bytes | Path, but: Container[str] = ()) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a .npz file of numpy's by name; those that need pickle, which runs code, are left out.
+
+    Args:
+        content: the file, or its bytes.
+        but: members of the archive that are not read.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content) as packed:
             members = {name.removesuffix(".npy"): name for name in packed.namelist() if name.endswith(".npy")}
-            return {name: array for name, member in members.items()
-                    if (array := _plain(packed.open(member))) is not None}  # fmt: skip
+            return {name: array for name, member in members.items() if member not in but
+                    and (array := _plain(packed.open(member))) is not None}  # fmt: skip
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DamagedError("is no intact .npz file of numpy's") from error
+
+
+def head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of an array in the .npy format, of which the head is read."""
+    version = read_magic(file)
+    return (read_array_header_1_0 if version == (1, 0) else read_array_header_2_0)(file)
 
 
 def _plain(file: IO[bytes]) -> NDArray[np.generic] | None:
     """An array of numbers in the .npy format; None where it holds objects."""
     with file:
-        version = read_magic(file)
-        header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
-        shape, fortran, kind = header(file)
+        shape, fortran, kind = head(file)
         if kind.hasobject:
             return None
         flat = np.frombuffer(file.read(), kind)

@@ -18,9 +18,9 @@ from vaebench.errors import UserError
 class MPI3D(GridImages):
     """MPI3D: a robot's arm, 3 × 64 × 64, one image for each combination of seven factors; 829,440 / 103,680 / 103,680.
 
-    The published .npz file of a variant is read from `$VAEBENCH_DATA/mpi3d`, and all images are held in memory (13 GB,
-    and 26 GB while they are shuffled). The splits are this suite's: there are none that others use. A data set is known
-    by its variant, 'mpi3d_real'.
+    The published .npz file of a variant is read from `$VAEBENCH_DATA/mpi3d`, and its images stay in a file (13
+    GB), unless `VAEBENCH_MEMORY` is larger. The splits are this suite's: there are none that others use. A data set is
+    known by its variant, 'mpi3d_real'.
 
     Reference:
         Gondal et al. 2019, https://arxiv.org/abs/1906.03292; https://github.com/rr-learning/disentanglement_dataset.

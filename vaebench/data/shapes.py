@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.data._stored import in_memory
 from vaebench.data.base import ImageData, Split, carve, shuffled
 from vaebench.errors import unknown
 
@@ -58,7 +59,7 @@ class Shapes(ImageData):
         values = _cut(self._values()[:, None, None], None)
         if split not in values:
             raise unknown("split", split, values)
-        return values[split].images[:, 0, 0].long()
+        return in_memory(values[split].images)[:, 0, 0].long()
 
     def _values(self) -> NDArray[np.int64]:
         """The factors of all images, (n, 5), in the order of the splits."""

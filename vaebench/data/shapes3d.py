@@ -18,8 +18,8 @@ from vaebench.errors import UserError
 class Shapes3D(GridImages):
     """3D Shapes: coloured scenes, 3 × 64 × 64, one for each combination of six factors; 384,000 / 48,000 / 48,000.
 
-    The published HDF5 file is read from `$VAEBENCH_DATA/shapes3d` by h5py, and all images are held in memory (6 GB,
-    and 12 GB while they are shuffled). The splits are this suite's: there are none that others use.
+    The published HDF5 file is read from `$VAEBENCH_DATA/shapes3d` by h5py, and its images stay in a file (6 GB), unless
+    `VAEBENCH_MEMORY` is larger. The splits are this suite's: there are none that others use.
 
     Reference:
         Burgess & Kim 2018, https://github.com/google-deepmind/3d-shapes.

@@ -104,7 +104,7 @@ def evaluate(
         if work is not None:
             subject.store = Store(work / _fingerprint(subject, plan))
         report = Report(protocol={**plan.config, "split": "test", "n": len(subject.raw)})
-        if plan.limit is None or plan.limit < len(datamodule.images("test")):
+        if plan.limit is None or plan.limit < subject.size:
             del report.protocol["limit"]  # n holds it
         if isinstance(subject.model, Conditioned):
             report.protocol["given"] = "labels"

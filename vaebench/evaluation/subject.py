@@ -31,7 +31,8 @@ Progress = Callable[[float], None]
 class Images(Protocol):
     """A data module that has images by split, and their shape and measure.
 
-    `Labelled` and `Generated` data modules allow more metrics; a `Forewarned` one adds warnings to the record.
+    `Labelled` and `Generated` data modules allow more metrics; a `Forewarned` one adds warnings to the record; one that
+    is `Selective` reads no more images than a measurement looks at.
     """
 
     @property
@@ -79,6 +80,18 @@ class Prepared(Protocol):
     def preparation(self) -> Described: ...
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A data module that may be larger than the memory, and hands over some of its images."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Number of images of each split."""
+
+    def some(self, split: str, index: Tensor) -> Tensor:
+        """`images(split)[index]`, with index (m,) int64."""
+
+
 class Subject:
     """A model and its evaluation data, in evaluation mode and without gradients.
 
@@ -93,6 +106,7 @@ class Subject:
     Attributes:
         x: test images, (n, *data), on the model's device and in its precision.
         raw: the same on the CPU, as the data module gave them.
+        size: number of test images that there are.
 
     Raises:
         UserError: limit below 1, no images, an image with values that its measure does not have, or no labels for a
@@ -113,7 +127,8 @@ class Subject:
         self.model, self.data, self.seed, self.limit = model, data, seed, limit
         self.spec = data.spec
         self.store, self.advance = store or Store(), advance
-        self.raw = data.images("test")[:limit]
+        self.size = data.sizes["test"] if isinstance(data, Selective) else len(data.images("test"))
+        self.raw = self._images("test", None if limit is None else torch.arange(min(limit, self.size)))
         check_images(self.raw, self.spec)
         self.device, self.dtype = device_and_dtype(model, self.raw)
         if is_conditional(model):
@@ -139,8 +154,13 @@ class Subject:
 
     def train(self, count: int | None = None) -> Tensor:
         """Up to `count` training images, evenly spaced, (m, *data), on the model's device."""
-        images = self.data.images("train")
-        return (images if count is None else images[spread(len(images), count)]).to(self.device, self.dtype)
+        n = self.data.sizes["train"] if isinstance(self.data, Selective) else len(self.data.images("train"))
+        return self._images("train", None if count is None else spread(n, count)).to(self.device, self.dtype)
+
+    def _images(self, split: str, index: Tensor | None) -> Tensor:
+        if index is None:
+            return self.data.images(split)
+        return self.data.some(split, index) if isinstance(self.data, Selective) else self.data.images(split)[index]
 
     def labels(self, split: str, count: int | None = None) -> Tensor | None:
         """Labels, (m,) int64, of the test images or of up to `count` training images; None where the data has none.

@@ -133,7 +133,7 @@ class Steps:
         self._model, self._device, self._total = model.to(device, dtype).train(), device, total
         self._model.accumulate = options["accumulate_grad_batches"]
         self._model.configure_optimizers()
-        x, y = data.images("train")[: BATCHES * size].to(device, dtype), data.labels("train")
+        x, y = data.first("train", BATCHES * size).to(device, dtype), data.labels("train")
         labels = None if y is None else y[: BATCHES * size].to(device)
         self._batches: list[tuple[Tensor, Tensor | None]] = [
             (x[start : start + size], None if labels is None else labels[start : start + size])

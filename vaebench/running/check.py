@@ -81,7 +81,7 @@ def _tried(says: str, try_it: Callable[[], None]) -> Law:
 
 
 def _step(model: Family, data: ImageData) -> Step:
-    x, labels = data.images("train")[:BATCH], data.labels("train")
+    x, labels = data.first("train", BATCH), data.labels("train")
     return model.train().step(x, None if labels is None else labels[:BATCH], torch.zeros(()))
 
 

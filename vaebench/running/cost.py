@@ -46,7 +46,7 @@ def cost(
     counts: dict[str, Callable[[], Flops]] = {}
     if isinstance(model, Family):
         training = cast(ImageData, data)
-        x, labels = training.images("train")[: training.batch_size], training.labels("train")
+        x, labels = training.first("train", training.batch_size), training.labels("train")
         found["step_images"] = len(x)
         counts["step_flops"] = partial(step_flops, model, x, None if labels is None else labels[: len(x)], steps)
     if protocol is not None:

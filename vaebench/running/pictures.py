@@ -40,7 +40,7 @@ class PicturesCallback(Callback):
         if (trainer.current_epoch + 1) % self._every == 0 and trainer.is_global_zero:
             labels = self._data.labels("val")
             y = None if labels is None else labels[:SHOWN]
-            self._log.pictures(pl_module.steps, drawn(pl_module, self._data.images("val")[:SHOWN], y))
+            self._log.pictures(pl_module.steps, drawn(pl_module, self._data.first("val", SHOWN), y))
 
 
 def drawn(model: Family, x: Tensor, y: Tensor | None) -> dict[str, Picture]:

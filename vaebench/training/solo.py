@@ -22,6 +22,7 @@ from vaebench.training.silence import quiet_lightning
 from vaebench.training.trainer import callbacks as named_callbacks
 
 BLOCK = 16  # batches per call of Lightning's loop, whose overhead is 0.1 ms
+BYTES = 2**26  # of the images of a block, of which each is a float
 
 
 def train(
@@ -58,7 +59,8 @@ def _train(job: Experiment, work: Path, progress: TrainingProgress | None, callb
     limits = job.budget(data, trainer.world_size)
     keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
     data.seed, model.watch = job.seed, DivergenceWatch()
-    data.block = limits.accumulate * (max(1, BLOCK // limits.accumulate) if _takes_blocks(job, trainer) else 1)
+    most = min(BLOCK, BYTES // (4 * data.spec.dimensions * data.batch_size)) if _takes_blocks(job, trainer) else 1
+    data.block = limits.accumulate * max(1, most // limits.accumulate)
     trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs
     trainer.fit_loop.min_epochs, trainer.limit_val_batches = limits.least, limits.validation
     trainer.strategy.checkpoint_io = SavesIO(saves)

@@ -38,6 +38,15 @@ class HeldOut:
         """Images, (n, c, h, w); those of validation for 'test'."""
         return self.data.images(_validation(split))
 
+    def some(self, split: str, index: Tensor) -> Tensor:
+        """Some of them; see `ImageData.some`."""
+        return self.data.some(_validation(split), index)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images of each split."""
+        return {split: self.data.sizes[_validation(split)] for split in ("train", "test")}
+
     def labels(self, split: str) -> Tensor | None:
         """Labels, (n,), or None where there are none."""
         return self.data.labels(_validation(split))
