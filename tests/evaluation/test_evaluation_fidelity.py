@@ -16,6 +16,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 from weight_files import write_inception
 
 import vaebench as vb
@@ -87,6 +88,12 @@ def test_the_kernel_distance_equals_the_sum_over_pairs(paired: bool) -> None:
     cross = xy[~np.eye(95, dtype=bool)].mean() if paired else xy.mean()
     found = kid(x, y, paired)
     assert found.value == pytest.approx(off[0] + off[1] - 2 * cross, rel=1e-9)
+
+
+def test_the_kernel_distance_equals_torchmetrics_over_all_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(120, 5, generator=generator).double() + shift for shift in (0.3, 0))
+    assert kid(x, y).value == pytest.approx(float(poly_mmd(x, y)), rel=1e-9)
 
 
 def test_the_kernel_distance_is_unbiased() -> None:

@@ -10,6 +10,7 @@ from oracles import Channels, LinearGaussian, without
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import evaluation_mode
@@ -51,6 +52,31 @@ def test_errors_equal_those_of_scikit_image(shape: tuple[int, ...]) -> None:
         assert float(mse(x, y)[i]) == pytest.approx(mean_squared_error(a, b))
         assert float(psnr(x, y)[i]) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1.0))
     assert 0.1 < float(ssim(x, y).mean()) < 0.99
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("shape", [(1, 11, 17), (3, 13, 12)])
+def test_degenerate_images_are_judged_as_scikit_image_does(shape: tuple[int, ...]) -> None:
+    """Constant, one pixel off and equal images; scikit-image is given levels to 255, where 1 is the range here."""
+    x, y = torch.full((4, *shape), 0.5).double(), torch.full((4, *shape), 0.5).double()
+    y[1, 0, 5, 5] = 1
+    x[2], y[2] = 0, 1
+    x[3] = y[3] = _pairs(shape, n=1)[0][0]
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    for i, (a, b) in enumerate(zip((255 * x).numpy(), (255 * y).numpy(), strict=True)):
+        expected = structural_similarity(a, b, channel_axis=0, **settings)
+        assert float(ssim(x, y)[i]) == pytest.approx(expected, abs=1e-12)
+        assert float(psnr(x, y)[i]) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-9)
+
+
+def test_torchmetrics_similarity_counts_reflected_margins() -> None:
+    """The reason why it is not used: its mean is over windows that leave the image, too."""
+    x, y = _pairs((1, 28, 28))
+    theirs = structural_similarity_index_measure(x, y, reduction="none", data_range=1.0)
+    assert float((theirs - ssim(x, y)).abs().max()) > 1e-3
+    _, whole = structural_similarity_index_measure(x, y, reduction="none", data_range=1.0, return_full_image=True)
+    assert whole.shape == x.shape
+    torch.testing.assert_close(whole[..., 5:-5, 5:-5].mean((1, 2, 3)), ssim(x, y))
 
 
 def test_errors_do_not_depend_on_the_batch() -> None:
