@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from inspect import getmembers, isabstract, isclass, signature
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from pretend_gpu import CPU, CUDA, MixedDevicesError, Pretend
 from test_latents_laws import DENSE, DENSE_PRIORS, with_posterior, with_prior
 
 import vaebench as vb
-from vaebench.core import Family
+from vaebench import metrics
+from vaebench.core import DataSpec, Family
 from vaebench.data.digits import Digits
 from vaebench.evaluation.estimators.likelihood import log_likelihood
 from vaebench.records import read_records
@@ -140,11 +142,44 @@ def trial(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
     return figures | {"value": outcome.values[0]}, []
 
 
+def classes(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
+    """Every class of `vaebench.metrics` on the device, which moves to the CPU and back between two batches."""
+    data = Digits(measure="binary").images("test")[:200].double()
+    wide = torch.nn.functional.pad(data, (2, 2, 2, 2))
+    v = torch.stack([torch.arange(200) // 2 % 2, torch.arange(200) // 4 % 2], 1)
+    beside = {"factors": v, "learnt": torch.arange(200) % 2 == 0}
+    settings: dict[str, dict[str, Any]] = {"DCI": {"model": "forest"}, "ImportanceWeightedLogLikelihood": {"k": 20},
+                                           "BitsPerDim": {"k": 20}, "FID": {"features": _rows, "samples": 60},
+                                           "KID": {"features": _rows, "samples": 60}}  # fmt: skip
+    figures: dict[str, Any] = {}
+    for name, cls in getmembers(metrics, isclass):
+        if isabstract(cls):
+            continue
+        torch.manual_seed(0)
+        family, x = ("vq_vae", data) if name == "CodebookUsage" else ("vae", wide if name == "SSIM" else data)
+        model = small(family, DataSpec(tuple(x.shape[1:]))).to(device)
+        metric = cls(**settings.get(name, {})).to(device)
+        taken = [key for key in signature(metric.update).parameters if key in beside]
+        for some in (slice(0, 90), slice(90, 200)):
+            metric.update(model, x[some].to(device), **{key: beside[key][some].to(device) for key in taken})
+            metric = metric.to("cpu").to(device)
+        value = metric.compute()
+        assert value.device.type == device.type, f"{name} is computed on {value.device}"
+        figures |= {name: value, f"{name} error": torch.nan_to_num(metric.standard_error, -1)}
+    return figures, []
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """Features of images: means of their rows."""
+    return x.mean((1, 3))[:, :4]
+
+
 CASES: dict[str, Case] = {
     **{f"step of {name}": partial(trained, name) for name in MODELS},
     **{f"metrics of {name}": partial(measured, name) for name in MEASURED},
     **{f"population of {name}": partial(together, name) for name in TOGETHER},
     "trial of a worker": trial,
+    "classes of measures": classes,
 }
 
 

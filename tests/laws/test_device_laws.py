@@ -24,7 +24,7 @@ STEPS = [
 ]
 TOGETHER = [f"population of {name}" for name in ("vae", "iwae", "factor_vae", "vq_vae", "two_stage_vae")]
 MEASURED = [f"metrics of {name}" for name in ("vae", "vq_vae", "hvae")]
-CASES = [*STEPS, *MEASURED, *TOGETHER, "trial of a worker"]
+CASES = [*STEPS, *MEASURED, *TOGETHER, "trial of a worker", "classes of measures"]
 
 WAITS = {
     "step of aggressive_vae": [["read", "core/learner.py", "_active"]],  # the loss decides whose turn it is

@@ -318,9 +318,12 @@ def test_fit_takes_a_logger_and_lightnings_own(tmp_path: Path, capsys: pytest.Ca
     first, _, _, second, *_ = capsys.readouterr().out.splitlines()
     assert Path(first).parent.name == Path(second).parent.name, "the same run by its identity"
     ours, lightnings = (next((tmp_path / folder).rglob("metrics.csv")) for folder in ("a", "b"))
-    bounds = [[row["val/elbo"] for row in _rows(file) if row["val/elbo"]] for file in (ours, lightnings)]
-    assert bounds[0] == bounds[1]
-    assert len(bounds[0]) == 2
+    for name in ("val/elbo", "train/elbo"):
+        figures = [[row[name] for row in _rows(file) if row[name]] for file in (ours, lightnings)]
+        assert figures[0] == figures[1], "means over an epoch's images"
+        assert len(figures[0]) == 2
+    batches = [row["step/elbo"] for row in _rows(lightnings) if row["step/elbo"]]
+    assert len(batches) > 2, "those of single batches have a name of their own"
 
 
 @pytest.mark.parametrize("logger", ["CSVLogger", "lightning.pytorch.loggers.TensorBoardLogger"])
