@@ -57,13 +57,13 @@ def _fitted(model: object, x: Tensor, flow: bool = False, **options: int) -> tup
 def test_the_density_is_the_change_of_variables(d: int) -> None:
     q = _random_flow(3, d)
     noise = torch.randn(3, 4, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    z, log_q = q.push(noise)
+    z, log_q = q.from_noise(noise)
     torch.testing.assert_close(q.log_prob(z), log_q)
     for image in range(3):
         for k in range(4):
 
             def one(e: Tensor, image: int = image) -> Tensor:
-                return q.push(e.expand(3, 1, d))[0][image, 0]
+                return q.from_noise(e.expand(3, 1, d))[0][image, 0]
 
             jacobian = torch.autograd.functional.jacobian(one, noise[image, k])
             base = torch.distributions.Normal(0, 1).log_prob(noise[image, k]).sum()
@@ -97,7 +97,7 @@ def test_a_flow_starts_as_its_gaussian(d: int) -> None:
     tensors = [torch.randn(3, d, generator=generator, dtype=torch.float64) for _ in range(4)]
     gaussian = Posteriors(tensors[0], tensors[1].exp(), *tensors[2:])
     noise = torch.randn(3, 6, d, generator=generator, dtype=torch.float64)
-    for ours, theirs in zip(gaussian.as_flow().push(noise), gaussian.push(noise), strict=True):
+    for ours, theirs in zip(gaussian.as_flow().from_noise(noise), gaussian.from_noise(noise), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -152,7 +152,7 @@ def test_an_exact_start_is_kept() -> None:
     assert float(log_w.std(0).max()) < 1e-3
     torch.testing.assert_close(log_w.mean(0), model.log_likelihood(x), atol=1e-6, rtol=0)
     torch.testing.assert_close(
-        q.push(torch.zeros(20, 1, 3).double())[0][:, 0], model.posterior(x).mean, atol=1e-6, rtol=0
+        q.from_noise(torch.zeros(20, 1, 3).double())[0][:, 0], model.posterior(x).mean, atol=1e-6, rtol=0
     )
 
 
@@ -216,8 +216,8 @@ def test_a_density_that_rounding_spoils_is_no_bound_above_the_truth() -> None:
         flow = encoded(model, x, keys)[0].as_flow()
         wild = flow._replace(below=torch.full((3, 8, 8), 1e3), log_scale=torch.full((3, 8), -3.0))
         noise = torch.randn(3, 100, 8, generator=torch.Generator().manual_seed(0))
-        z, log_q = wild.push(noise)
-        exact = type(wild)(*(t.double() for t in wild[:5])).push(noise.double())[1]
+        z, log_q = wild.from_noise(noise)
+        exact = type(wild)(*(t.double() for t in wild[:5])).from_noise(noise.double())[1]
         torch.testing.assert_close(log_q.double(), exact, atol=1e-3, rtol=0)
         assert (wild.log_prob(z).double() - exact).abs().max() > 1  # why it is not taken from there
         assert (torch.logsumexp(log_weights(model, x, wild, keys, 500), 0) - math.log(500) < 0).all()
@@ -228,7 +228,7 @@ def test_a_narrow_posterior_is_scored_as_it_is_drawn() -> None:
     loc, scale = torch.full((1, 4), 5.0), torch.full((1, 4), 1e-6)
     zeros = torch.zeros(1, 4)
     noise = torch.randn(1, 50, 4, generator=torch.Generator().manual_seed(0))
-    _, log_q = Posteriors(loc, scale, zeros, zeros).push(noise)
+    _, log_q = Posteriors(loc, scale, zeros, zeros).from_noise(noise)
     exact = torch.distributions.Normal(0, 1e-6).log_prob(noise.double() * 1e-6).sum(-1)
     torch.testing.assert_close(log_q.double(), exact, atol=1e-4, rtol=0)
 

@@ -34,7 +34,7 @@ from vaebench.evaluation.estimators.joint import Joint, differentiable, require_
 from vaebench.evaluation.estimators.proposals import Effort
 from vaebench.evaluation.estimators.refined import RefinedEstimates
 from vaebench.evaluation.estimators.scoring import scorer
-from vaebench.evaluation.estimators.whitened import pull, push
+from vaebench.evaluation.estimators.whitened import from_noise, to_noise
 from vaebench.evaluation.measurements import _refined
 from vaebench.evaluation.protocol import read_protocol
 
@@ -199,9 +199,9 @@ def test_probabilities_of_all_images_sum_to_one() -> None:
 def test_a_prior_s_map_has_an_inverse_and_keeps_its_measure(prior: str) -> None:
     p = LinearChain().prior() if prior == "chain" else PRIORS_2D[prior]()
     noise = randn(7, 1, p.event_shape.numel())
-    z, log_p, standard = push(p, noise)
-    torch.testing.assert_close(pull(p, z), noise)
-    jacobian = torch.stack([torch.autograd.functional.jacobian(lambda e: push(p, e).z, e) for e in noise[:, 0]])
+    z, log_p, standard = from_noise(p, noise)
+    torch.testing.assert_close(to_noise(p, z), noise)
+    jacobian = torch.stack([torch.autograd.functional.jacobian(lambda e: from_noise(p, e).z, e) for e in noise[:, 0]])
     torch.testing.assert_close(p.log_prob(z)[:, 0], log_p[:, 0] - torch.linalg.slogdet(jacobian).logabsdet)
     assert standard == (prior not in ("mixture", "mixture of posteriors"))
 
@@ -288,8 +288,8 @@ def test_a_gaussian_s_samples_come_back_with_their_density() -> None:
     factor = torch.linalg.cholesky(torch.eye(3).double() + 0.5)
     q = Gaussians(randn(2, 3), factor.expand(2, 3, 3))
     noise = randn(5, 2, 3, seed=4)
-    e, log_q = q.push(noise)
-    torch.testing.assert_close(q.pull(e), noise)
+    e, log_q = q.from_noise(noise)
+    torch.testing.assert_close(q.to_noise(e), noise)
     torch.testing.assert_close(log_q, torch.distributions.MultivariateNormal(q.mean, scale_tril=q.factor).log_prob(e))
 
 
@@ -419,8 +419,8 @@ def test_an_image_by_chains_is_trusted_by_their_effective_size() -> None:
     log_w = torch.zeros(16, 2, dtype=DOUBLE)
     log_w[0, 1] = 9.0  # one chain outweighs the rest
     chains = refined.summarise(log_w, torch.tensor([1.5, 1.5]))
-    assert _refined.untrusted(chains).tolist() == [False, True]
-    assert _refined.untrusted(refined.summarise(torch.zeros(100, 1, dtype=DOUBLE))).tolist() == [False]
+    assert _refined.untrusted_images(chains).tolist() == [False, True]
+    assert _refined.untrusted_images(refined.summarise(torch.zeros(100, 1, dtype=DOUBLE))).tolist() == [False]
 
 
 # What cannot be refined -------------------------------------------------------------------------------------------

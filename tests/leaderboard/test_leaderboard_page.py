@@ -25,7 +25,7 @@ from vaebench.configuration.discovery import datasets, names
 from vaebench.evaluation.drawing.pictures import reconstruction_grid
 from vaebench.leaderboard import boards, markdown
 from vaebench.leaderboard.definitions import definitions, merged
-from vaebench.leaderboard.forest import forest, ticks
+from vaebench.leaderboard.forest import forest, round_values
 from vaebench.leaderboard.formats import FORMATS
 from vaebench.leaderboard.kinds import WEIGHTED, kind
 from vaebench.leaderboard.page import page, write_page
@@ -409,7 +409,7 @@ def test_no_heading_of_a_csv_is_a_formula_and_none_of_markdown_is_markup(tmp_pat
 @pytest.mark.parametrize("far", [1e-8, 3.0, 1e10, 1e99])
 def test_differences_of_any_size_have_ticks(far):
     """Defect: a difference beyond six billion nats, as of a model that diverges on an image, ended the page."""
-    assert 1 <= len(ticks(-far, far / 10)) <= 7
+    assert 1 <= len(round_values(-far, far / 10)) <= 7
 
 
 def test_latex_has_a_cell_for_every_column_and_escapes_what_it_reads_as_commands(tmp_path):

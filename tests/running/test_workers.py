@@ -17,7 +17,7 @@ from vaebench.running import bench as module
 from vaebench.running import workers
 from vaebench.running.bench import bench
 from vaebench.running.benchmark import Benchmark, BenchmarkRun
-from vaebench.running.workers import bench_by_workers, places
+from vaebench.running.workers import bench_by_workers, worker_places
 
 ARGS = ["--model.latent=2", "--trainer.accelerator=cpu"]
 PROTOCOL = {"name": "likelihood", "k": 2, "limit": 20}
@@ -93,8 +93,8 @@ def test_a_run_that_another_process_trains_comes_last(tmp_path: Path, monkeypatc
 def _scratch(benchmark: Benchmark, folder: Path) -> Path:
     """The folder of the first run's unfinished files."""
     first = Benchmark(benchmark.name, benchmark.protocol, benchmark.runs[:1])
-    preparation = module.Preparation(first, folder / "results", folder / "work", False, module.Logbook(), time.time())
-    return preparation.prepare(first.runs[0], module.experiment(first.runs[0].args)).run.scratch
+    builder = module.RunBuilder(first, folder / "results", folder / "work", False, module.Logbook(), time.time())
+    return builder.prepare(first.runs[0], module.experiment(first.runs[0].args)).run.scratch
 
 
 def test_a_run_that_failed_since_the_call_began_is_not_tried_by_the_next_worker(
@@ -117,13 +117,13 @@ def test_a_run_that_failed_since_the_call_began_is_not_tried_by_the_next_worker(
 def test_workers_share_the_cores(count: int, shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(workers, "gpus", list)
-    assert [place["OMP_NUM_THREADS"] for place in places(count)] == [str(shares)] * count
-    assert {place["CUDA_VISIBLE_DEVICES"] for place in places(count)} == {""}
+    assert [place["OMP_NUM_THREADS"] for place in worker_places(count)] == [str(shares)] * count
+    assert {place["CUDA_VISIBLE_DEVICES"] for place in worker_places(count)} == {""}
 
 
 def test_workers_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "gpus", lambda: ["4", "7"])
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in places(3)] == ["4", "7", "4"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in worker_places(3)] == ["4", "7", "4"]
 
 
 @pytest.mark.parametrize(("options", "sentence"), [

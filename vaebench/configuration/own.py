@@ -241,7 +241,7 @@ def hashed(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def escaped(texts: Mapping[str, str]) -> dict[str, str]:
+def as_json(texts: Mapping[str, str]) -> dict[str, str]:
     """Each text as a JSON string, in which every character is printable."""
     return {name: json.dumps(text) for name, text in texts.items()}
 

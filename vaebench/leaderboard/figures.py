@@ -8,13 +8,13 @@ import numpy as np
 
 from vaebench.leaderboard.comparable import computed_from, in_units
 from vaebench.leaderboard.statistics import Estimate, estimate
-from vaebench.leaderboard.trust import UNTRUSTED, untrusted
+from vaebench.leaderboard.trust import UNTRUSTED, untrusted_share
 from vaebench.records import RunRecord
 
 
 def value(record: RunRecord, metric: str) -> float | None:
     """The value of a metric, or of `UNTRUSTED`; None where the run has none."""
-    return untrusted(record) if metric == UNTRUSTED else record.value(metric)
+    return untrusted_share(record) if metric == UNTRUSTED else record.value(metric)
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

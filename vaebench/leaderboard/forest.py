@@ -54,7 +54,7 @@ def forest(board: Board) -> Forest:
     tied = [mark.difference for mark in marks if mark.tie]
     band = (min(tied), max(tied)) if len(tied) > 1 else None
     low, high = _axis(marks)
-    return Forest(marks, (low, high), ticks(low, high), band)
+    return Forest(marks, (low, high), round_values(low, high), band)
 
 
 def _mark(board: Board, row: Row, leader: Row) -> Mark:
@@ -78,10 +78,10 @@ def _axis(marks: Sequence[Mark]) -> tuple[float, float]:
     return (-1.05 * far, 0.06 * far) if down else (-0.06 * far, 1.05 * far)
 
 
-def ticks(low: float, high: float) -> list[float]:
+def round_values(low: float, high: float) -> list[float]:
     """Round values in an interval, at most seven of them.
 
-    >>> ticks(-4.2, 0.24)
+    >>> round_values(-4.2, 0.24)
     [-4.0, -3.0, -2.0, -1.0, 0.0]
     """
     steps = [digit * 10.0**power for power in range(-9, 101) for digit in (1, 2, 5)]

@@ -16,7 +16,7 @@ MOST = 50.0  # per cent; a refined estimate with more unreliable images is not r
 ESTIMATED = (LOG_LIKELIHOOD, NLL, BITS)  # scores that are estimated from importance weights
 
 
-def untrusted(record: RunRecord) -> float | None:
+def untrusted_share(record: RunRecord) -> float | None:
     """Share of a run's images with unreliable weights, per cent; None where it was not measured."""
     share = record.value("untrusted_images")
     return None if share is None else 100 * share / record.protocol["n"]
@@ -41,7 +41,7 @@ def undecided(records: Sequence[RunRecord], score: str) -> str:
     if reasons:
         return f"the encoder's bound stands in for a refined estimate: {reasons[0]}"
     refined = [record for record in records if record.tables.get("proposal", {}).get("used") == "refined"]
-    shares = [share for record in refined if (share := untrusted(record)) is not None]
+    shares = [share for record in refined if (share := untrusted_share(record)) is not None]
     if shares and np.mean(shares) > MOST:
         return f"on {np.mean(shares):.0f} % of its images the weights of the estimate are not to be trusted (k̂ > 0.7)"
     return ""

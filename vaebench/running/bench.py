@@ -82,24 +82,24 @@ def bench(
         OSError: the disk failed, which would fail all further runs.
     """
     start = time.time() if since is None else since
-    preparation = Preparation(benchmark, results, work, progress, logbook or Logbook(), start)
-    _write_rank(benchmark, preparation)
+    builder = RunBuilder(benchmark, results, work, progress, logbook or Logbook(), start)
+    _write_rank(benchmark, builder)
     jobs = [(training, experiment(training.args)) for training in benchmark.runs]
     if engine == "population":
-        jobs = yield from _population(jobs, preparation)
-    yield from _solo(jobs, preparation)
+        jobs = yield from _population(jobs, builder)
+    yield from _solo(jobs, builder)
 
 
-def _write_rank(benchmark: Benchmark, preparation: Preparation) -> None:
+def _write_rank(benchmark: Benchmark, builder: RunBuilder) -> None:
     """Writes the benchmark's ranking metric beside the records, if it has one."""
     if benchmark.rank is None:
         return
-    if (needed := measurement_of(benchmark.rank)) not in preparation.protocol.measurements:
+    if (needed := measurement_of(benchmark.rank)) not in builder.protocol.measurements:
         raise UserError(
             f"'{benchmark.name}' ranks by {benchmark.rank}, a figure of the measurement '{needed}', which its protocol "
             f"leaves out; add it under protocol.measurements, as {{{needed}: {{}}}}"
         )
-    write_rank(preparation.results, benchmark.rank)
+    write_rank(builder.results, benchmark.rank)
 
 
 class Prepared(NamedTuple):
@@ -120,7 +120,7 @@ class Prepared(NamedTuple):
     since: float
 
 
-class Preparation:
+class RunBuilder:
     """Builds a benchmark's runs and determines their folders.
 
     Args:
@@ -155,23 +155,23 @@ class Preparation:
         return Prepared(training, job, run, failure, self.since)
 
 
-def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation) -> Iterator[Ended]:
+def _solo(jobs: list[tuple[BenchmarkRun, Experiment]], builder: RunBuilder) -> Iterator[Ended]:
     """Runs one after another; those that another process trains now come last, and are waited for."""
     held = list[tuple[int, Prepared]]()
     for index, (training, job) in enumerate(jobs):
         try:
-            prepared = preparation.prepare(training, job)
+            prepared = builder.prepare(training, job)
         except OSError:
             raise
         except Exception as error:
-            yield Ended(training, preparation.results, reason=_reason(error))
+            yield Ended(training, builder.results, reason=_reason(error))
             continue
         try:
-            yield _alone(prepared, f"({index + 1}/{len(jobs)})", preparation.progress, wait=False)
+            yield _alone(prepared, f"({index + 1}/{len(jobs)})", builder.progress, wait=False)
         except HeldError:
             held.append((index, prepared))
     for index, prepared in held:
-        yield _alone(prepared, f"({index + 1}/{len(jobs)})", preparation.progress, wait=True)
+        yield _alone(prepared, f"({index + 1}/{len(jobs)})", builder.progress, wait=True)
 
 
 def _alone(prepared: Prepared, count: str, progress: bool, wait: bool) -> Ended:
@@ -187,7 +187,7 @@ def _alone(prepared: Prepared, count: str, progress: bool, wait: bool) -> Ended:
 
 
 def _population(
-    jobs: list[tuple[BenchmarkRun, Experiment]], preparation: Preparation
+    jobs: list[tuple[BenchmarkRun, Experiment]], builder: RunBuilder
 ) -> Generator[Ended, None, list[tuple[BenchmarkRun, Experiment]]]:
     """Trains runs as a population; yields as `bench` does, and returns those that must train solo."""
     population, alone = Population(), list[tuple[BenchmarkRun, Experiment]]()
@@ -196,7 +196,7 @@ def _population(
         for training, job in jobs:
             job.engine = population.engine
             try:
-                prepared = preparation.prepare(training, job)
+                prepared = builder.prepare(training, job)
                 ended = _ended_before(prepared)
                 if ended is None:
                     stack.enter_context(alone_in(prepared.run.scratch))
@@ -212,7 +212,7 @@ def _population(
                 print(f"{training.variant} seed {training.seed} trains by itself: {_reason(error)}", file=sys.stderr)
                 alone.append((training, job))
         try:
-            with training_bar(f"{len(members)} runs together", preparation.progress) as bar:
+            with training_bar(f"{len(members)} runs together", builder.progress) as bar:
                 while learnt := population.epoch():
                     bar(sum(member.fraction for member in members) / len(members), {})
                     for member in learnt:

@@ -121,7 +121,7 @@ def record_foreign(
             "started_at_mean": False,
             "selection": ELSEWHERE,
             "curves": {},
-            **texts(own.escaped(foreign.sources), protocol),
+            **texts(own.as_json(foreign.sources), protocol),
             **results(report),
             "warnings": report.warnings,
             "cost": cost(model, data, protocol=protocol),

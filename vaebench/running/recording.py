@@ -115,7 +115,7 @@ def record_run(
 
 def texts(sources: Mapping[str, str], protocol: evaluation.Protocol) -> dict[str, dict[str, str]]:
     """{"sources": the user's own modules of a run, as JSON, and of its measurements}; nothing where there are none."""
-    found = {**sources, **own.escaped(protocol.sources)}
+    found = {**sources, **own.as_json(protocol.sources)}
     return {"sources": dict(sorted(found.items()))} if found else {}
 
 

@@ -77,7 +77,7 @@ class _Staff:
 
     def __init__(self, benchmark: Benchmark, results: Path, work: Path, workers: int, logger: str | None) -> None:
         self._job = (benchmark, results, work, logger, time.time(), trusted(), moved())
-        self._places, self._starts = places(workers), 0
+        self._places, self._starts = worker_places(workers), 0
         self._workers = dict(self._start(slot) for slot in range(workers))
 
     def ends(self) -> Iterator[Ended]:
@@ -128,7 +128,7 @@ class _Staff:
         return here, (slot, process)
 
 
-def places(workers: int) -> list[dict[str, str]]:
+def worker_places(workers: int) -> list[dict[str, str]]:
     """The environment of each worker, which gives it a GPU in turn or, without GPUs, its share of the cores."""
     if here := gpus():
         return [{"CUDA_VISIBLE_DEVICES": here[index % len(here)]} for index in range(workers)]

@@ -102,7 +102,7 @@ def write_checkpoint(
     info = {
         "run": job.identity(data),
         "config": job.plain,
-        **({"sources": own.escaped(job.sources)} if job.sources else {}),
+        **({"sources": own.as_json(job.sources)} if job.sources else {}),
         "seed": job.seed,
         "data": describe(data),
         "curves": history.curves,

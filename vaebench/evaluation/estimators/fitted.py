@@ -119,7 +119,7 @@ def fit(
         adam = torch.optim.Adam(tensors, lr=lr, betas=(0.9, 0.99), eps=1e-3)
         for step, noise in enumerate(_step_noise(keys, steps, samples, q.origin)):
             now = q.replaced(tensors)
-            z, _ = now.push(noise)
+            z, _ = now.from_noise(noise)
             bound = (log_joint(z) - now.replaced([t.detach() for t in tensors]).log_prob(z)).mean(1)
             for tensor, slope in zip(tensors, torch.autograd.grad(-bound.sum(), tensors), strict=True):
                 tensor.grad = slope.nan_to_num_(0, 0, 0)
@@ -193,5 +193,5 @@ def _weights(model: LatentModel, x: Tensor, q: Posteriors, keys: list[bytes], k:
         size = min(SCORE_BLOCK, k - done)
         noise = torch.stack([_normal(key, stream + done // SCORE_BLOCK, (size,), q.origin) for key in keys])
         for some in noise.split(rows, 1):
-            z, log_q = q.push(some)
+            z, log_q = q.from_noise(some)
             yield log_joint(z).double() - log_q.double()

@@ -25,15 +25,15 @@ class Gaussians(NamedTuple):
     mean: Tensor
     factor: Tensor
 
-    def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Samples ε = m + L u of u ~ N(0, I), (s, b, d) float64, and log q*(ε), nats, (s, b)."""
         return self.mean + torch.einsum("bij,sbj->sbi", self.factor, noise), self._density(noise)
 
     def log_prob(self, noise: Tensor) -> Tensor:
         """log q*(ε), nats, of ε (s, b, d): (s, b)."""
-        return self._density(self.pull(noise))
+        return self._density(self.to_noise(noise))
 
-    def pull(self, noise: Tensor) -> Tensor:
+    def to_noise(self, noise: Tensor) -> Tensor:
         """u (s, b, d) of ε (s, b, d)."""
         away = (noise.double() - self.mean).movedim(0, -1)
         return torch.linalg.solve_triangular(self.factor, away, upper=False).movedim(-1, 0)

@@ -15,7 +15,7 @@ from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import declared
 from vaebench.evaluation.estimators.curvature import outputs
 from vaebench.evaluation.estimators.hmc import require_chains
-from vaebench.evaluation.estimators.whitened import Mapped, pull, push
+from vaebench.evaluation.estimators.whitened import Mapped, from_noise, to_noise
 from vaebench.traits import LatentTraits, LikelihoodTraits
 
 COLUMNS = 50  # of a Jacobian, computed at once
@@ -30,7 +30,7 @@ def differentiable() -> Iterator[None]:
 
 
 class Joint:
-    """log p(x, ε) of b images, with z = T(ε) from `whitened.push`.
+    """log p(x, ε) of b images, with z = T(ε) from `whitened.from_noise`.
 
     Args:
         model: anything with a prior and a likelihood.
@@ -48,11 +48,11 @@ class Joint:
 
     def map(self, noise: Tensor) -> Mapped:
         """z (s, b, *latent) of ε (s, b, d), and its density."""
-        return push(self.prior, noise.unflatten(-1, self.event))
+        return from_noise(self.prior, noise.unflatten(-1, self.event))
 
     def noise(self, z: Tensor) -> Tensor:
         """ε (s, b, d) of z (s, b, *latent)."""
-        return pull(self.prior, z).flatten(-len(self.event))
+        return to_noise(self.prior, z).flatten(-len(self.event))
 
     def log(self, noise: Tensor) -> Tensor:
         """log p(x, ε), nats: ε (s, b, d) -> (s, b)."""

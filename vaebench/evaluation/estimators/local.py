@@ -67,7 +67,7 @@ class Posteriors(NamedTuple):
         """origin, unit, shift and log_scale: all of a diagonal Gaussian."""
         return self.origin, self.unit, self.shift, self.log_scale
 
-    def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """ε (b, k, d) -> z (b, k, d) and log q(z|x), nats, (b, k).
 
         The density comes from the forward pass and needs no inverse, whose rounding errors could break a bound on

@@ -127,7 +127,7 @@ def fit(joint: Joint, start: Tensor, keys: list[bytes], effort: Effort) -> Gauss
         [normal(key, FITTING, (effort.rounds, effort.samples // 2, joint.size), start) for key in keys], 2
     )
     for i, half in enumerate(noise):
-        e, _ = Gaussians(mean, factor).push(torch.cat([half, -half]))
+        e, _ = Gaussians(mean, factor).from_noise(torch.cat([half, -half]))
         _, slope = joint.slope(e.to(start))
         share = max(1 / (i + 1), LONGEST)
         precision = (1 - share) * precision + share * joint.curvature(e.to(start))
@@ -145,7 +145,7 @@ def _better(joint: Joint, one: Gaussians, other: Gaussians, keys: list[bytes]) -
     noise = torch.stack([normal(key, DECIDING, (PILOTS, joint.size), joint.x) for key in keys], 1)
     bounds = []
     for q in (one, other):
-        e, log_q = q.push(noise)
+        e, log_q = q.from_noise(noise)
         bounds.append((joint.log(e.to(joint.x)).double() - log_q).mean(0).nan_to_num(-math.inf, -math.inf, -math.inf))
     better = bounds[0] >= bounds[1]
     mean = torch.where(better[:, None], one.mean, other.mean)

@@ -155,7 +155,7 @@ def log_weights(
         shape = (min(BLOCK, k - done), joint.size)
         noise = torch.stack([normal(key, stream + done // BLOCK, shape, joint.x) for key in keys], 1)
         for some in noise.split(rows):
-            e, log_q = q.push(some)
+            e, log_q = q.from_noise(some)
             z, log_p, _ = joint.map(e.to(joint.x))
             log_w.append(log_p.double() + score(z, joint.x, model).double() - log_q)
     return torch.cat(log_w)

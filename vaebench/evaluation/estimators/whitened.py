@@ -31,7 +31,7 @@ class Mapped(NamedTuple):
     standard: bool
 
 
-def push(p: Distribution, noise: Tensor) -> Mapped:
+def from_noise(p: Distribution, noise: Tensor) -> Mapped:
     """The latents T(ε) of noise ε (*batch, *latent), and the density of ε."""
     event = len(p.event_shape)
     match p:
@@ -40,13 +40,13 @@ def push(p: Distribution, noise: Tensor) -> Mapped:
         case MultivariateNormal():
             return Mapped(p.loc + (p.scale_tril @ noise[..., None])[..., 0], _standard(noise, event), True)
         case NormalizingFlow():
-            inner = push(p.base, noise)
+            inner = from_noise(p.base, noise)
             return inner._replace(z=p.transform.inv(inner.z))
         case Hierarchy():
             parts, made = noise.split(p.sizes, -1), dict[int, Mapped]()
 
             def take(level_p: Distribution, level: int) -> Tensor:
-                made[level] = push(level_p, parts[level])
+                made[level] = from_noise(level_p, parts[level])
                 return made[level].z
 
             z = torch.cat(advance(p.walk(), take, len(p.sizes), p.order), -1)
@@ -55,7 +55,7 @@ def push(p: Distribution, noise: Tensor) -> Mapped:
     return Mapped(noise, p.log_prob(noise), False)
 
 
-def pull(p: Distribution, z: Tensor) -> Tensor:
+def to_noise(p: Distribution, z: Tensor) -> Tensor:
     """The noise ε with T(ε) = z, for z (*batch, *latent), like z."""
     match p:
         case Independent(base_dist=Normal() as base) if p.reinterpreted_batch_ndims == len(p.event_shape):
@@ -63,12 +63,12 @@ def pull(p: Distribution, z: Tensor) -> Tensor:
         case MultivariateNormal():
             return torch.linalg.solve_triangular(p.scale_tril, (z - p.loc)[..., None], upper=False)[..., 0]
         case NormalizingFlow():
-            return pull(p.base, p.transform(z))
+            return to_noise(p.base, p.transform(z))
         case Hierarchy():
             given, noise = z.split(p.sizes, -1), dict[int, Tensor]()
 
             def take(level_p: Distribution, level: int) -> Tensor:
-                noise[level] = pull(level_p, given[level])
+                noise[level] = to_noise(level_p, given[level])
                 return given[level]
 
             advance(p.walk(), take, len(p.sizes), p.order)

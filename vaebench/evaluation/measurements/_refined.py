@@ -164,7 +164,7 @@ def exact(subject: Subject, some: Tensor, k: int, effort: Effort, anneal: bool) 
     return estimate(model, subject.raw[some], k, subject.seed, effort, anneal=anneal).log_likelihood
 
 
-def untrusted(refined: RefinedEstimates) -> Tensor:
+def untrusted_images(refined: RefinedEstimates) -> Tensor:
     """Images whose estimate is not to be trusted, (n,): by k̂, and chains, too few for a k̂, by their ESS."""
     return torch.where(refined.annealed > 0, refined.ess < SHORT.chains / 4, refined.pareto_k > TRUSTED)
 

@@ -40,7 +40,7 @@ class Fits(NamedTuple):
     pareto_k: Tensor
 
 
-class Gaussians(NamedTuple):
+class FittedGaussians(NamedTuple):
     """The best diagonal Gaussian of each of n images.
 
     Attributes:
@@ -86,7 +86,7 @@ def brackets(subject: Subject, images: int, settings: AnnealingSettings) -> Chai
     return Chains(**shards.figures())
 
 
-def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -> Gaussians:
+def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -> FittedGaussians:
     """The best diagonal Gaussian for each of some test images."""
     some = subject.some(images)
     shards = _shards(subject, len(some), "fitted", images, k, steps, samples)
@@ -102,7 +102,7 @@ def gaussians(subject: Subject, images: int, k: int, steps: int, samples: int) -
     made = shards.figures()
     before, after = (Fits(*(made[f"{side}.{name}"] for name in Fits._fields)) for side in ("before", "after"))
     posteriors = Posteriors(**{name: made[f"q.{name}"] for name in DIAGONAL})  # type: ignore[arg-type]
-    return Gaussians(after, before if bool(made["same"].all()) else None, posteriors)
+    return FittedGaussians(after, before if bool(made["same"].all()) else None, posteriors)
 
 
 def flows(subject: Subject, images: int, k: int, steps: int, samples: int) -> Fits:

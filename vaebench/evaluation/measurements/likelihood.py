@@ -228,7 +228,11 @@ def _add_trust(findings: Findings, estimates: Estimates | RefinedEstimates, k: i
             findings.missing(name, f"{k} samples have no tail to fit: k of at least {FEWEST} is needed", k=k)
         return
     findings.average("pareto_k", estimates.pareto_k, k=k)
-    strange = _refined.untrusted(estimates) if isinstance(estimates, RefinedEstimates) else estimates.pareto_k > TRUSTED
+    strange = (
+        _refined.untrusted_images(estimates)
+        if isinstance(estimates, RefinedEstimates)
+        else estimates.pareto_k > TRUSTED
+    )
     findings.single("untrusted_images", int(strange.sum()), n, k=k)
     if strange.any():
         findings.warnings.append(
