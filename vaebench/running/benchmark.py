@@ -83,7 +83,7 @@ def read_benchmark(path: Path) -> Benchmark:
         own, claims = _arguments(run, source, "runs", variant), run.get("claims") or []
         if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
             raise UserError(f"'{path}' has claims {claims!r}: expected a list of ids of published.csv; mend that value")
-        args = [*shared[0], *own[0], *shared[1], *own[1]]
+        args = [*shared[0], *own[0], *_settings(shared[1], own[1])]
         its = _seeds(run["seeds"], path) if "seeds" in run else seeds
         plan += [BenchmarkRun(variant, seed, [*args, _seed(seed)], tuple(claims)) for seed in its]
     name = require_folder_name(str(content.get("benchmark", path.stem)), f"the benchmark of '{path}'")
@@ -127,12 +127,33 @@ def _table(content: Any, keys: set[str], where: str) -> dict[str, Any]:
     return content
 
 
-def _arguments(content: Mapping[str, Any], source: Source, *place: str) -> tuple[list[str], list[str]]:
-    """Configuration files, and single settings, as command-line arguments."""
+def _settings(shared: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Overrides of all variants and those of one, which go before, as command-line arguments.
+
+    A part comes before its settings, whichever of the two names it: the parser drops those of another part.
+    """
+    left = {key: value for key, value in shared.items() if not any(_sets(one, own[one], key) for one in own)}
+    every = {**left, **own}
+    return [argument(key, every[key]) for key in sorted(every, key=lambda key: key.count("."))]
+
+
+def _sets(key: str, value: Any, setting: str) -> bool:
+    """Whether a key with its value sets a setting, itself or inside of the table that it is."""
+    if key == setting:
+        return True
+    if not setting.startswith(f"{key}.") or not isinstance(value, Mapping):
+        return False
+    inside = value.get("init_args", value)
+    rest = setting.removeprefix(f"{key}.").removeprefix("init_args.")
+    return isinstance(inside, Mapping) and any(_sets(str(one), inside[one], rest) for one in inside)
+
+
+def _arguments(content: Mapping[str, Any], source: Source, *place: str) -> tuple[list[str], dict[str, Any]]:
+    """Configuration files as command-line arguments, and single settings."""
     names, overrides, path = content.get("configs") or [], content.get("overrides") or {}, source.path
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"'{path}' has configs {names!r}: expected a list of files such as [vae.yaml]")
     if not isinstance(overrides, dict):
         raise UserError(f"'{path}' has overrides {overrides!r}: expected a table such as {{model.beta: 2}}")
     files = [config_file(source, name, *place, "configs", index) for index, name in enumerate(names)]
-    return [f"--config={file}" for file in files], [argument(key, value) for key, value in overrides.items()]
+    return [f"--config={file}" for file in files], {str(key): value for key, value in overrides.items()}
