@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,7 +20,8 @@ from vaebench.adapters import Foreign, as_model
 from vaebench.configuration import own
 from vaebench.configuration.discovery import find_class
 from vaebench.configuration.early import require_known
-from vaebench.data._given import given
+from vaebench.data._given import arrays_of, given
+from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation import Report
 from vaebench.evaluation.protocol import DEFAULT
@@ -29,12 +31,13 @@ from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.table import table as board_table
 from vaebench.leaderboard.versus import Versus, versus
 from vaebench.leaderboard.versus_text import plain
+from vaebench.measures import BINARY
 from vaebench.records import Records, RunRecord, read_record
 from vaebench.running.bench import bench as run_bench
 from vaebench.running.benchmark import read_benchmark
 from vaebench.running.evaluate import record_checkpoint
 from vaebench.running.fit import fit as run_fit
-from vaebench.running.foreign import record_foreign
+from vaebench.running.foreign import data_config, record_foreign
 from vaebench.tables import html_table
 
 images = given
@@ -117,7 +120,9 @@ def fit(
 
     Args:
         family: name of a family ('beta_vae') or of a combination ('vamp_vae'), or the class path of one of your own.
-        data: name of a data set, or a tensor or an array of images, which is kept in a file in `out`.
+        data: name of a data set, a data module, or images: a tensor, an array, a Dataset or a DataLoader, with labels
+            where it has some, which are kept in a file in `out`. The values of black and white of images that are no
+            levels are said by `data_settings={"range": [0, 1]}`.
         out: where the run's own folder goes.
         seed: of the run.
         trainer: settings of the trainer, `{"max_epochs": 20}`.
@@ -133,7 +138,7 @@ def fit(
         UserError: the settings are not valid, or the run cannot be trained.
     """
     place = Path(out)
-    name, read = (data, {}) if isinstance(data, str) else ("arrays", {"path": _kept(data, place)})
+    name, read = _readable(data, place)
     options = {"model": settings, "data": {**read, **(data_settings or {})}, "trainer": trainer or {}}
     args = [f"--model={family}", f"--data={name}", f"--seed_everything={seed}"]
     args += [
@@ -254,12 +259,25 @@ def _option(value: Any) -> str:
     return json.dumps(value) if isinstance(value, Mapping | list | tuple | bool | None) else str(value)
 
 
-def _kept(data: Any, folder: Path) -> str:
+def _readable(data: Any, folder: Path) -> tuple[str, dict[str, Any]]:
+    """The data set that `vaebench fit` reads images from, and its settings."""
+    if isinstance(data, str):
+        return data, {}
+    if isinstance(data, ImageData):
+        config = data_config(data)
+        return config["class_path"], config["init_args"]
+    array, labels = arrays_of(data)
+    bits = array.dtype.kind in "buif" and bool(((array == 0) | (array == 1)).all())
+    return "arrays", {"path": _kept(array, labels, folder), **({"measure": BINARY, "levels": 2} if bits else {})}
+
+
+def _kept(array: NDArray[Any], labels: NDArray[Any] | None, folder: Path) -> str:
     """Images in a file of arrays, named after their content."""
-    array = np.asarray(data.detach().cpu() if isinstance(data, Tensor) else data)
+    named = {"images": array} if labels is None else {"images": array, "labels": labels}
     buffer = io.BytesIO()
-    np.savez(buffer, images=array)
-    path = folder / f"given-{hashlib.sha256(array.tobytes()).hexdigest()[:8]}.npz"
+    np.savez(buffer, **named)
+    content = b"".join(one.tobytes() for one in named.values())
+    path = folder / f"given-{hashlib.sha256(content).hexdigest()[:8]}.npz"
     if not path.is_file():
         write_atomically(path, buffer.getvalue())
     return str(path)

@@ -69,6 +69,37 @@ def test_two_foreign_models_rank_beside_each_other_and_travel_as_cards(newcomer:
     assert main(["verify", str(first.path)]) == main(["reproduce", str(first.path)]) == 2
 
 
+def test_a_record_is_verified_where_its_model_is_handed_over_again(
+    newcomer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (newcomer / "theirs.py").write_text(TEXT)
+    assert evaluated("--adapter", "theirs.py:build") == 0
+    (record,) = read_records("results")
+    capsys.readouterr()
+    for words, code, sentence in (
+        ([], 2, "give `vaebench verify` the model itself again, as --adapter"),
+        (["--adapter", "theirs.py:build"], 0, ""),
+        (["--adapter", "theirs.py:other"], 2, "is not the one that record"),
+        (["--adapter", "theirs.py:build", "--checkpoint", "model.ckpt"], 2, "are two models"),
+    ):
+        assert main(["verify", str(record.path), *words]) == code
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert "does not follow from" not in said, "Defect: the id was taken for that of a model of vaebench's"
+    (again,) = read_records("runs/verified")
+    assert (again.id, again.metrics) == (record.id, record.metrics)
+
+
+def test_a_record_of_images_that_python_handed_over_says_how_it_is_measured_again(
+    newcomer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (newcomer / "theirs.py").write_text(TEXT)
+    parts = {"encoder": Theirs().encode, "decoder": Theirs().decode, "density": of_logits, "latent": 4}
+    record = vb.record(parts, BITS, "theirs", "quick", "results", k=4, progress=False)
+    assert main(["verify", str(record.path), "--adapter", "theirs.py:build"]) == 2
+    assert "hand them to vb.record again" in capsys.readouterr().err
+
+
 def test_a_second_evaluation_reads_the_record_and_seeds_share_a_row(newcomer: Path) -> None:
     (newcomer / "theirs.py").write_text(TEXT)
     for _ in range(2):

@@ -9,8 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import vaebench as vb
+from vaebench.api import read_checkpoint
+from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.evaluation import Report
 from vaebench.records import read_records
@@ -47,6 +52,56 @@ def test_an_array_is_trained_on_and_kept(tmp_path: Path) -> None:
     assert vb.load(path).data.measure == "discrete256"
     with np.load(next(tmp_path.glob("given-*.npz"))) as kept:
         assert (kept["images"] == x).all()
+
+
+class Pictures(Dataset[Any]):
+    """Pictures of Pillow's with labels, as torchvision hands them over without a transform."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, at: int) -> Any:
+        return Image.fromarray(LEVELS[at]), at % 3
+
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+PAIRS = TensorDataset(torch.from_numpy(LEVELS)[:, None], torch.arange(40) % 3)
+UNIT = {"range": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "measure", "labelled"),
+    [
+        (torch.from_numpy(LEVELS), {}, "discrete256", False),
+        (LEVELS.tolist(), {}, "discrete256", False),
+        (LEVELS.astype(np.float32) / 255, UNIT, "discrete256", False),
+        (LEVELS > 127, {}, "binary", False),
+        (torch.from_numpy(LEVELS > 127).float(), {}, "binary", False),
+        (PAIRS, {}, "discrete256", True),
+        (DataLoader(PAIRS, batch_size=7), {}, "discrete256", True),
+        (Pictures(), {}, "discrete256", True),
+    ],
+)
+def test_images_of_any_kind_are_trained_on(
+    images: Any, settings: dict[str, Any], measure: str, labelled: bool, tmp_path: Path
+) -> None:
+    """Defect: a Dataset became an array of one object, and bits were refused as black images of 256 levels."""
+    path = vb.fit("vae", images, tmp_path, trainer=SHORT, progress=False, latent=2, data_settings=settings)
+    assert vb.load(path).data.measure == measure
+    assert read_checkpoint(path)["vaebench"]["data"]["sizes"] == {"train": 32, "val": 4, "test": 4}
+    with np.load(next(tmp_path.glob("given-*.npz"))) as file:
+        assert ("labels" in file) == labelled
+
+
+def test_a_data_module_is_trained_on_with_its_settings(tmp_path: Path) -> None:
+    path = vb.fit("vae", Digits("binary", batch_size=100), tmp_path, trainer=SHORT, progress=False, latent=2)
+    config = read_checkpoint(path)["vaebench"]["config"]["data"]
+    assert config["init_args"] == {"measure": "binary", "batch_size": 100}
+
+
+def test_what_holds_no_images_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="images are a int: expected a tensor, an array, a Dataset"):
+        vb.fit("vae", 3, tmp_path)
 
 
 def test_a_mistake_in_python_is_a_sentence() -> None:

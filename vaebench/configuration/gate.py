@@ -73,7 +73,7 @@ def vetted_run(config: Any, source: object) -> dict[str, Any]:
     if from_elsewhere(config):
         raise UserError(
             f"'{source}' is of a model trained elsewhere: expected one of vaebench's, which can be built again; "
-            "evaluate the model itself again, with `vaebench evaluate --adapter`, and compare the two records"
+            "give `vaebench verify` the model itself again, as --adapter"
         )
     known = {"model", "data", "trainer", "engine", "sources"}
     learning = [key for key in config if parts.learning_key(str(key))] if isinstance(config, Mapping) else []

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vaebench.data._prepare import Layout, channels_first
 from vaebench.data.base import hash_of
@@ -86,18 +88,8 @@ def given(
     Raises:
         UserError: the images are of another type or shape, or lack what is said above.
     """
-    if isinstance(images, DataLoader | Dataset):
-        images, found = _gathered(images)
-        labels = found if labels is None else labels
-    if not isinstance(images, Tensor | np.ndarray | list | tuple):
-        raise UserError(f"images are a {type(images).__name__}: expected {WAYS}; give one")
-    try:
-        array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
-    except ValueError as error:
-        raise UserError(
-            f"images are a {type(images).__name__} that makes no array ({error}): expected images of one shape; crop "
-            "or resize them"
-        ) from error
+    array, found = arrays_of(images)
+    labels = found if labels is None else labels
     array = channels_first(array, layout, "the images")
     whole, bits = array.dtype.kind in "ui", array.dtype.kind == "b"
     if array.dtype.kind not in "buif" or not len(array):
@@ -123,9 +115,33 @@ def given(
     return GivenImages(x, measure, known, name)
 
 
+def arrays_of(images: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Images that were handed over as an array of their own type, shape and values, and labels, (n,), or None.
+
+    Args:
+        images: as `given` takes them.
+
+    Raises:
+        UserError: they are of another type, or of several shapes.
+    """
+    labels = None
+    if isinstance(images, DataLoader | Dataset):
+        images, labels = _gathered(images)
+    if not isinstance(images, Tensor | np.ndarray | list | tuple):
+        raise UserError(f"images are a {type(images).__name__}: expected {WAYS}; give one")
+    try:
+        array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
+    except ValueError as error:
+        raise UserError(
+            f"images are a {type(images).__name__} that makes no array ({error}): expected images of one shape; crop "
+            "or resize them"
+        ) from error
+    return array, None if labels is None else labels.cpu().numpy()
+
+
 def _gathered(source: DataLoader[Any] | Dataset[Any]) -> tuple[Tensor, Tensor | None]:
     """All images, and labels where items have some, of a Dataset's items or a DataLoader's batches."""
-    loader = source if isinstance(source, DataLoader) else DataLoader(source, batch_size=256)
+    loader = source if isinstance(source, DataLoader) else DataLoader(source, batch_size=256, collate_fn=_collated)
     images, labels = [], []
     for batch in loader:
         pair = batch if isinstance(batch, list | tuple) else (batch,)
@@ -136,3 +152,9 @@ def _gathered(source: DataLoader[Any] | Dataset[Any]) -> tuple[Tensor, Tensor | 
     if not images:
         raise UserError("the Dataset or DataLoader holds no images: expected at least one; give another")
     return torch.cat(images), torch.cat(labels) if labels and all(isinstance(y, Tensor) for y in labels) else None
+
+
+def _collated(items: list[Any]) -> Any:
+    """A batch of a Dataset's items, in which pictures are arrays."""
+    pairs = [item if isinstance(item, list | tuple) else (item,) for item in items]
+    return default_collate([(np.array(x) if isinstance(x, Image) else x, *rest) for x, *rest in pairs])

@@ -1,7 +1,15 @@
 """Run records: reading, writing, lookup, and their status as evidence. Imports no torch."""
 
 from vaebench.records.arrays import PER_IMAGE
-from vaebench.records.identities import canonical, identity, leaves, run_identity, seedless, setting_identity
+from vaebench.records.identities import (
+    canonical,
+    foreign_identity,
+    identity,
+    leaves,
+    run_identity,
+    seedless,
+    setting_identity,
+)
 from vaebench.records.reading import LONGEST, read_record, read_records
 from vaebench.records.record import CHECKPOINT, RECORD, Damage, Records, RunRecord, stable
 from vaebench.records.writing import write_record
@@ -15,6 +23,7 @@ __all__ = [
     "Records",
     "RunRecord",
     "canonical",
+    "foreign_identity",
     "identity",
     "leaves",
     "read_record",

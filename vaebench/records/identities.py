@@ -27,6 +27,18 @@ def identity(**determinants: Any) -> str:
     return hashlib.sha256(canonical(determinants)).hexdigest()[:16]
 
 
+def foreign_identity(config: Mapping[str, Any], weights: str | None, seed: int, hashes: Mapping[str, str]) -> str:
+    """The same as `run_identity` for a model from elsewhere.
+
+    Args:
+        config: what its record keeps of it: {"model"}, and {"sources"} where code of the user's own built it.
+        weights: SHA-256 of its state; None where it has none.
+        seed: that it was trained with; 0 where nobody said.
+        hashes: SHA-256 of the data's splits.
+    """
+    return identity(model=config["model"], sources=config.get("sources"), weights=weights, seed=seed, data=hashes)
+
+
 def run_identity(config: Mapping[str, Any], seed: int, hashes: Mapping[str, str], schema: int = SCHEMA) -> str:
     """16 hex digits of everything that determines a training; with the protocol, it determines a record's `id`.
 

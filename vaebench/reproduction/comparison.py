@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vaebench.configuration.former import current_run
+from vaebench.configuration.gate import from_elsewhere
 from vaebench.configuration.parts import canonical_config
-from vaebench.records import RunRecord, canonical, identity, leaves, run_identity
+from vaebench.records import RunRecord, canonical, foreign_identity, identity, leaves, run_identity
 from vaebench.reproduction.tolerance import DIFFERENT, UNCOMPARED, Finding, judge
 
 COST = ("parameters", "step_flops", "evaluation_flops")
@@ -146,7 +147,11 @@ def altered(record: RunRecord) -> str | None:
     """A sentence where a record's id does not follow from its configuration, seed, data and protocol; else None."""
     if "measurements" not in record.protocol:  # the first version of the protocols, which had other determinants
         return None
-    run = run_identity(record.config, record.seed, record.data["hashes"], record.schema)
+    hashes = record.data["hashes"]
+    if from_elsewhere(record.config):
+        run = foreign_identity(record.config, (record.checkpoint or {}).get("weights"), record.seed, hashes)
+    else:
+        run = run_identity(record.config, record.seed, hashes, record.schema)
     protocol = {name: record.protocol.get(name) for name in ("version", "name", "seed", "k", "measurements")}
     limits = (None, record.protocol["n"], record.protocol.get("limit"))
     ids = [identity(run=run, protocol={**protocol, "limit": limit}) for limit in limits]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from vaebench.adapters import open_adapter
 from vaebench.api import data_module, read_checkpoint
-from vaebench.configuration.gate import vetted_run
+from vaebench.configuration.gate import from_elsewhere, vetted_run
 from vaebench.configuration.own import require_sources
 from vaebench.configuration.parts import placeless
 from vaebench.configuration.registered import move_data, moved
+from vaebench.data._given import GivenImages
 from vaebench.errors import UserError
 from vaebench.evaluation import Protocol
 from vaebench.evaluation.protocol import recorded_protocol
@@ -25,6 +27,7 @@ from vaebench.files import alone_in, write_atomically
 from vaebench.loggers import Log
 from vaebench.records import CHECKPOINT, RunRecord, identity, leaves, run_identity
 from vaebench.records.claims import data_root
+from vaebench.running.foreign import record_foreign, weights_of
 from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, state_hash, work_folder
 from vaebench.running.run import Run
@@ -97,19 +100,65 @@ def verify_record(
         UserError: there is no checkpoint, or its weights or configuration differ from the record.
     """
     _find_data(record)
+    config = vetted_run(record.config, _source(record))
     path = checkpoint or Path(record.path or "", CHECKPOINT)
     if checkpoint is None and (not path.is_file() or path.is_symlink()):
         raise UserError(
             f"record {record.id} has no {CHECKPOINT} in '{record.path}': give --checkpoint FILE, or train it again "
             "with `vaebench reproduce`"
         )
-    _check(record, path, vetted_run(record.config, _source(record)))
+    _check(record, path, config)
     protocol = _protocol(record, _data(record))
     with _threads(record):
         directory = out / _name(record, "verified", device)
         number = run_identity(record.config, record.seed, record.data["hashes"])
         run = _run(record, number, protocol, directory, work_folder(directory), progress, device)
         return _obtained(run, lambda _: path)
+
+
+def verify_foreign(
+    record: RunRecord, adapter: str, out: Path, progress: bool = True, device: str | None = None
+) -> RunRecord:
+    """Evaluates the model of a record from elsewhere again, which the user hands over again.
+
+    Args:
+        record: the record.
+        adapter: the model, as `vaebench evaluate --adapter` takes it.
+        out, progress, device: as in `reproduce_record`.
+
+    Returns:
+        The new record, in a folder below `out`.
+
+    Raises:
+        OtherDataError: the data have other hashes than in the record.
+        UserError: the record is of a model of vaebench's, or of images that no record keeps; there is no such model, or
+            it has other weights.
+    """
+    if not from_elsewhere(record.config):
+        raise UserError(
+            f"record {record.id} is of a model of vaebench's: expected one that was trained elsewhere beside "
+            "--adapter; leave it out"
+        )
+    if record.config["data"]["class_path"] == f"{GivenImages.__module__}.{GivenImages.__qualname__}":
+        raise UserError(
+            f"record {record.id} was measured on images that Python handed over, which no record keeps: expected a "
+            "data set; hand them to vb.record again with another folder of results, and compare the two records"
+        )
+    _find_data(record)
+    data = _data(record)
+    foreign = open_adapter(adapter, data.spec)
+    recorded, own = (record.checkpoint or {}).get("weights"), weights_of(foreign.model)
+    if own != recorded:
+        raise UserError(
+            f"the model of '{adapter}' is not the one that record {record.id} measured: its weights have the SHA-256 "
+            f"{str(own)[:16]}…, those of the record {str(recorded)[:16]}…; give that very model"
+        )
+    seed = None if "weights" in record.config["model"]["init_args"] else record.seed
+    with _threads(record):
+        folder, protocol = out / _name(record, "verified", device), _protocol(record, data)
+        return record_foreign(
+            foreign, data, folder, protocol, record.variant, seed, progress, device or _device(record)
+        )
 
 
 def _check(record: RunRecord, checkpoint: Path, config: Mapping[str, Any]) -> None:

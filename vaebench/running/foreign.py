@@ -28,7 +28,7 @@ from vaebench.evaluation.forecast import forecast
 from vaebench.evaluation.report import model_digest
 from vaebench.evaluation.subject import Subject
 from vaebench.files import alone_in, is_plain
-from vaebench.records import RECORD, RunRecord, identity, read_record, write_record
+from vaebench.records import RECORD, RunRecord, foreign_identity, read_record, write_record
 from vaebench.running.cost import cost
 from vaebench.running.precision import settled
 from vaebench.running.processes import find_device
@@ -50,7 +50,7 @@ def record_foreign(
     foreign: Foreign,
     data: RecordableImages,
     folder: Path,
-    request: Mapping[str, Any],
+    request: Mapping[str, Any] | evaluation.Protocol,
     name: str | None = None,
     trained_seed: int | None = None,
     progress: bool = True,
@@ -62,7 +62,7 @@ def record_foreign(
         foreign: the model.
         data: its test images.
         folder: of all records.
-        request: arguments of `read_protocol`; the precision may be 'auto' as well.
+        request: a protocol, or arguments of `read_protocol`; the precision may then be 'auto' as well.
         name: of its row on a leaderboard; default: that of its kind.
         trained_seed: the seed that it was trained with; models of one name and kind with different seeds are one row.
             Default: a row of its own.
@@ -87,7 +87,10 @@ def record_foreign(
         )
     for part in modules(model):
         part.to(find_device(device))
-    protocol = evaluation.read_protocol(**settled(request, model, data))
+    if isinstance(request, evaluation.Protocol):
+        protocol = request
+    else:
+        protocol = evaluation.read_protocol(**settled(request, model, data))
     weights = weights_of(model)
     described = foreign.config
     if trained_seed is None:
@@ -95,8 +98,7 @@ def record_foreign(
     config = {"model": described, "data": data_config(data), "trainer": {}}
     if foreign.sources:
         config["sources"] = own.hashed(foreign.sources)
-    run = identity(model=described, sources=config.get("sources"), weights=weights, seed=seed, data=data.hashes)
-    number = record_id(run, protocol)
+    number = record_id(foreign_identity(config, weights, seed, data.hashes), protocol)
     directory = folder / data.name / f"{name}-s{seed}-{number[:8]}"
     with alone_in(work_folder(directory)):
         if (directory / RECORD).is_file():
