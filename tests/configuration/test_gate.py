@@ -242,7 +242,7 @@ SHOWING = {
     "site": [["site", "{}", "--out=site-{}"]],
 }
 USERS = {"fit", "bench", "sweep"}  # their configuration is the user's; what they reuse, `read_checkpoint` opens
-ELSEWHERE = {"judge", "wandb"}  # test_judging_attacks.py; "pull"
+ELSEWHERE = {"judge", "wandb", "push", "pull"}  # test_judging_attacks.py; the reader "pull"; test_hub.py
 LISTING = {"parts", "families", "datasets", "configs", "init", "completion", "check"}  # open no file of anybody else's
 
 

@@ -30,7 +30,7 @@ FORBIDDEN = {
     "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "running", "sweep"],
     "reproduction": ["families", "leaderboard", "sweep"],
     "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "running", "loggers"],
-    "publishing": ["core", "families", "data", "evaluation", "training", "api", "sweep", "commands"],
+    "publishing": ["core", "families", "data", "evaluation", "training", "sweep", "commands"],
     "loggers": ["core", "families", "evaluation", "api", "running", "sweep", "commands"],
 }
 

@@ -19,7 +19,7 @@ from vaebench.running.recording import record_id
 from vaebench.training.experiment import experiment
 
 ROOT = Path(__file__).parents[2]
-INTERACTIVE = ("judge", "wandb")  # a server until it is stopped; an account
+INTERACTIVE = ("judge", "pull", "push", "wandb")  # a server until it is stopped; accounts
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:

@@ -23,9 +23,13 @@ def run(arguments: argparse.Namespace) -> int:
     from vaebench.configuration.registered import moved
     from vaebench.reproduction.cards import import_card
 
-    place, before = import_card(arguments.card, arguments.results, moved())
+    say(*import_card(arguments.card, arguments.results, moved()))
+    return 0
+
+
+def say(place: Path, before: bool) -> None:
+    """Prints where a claim is, and how it is verified."""
     print(f"{place}{' (imported before)' if before else ''}")
     checkpoint = "" if (place / "model.ckpt").is_file() else " --checkpoint FILE"
     print(f"claimed until it is verified:  vaebench verify {place}{checkpoint}\n"
           f"or trained again:              vaebench reproduce {place}")  # fmt: skip
-    return 0

@@ -29,7 +29,7 @@ from vaebench.tables import escaped
 SCHEMA = 1
 TEXT = "card.md"
 MOST_FILES = 100  # that a card lists
-LARGEST = {TEXT: 2**20, RECORD: LONGEST, PER_IMAGE: 2**28, CHECKPOINT: 2**31}  # bytes of a card's files
+LARGEST = {CARD: LONGEST, TEXT: 2**20, RECORD: LONGEST, PER_IMAGE: 2**28, CHECKPOINT: 2**31}  # bytes of a card's files
 PICTURE, PIXELS = 2**24, 2**25  # bytes of any other file, which is a picture, and its pixels
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -75,7 +75,7 @@ def export_card(record: RunRecord, out: Path, checkpoint: bool = False) -> Path:
     with whole_folder(out, "card") as folder:
         for name in (RECORD, *record.files, *([CHECKPOINT] if checkpoint else [])):
             take_file(source, name, folder)
-        (folder / TEXT).write_text(_markdown(record), encoding="utf-8")
+        (folder / TEXT).write_text(card_text(record), encoding="utf-8")
         sums = {path.name: hash_file(folder, path.name) for path in sorted(folder.iterdir())}
         body = {**_summary(record), "files": sums}
         body["digest"] = _digest(body)
@@ -154,9 +154,14 @@ def card_name(record: RunRecord) -> str:
     return f"{name}-s{record.seed}-{record.digest[:16]}"
 
 
+def most_bytes(name: str) -> int:
+    """The largest size of a card's file, bytes."""
+    return LARGEST.get(name, PICTURE)
+
+
 def _require_size(folder: Path, name: str) -> None:
     """Checks that a file of a card is not larger than such files are, and that a picture is one."""
-    most = LARGEST.get(name, PICTURE)
+    most = most_bytes(name)
     with open_file(folder, name) as file:
         size, head = file.seek(0, 2), b""
         if name not in LARGEST:
@@ -227,8 +232,13 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical({name: body[name] for name in body if name != "digest"})).hexdigest()
 
 
-def _markdown(record: RunRecord) -> str:
-    """The card as Markdown."""
+def card_text(record: RunRecord, take: str = "vaebench import THIS_FOLDER --results results") -> str:
+    """The card as Markdown, in which all texts of the record are text.
+
+    Args:
+        record: of the card.
+        take: the command that takes it into a folder of records.
+    """
     environment, weights = record.environment, (record.checkpoint or {}).get("weights")
     changed = ", with changes that are in no commit" if environment.get("dirty") else ""
     facts = {
@@ -261,7 +271,7 @@ def _markdown(record: RunRecord) -> str:
             f"Per-image figures are in `{PER_IMAGE}`, the configuration in `{RECORD}`. To take this result into a",
             "folder of records, where it ranks only after it was verified:",
             "",
-            "    vaebench import THIS_FOLDER --results results",
+            f"    {take}",
             "",
         ]
     )
