@@ -273,7 +273,7 @@ def _readable(data: Any, folder: Path) -> tuple[str, dict[str, Any]]:
 
 def _kept(array: NDArray[Any], labels: NDArray[Any] | None, folder: Path) -> str:
     """Images in a file of arrays, named after their content."""
-    named = {"images": array} if labels is None else {"images": array, "labels": labels}
+    named: dict[str, Any] = {"images": array} if labels is None else {"images": array, "labels": labels}
     buffer = io.BytesIO()
     np.savez(buffer, **named)
     content = b"".join(one.tobytes() for one in named.values())

@@ -120,9 +120,11 @@ def test_without_a_terminal_there_is_a_line_every_so_often(monkeypatch: pytest.M
     with training_bar("digits-vae-s0", console=Console(file=said)) as update:
         for step in range(5):
             now[0] = 10.0 * step
-            update(step / 4, {"val/elbo": -20.0 - step, "val/rate": 3.0, "val/distortion": 17.0})
+            bound = {"val/elbo": -20.0 - step, "train/rate": 3.0, "train/distortion": 17.0}
+            update(step / 4, {"epoch": step + 1.0, "images/s": 31_415.9, **bound})
     assert said.getvalue() == (
-        "digits-vae-s0: 75%, held-out bound -23.00 nats (highest -20.00), rate 3.0, distortion 17.0\n"
+        "digits-vae-s0: 75%, epoch 4, held-out bound -23.00 nats (highest -20.00), in training rate 3.0 and distortion "
+        "17.0, 31,416 images/s\n"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,16 @@ def test_every_family_learns_from_the_batches_that_were_asked_for(
         steps = next(iter(info["curves"].values()))["step"]
         assert steps[-1] == BUDGETS[options], f"{options}: a run that ends inside an epoch is validated at its end"
         assert fractions[-1] == 1.0, options
+
+
+def test_progress_says_the_epoch_and_the_speed(tmp_path: Path) -> None:
+    seen: list[Mapping[str, float]] = []
+    train(small("vae", "max_epochs=3"), tmp_path, lambda _, metrics: seen.append(metrics))
+    assert sorted({metrics["epoch"] for metrics in seen}) == [1, 2, 3]
+    assert all(metrics["images/s"] > 0 for metrics in seen)
+    assert {"val/elbo", "train/rate", "train/distortion"} <= seen[-1].keys(), "Defect: val/rate was shown, which is not"
+    info = torch.load(tmp_path / "model.ckpt", weights_only=True)["vaebench"]
+    assert not {"epoch", "images/s"} & info["curves"].keys(), "they are no curves of the record"
 
 
 @pytest.mark.parametrize("options", ["max_steps=17", "limit_train_batches=0.5 max_epochs=2", "fast_dev_run=3"])

@@ -17,7 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from vaebench.core import Family, batches
-from vaebench.curves import TRAIN, VAL
+from vaebench.curves import EPOCH, SPEED, TRAIN, VAL
 from vaebench.data._batches import mixed
 from vaebench.training.history import TrainingHistory
 from vaebench.training.saves import Saves, require_alike, write_tensors
@@ -35,7 +35,8 @@ class Keeper(Callback):
     Args:
         path: of the save; see `Saves`.
         stopping: the run's early stopping.
-        progress: called after each epoch and about twice a second with (fraction done, latest metrics).
+        progress: called after each epoch and about twice a second with (fraction done, latest metrics), of which the
+            running epoch, from 1, and the images a second since training began are some.
         seed: of the run.
 
     Attributes:
@@ -78,7 +79,8 @@ class Keeper(Callback):
             self._restore(self._noise)
         trainer.should_stop = bool(self.history.stopped)  # killed between its last save and its end
         self.history.note_load()
-        self._last = self._shown = time.perf_counter()
+        self._last = self._shown = self._began = time.perf_counter()
+        self._images = self.history.images
 
     def _restore(self, noise: Mapping[str, Any]) -> None:
         """Continues the noise of a save, or warns where that is of another kind of device."""
@@ -106,11 +108,16 @@ class Keeper(Callback):
             trainer.should_stop = True  # validates first, also inside an epoch
         if self.progress and (now := time.perf_counter()) - self._shown > 0.5:
             self._shown = now
-            self.progress(self._fraction(pl_module), self.history.latest())
+            self._show(pl_module)
 
-    def _fraction(self, model: Family) -> float:
-        """The fraction of training that is done; 0 where its length is unknown."""
-        return model.steps / self.total if self.total else 0.0
+    def _show(self, model: Family) -> None:
+        """Calls `progress`; the fraction of training that is done is 0 where its length is unknown."""
+        if self.progress is None:
+            return
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        speed = (self.history.images - self._images) / seconds
+        now = {EPOCH: float(model.current_epoch + 1), SPEED: speed}
+        self.progress(model.steps / self.total if self.total else 0.0, {**self.history.latest(), **now})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
@@ -120,8 +127,7 @@ class Keeper(Callback):
         if trainer.strategy.broadcast(now - self._saved > self.EVERY):  # saving waits for all ranks
             self._saved = now
             trainer.save_checkpoint(self.path)
-        if self.progress:
-            self.progress(self._fraction(cast(Family, pl_module)), self.history.latest())
+        self._show(cast(Family, pl_module))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from vaebench.curves import BOUND, VAL
+from vaebench.curves import BOUND, EPOCH, SPEED, TRAIN
 from vaebench.terminal import progress_bar
 
-PARTS = ("rate", "distortion")  # of the bound
+PARTS = ("rate", "distortion")  # of the bound on training images, which a validation does not take apart
 
 
 @contextmanager
@@ -23,13 +23,14 @@ def training_bar(
 
         def update(fraction: float, metrics: Mapping[str, float]) -> None:
             nonlocal highest
-            bound = metrics.get(BOUND)
-            if bound is None:
-                bar.advance(fraction)
-                return
-            highest = bound if highest is None else max(bound, highest)
-            best = f" (highest {highest:.2f})" if highest > bound else ""
-            rest = [f"{name} {metrics[f'{VAL}{name}']:.1f}" for name in PARTS if f"{VAL}{name}" in metrics]
-            bar.advance(fraction, ", ".join([f"held-out bound {bound:.2f} nats{best}", *rest]))
+            words = [f"epoch {metrics[EPOCH]:.0f}"] if EPOCH in metrics else []
+            if (bound := metrics.get(BOUND)) is not None:
+                highest = bound if highest is None else max(bound, highest)
+                best = f" (highest {highest:.2f})" if highest > bound else ""
+                words.append(f"held-out bound {bound:.2f} nats{best}")
+            parts = [f"{name} {metrics[f'{TRAIN}{name}']:.1f}" for name in PARTS if f"{TRAIN}{name}" in metrics]
+            words += [f"in training {' and '.join(parts)}"] if parts else []
+            words += [f"{metrics[SPEED]:,.0f} images/s"] if SPEED in metrics else []
+            bar.advance(fraction, ", ".join(words))
 
         yield update
