@@ -71,7 +71,7 @@ def test_a_board_and_its_cards_say_what_the_records_say(tmp_path: Path) -> None:
     site = _site(tmp_path)
     for record in records:
         text = (site / "cards" / f"{card_name(record)}.html").read_text("utf-8")
-        assert f"{record.value('elbo'):.6g}" in text
+        assert f"{record.value('elbo'):.6g}".replace("-", "−") in text
         assert "measured by the keepers" in text
         assert main(["import", f"{site}/cards/{card_name(record)}", f"--results={tmp_path}/theirs"]) == 0
     assert sorted(r.digest for r in read_records(tmp_path / "theirs")) == sorted(r.digest for r in records)
@@ -194,6 +194,13 @@ def test_the_pages_of_a_site_are_drawn_from_a_folder(tmp_path: Path, browser: An
     faults: list[str] = []
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
+    for name in ("index.html", *sorted(path.relative_to(site).as_posix() for path in site.glob("cards/*.html"))[:1]):
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.goto((site / name).as_uri())
+        page.evaluate("for (const image of document.images) image.loading = 'eager'")
+        page.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+        assert page.evaluate("document.scrollingElement.scrollWidth - innerWidth") == 0, f"{name} is wider than a phone"
+    page.set_viewport_size({"width": 1000, "height": 900})
     page.goto((site / "index.html").as_uri())
     page.click(".card h3 a")
     page.click("nav li.to-board a")
