@@ -24,10 +24,10 @@ from helpers import (
     noisy_step,
     small,
 )
-from torch.func import functional_call, stack_module_state, vmap
 
 import vaebench as vb
-from vaebench.core import DataSpec, Family, draw
+from vaebench.core import DataSpec, draw
+from vaebench.running import laws
 
 ROOT = Path(__file__).parents[2]
 every_family = pytest.mark.parametrize("name", LAWFUL)
@@ -46,42 +46,15 @@ def test_objective_is_the_elbo_at_its_neutral_setting(name: str) -> None:
     assert error < 0.05
 
 
-def _derived(model: Family, group: str) -> list[str]:
-    """Names of a group's parameters whose gradient is meant to be a derivative."""
-    names = [n for n, _ in model.named_parameters() if n.startswith(model.groups()[group])]
-    return [n for n in names if not n.startswith(model.STRAIGHT_THROUGH)]
-
-
-def _gradient(model: Family, group: str, x: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    parameters = {n: p for n, p in model.named_parameters() if n in _derived(model, group)}
-    gradients = torch.autograd.grad(noisy_step(model, x, seed)[group], list(parameters.values()))
-    return dict(zip(parameters, gradients, strict=True))
-
-
-def _along(direction: dict[str, torch.Tensor], model: Family, group: str, x: torch.Tensor, seed: int) -> list[float]:
-    """A group's loss along a direction: by its gradient, and by the central difference under the same noise."""
-    gradient = _gradient(model, group, x, seed)
-    parameters = dict(model.named_parameters())
-
-    def moved(step: float) -> float:
-        shifted = {n: parameters[n].detach() + step * d for n, d in direction.items()}
-        torch.manual_seed(seed)
-        t = torch.tensor(0.0, dtype=torch.float64)
-        return float(functional_call(model, shifted, (x, labels(len(x)), t)).losses[group].detach())
-
-    slope = sum(float((gradient[n] * d).sum()) for n, d in direction.items())
-    return [slope, (moved(1e-5) - moved(-1e-5)) / 2e-5]
-
-
 @pytest.mark.parametrize("name", EXACT)
 def test_loss_is_the_derivative_it_claims(name: str) -> None:
     """Each group's gradient under fixed noise equals the central difference of its loss under the same noise."""
     model, x = small(name), bits(8)
     generator = torch.Generator().manual_seed(3)
     for group in model.groups():
-        shapes = {n: model.get_parameter(n).shape for n in _derived(model, group)}
+        shapes = {name: parameter.shape for name, parameter in laws.derived(model, group).items()}
         direction = {n: torch.randn(s, generator=generator, dtype=torch.float64) for n, s in shapes.items()}
-        slope, difference = _along(direction, model, group, x, seed=5)
+        slope, difference = laws.slopes(model, group, direction, x, labels(len(x)), seed=5)
         assert slope == pytest.approx(difference, rel=1e-5)
 
 
@@ -90,8 +63,10 @@ def test_mean_gradient_is_the_derivative_of_the_mean_loss(name: str) -> None:
     """Gradient estimators: under the same noise they may differ from the loss's difference, in the mean they do not."""
     model, x = small(name), bits(1).expand(1000, *SPEC.shape)
     for group in model.groups():
-        direction = _gradient(model, group, x, seed=99)
-        pairs = torch.tensor([_along(direction, model, group, x, seed) for seed in range(20)], dtype=torch.float64)
+        y = labels(len(x))
+        direction = laws.gradient(model, group, x, y, seed=99)
+        slopes = [laws.slopes(model, group, direction, x, y, seed) for seed in range(20)]
+        pairs = torch.tensor(slopes, dtype=torch.float64)
         gap, difference = pairs[:, 0] - pairs[:, 1], abs(float(pairs[:, 1].mean()))
         error = float(gap.std()) / len(gap) ** 0.5
         assert abs(float(gap.mean())) < 4 * error + 1e-5 * difference
@@ -124,18 +99,18 @@ def test_step_is_pure(name: str) -> None:
 def test_members_under_vmap_equal_their_solo_steps(name: str) -> None:
     members = [small(name, seed=s) for s in range(3)]
     x, t = bits(8), torch.tensor(10.0, dtype=torch.float64)
-    stacked = stack_module_state(members)  # type: ignore[arg-type]
-
-    def losses(state: tuple[dict, dict]) -> dict[str, torch.Tensor]:
-        return dict(functional_call(members[0], state, (x, labels(len(x)), t)).losses)
-
-    torch.manual_seed(7)
-    together = vmap(losses, randomness="same")(stacked)
+    together = laws.together(members, x, labels(len(x)), t, seed=7)
     for i, member in enumerate(members):
         for group, loss in noisy_step(member, x, seed=7, t=10.0).items():
             assert float(together[group][i].detach()) == pytest.approx(float(loss.detach()), abs=1e-6)
-    apart = vmap(losses, randomness="different")(stacked)
+    apart = laws.together(members, x, labels(len(x)), t, seed=7, randomness="different")
     assert all(torch.isfinite(v).all() for v in apart.values())
+
+
+@every_family
+def test_a_step_reads_no_number_and_moves_no_tensor(name: str) -> None:
+    """Without g++; `test_device_laws.py` tries it with numbers."""
+    laws.step_elsewhere(small(name), bits(8), labels(8))
 
 
 @every_family

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from vaebench import evaluation
 from vaebench.api import build, load
 from vaebench.core import Family, Step, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
+from vaebench.running import laws
 from vaebench.running.fit import fit
 from vaebench.training.checkpoint import require_loadable
 
 BATCH, LIMIT, K = 16, 8, 10  # images of a step, images and samples of an evaluation
+TOLERANCE = 1e-3  # of a central difference, relative; a kink of a ReLU may lie in between
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -59,6 +63,10 @@ def check_family(name: str, data: ImageData, data_name: str) -> Iterator[Law]:
     yield _tried("every parameter learns from the loss of its own group", lambda: _require_gradients(model, steps[0]))
     yield _tried("a step changes no weight and no buffer by itself", lambda: _require_pure(model, data))
     yield _tried("the same noise gives the same losses", lambda: _require_same(model, data))
+    yield _tried("a step reads no number and moves no tensor between devices", lambda: _require_anywhere(model, data))
+    yield _tried("members of a population lose what each loses alone", lambda: _require_members(name, data))
+    if model.EXACT_GRADIENT:
+        yield _tried("its gradient is the derivative of its loss", lambda: _require_derivative(model, data))
     with TemporaryDirectory() as folder:
         made: list[Path] = []
 
@@ -80,9 +88,13 @@ def _tried(says: str, try_it: Callable[[], None]) -> Law:
     return Law(says, "")
 
 
+def _batch(data: ImageData) -> tuple[Tensor, Tensor | None]:
+    labels = data.labels("train")
+    return data.first("train", BATCH), None if labels is None else labels[:BATCH]
+
+
 def _step(model: Family, data: ImageData) -> Step:
-    x, labels = data.first("train", BATCH), data.labels("train")
-    return model.train().step(x, None if labels is None else labels[:BATCH], torch.zeros(()))
+    return model.train().step(*_batch(data), torch.zeros(()))
 
 
 def _require_losses(model: Family, step: Step) -> None:
@@ -118,6 +130,43 @@ def _require_same(model: Family, data: ImageData) -> None:
             losses.append(torch.stack([loss.detach() for loss in _step(model, data).losses.values()]))
     if not torch.equal(*losses):
         raise UserError(f"they are {losses[0].tolist()} and then {losses[1].tolist()}: draw noise through torch alone")
+
+
+def _require_anywhere(model: Family, data: ImageData) -> None:
+    try:
+        laws.step_elsewhere(model, *_batch(data))
+    except (NotImplementedError, RuntimeError) as error:
+        raise UserError(
+            f"{str(error).strip().splitlines()[0]}: keep constants in buffers, and decide nothing by a tensor's value"
+        ) from error
+
+
+def _require_members(name: str, data: ImageData) -> None:
+    members = [build(name, data).double().train() for _ in range(2)]
+    x, y = _batch(data)
+    x, t = x.double(), torch.zeros((), dtype=torch.float64)
+    found = laws.together(members, x, y, t, seed=7)
+    for number, member in enumerate(members):
+        for group, loss in laws.losses(member, x, y, t, seed=7).items():
+            if not torch.isclose(found[group][number], loss, rtol=1e-6, atol=1e-6):
+                raise UserError(
+                    f"the loss '{group}' is {float(found[group][number]):.8g} under vmap and {float(loss):.8g} alone: "
+                    "sample through vaebench.distributions, and average over images alone"
+                )
+
+
+def _require_derivative(model: Family, data: ImageData) -> None:
+    exact = deepcopy(model).double().train()
+    x, y = _batch(data)
+    for group in exact.groups():
+        direction = {name: torch.randn_like(one) for name, one in laws.derived(exact, group).items()}
+        slope, difference = laws.slopes(exact, group, direction, x.double(), y, seed=5)
+        if abs(slope - difference) > TOLERANCE * max(abs(slope), abs(difference), 1e-6):
+            raise UserError(
+                f"along a direction the loss '{group}' changes by {difference:.6g}, and its gradient says {slope:.6g}: "
+                "expected equal ones; set EXACT_GRADIENT to False where an estimator is meant, or name what goes "
+                "straight through in STRAIGHT_THROUGH"
+            )
 
 
 def _require_evaluated(checkpoint: Path, data: ImageData) -> None:
