@@ -68,7 +68,7 @@ def together(
         seed: of the noise.
         randomness: 'same' noise for all of them, or 'different'.
     """
-    stacked = stack_module_state(list(members))  # type: ignore[arg-type]
+    stacked = stack_module_state(list(members))
 
     def each(state: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
         return dict(functional_call(members[0], state, (x, y, t)).losses)
