@@ -81,7 +81,7 @@ def step_elsewhere(model: Family, x: Tensor, y: Tensor | None) -> None:
     """A step on a device that has no numbers (torch's meta): it fails where something is read or lies on the CPU.
 
     Raises:
-        RuntimeError, NotImplementedError: a number is read, or a tensor of the CPU meets one of the device.
+        RuntimeError: a number is read, or a tensor of the CPU meets one of the device.
     """
     there = torch.device("meta")
     deepcopy(model).to(there).step(x.to(there), None if y is None else y.to(there), x.new_zeros(()).to(there))
