@@ -30,6 +30,9 @@ class Splits:
     def images(self, split: str) -> Tensor:
         return self.x[split]
 
+    def first(self, split: str, count: int) -> Tensor:
+        return self.x[split][:count]
+
     def labels(self, split: str) -> Tensor | None:
         return None if self.y is None else self.y[split]
 

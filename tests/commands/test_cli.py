@@ -309,7 +309,7 @@ def test_settings_of_a_benchmark_are_written_as_yaml_has_them(tmp_path: Path) ->
     """Defect: null became the text None."""
     (tmp_path / "b.yaml").write_text("overrides: {model.clip: null, a.b: true}\nruns: {v: {overrides: {c: 0.5}}}")
     (run,) = read_benchmark(tmp_path / "b.yaml").runs
-    assert run.args == ["--model.clip=null", "--a.b=true", "--c=0.5", "--seed_everything=0"]
+    assert run.args == ["--c=0.5", "--model.clip=null", "--a.b=true", "--seed_everything=0"]
 
 
 def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:

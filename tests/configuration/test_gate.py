@@ -301,6 +301,7 @@ GUARDED = {
     "configuration/explain.py": "classes that a parsed configuration has",
     "configuration/own.py": "names of the command line and of what the user installed",
     "configuration/registered.py": "what the user has registered",
+    "data/_stored.py": "arrays alone, which it has written itself",
     "data/arrays.py": "arrays alone",
     "doors.py": "the suite's own functions",
     "data/torch.py": "data.dataset, which the gate admits from a file only where the user has named it",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from oracles import Data, LinearGaussian
 
 import vaebench as vb
 from vaebench.cli import main
-from vaebench.configuration.registered import REGISTERED
+from vaebench.configuration import registered
 from vaebench.core import DataSpec
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
@@ -83,15 +82,10 @@ ONLY = dict.fromkeys(("likelihood", "units", "collapse", "reconstruction", "samp
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mine(newcomer: Path) -> Path:
     """A file of metrics in the working folder, which nobody has named yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VAEBENCH_INCLUDE", raising=False)
-    (tmp_path / "my_metrics.py").write_text(FILE)
-    before = set(REGISTERED)
-    yield tmp_path / "my_metrics.py"
-    sys.modules.pop("my_metrics", None)
-    REGISTERED.intersection_update(before)
+    (newcomer / "my_metrics.py").write_text(FILE)
+    return newcomer / "my_metrics.py"
 
 
 def measured(**own: Any) -> vb.Report:
@@ -140,7 +134,7 @@ def test_its_source_is_part_of_what_was_measured(mine: Path) -> None:
 def test_what_was_recorded_is_measured_again_where_the_user_names_its_code(mine: Path) -> None:
     first = read_protocol("quick", measurements={"energy": {"class_path": "my_metrics:brightness"}})
     assert recorded_protocol({**first.config, "n": 1000}, 2000).config == first.config
-    REGISTERED.discard("my_metrics.brightness")
+    registered.REGISTERED.discard("my_metrics.brightness")
     del sys.modules["my_metrics"]
     (mine.parent / "imported").unlink()
     with pytest.raises(UserError, match=r"'the record' has the code 'my_metrics.brightness'.*--include"):

@@ -193,7 +193,7 @@ def _sound(folder: Path) -> tuple[dict[str, Any], RunRecord]:
         raise UserError(f"'{folder}/{CARD}' is not what was exported: its digest does not match; {ask}")
     if len(files) > MOST_FILES:
         raise UserError(f"'{folder}/{CARD}' lists {len(files):,} files, where a card has at most {MOST_FILES}; {ask}")
-    for name, checksum in files.items():
+    for name, checksum in sorted(files.items(), key=lambda item: is_plain(item[0])):  # what is no plain name first
         try:
             _require_size(folder, name)
             actual = hash_file(folder, name)
