@@ -125,6 +125,11 @@ def test_a_record_with_any_field_of_another_type_stops_no_command(
         (("metrics", "elbo", "se"), "0.1", "has a text at metrics.elbo.se, where a number is expected"),
         (("metrics", "elbo", "value"), 10**400, "has a number beyond 1e+100 at metrics.elbo.value"),
         (("metrics", "elbo"), [], "has a list at metrics.elbo, where a table is expected"),
+        (
+            ("metrics", "elbo"),
+            {"value": -1.0, "se": None, "n": 60, "definition": "", "higher_is_better": True, "unavailable": None},
+            "lacks metrics.elbo.unit",
+        ),
         (("data", "shape"), [1, None, 8], "has nothing at data.shape.1, where a whole number is expected"),
         (("protocol", "n"), True, "has true or false at protocol.n, where a whole number is expected"),
         (("curves", "val/elbo"), {"step": [1]}, "lacks curves.val/elbo.value"),

@@ -29,13 +29,13 @@ FieldKind = Any  # a type as described above
 
 _PART = {"class_path?": str, "init_args?": {...: JSON}, ...: JSON}
 METRIC: FieldKind = {
-    "value?": (float, None),
-    "se?": (float, None),
-    "unit?": (str, None),
-    "n?": (int, None),
-    "definition?": (str, None),
-    "higher_is_better?": (bool, None),
-    "unavailable?": (str, None),
+    "value": (float, None),
+    "se": (float, None),
+    "unit": (str, None),
+    "n": (int, None),
+    "definition": (str, None),
+    "higher_is_better": (bool, None),
+    "unavailable": (str, None),
     "version?": int,
     ...: JSON,
 }
