@@ -9,13 +9,14 @@ import errno
 import pickle
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 # What torch.load and a look into its result raise where a checkpoint is damaged, depending on where it was cut.
 UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
-              AssertionError, struct.error, pickle.UnpicklingError)  # fmt: skip
+              AssertionError, struct.error, zlib.error, pickle.UnpicklingError)  # fmt: skip
 
 
 class UserError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import sys
@@ -573,3 +574,19 @@ def test_a_run_on_pictures_is_recorded_moved_and_verified(
     store(moved / "cat" / "extra.png", png(noise(7, 7, 3, seed=99)))
     assert main(["verify", str(record), f"--data.root={moved}", "--out=again"]) == 1
     assert "restore the data it had" in capsys.readouterr().err
+
+
+def test_a_damaged_gzip_of_small_norb_is_answered_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: found by the nightly fuzz; zlib's own error is no OSError, and ended in a traceback."""
+    from data_layouts import write_tiny
+
+    write_tiny(tmp_path, monkeypatch, "small_norb")
+    (file,) = [path for path in tmp_path.rglob("*dat.mat*") if "testing" in path.name]
+    content = bytearray(gzip.compress(file.read_bytes()) if file.suffix != ".gz" else file.read_bytes())
+    content[10] = 0b111  # a block of a type that does not exist
+    file.unlink()
+    file.with_name(f"{file.name.removesuffix('.gz')}.gz").write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"is no intact gzip file; put an intact copy in its place"):
+        SmallNORB().images("test")

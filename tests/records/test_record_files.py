@@ -233,3 +233,18 @@ def test_figures_that_unpack_to_more_than_they_should_are_refused(
     (tmp_path / "run" / "per_image.npz").write_bytes(b"no zip")
     with pytest.raises(UserError, match="cannot be read"):
         record.per_image()
+
+
+def test_arrays_that_do_not_unpack_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """zlib's own error is neither an OSError nor a BadZipFile: a packed per_image.npz could stop a whole folder."""
+    folder = _fake(tmp_path / "results" / "run")
+    with np.load(folder / "per_image.npz") as arrays:
+        np.savez_compressed(folder / "per_image.npz", **dict(arrays))
+    content = bytearray((folder / "per_image.npz").read_bytes())
+    start = 30 + content[26] + content[28]  # of the first member's data
+    content[start] = 0b111  # a block of a type that does not exist
+    (folder / "per_image.npz").write_bytes(content)
+    checksum = hashlib.sha256(content).hexdigest()
+    _resigned(folder, lambda body: body["files"].update({"per_image.npz": checksum}))
+    assert main(["leaderboard", str(tmp_path / "results")]) in (0, 2)
+    assert "holds no arrays" in "".join(capsys.readouterr())

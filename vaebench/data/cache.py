@@ -96,14 +96,19 @@ def check_checksum(content: bytes, checksum: str) -> None:
 def _read(path: Path, file: File, parse: Callable[[bytes], T], compressed: bool) -> T:
     content = path.read_bytes()
     if compressed:
-        content = _unzip(content)
+        content = unzip(content)
     parsed = parse(content)
     if file.checksum:
         check_checksum(content, file.checksum)
     return parsed
 
 
-def _unzip(content: bytes) -> bytes:
+def unzip(content: bytes) -> bytes:
+    """The content of a gzip file.
+
+    Raises:
+        DamagedError: it is none, or a damaged one.
+    """
     try:
         return gzip.decompress(content)
     except EOFError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from typing import ClassVar, Literal, final
 
@@ -99,7 +98,7 @@ class SmallNORB(ImageData):
             else published(self.name, name, "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small")
         )
         try:
-            return norb(gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes())
-        except (DamagedError, OSError, EOFError) as damage:
-            reason = damage if isinstance(damage, DamagedError) else "is no intact gzip file"
+            return norb(cache.unzip(path.read_bytes()) if path == packed else path.read_bytes())
+        except (DamagedError, OSError) as damage:
+            reason = damage if isinstance(damage, DamagedError) else "cannot be read"
             raise UserError(f"'{path}' {reason}; put an intact copy in its place") from damage
