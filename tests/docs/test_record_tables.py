@@ -46,13 +46,16 @@ def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
 def test_what_the_page_says_of_objectives_far_below_the_vae() -> None:
     """Section 9 of objectives.md: curves of the held-out bound, and what the discrepancy costs in nats."""
     records = committed("objectives")
-    runs = {record.variant: record for record in records if record.protocol["name"] == "refined"}
-    bounds = {name: dict(zip(*runs[name].curves["val/elbo"].values(), strict=True)) for name in
-              ("vae", "encoder_steps_vae", "mmd_vae")}  # fmt: skip
-    steps = list(bounds["vae"])
+    refined = [record for record in records if record.protocol["name"] == "refined"]
+    bounds = {name: [dict(zip(*run.curves["val/elbo"].values(), strict=True)) for run in refined if run.variant == name]
+              for name in ("vae", "encoder_steps_vae", "mmd_vae")}  # fmt: skip
+    (few,), steps = bounds["encoder_steps_vae"], list(bounds["vae"][0])
     assert steps[-1] == 7820
-    assert bounds["vae"][steps[-1] // 5] < bounds["encoder_steps_vae"][steps[-1]] < bounds["vae"][steps[-1]]
-    assert max(bounds["mmd_vae"], key=bounds["mmd_vae"].get) == steps[3]
+    assert len(bounds["vae"]) == len(bounds["mmd_vae"]) == 3
+    assert all(vae[steps[-1] // 5] < few[steps[-1]] < vae[steps[-1]] for vae in bounds["vae"])
+    highest = [steps.index(max(bound, key=bound.get)) + 1 for bound in bounds["mmd_vae"]]
+    assert (min(highest), max(highest)) == (4, 7), "'from epoch 4 to 7 on'"
+    assert all(bound[steps[-1]] < max(bound.values()) - 30 for bound in bounds["mmd_vae"])
     torch.manual_seed(0)
     prior = [torch.randn(100, 128, 50) for _ in range(2)]
     alike = torch.stack([1000 * mmd(a, b, "rbf") for a, b in zip(*prior, strict=True)])
