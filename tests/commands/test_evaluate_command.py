@@ -202,3 +202,14 @@ def test_evaluation_computes_in_full_float32(checkpoint: Path) -> None:
     finally:
         for kind, precision in zip(kinds, before, strict=True):
             kind.fp32_precision = precision
+
+
+def test_the_speed_of_a_conditional_model_is_measured_with_its_labels() -> None:
+    """Defect: cvae's checkpoints could not be evaluated in bf16, which measured the model without labels."""
+    data = Digits("binary")
+    settled = precision.settled({"precision": "auto"}, lambda: (vb.build("cvae", data, latent=2), data))
+    assert settled["precision"] in ("f32", "bf16")
+
+
+def test_nothing_is_opened_where_no_precision_is_to_be_measured() -> None:
+    assert precision.settled({"precision": "f32"}, lambda: pytest.fail("it was opened")) == {"precision": "f32"}

@@ -135,3 +135,12 @@ def test_workers_that_cannot_be_are_refused(
 ) -> None:
     assert main(["bench", "digits", f"--results={tmp_path}", *options]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_run_on_several_devices_is_refused_before_any_worker_starts(tmp_path: Path) -> None:
+    """Lightning starts the command again for each further device, and that command would start workers."""
+    first = _benchmark().runs[0]
+    runs = [BenchmarkRun("two", 0, [*first.args, "--trainer.devices=2"])]
+    with pytest.raises(UserError, match="two trains on devices 2: expected one"):
+        list(bench_by_workers(Benchmark("tiny", PROTOCOL, runs), tmp_path / "results", tmp_path / "work", 2))
+    assert not workers.multiprocessing.active_children()

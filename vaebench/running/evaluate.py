@@ -8,6 +8,8 @@ from typing import Any
 
 from vaebench.api import data_module, load
 from vaebench.configuration.parts import name_of
+from vaebench.core import Family
+from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation import read_protocol
 from vaebench.files import alone_in, is_plain
@@ -38,10 +40,11 @@ def record_checkpoint(
         UserError: the checkpoint lacks information about its run, or cannot be evaluated.
     """
     info = account(checkpoint)
-    if request.get("precision") is not None:
-        model = load(checkpoint).to(find_device(device))
-        request = settled(request, model, data_module(info["config"]["data"], checkpoint))
-    protocol = read_protocol(**request)
+
+    def opened() -> tuple[Family, ImageData]:
+        return load(checkpoint).to(find_device(device)), data_module(info["config"]["data"], checkpoint)
+
+    protocol = read_protocol(**settled(request, opened))
     identity = run_of(info)
     family, name = name_of(info["config"]["model"]["class_path"]), info["data"]["name"]
     if not is_plain(name):

@@ -90,7 +90,7 @@ def record_foreign(
     if isinstance(request, evaluation.Protocol):
         protocol = request
     else:
-        protocol = evaluation.read_protocol(**settled(request, model, data))
+        protocol = evaluation.read_protocol(**settled(request, lambda: (model, data)))
     weights = weights_of(model)
     described = foreign.config
     if trained_seed is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+SPARE = 10  # starts beyond one per worker, which limits replacements of killed workers
+
 
 def gpus() -> list[str]:
     """Names of the GPUs this process may use, as CUDA_VISIBLE_DEVICES has them."""

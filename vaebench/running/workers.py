@@ -19,9 +19,9 @@ from vaebench.errors import UserError
 from vaebench.loggers import Logbook
 from vaebench.running.bench import Ended, bench
 from vaebench.running.benchmark import Benchmark, BenchmarkRun
-from vaebench.running.places import gpus, one_core
-
-SPARE = 10  # starts beyond one per worker, which limits replacements of killed workers
+from vaebench.running.places import SPARE, gpus, one_core
+from vaebench.training.experiment import experiment
+from vaebench.training.trainer import ONE_DEVICE
 
 
 def bench_by_workers(
@@ -42,10 +42,18 @@ def bench_by_workers(
         The end of each run, as it comes; runs that ended in an earlier call at the end.
 
     Raises:
-        UserError: fewer than one worker, too many workers killed, or whatever ends `bench`.
+        UserError: fewer than one worker, a run that trains on several devices, too many workers killed, or whatever
+            ends `bench`.
     """
     if workers < 1:
         raise UserError(f"{workers} workers cannot run a benchmark: expected at least 1; give --workers 1 or more")
+    for training in benchmark.runs:
+        devices = experiment(training.args).plain["trainer"].get("devices")
+        if devices not in ONE_DEVICE:
+            raise UserError(
+                f"{training.variant} trains on devices {devices}: expected one, since each worker has its own; leave "
+                "out --workers, or set trainer.devices to 1"
+            )
     staff = _Staff(benchmark, results, work, workers, logger)
     told = set[tuple[str, int]]()
     before = dict[tuple[str, int], Ended]()

@@ -32,6 +32,7 @@ STRATEGY_CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
 LAUNCHED = ("LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_NTASKS")  # set by launchers of one process per device
 
 DEFAULTS = {p.name: p.default for p in list(inspect.signature(Trainer.__init__).parameters.values())[1:]}
+ONE_DEVICE = (1, "1", "auto", None)  # values of `devices` that are one, where a process sees one
 
 
 class LimitedTrainer(Trainer):
@@ -200,7 +201,7 @@ def require_population_options(trainer: Mapping[str, Any], device: str) -> None:
     for name in sorted(set(trainer) - POPULATION - set(REFUSED)):
         if trainer[name] != (False if name == "logger" else DEFAULTS[name]):
             raise refused(name, f"no settings of the trainer besides {', '.join(sorted(POPULATION))}")
-    if trainer.get("devices") not in (1, "1", "auto", None):
+    if trainer.get("devices") not in ONE_DEVICE:
         raise refused("devices", "one device")
     if trainer.get("accelerator", "auto") not in ("auto", device, {"cuda": "gpu"}.get(device)):
         raise refused("accelerator", f"auto or {device}, where it trains")

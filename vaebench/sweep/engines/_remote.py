@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from vaebench.errors import UserError
+from vaebench.running.places import SPARE
 from vaebench.sweep.engines import Launch
-
-SPARE = 10  # starts beyond one per worker
 
 
 class Handle(Protocol):

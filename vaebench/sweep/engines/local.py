@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaebench.errors import UserError
-from vaebench.running.places import gpus, one_core
+from vaebench.running.places import SPARE, gpus, one_core
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.storage.study import ADDRESS
 
 SETTINGS = {"workers": int, "per_gpu": int, "devices": int}
-SPARE = 10  # starts beyond one per worker, which limits replacements of killed workers
 
 
 def start(launch: Launch) -> LocalWorkers:

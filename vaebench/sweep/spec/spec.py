@@ -18,6 +18,7 @@ from vaebench.curves import BOUND, LIKELIHOOD, VAL
 from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 from vaebench.records import identity
+from vaebench.records.validation import MAXIMISE, MINIMISE
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
 from vaebench.sweep.spec.space import Space, read_space
 
@@ -25,7 +26,7 @@ KEYS = ("sweep", "configs", "overrides", "space", "sampler", "pruner", "objectiv
         "stop", "protocol", "engine", "heartbeat")  # fmt: skip
 STOPS = ("trials", "hours", "stalled")
 COMBINE = ("mean", "median")
-DEFAULTS: dict[str, Any] = {"objectives": {LIKELIHOOD: "maximise"}, "protocol": {"name": "refined_quick"}}
+DEFAULTS: dict[str, Any] = {"objectives": {LIKELIHOOD: MAXIMISE}, "protocol": {"name": "refined_quick"}}
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 
 
@@ -215,8 +216,8 @@ def _objectives(source: Source) -> dict[str, str]:
     if not isinstance(content, dict) or not content:
         raise source.error("expected a table such as {val/log_likelihood: maximise}", "objectives")
     for name, direction in content.items():
-        if direction not in ("maximise", "minimise"):
-            reason = unknown("direction", str(direction), ["maximise", "minimise"])
+        if direction not in (MAXIMISE, MINIMISE):
+            reason = unknown("direction", str(direction), [MAXIMISE, MINIMISE])
             raise source.error(str(reason), "objectives", name)
     return {figure(source, name, "objectives", name): direction for name, direction in content.items()}
 
