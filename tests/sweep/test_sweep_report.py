@@ -106,7 +106,9 @@ def test_records_are_linked_where_they_are_and_nothing_else_is_asked_for(page: s
     assert sorted(set(links)) == ["vae-s0-1/record.json", "vae-s0-2/record.json"]
     assert all((folder / "shown" / link).is_file() for link in links)
     assert "gone" in text_of(page), "a record that lies elsewhere is named"
-    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page)
+    asked_for = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"([^\"]+)", page)
+    assert asked_for == ["../plotly.min.js"]
+    assert (folder / "shown" / asked_for[0]).is_file(), "the one file that the charts of all sweeps share"
 
 
 def test_no_exception_no_path_of_this_machine_and_no_markup_of_a_trial_is_shown(page: str) -> None:

@@ -1,4 +1,4 @@
-"""The report of a sweep as one self-contained HTML page: the best trial and its command, charts, and every trial."""
+"""The report of a sweep as an HTML page that needs no network: the best trial and its command, charts, every trial."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import count_states, over
 
 HERE = Path(__file__).parent
+PLOTLY = "plotly.min.js"
 SHOWN = 6  # trials of a Pareto front with their commands
 WORDS = {"COMPLETE": "finished", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed",
          "RETRIED": "tried again"}  # fmt: skip
 
 
 def write_sweep_report(sweep: Sweep, study: Study, results: Path) -> Path:
-    """Writes `results/<sweep>/report.html` from the storage, and returns its path."""
+    """Writes `results/<sweep>/report.html` from the storage, and returns its path.
+
+    Its charts are drawn by `results/plotly.min.js`, which all sweeps share, and which is written where it is missing.
+    """
     trials = study.get_trials(deepcopy=False)
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = sorted(study.best_trials if done else [], key=lambda trial: _height(sweep, trial), reverse=True)
@@ -58,8 +62,11 @@ def write_sweep_report(sweep: Sweep, study: Study, results: Path) -> Path:
         data={chart.id: chart._asdict() for chart in drawn},
         style=STYLE.read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
+        plotly=f"../{PLOTLY}",
     )  # fmt: skip
+    drawing = get_plotlyjs().encode()
+    if not (results / PLOTLY).exists() or (results / PLOTLY).read_bytes() != drawing:
+        write_atomically(results / PLOTLY, drawing)
     path = folder / "report.html"
     write_atomically(path, page.encode())
     return path
