@@ -221,6 +221,23 @@ def test_trials_are_chosen_by_what_their_sweep_chose_by(tmp_path: Path) -> None:
     assert (sweep.figure, sweep.expected[3]) == ("val/elbo", pytest.approx(found["t000"])), "one has none: the bound"
 
 
+@pytest.mark.parametrize(("combine", "chosen"), [("mean", "t001"), ("median", "t000")])
+def test_seeds_of_a_trial_are_combined_as_their_sweep_combined_them(tmp_path: Path, combine: str, chosen: str) -> None:
+    """Defect: trials of a sweep by the median of seeds were chosen by the mean, which one bad seed drags down."""
+    rng, figures = np.random.default_rng(8), {0: [-10.0, -10.0, -90.0], 1: [-20.0, -20.0, -20.0]}
+    for trial, seeds in figures.items():
+        for seed, figure in enumerate(seeds):
+            own = {"cost": {**COST, "trial": trial}, "selection": "last weights, step 2 of 2"}
+            place = tmp_path / f"{trial}-{seed}"
+            record = write_fake(place, rng, -30.0 + 9 * trial, variant=f"t00{trial}", seed=seed, **own)
+            write_validation(record, {"val/elbo": "maximise"}, {"val/elbo": figure}, combine)
+    (board,) = boards(read_records(tmp_path), trials=True)
+    (sweep,), _ = tuned(board)
+    assert sweep.expected[2] == pytest.approx(
+        {r.variant: r.estimates["log_likelihood"].mean for r in board.rows}[chosen]
+    )
+
+
 def test_a_sweep_of_several_objectives_chooses_no_single_trial(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     for trial in range(2):

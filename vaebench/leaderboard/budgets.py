@@ -21,7 +21,7 @@ from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.markdown_tables import markdown_table
 from vaebench.leaderboard.pareto import front, within
 from vaebench.records import RunRecord
-from vaebench.records.validation import MAXIMISE, read_validation
+from vaebench.records.validation import COMBINE, MAXIMISE, read_validation
 
 TRIALS = "trials"
 
@@ -140,27 +140,28 @@ def tuned(board: Board) -> tuple[list[Tuned], dict[str, str]]:
 
 def _choice(rows: Sequence[Row]) -> tuple[str, list[float]]:
     """The figure that chooses among a sweep's rows, and a value a row, of which the highest is chosen."""
-    found = [[_chosen_by(record) for record in row.records] for row in rows]
-    if len(figures := {one.figure for row in found for one in row if one}) == 1:
-        return figures.pop(), [float(np.mean([one.value for one in row if one])) for row in found]
+    found = [[one for record in row.records if (one := _chosen_by(record))] for row in rows]
+    if len(figures := {one.figure for row in found for one in row}) == 1:
+        return figures.pop(), [float(COMBINE[row[0].combine]([one.value for one in row])) for row in found]
     bounds = [[record.held_out(BOUND) for record in row.records] for row in rows]
     return BOUND, [float(np.mean([-math.inf if one is None else one for one in row])) for row in bounds]
 
 
 class Choice(NamedTuple):
-    """A figure of the validation images, and its value, negative where the lowest is chosen."""
+    """A figure of the validation images, its value, negative where the lowest is chosen, and how seeds become one."""
 
     figure: str
     value: float
+    combine: str
 
 
 def _chosen_by(record: RunRecord) -> Choice | None:
     """What chose the trial: its sweep's objective or, in older records, the held-out bound of the measured weights."""
     if own := read_validation(record):
         (figure, way), *_ = own.objectives.items()
-        return Choice(figure, own.figures[figure] if way == MAXIMISE else -own.figures[figure])
+        return Choice(figure, own.figures[figure] if way == MAXIMISE else -own.figures[figure], own.combine)
     bound = record.held_out(BOUND)
-    return None if bound is None else Choice(BOUND, bound)
+    return None if bound is None else Choice(BOUND, bound, "mean")
 
 
 def best_of(k: int, chosen_by: Sequence[float], scores: Sequence[float]) -> float:

@@ -18,14 +18,13 @@ from vaebench.curves import BOUND, LIKELIHOOD, VAL
 from vaebench.errors import UserError, unknown
 from vaebench.files import require_folder_name
 from vaebench.records import identity
-from vaebench.records.validation import MAXIMISE, MINIMISE
+from vaebench.records.validation import COMBINE, MAXIMISE, MINIMISE
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS, Pruner, Sampler
 from vaebench.sweep.spec.space import Space, read_space
 
 KEYS = ("sweep", "configs", "overrides", "space", "sampler", "pruner", "objectives", "constraints", "seeds", "combine",
         "stop", "protocol", "engine", "heartbeat")  # fmt: skip
 STOPS = ("trials", "hours", "stalled")
-COMBINE = ("mean", "median")
 DEFAULTS: dict[str, Any] = {"objectives": {LIKELIHOOD: MAXIMISE}, "protocol": {"name": "refined_quick"}}
 RELATION = re.compile(r"\s*([\w/.]+)\s*(>=|<=|==|!=)\s*(\S+)\s*")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +15,7 @@ from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.evaluation.subject import Generated
 from vaebench.records import CHECKPOINT, RunRecord
+from vaebench.records.validation import COMBINE
 from vaebench.running.processes import find_device
 from vaebench.sweep.spec.spec import Sweep
 
@@ -92,4 +92,4 @@ def combined(sweep: Sweep, name: str, values: Sequence[Any]) -> float | str:
     for value in values:
         if not isinstance(value, int | float):
             raise UserError(f"{name} is unavailable: {value or 'this family does not have it'}; choose another figure")
-    return float((mean if sweep.combine == "mean" else median)(values))
+    return float(COMBINE[sweep.combine](values))

@@ -68,7 +68,7 @@ class TrialRunner:
             share = (index / len(sweep.seeds), 1 / len(sweep.seeds))
             record = run.obtain(partial(self._train, trial, point, job, run, heart, share))
             figures.append(held_out(sweep, record, _data(job)))
-            write_validation(record, sweep.objectives, figures[-1])
+            write_validation(record, sweep.objectives, figures[-1], sweep.combine)
             records.append(run.directory.name)
         names = {*sweep.objectives, *(constraint.figure for constraint in sweep.constraints)}
         values = {name: combined(sweep, name, [seed.get(name) for seed in figures]) for name in sorted(names)}
