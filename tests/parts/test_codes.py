@@ -218,6 +218,17 @@ def test_a_point_mass_is_one_there_and_nothing_elsewhere() -> None:
     assert torch.equal(q.rsample((3,)), q.point.expand(3, 1, 4))
 
 
+def test_a_point_mass_does_not_care_which_of_two_equal_codes_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: log q was −∞ at its own point, where rounding took the other of two equal codes."""
+    book = torch.tensor([[[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]]])
+    q = PointMass(book[0, :1], book, places=1)
+    taken = iter((1, 0))
+    monkeypatch.setattr(
+        "vaebench.distributions.codes.nearest_codes", lambda z, book: torch.full((1, 1, 1), next(taken))
+    )
+    assert q.log_prob(q.rsample()).tolist() == [0.0]
+
+
 def test_relaxed_codes_of_two_integrate_to_one() -> None:
     p = Relaxed(torch.tensor([[0.3, -0.9]], dtype=DOUBLE), torch.tensor(0.7, dtype=DOUBLE))
 

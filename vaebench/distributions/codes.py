@@ -98,7 +98,8 @@ class PointMass(Codes):
         return self.point.expand(self._extended_shape(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        here = (self.indices(value) == self.indices(self.point)).all(-1)
+        # vectors, since of two equal codes rounding decides which index is the nearest
+        here = (self.vectors(self.indices(value)) == self.vectors(self.indices(self.point))).all(-1)
         return torch.where(here, 0.0, -math.inf).to(self.point.dtype)
 
 
