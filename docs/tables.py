@@ -9,13 +9,16 @@ rows are means over seeds, the best of the first metric first:
     <!-- end -->
 
 `place:METRIC` is a row's place by that metric, 1 for the best, whether or not noise separates it from the next.
+
+`<!-- folders: configs/benchmark configs/repeat -->` is followed by the folders of results/ that the files of these
+folders made, in results/README.md.
 """
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vaebench.files import rewrite
@@ -23,14 +26,43 @@ from vaebench.leaderboard.display import display, number
 from vaebench.records import RunRecord, read_records
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
 MARKED = re.compile(r"(<!-- table: ([^:>]+): ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+FOLDERS = re.compile(r"(<!-- folders: ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 DEAD = "collapsed_units"  # no metric, but a count of the record's verdict on collapse
 
 
 def written(page: str) -> str:
     """The page with its marked tables as the records have them."""
-    return MARKED.sub(lambda found: f"{found[1]}{_table(found[2].split(), found[3].split())}{found[5]}", page)
+    page = MARKED.sub(lambda found: f"{found[1]}{_table(found[2].split(), found[3].split())}{found[5]}", page)
+    return FOLDERS.sub(lambda found: f"{found[1]}{_folders(found[2].split())}{found[4]}", page)
+
+
+def _folders(places: Sequence[str]) -> str:
+    """The folders of results/ that the files of some folders made, a line each."""
+    lines = [_line(["folder", "what", "data", "variants", "runs", "seeds", "protocol", "made by"]),
+             _line([":--", ":--", ":--", "--:", "--:", ":--", ":--", ":--"])]  # fmt: skip
+    for file in sorted(path for place in places for path in (ROOT / place).glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        command, name = re.findall(r"^(benchmark|sweep): *(\S+)", text, re.MULTILINE)[0]
+        if not (ROOT / "results" / name).is_dir():
+            continue
+        records = read_records(ROOT / "results" / name)
+        head = " ".join(line.strip("# ") for line in text[: text.index(f"{command}: ")].splitlines())
+        seeds = sorted({record.seed for record in records})
+        lines.append(_line([
+            f"[{name}]({name})", re.findall(r"^.*?(?<! al)[.:?](?= |$)", head)[0].rstrip(".:"),
+            _several(f"{record.data['name']} · {record.data['measure']}" for record in records),
+            str(len({record.variant for record in records})), str(len(records)),
+            f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]),
+            _several(record.protocol["name"] for record in records),
+            f"`vaebench {command.replace('benchmark', 'bench')} {file.relative_to(ROOT).as_posix()}`",
+        ]))  # fmt: skip
+    return "".join(line + "\n" for line in lines)
+
+
+def _several(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
 
 
 def _table(sources: Sequence[str], metrics: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
 tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tables)
-MARKED = [path for path in tables.PAGES if tables.MARKED.search(path.read_text(encoding="utf-8"))]
+MARKS = (tables.MARKED, tables.FOLDERS)
+MARKED = [path for path in tables.PAGES if any(mark.search(path.read_text(encoding="utf-8")) for mark in MARKS)]
 
 
 @pytest.mark.parametrize("path", MARKED, ids=lambda path: path.stem)
@@ -30,6 +32,13 @@ def test_a_table_that_is_out_of_date_is_noticed() -> None:
     changed = page.replace(row, row.replace("1", "2"))
     assert changed != page
     assert tables.written(changed) == page
+
+
+def test_every_folder_of_records_is_in_their_index() -> None:
+    index = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\w+)\]", index, re.MULTILINE)) == {
+        path.name for path in (ROOT / "results").iterdir() if path.is_dir()
+    }
 
 
 def test_every_remedy_lets_a_strong_decoder_read_more_of_z() -> None:
