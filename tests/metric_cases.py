@@ -29,10 +29,11 @@ from vaebench.evaluation.estimators.disentanglement import (
     separability,
 )
 from vaebench.evaluation.estimators.draws import sample_posterior
-from vaebench.evaluation.estimators.fidelity import fid, kid
+from vaebench.evaluation.estimators.fidelity import fid, inception_score, kid, support
 from vaebench.evaluation.estimators.latents import read_latents
 from vaebench.evaluation.estimators.likelihood import estimate
-from vaebench.evaluation.estimators.reconstruction import mse, psnr, reconstruct, ssim
+from vaebench.evaluation.estimators.lpips import lpips
+from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, psnr, reconstruct, ssim
 from vaebench.evaluation.estimators.samples import prior_codes, sample_images
 
 N, K = 20, 8
@@ -71,11 +72,25 @@ def some_pixels(x: Tensor) -> Tensor:
     return x.flatten(1)[:, 20:23]
 
 
-def _made(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The features of 60 samples, under the noise of the harness's measurement, and of images."""
+def some_classes(x: Tensor) -> Tensor:
+    """Probabilities of three classes of images."""
+    return (5 * some_pixels(x)).softmax(1)
+
+
+def absolute_error(x: Tensor, y: Tensor) -> Tensor:
+    """A distance of images."""
+    return (x - y).abs().flatten(1).mean(1)
+
+
+def _samples(model: Any, x: Tensor) -> Tensor:
+    """60 samples, under the noise of the harness's measurement."""
     start_noise(b"fidelity", 0, x.device)
-    made = sample_images(model, prior_codes(model, 60))
-    return some_pixels(made.float()).double(), some_pixels(x.float()).double()
+    return sample_images(model, prior_codes(model, 60)).float()
+
+
+def _made(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The features of the samples and of images."""
+    return some_pixels(_samples(model, x)).double(), some_pixels(x.float()).double()
 
 
 def _aggregate(model: Any, x: Tensor) -> AggregateDensities:
@@ -117,6 +132,8 @@ FACTORS = torch.stack([BITS.flatten(1)[:, 0], torch.arange(N) % 3, torch.ones(N)
 PERIODS = torch.stack([torch.arange(N) // 2 % 2, torch.arange(N) // 4 % 2, torch.ones(N)], 1).long()
 LEARNT = torch.arange(N) % 2 == 0
 MANY = LINEAR.images(100)
+LARGE = LinearGaussian((1, 24, 22), orthogonal=True)
+IN_FEATURES = {"features": some_pixels, "samples": 60}
 
 CASES = {
     "ELBO": Case(
@@ -172,10 +189,39 @@ CASES = {
     "TotalCorrelation": Case(
         metrics.TotalCorrelation, LINEAR, X, lambda m, x: _aggregate(m, x).correlation.mean(), {"samples": 8}
     ),
-    "FID": Case(
-        metrics.FID, LINEAR, MANY, lambda m, x: fid(*_made(m, x)).value, {"features": some_pixels, "samples": 60}
+    "FID": Case(metrics.FID, LINEAR, MANY, lambda m, x: fid(*_made(m, x)).value, IN_FEATURES),
+    "KID": Case(metrics.KID, LINEAR, MANY, lambda m, x: kid(*_made(m, x)).value, IN_FEATURES),
+    "SamplePrecision": Case(
+        metrics.SamplePrecision, LINEAR, MANY, lambda m, x: support(*_made(m, x)).precision.mean(), IN_FEATURES
     ),
-    "KID": Case(
-        metrics.KID, LINEAR, MANY, lambda m, x: kid(*_made(m, x)).value, {"features": some_pixels, "samples": 60}
+    "SampleRecall": Case(
+        metrics.SampleRecall, LINEAR, MANY, lambda m, x: support(*_made(m, x)).recall.mean(), IN_FEATURES
+    ),
+    "SampleDensity": Case(
+        metrics.SampleDensity, LINEAR, MANY, lambda m, x: support(*_made(m, x)).density.mean(), IN_FEATURES
+    ),
+    "SampleCoverage": Case(
+        metrics.SampleCoverage, LINEAR, MANY, lambda m, x: support(*_made(m, x)).coverage.mean(), IN_FEATURES
+    ),
+    "InceptionScore": Case(
+        metrics.InceptionScore,
+        LINEAR,
+        X,
+        lambda m, x: inception_score(some_classes(_samples(m, x)).double(), 4)[0],
+        {"classes": some_classes, "samples": 60, "splits": 4},
+    ),
+    "MSSSIM": Case(
+        metrics.MSSSIM,
+        LARGE,
+        LARGE.images(N),
+        lambda m, x: image_ms_ssim(x, reconstruct(m, x).images, 2).mean(),
+        {"scales": 2},
+    ),
+    "LPIPS": Case(
+        metrics.LPIPS,
+        LINEAR,
+        X,
+        lambda m, x: lpips(absolute_error, x, reconstruct(m, x).images).mean(),
+        {"network": absolute_error},
     ),
 }

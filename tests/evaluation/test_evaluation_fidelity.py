@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import poly_mmd
 from weight_files import write_inception
 
@@ -42,15 +44,37 @@ def _scipy_fid(x: Tensor, y: Tensor) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(sx + sy - 2 * root.real))
 
 
-def test_the_frechet_distance_equals_that_of_scipy_and_of_torchmetrics() -> None:
+def _torchmetrics_fid(x: Tensor, y: Tensor) -> float:
+    network = nn.Flatten()
+    network.num_features = x.shape[1]  # type: ignore[assignment]
+    peer = FrechetInceptionDistance(network, normalize=True, input_img_size=(x.shape[1], 1, 1)).set_dtype(torch.float64)
+    for t, real in ((y, True), (x, False)):
+        peer.update(t[:, :, None, None], real=real)
+    return float(peer.compute())
+
+
+def _degenerate() -> dict[str, tuple[Tensor, Tensor]]:
+    """Pairs of sets, random and at the edge of what has a covariance."""
+    x, y = _sets()
+    one_off = y.clone()
+    one_off[3, 1] += 1
+    ones = torch.ones(60, 5, dtype=torch.float64)
+    return {"random": (x, y), "levels": (255 * x, 255 * y), "one off": (one_off, y), "constant": (2 * ones, ones),
+            "one constant": (ones, y), "more numbers than images": _sets(50, 40, 70)}  # fmt: skip
+
+
+DEGENERATE = pytest.mark.parametrize("name", _degenerate())
+
+
+def test_the_frechet_distance_equals_that_of_scipy() -> None:
     x, y = _sets()
     assert fid(x, y).value == pytest.approx(_scipy_fid(x, y), rel=1e-9)
-    network = nn.Flatten()
-    network.num_features = 5  # type: ignore[assignment]
-    peer = FrechetInceptionDistance(network, normalize=True, input_img_size=(5, 1, 1)).set_dtype(torch.float64)
-    peer.update(y[:, :, None, None], real=True)
-    peer.update(x[:, :, None, None], real=False)
-    assert fid(x, y).value == pytest.approx(float(peer.compute()), rel=1e-6)
+
+
+@DEGENERATE
+def test_the_frechet_distance_equals_that_of_torchmetrics(name: str) -> None:
+    x, y = _degenerate()[name]
+    assert fid(x, y).value == pytest.approx(_torchmetrics_fid(x, y), rel=1e-5, abs=1e-7)
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:
@@ -90,10 +114,11 @@ def test_the_kernel_distance_equals_the_sum_over_pairs(paired: bool) -> None:
     assert found.value == pytest.approx(off[0] + off[1] - 2 * cross, rel=1e-9)
 
 
-def test_the_kernel_distance_equals_torchmetrics_over_all_samples() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(120, 5, generator=generator).double() + shift for shift in (0.3, 0))
-    assert kid(x, y).value == pytest.approx(float(poly_mmd(x, y)), rel=1e-9)
+@DEGENERATE
+def test_the_kernel_distance_equals_torchmetrics_over_all_samples(name: str) -> None:
+    """Which takes sets of one size."""
+    x, y = (t[:40] for t in _degenerate()[name])
+    assert kid(x, y).value == pytest.approx(float(poly_mmd(x, y)), rel=1e-9, abs=1e-12)
 
 
 def test_the_kernel_distance_is_unbiased() -> None:
@@ -172,6 +197,24 @@ def test_the_inception_score_between_its_limits() -> None:
     value, se = inception_score(classes, 2)
     assert value == pytest.approx(np.mean(expected))
     assert se == pytest.approx(np.std(expected, ddof=1) / math.sqrt(2))
+
+
+def test_the_inception_score_equals_that_of_torchmetrics_in_one_split() -> None:
+    """Theirs shuffles samples, so that splits do not repeat, and gives NaN where a class is out of the question."""
+    logits = torch.randn(80, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for scale, logs in ((1.0, logits), (0.0, 0 * logits), (30.0, 30 * logits)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its memory, and of the deviation of one score
+            peer = InceptionScore(nn.Identity(), splits=1)
+            peer.update(logs)
+            theirs = float(peer.compute()[0])
+        assert inception_score(logs.softmax(1), 1) == (pytest.approx(theirs, rel=1e-9), None), scale
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer.reset()
+        peer.update(torch.eye(4).repeat(20, 1).log())
+        assert math.isnan(peer.compute()[0])
+    assert inception_score(torch.eye(4).repeat(20, 1).double(), 1)[0] == pytest.approx(4)
 
 
 # Images that a model makes ----------------------------------------------------------------------------------------

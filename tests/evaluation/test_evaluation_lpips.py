@@ -37,13 +37,20 @@ def _pairs(*shape: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 64, 70), (1, 31, 40)])
 @torch.no_grad()
 def test_lpips_equals_that_of_torchmetrics(weights: Path, shape: tuple[int, ...]) -> None:
-    """With the same backbone, which torchmetrics would take from torchvision, and its own linear weights."""
+    """With the same backbone, which torchmetrics would take from torchvision, and its own linear weights.
+
+    Random pairs, one pixel off, equal, and constant.
+    """
     x, y = _pairs(5, *shape)
+    y[1] = x[1]
+    y[1, 0, 5, 5] = 1 - y[1, 0, 5, 5]
+    y[2] = x[2]
+    x[3], y[3] = 0, 1
     network, sha256 = read_lpips(shape, CPU)
     with patch.object(peer, "_get_tv_model_features", lambda *_: alexnet()):
         expected = peer._LPIPS(net="alex")(*(t.expand(-1, 3, -1, -1) for t in (x, y)), normalize=True).flatten()
     torch.testing.assert_close(lpips(network, x, y), expected.double(), rtol=1e-4, atol=1e-7)
-    assert (expected > 0).all()
+    assert (expected > 0).tolist() == [True, True, False, True, True]
     assert lpips(network, x, x).abs().max() < 1e-7
     assert sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
 

@@ -67,6 +67,7 @@ def test_degenerate_images_are_judged_as_scikit_image_does(shape: tuple[int, ...
         expected = structural_similarity(a, b, channel_axis=0, **settings)
         assert float(ssim(x, y)[i]) == pytest.approx(expected, abs=1e-12)
         assert float(psnr(x, y)[i]) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-9)
+        assert float(mse(x, y)[i]) == pytest.approx(mean_squared_error(a, b) / 255**2, abs=1e-12)
 
 
 def test_torchmetrics_similarity_counts_reflected_margins() -> None:
@@ -86,28 +87,32 @@ def test_errors_do_not_depend_on_the_batch() -> None:
 
 
 def _multiscale(x: np.ndarray, y: np.ndarray, exponents: list[float]) -> float:
-    """MS-SSIM of (h, w) images from scikit-image's SSIM; a huge K1 leaves contrast and structure alone."""
-    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    product = 1.0
+    """MS-SSIM of (c, h, w) images of 255 levels from scikit-image's SSIM; a huge K1 leaves contrast and structure."""
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    product, x, y = 1.0, 255 * x, 255 * y
     for scale, exponent in enumerate(exponents):
         if scale:
-            x, y = (t[: len(t) // 2 * 2, : t.shape[1] // 2 * 2] for t in (x, y))
-            x, y = (downscale_local_mean(t, (2, 2)) for t in (x, y))
+            x, y = (t[:, : t.shape[1] // 2 * 2, : t.shape[2] // 2 * 2] for t in (x, y))
+            x, y = (downscale_local_mean(t, (1, 2, 2)) for t in (x, y))
         alone = {"K1": 1e7} if scale < len(exponents) - 1 else {}
-        product *= max(0, structural_similarity(x, y, **settings, **alone)) ** exponent
+        product *= max(1e-6, structural_similarity(x, y, channel_axis=0, **settings, **alone)) ** exponent
     return product
 
 
-@pytest.mark.parametrize("shape", [(1, 176, 176), (1, 181, 200)])
+@pytest.mark.parametrize("shape", [(1, 176, 176), (1, 181, 200), (3, 177, 179)])
 def test_multiscale_similarity_is_composed_of_that_of_scikit_image(shape: tuple[int, ...]) -> None:
-    x, y = _pairs(shape, n=2)
+    """Of a noisy copy, a constant image one pixel off, and black and white."""
+    x, y = _pairs(shape, n=3)
+    x[1], y[1] = 0.5, 0.5
+    y[1, 0, 80, 80] = 1
+    x[2], y[2] = 0, 1
     exponents = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
-    for i in range(2):
-        expected = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), exponents)
+    for i in range(3):
+        expected = _multiscale(x[i].numpy(), y[i].numpy(), exponents)
         assert float(image_ms_ssim(x, y)[i]) == pytest.approx(expected, abs=1e-6)
-        renamed = _multiscale(x[i, 0].numpy(), y[i, 0].numpy(), (np.array(exponents[:3]) / sum(exponents[:3])).tolist())
+        renamed = _multiscale(x[i].numpy(), y[i].numpy(), (np.array(exponents[:3]) / sum(exponents[:3])).tolist())
         assert float(image_ms_ssim(x, y, 3)[i]) == pytest.approx(renamed, abs=1e-6)
-    assert 0.05 < expected < 0.99
+    assert 0.05 < float(image_ms_ssim(x, y)[0]) < 0.99
 
 
 def test_multiscale_similarity_with_itself_is_one_with_the_opposite_nought_and_with_one_scale_ssim() -> None:

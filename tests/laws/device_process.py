@@ -145,18 +145,24 @@ def trial(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
 def classes(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
     """Every class of `vaebench.metrics` on the device, which moves to the CPU and back between two batches."""
     data = Digits(measure="binary").images("test")[:200].double()
-    wide = torch.nn.functional.pad(data, (2, 2, 2, 2))
+    wide = torch.nn.functional.pad(data, (7, 7, 7, 7))
     v = torch.stack([torch.arange(200) // 2 % 2, torch.arange(200) // 4 % 2], 1)
     beside = {"factors": v, "learnt": torch.arange(200) % 2 == 0}
     settings: dict[str, dict[str, Any]] = {"DCI": {"model": "forest"}, "ImportanceWeightedLogLikelihood": {"k": 20},
-                                           "BitsPerDim": {"k": 20}, "FID": {"features": _rows, "samples": 60},
-                                           "KID": {"features": _rows, "samples": 60}}  # fmt: skip
+                                           "BitsPerDim": {"k": 20}, "MSSSIM": {"scales": 2},
+                                           "LPIPS": {"network": _apart}}  # fmt: skip
+    settings |= {f"Sample{name}": {"features": _rows, "samples": 60}
+                 for name in ("Precision", "Recall", "Density", "Coverage")}  # fmt: skip
+    settings |= {name: {"features": _rows, "samples": 60} for name in ("FID", "KID")}
+    settings |= {"InceptionScore": {"classes": lambda x: _rows(x).softmax(1), "samples": 60}}
     figures: dict[str, Any] = {}
     for name, cls in getmembers(metrics, isclass):
         if isabstract(cls):
             continue
         torch.manual_seed(0)
-        family, x = ("vq_vae", data) if name == "CodebookUsage" else ("vae", wide if name == "SSIM" else data)
+        family, x = (
+            ("vq_vae", data) if name == "CodebookUsage" else ("vae", wide if name in ("SSIM", "MSSSIM") else data)
+        )
         model = small(family, DataSpec(tuple(x.shape[1:]))).to(device)
         metric = cls(**settings.get(name, {})).to(device)
         taken = [key for key in signature(metric.update).parameters if key in beside]
@@ -172,6 +178,11 @@ def classes(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """Features of images: means of their rows."""
     return x.mean((1, 3))[:, :4]
+
+
+def _apart(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Distances of images."""
+    return (x - y).abs().mean((1, 2, 3))
 
 
 CASES: dict[str, Case] = {

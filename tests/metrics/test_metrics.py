@@ -11,33 +11,47 @@ import pytest
 import torch
 from helpers import SPEC, small
 from metric_cases import CHANNELS, LINEAR, X
-from oracles import Channels, Data, Parts, without
+from oracles import Channels, Data, LinearGaussian, Parts, without
 from plain_vae import K, images, plain_vae, trained
 from splits import Splits
 from torch import nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 from torchmetrics import MetricCollection
+from weight_files import write_alexnet, write_inception
 
 import vaebench as vb
+from vaebench.core import DataSpec
 from vaebench.distributions import DiagonalNormal
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation import Protocol
 from vaebench.evaluation.estimators.codes import usage, usage_error
+from vaebench.evaluation.estimators.features import WEIGHTS
+from vaebench.evaluation.estimators.lpips import ALEXNET
 from vaebench.evaluation.estimators.moments import Moments, average, count_error
 from vaebench.metrics import (
     DCI,
     ELBO,
     FID,
     KID,
+    LPIPS,
     MIG,
+    MSE,
+    MSSSIM,
+    PSNR,
     SAP,
+    SSIM,
     ActiveUnits,
     BitsPerDim,
     Distortion,
     ImportanceWeightedLogLikelihood,
+    InceptionScore,
     MutualInformation,
     PosteriorCollapse,
     Rate,
+    SampleCoverage,
+    SampleDensity,
+    SamplePrecision,
+    SampleRecall,
     TotalCorrelation,
 )
 
@@ -71,8 +85,10 @@ def test_a_plain_lightning_module_of_two_processes_logs_what_the_harness_records
     agree(found["plain"]["logged"], found["plain"]["error"], recorded(model))
 
 
-def test_figures_of_whole_sets_are_those_of_the_record() -> None:
+def test_figures_of_whole_sets_are_those_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aggregate posterior, disentanglement and samples: the harness and the classes have one implementation."""
+    write_inception(tmp_path)
+    monkeypatch.setenv(WEIGHTS, str(tmp_path))
     generator = torch.Generator().manual_seed(0)
     x, v = {}, {}
     for split in ("train", "test"):
@@ -91,6 +107,9 @@ def test_figures_of_whole_sets_are_those_of_the_record() -> None:
     measures: dict[str, Any] = {
         "information": MutualInformation(samples=30), "total_correlation": TotalCorrelation(samples=30),
         "fid_mnist28": FID(samples=60), "kid_mnist28": KID(samples=60),
+        "fid": FID("inception", 60), "inception_score": InceptionScore(samples=60),
+        "precision_mnist28": SamplePrecision(samples=60), "recall_mnist28": SampleRecall(samples=60),
+        "density_mnist28": SampleDensity(samples=60), "coverage_mnist28": SampleCoverage(samples=60),
         "mig": MIG(), "sap": SAP(), "dci_disentanglement": DCI("forest"),
     }  # fmt: skip
     collection = MetricCollection(measures, compute_groups=False)
@@ -107,6 +126,43 @@ def test_figures_of_whole_sets_are_those_of_the_record() -> None:
     dci = measures["dci_disentanglement"]
     assert float(dci.completeness) == pytest.approx(found["dci_completeness"].value)
     assert float(dci.informativeness) == pytest.approx(found["dci_informativeness"].value)
+
+
+def test_reconstructions_are_those_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image by image, with the network that is read once from the folder of weights."""
+    write_alexnet(tmp_path)
+    monkeypatch.setenv(WEIGHTS, str(tmp_path))
+    model = LinearGaussian((1, 44, 44), orthogonal=True)
+    data = Data(model.images(9), DataSpec((1, 44, 44), "continuous"))
+    report = vb.evaluate(model, data, Protocol("own", 0, None, {"reconstruction": {}}), progress=False)
+    measures = {"mse": MSE(), "psnr": PSNR(), "ssim": SSIM(), "ms_ssim_3": MSSSIM(scales=3), "lpips": LPIPS()}
+    collection = MetricCollection(measures)  # type: ignore[arg-type]
+    for batch in data.x.split(4):
+        collection.update(model, batch)
+        (tmp_path / ALEXNET).unlink(missing_ok=True)
+    for name, value in collection.compute().items():
+        assert float(value) == pytest.approx(report.metrics[name].value, rel=1e-6), name
+        assert float(measures[name].standard_error) == pytest.approx(report.metrics[name].se, rel=1e-5), name
+        values = collection[name].values.numpy()
+        assert values == pytest.approx(report.per_image[name], rel=1e-5), name
+    with pytest.raises(Unavailable, match=f"holds no {ALEXNET}"):
+        pickle.loads(pickle.dumps(measures["lpips"])).update(model, data.x)
+
+
+def test_images_that_are_not_finite_have_no_figure() -> None:
+    """Defect: a network that is given levels of 8 bits takes NaN for black."""
+
+    def levels(x: torch.Tensor) -> torch.Tensor:
+        return (x.nan_to_num() * 255).round().flatten(1)[:, :3].softmax(1)
+
+    model = LinearGaussian((1, 4, 4), orthogonal=True)
+    measures = FID(levels, samples=50), InceptionScore(levels, samples=50)
+    for metric in measures:
+        metric.update(model, model.images(50))
+    model.mean = model.mean * torch.nan
+    for metric in measures:
+        with pytest.raises(Unavailable, match="images that are not finite"):
+            metric.compute()
 
 
 def test_measuring_leaves_the_mode_and_the_random_state_as_they_were() -> None:
@@ -179,6 +235,16 @@ def test_mistakes_are_answered_in_a_sentence() -> None:
         SAP().update(CHANNELS, CHANNELS.images(5), factors=torch.zeros(5, 2))
     with pytest.raises(UserError, match="unknown model 'trees'"):
         DCI("trees")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown network of features 'inceptoin'; did you mean inception"):
+        FID("inceptoin")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown network of classes 'mnist28'"):
+        InceptionScore("mnist28")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown network of LPIPS 'vgg'"):
+        LPIPS("vgg")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="splits is 10: expected at most the number of samples, 5"):
+        InceptionScore(samples=5)
+    with pytest.raises(UserError, match="scales is 6: expected 1 to 5"):
+        MSSSIM(scales=6)
     with pytest.raises(UserError, match=r"leaves the range \[0, 1\]"):
         ELBO().update(LINEAR, X * 255)
     with pytest.raises(UserError, match="no method 'posterior'"):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import ChainMap
+from importlib import import_module
 from inspect import getmembers, isabstract, isclass
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from metric_cases import CASES, CHANNELS, FACTORS, LINEAR, Case, X
+from metric_cases import CASES, CHANNELS, FACTORS, LINEAR, MANY, Case, X
+from oracles import LinearGaussian
 from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics import ClasswiseWrapper, MetricCollection, MetricTracker
 
 from vaebench import metrics
+from vaebench.evaluation import measurements
+from vaebench.metrics.base import WholeMetric
 
 BY_NAME = pytest.mark.parametrize("name", CASES)
 
@@ -126,10 +133,48 @@ def test_units_are_logged_one_by_one() -> None:
     )
 
 
-def test_a_figure_and_a_vector_are_drawn() -> None:
+def test_a_collection_computes_with_the_model_that_it_was_updated_with() -> None:
+    """Defect: torchmetrics updates one of several metrics with equal states, and the others kept an earlier model."""
+    whole = (name for name, case in CASES.items() if issubclass(case.make, WholeMetric))
+    cases = {name: CASES[name] for name in whole if CASES[name].model is LINEAR}
+    collection = MetricCollection({name: case.metric() for name, case in cases.items()})
+    darker = LinearGaussian((1, 12, 12), orthogonal=True, stretch=3, shift=-0.1)
+    for model in (LINEAR, darker):
+        collection.reset()
+        collection.update(model, MANY)
+        found = collection.compute()
+    for name, case in cases.items():
+        alone = case.metric()
+        alone.update(darker, MANY)
+        assert_close(found[name], alone.compute(), rtol=1e-9, atol=1e-9)
+
+
+RECORDED = {
+    "ELBO": "elbo", "Rate": "rate", "Distortion": "distortion", "ImportanceWeightedLogLikelihood": "log_likelihood",
+    "BitsPerDim": "bits_per_dim", "ActiveUnits": "active_units", "CodebookUsage": "code_usage", "MIG": "mig",
+    "SAP": "sap", "DCI": "dci_disentanglement", "MutualInformation": "information", "MSE": "mse", "PSNR": "psnr",
+    "TotalCorrelation": "total_correlation", "SSIM": "ssim", "MSSSIM": "ms_ssim", "LPIPS": "lpips", "FID": "fid",
+    "KID": "kid", "InceptionScore": "inception_score", "SamplePrecision": "precision_mnist28",
+    "SampleRecall": "recall_mnist28", "SampleDensity": "density_mnist28", "SampleCoverage": "coverage_mnist28",
+    "UnitRates": "rate",
+}  # fmt: skip
+
+
+def test_the_better_end_is_that_of_records() -> None:
+    """Of the harness's metric of the same name; the verdict on collapse has none, and fewer units are better."""
+    modules = [import_module(f"{measurements.__name__}.{found.name}") for found in iter_modules(measurements.__path__)]
+    kinds = ChainMap(*(vars(module).get("KINDS", {}) for module in modules))
+    ends = {name: kinds[record].higher_is_better for name, record in RECORDED.items()} | {"PosteriorCollapse": False}
+    assert {case.make.__name__: case.make.higher_is_better for case in CASES.values()} == ends
+
+
+@BY_NAME
+def test_every_figure_is_drawn(name: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    for name in ("Rate", "UnitRates"):
-        figure, _ = measured(CASES[name], [CASES[name].n]).plot()
-        matplotlib.pyplot.close(figure)
+    metric = measured(CASES[name], [CASES[name].n])
+    figure, axes = metric.plot()
+    drawn = [y for line in axes.get_lines() for y in line.get_ydata()]
+    assert np.allclose(sorted(drawn), sorted(metric.compute().flatten().tolist()))
+    matplotlib.pyplot.close(figure)

@@ -16,8 +16,9 @@ from vaebench.metrics.likelihood import (
     ImportanceWeightedLogLikelihood,
     Rate,
 )
-from vaebench.metrics.reconstruction import MSE, PSNR, SSIM
-from vaebench.metrics.samples import FID, KID
+from vaebench.metrics.reconstruction import LPIPS, MSE, MSSSIM, PSNR, SSIM
+from vaebench.metrics.samples import FID, KID, InceptionScore
+from vaebench.metrics.support import SampleCoverage, SampleDensity, SamplePrecision, SampleRecall
 from vaebench.metrics.units import ActiveUnits, UnitRates
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "ELBO",
     "FID",
     "KID",
+    "LPIPS",
     "MIG",
     "MSE",
+    "MSSSIM",
     "PSNR",
     "SAP",
     "SSIM",
@@ -35,10 +38,15 @@ __all__ = [
     "CodebookUsage",
     "Distortion",
     "ImportanceWeightedLogLikelihood",
+    "InceptionScore",
     "ModelMetric",
     "MutualInformation",
     "PosteriorCollapse",
     "Rate",
+    "SampleCoverage",
+    "SampleDensity",
+    "SamplePrecision",
+    "SampleRecall",
     "TotalCorrelation",
     "UnitRates",
 ]

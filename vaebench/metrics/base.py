@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from vaebench.core import LatentModel
 from vaebench.errors import UserError
 from vaebench.evaluation.contract import admitted
 from vaebench.evaluation.estimators.moments import Moments, average
+
+Value = TypeVar("Value")
 
 
 class ModelMetric(Metric):
@@ -108,22 +110,41 @@ class ModelMetric(Metric):
 
 
 class _LastModel:
-    """The model of the latest update. Copies of a metric share it; a pickled one has none.
+    """The model of the latest update. Copies of a metric begin with it; a pickled one has none.
 
     It is not a submodule of the metric, since the model may own the metric.
     """
 
-    def __init__(self) -> None:
-        self.model: LatentModel | None = None
-        self.why: dict[str, str] = {}
+    def __init__(self, model: LatentModel | None = None) -> None:
+        self.model = model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _LastModel:
-        copied = _LastModel()
-        copied.model, copied.why = self.model, dict(self.why)
-        return copied
+        return _LastModel(self.model)
 
     def __reduce__(self) -> tuple[type[_LastModel], tuple[()]]:
         return _LastModel, ()
+
+
+class Kept(Generic[Value]):
+    """Networks that are read once. Copies of a metric share them; a pickled one reads them anew.
+
+    They are not submodules of the metric, whose `state_dict` is its states alone.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Value] = {}
+
+    def of(self, key: Hashable, read: Callable[[], Value]) -> Value:
+        """What was read for the key, or is now."""
+        if key not in self._values:
+            self._values[key] = read()
+        return self._values[key]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Kept[Value]:
+        return self
+
+    def __reduce__(self) -> tuple[type[Kept[Value]], tuple[()]]:
+        return Kept, ()
 
 
 class WholeMetric(ModelMetric):
@@ -132,6 +153,9 @@ class WholeMetric(ModelMetric):
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
         self._last = _LastModel()
+        # NaN equals nothing: of metrics with equal states, a MetricCollection updates one, and the others would keep
+        # an earlier model.
+        self.add_state("apart", torch.tensor(math.nan, dtype=torch.float64), dist_reduce_fx="mean", persistent=False)
 
     def update(self, model: LatentModel, x: Tensor, labels: Tensor | None = None) -> None:
         """Measures a batch of images, and stores what `compute` needs of it; arguments as for every metric."""

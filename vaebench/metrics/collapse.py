@@ -57,10 +57,11 @@ class PosteriorCollapse(WholeMetric):
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
         self.verdict: dict[str, Any] = {}
+        self._why: dict[str, str] = {}  # a sign is missing
 
     def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
         signs = encoder_signs(read_latents(model, x))
-        self._last.why = signs.why
+        self._why = signs.why
         known = {"means": signs.mean, "kl": signs.kl, "idle": signs.idle}
         return {"images": raw} | {name: packed(moments) for name, moments in known.items() if moments is not None}
 
@@ -77,5 +78,5 @@ class PosteriorCollapse(WholeMetric):
         mean, kl, idle = (self._moments(name) if self._met(name) else None for name in ("means", "kl", "idle"))
         with self._model(images) as (model, x):
             drops = shuffle_drops(model, x, self.seed)
-            self.verdict = collapse(EncoderSigns(mean, kl, idle, self._last.why), drops, sizes(model, x))
+            self.verdict = collapse(EncoderSigns(mean, kl, idle, self._why), drops, sizes(model, x))
         return self._with_error(len(self.verdict["units"]), collapsed_error(drops))

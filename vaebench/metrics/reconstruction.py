@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from torch import Tensor
 
 from vaebench.core import LatentModel
-from vaebench.evaluation.estimators.reconstruction import decibels, mse, reconstruct, ssim
-from vaebench.metrics.base import ImageMetric
+from vaebench.errors import UserError, unknown
+from vaebench.evaluation.conditions import check_count
+from vaebench.evaluation.estimators.lpips import lpips, read_lpips
+from vaebench.evaluation.estimators.reconstruction import SCALES, decibels, image_ms_ssim, mse, reconstruct, ssim
+from vaebench.metrics.base import ImageMetric, Kept
+
+Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class _SquaredErrorMetric(ImageMetric):
@@ -89,3 +95,81 @@ class SSIM(ImageMetric):
 
     def _values(self) -> Tensor:
         return self._joined("ssim")
+
+
+class MSSSIM(ImageMetric):
+    """Multi-scale structural similarity of the same reconstruction, in (0, 1], for images of 176 × 176 pixels and more.
+
+    Wang, Simoncelli & Bovik 2003 (https://doi.org/10.1109/ACSSC.2003.1292216), with the window of `SSIM` at each scale.
+    Fewer scales than their five, with the first of their exponents divided by their sum, give another figure, which
+    smaller images have: s scales need 11 · 2^(s − 1) pixels.
+
+    Args:
+        scales: 1 to 5.
+        seed: as for `MSE`.
+        kwargs: of `torchmetrics.Metric`.
+
+    Example:
+        >>> import torch, vaebench as vb
+        >>> from vaebench.metrics import MSSSIM
+        >>> MSSSIM()(vb.build("vae", "digits", latent=2), torch.rand(10, 1, 8, 8).round())
+        Traceback (most recent call last):
+        vaebench.errors.Unavailable: at the coarsest of 5 scales SSIM's window is 176 pixels of the image across, ...
+    """
+
+    STATES = ("ms_ssim",)
+    higher_is_better = True
+
+    def __init__(self, scales: int = SCALES, seed: int = 0, **kwargs: Any) -> None:
+        check_count("scales", scales)
+        if scales > SCALES:
+            raise UserError(f"scales is {scales}: expected 1 to {SCALES}, which MS-SSIM has; lower it")
+        super().__init__(seed, **kwargs)
+        self.scales = scales
+
+    def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
+        return {"ms_ssim": image_ms_ssim(x, reconstruct(model, x, self.seed).images, self.scales)}
+
+    def _values(self) -> Tensor:
+        return self._joined("ms_ssim")
+
+
+class LPIPS(ImageMetric):
+    """The perceptual distance of the same reconstruction, clipped to [0, 1], from its image, at least 0.
+
+    Zhang et al. 2018 (https://arxiv.org/abs/1801.03924), version 0.1 with AlexNet, whose weights are read once from the
+    folder of `VAEBENCH_WEIGHTS`; torchmetrics' class takes them from torchvision. For your own reconstructions, use
+    `torchmetrics.image.LearnedPerceptualImagePatchSimilarity`.
+
+    Args:
+        network: 'alexnet', for images of one channel or three, at least 31 pixels across, or a function from images x
+            and y (b, *data) in [0, 1], float32, to their distances (b,).
+        seed: as for `MSE`.
+        kwargs: of `torchmetrics.Metric`.
+
+    Example:
+        >>> import torch, vaebench as vb
+        >>> from vaebench.metrics import LPIPS
+        >>> distance = LPIPS(lambda x, y: (x - y).abs().flatten(1).mean(1))
+        >>> float(distance(vb.build("vae", "digits", latent=2), torch.rand(10, 1, 8, 8).round())) > 0
+        True
+    """
+
+    STATES = ("lpips",)
+    higher_is_better = False
+
+    def __init__(self, network: Literal["alexnet"] | Distance = "alexnet", seed: int = 0, **kwargs: Any) -> None:
+        if not callable(network) and network != "alexnet":
+            raise unknown("network of LPIPS", str(network), ("alexnet",), "Give that one, or a function.")
+        super().__init__(seed, **kwargs)
+        self.network = network
+        self._networks: Kept[Distance] = Kept()
+
+    def _read(self, model: LatentModel, raw: Tensor, x: Tensor) -> Mapping[str, Tensor]:
+        network, shape = self.network, tuple(x.shape[1:])
+        if not callable(network):
+            network = self._networks.of((shape, x.device), lambda: read_lpips(shape, x.device)[0])
+        return {"lpips": lpips(network, x, reconstruct(model, x, self.seed).images)}
+
+    def _values(self) -> Tensor:
+        return self._joined("lpips")

@@ -41,8 +41,12 @@ class Extractor(NamedTuple):
     network: Callable[[Tensor], Tensor]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features of images (n, *data), float64 (n, d) on the CPU."""
-        return torch.cat([self.network(part.float()).double().cpu() for part in images.split(BATCH)])
+        """Features of images (n, *data), float64 (n, d) on the CPU; NaN for an image that is not finite."""
+        return torch.cat([self._features(part.float()).cpu() for part in images.split(BATCH)])
+
+    def _features(self, images: Tensor) -> Tensor:
+        finite = images.isfinite().flatten(1).all(1, keepdim=True)
+        return self.network(images).double().masked_fill(~finite, torch.nan)  # which levels of 8 bits do not show
 
     @property
     def label(self) -> str:
@@ -153,6 +157,12 @@ def inception(shape: Shape, device: torch.device) -> Inception:
         Extractor("inception-2015-12-05", sha256, lambda x: script(levels(x), return_features=True)),
         Extractor("inception-2015-12-05", sha256, lambda x: script(levels(x), no_output_bias=True)),
     )
+
+
+NAMED: dict[str, Callable[[Shape, torch.device], Extractor]] = {
+    "inception": lambda shape, device: inception(shape, device).features,
+    "mnist28": mnist28,
+}
 
 
 def weights_file(name: str, what: str) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaebench.errors import Unavailable
+from vaebench.evaluation.estimators.moments import average
 
 GROUPS = 20
 FEWEST = 2 * GROUPS  # images of each set
@@ -48,6 +49,10 @@ def require_comparable(x: Tensor, y: Tensor) -> None:
     """Raises `Unavailable` for features of made images x and test images y that cannot be compared."""
     if min(len(x), len(y)) < FEWEST:
         raise Unavailable(f"{len(x)} made and {len(y)} test images are too few: at least {FEWEST} of each are needed")
+    _require_finite(x)
+
+
+def _require_finite(x: Tensor) -> None:
     if not torch.isfinite(x).all():
         raise Unavailable("the model makes images that are not finite")
 
@@ -183,14 +188,17 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.addmm(y.square().sum(1), x, y.T, alpha=-2).add_(x.square().sum(1)[:, None]).clamp_(min=0)
 
 
-def inception_score(classes: Tensor, splits: int = 10) -> tuple[float, float]:
+def inception_score(classes: Tensor, splits: int = 10) -> tuple[float, float | None]:
     """exp E KL(p(y|x) ‖ p(y)) of class probabilities (n, c): the mean over consecutive splits, and its standard error.
 
-    Salimans et al. 2016 (https://arxiv.org/abs/1606.03498).
+    Salimans et al. 2016 (https://arxiv.org/abs/1606.03498). The error of one split is None.
+
+    Raises:
+        Unavailable: probabilities are not finite.
     """
+    _require_finite(classes)
     scores = []
     for part in classes.tensor_split(splits):
         gain = torch.special.xlogy(part, part) - torch.special.xlogy(part, part.mean(0))
         scores.append(gain.sum(1).mean().exp())
-    values = torch.stack(scores)
-    return float(values.mean()), float(values.std()) / splits**0.5
+    return average(torch.stack(scores))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from importlib.resources import files
 from itertools import pairwise
 from pickle import UnpicklingError
@@ -102,7 +103,7 @@ def _load(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def lpips(network: LPIPS, x: Tensor, y: Tensor) -> Tensor:
-    """Distances of images x and y, (n, c, h, w) in [0, 1]: float64 (n,) on the CPU."""
+def lpips(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Distances of images x and y, (n, c, h, w) in [0, 1], y clipped to it: float64 (n,) on the CPU."""
     pairs = zip(x.float().split(BATCH), y.float().clamp(0, 1).split(BATCH), strict=True)
     return torch.cat([network(a, b).double().cpu() for a, b in pairs])

@@ -14,9 +14,10 @@ from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.draws import sample_posterior
 from vaebench.functional import ssim as similarity
-from vaebench.functional.ssim import WINDOW, compared
+from vaebench.functional.ssim import WEIGHTS, WINDOW, compared
 
 BATCH = 250
+SCALES = len(WEIGHTS)  # of MS-SSIM
 
 
 class Reconstruction(NamedTuple):
@@ -96,7 +97,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([compared(a.double(), b.double())[0].mean(-1).cpu() for a, b in pairs])
 
 
-def image_ms_ssim(x: Tensor, y: Tensor, scales: int = 5) -> Tensor:
+def image_ms_ssim(x: Tensor, y: Tensor, scales: int = SCALES) -> Tensor:
     """Multi-scale structural similarity of each image, as `vaebench.functional.ssim.ms_ssim`: float64 (n,) on the CPU.
 
     Args:

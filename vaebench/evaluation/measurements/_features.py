@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from vaebench.configuration import own
 from vaebench.errors import UserError, unknown
 from vaebench.evaluation import own_code
-from vaebench.evaluation.estimators.features import Extractor, inception, mnist28
+from vaebench.evaluation.estimators.features import NAMED, Extractor
 from vaebench.measures import DataSpec
-
-NAMES = ("inception", "mnist28")
 
 
 def extractor(name: str, spec: DataSpec, device: torch.device) -> Extractor:
@@ -25,12 +23,10 @@ def extractor(name: str, spec: DataSpec, device: torch.device) -> Extractor:
         Unavailable: its weights are not here, or it takes no such images.
         UserError: there is none of that name, or the user's function gives none.
     """
-    if name == "mnist28":
-        return mnist28(spec.shape, device)
-    if name == "inception":
-        return inception(spec.shape, device).features
+    if name in NAMED:
+        return NAMED[name](spec.shape, device)
     if (path := own_code.path_of(name)) is None:
-        raise unknown("network of features", name, NAMES, "Give one of these, or mymodule:function of your own.")
+        raise unknown("network of features", name, NAMED, "Give one of these, or your mymodule:function.")
     network = own_code.built(path)
     if not callable(network):
         raise UserError(

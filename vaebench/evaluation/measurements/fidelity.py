@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.features import Extractor, Inception, inception, mnist28
 from vaebench.evaluation.estimators.fidelity import fid, inception_score, kid, require_comparable, support
+from vaebench.evaluation.estimators.moments import average
 from vaebench.evaluation.estimators.samples import mean_images, posterior_codes, prior_codes, sample_images
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
@@ -165,8 +166,7 @@ def _compare(findings: Findings, sets: list[Made], real: Tensor, extractor: Extr
             add(f"kid{end}", kernel.value, kernel.se)
             if not made.paired and end:
                 for name, values in support(x, y)._asdict().items():
-                    se = float(values.std()) / len(values) ** 0.5
-                    add(f"{name}{end}", float(values.mean()), se, OVER[name])
+                    add(f"{name}{end}", *average(values), OVER[name])
 
 
 def _score(findings: Findings, sets: list[Made], classes: Extractor) -> None:
