@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from arviz_stats.base import array_stats
 from oracles import Data, LinearGaussian, OneLatent
 from scipy import stats
 
 import vaebench as vb
 from vaebench.core import DataSpec
-from vaebench.evaluation.estimators.weights import FEWEST, jackknife, largest
+from vaebench.evaluation.estimators.weights import FEWEST, jackknife, largest, tail_length
 from vaebench.evaluation.estimators.weights import pareto_k as fitted
 
 
@@ -35,20 +36,17 @@ def test_a_proposal_that_is_too_narrow_is_found_out(scale: float) -> None:
     assert float(pareto_k(log_w).mean()) == pytest.approx(1 - scale**2, abs=0.12)
 
 
-def test_the_fit_equals_a_grid_search_of_the_same_posterior_mean() -> None:
-    """An independent, scalar spelling of Zhang & Stephens' estimator."""
-    log_w = torch.randn(1000, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 2
-    for column, found in zip(log_w.T.numpy(), pareto_k(log_w).tolist(), strict=True):
-        weights = np.sort(np.exp(column - column.max()))
-        n = math.ceil(min(200, 3 * math.sqrt(1000)))
-        x = weights[-n:] - weights[-n - 1]
-        m = 30 + int(math.sqrt(n))
-        theta = [1 / x[-1] + (1 - math.sqrt(m / (j - 0.5))) / (3 * x[int(n / 4 + 0.5) - 1]) for j in range(1, m + 1)]
-        shapes = [np.mean(np.log1p(-t * x)) for t in theta]
-        likelihoods = [n * (math.log(-t / k) - k - 1) for t, k in zip(theta, shapes, strict=True)]
-        share = [1 / sum(math.exp(b - a) for b in likelihoods) for a in likelihoods]
-        best = sum(t * w for t, w in zip(theta, share, strict=True))
-        assert found == pytest.approx((n * np.mean(np.log1p(-best * x)) + 5) / (n + 10), rel=1e-6)
+@pytest.mark.parametrize("samples", [25, 100, 225, 400, 500, 1000, 2500])
+def test_the_tail_s_shape_equals_arviz_s(samples: int) -> None:
+    """Of tails from light to heavier than any mean; ArviZ rounds a tail's length down, where R's loo rounds it up."""
+    spread = torch.tensor([0.1, 0.5, 1, 2, 3, 5], dtype=torch.float64)
+    log_w = torch.randn(samples, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * spread - 700
+    tail = tail_length(samples)
+    assert tail == math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+    efficiency = 1 if samples <= 225 else samples / ((tail + 0.5) / 3) ** 2  # at which ArviZ's tail has this length
+    weights = (log_w - log_w.amax(0)).exp().T.numpy()
+    expected = array_stats.pareto_khat(weights, chain_axis=None, draw_axis=-1, r_eff=efficiency, tail="right")
+    np.testing.assert_allclose(pareto_k(log_w), expected, rtol=0, atol=1e-10)
 
 
 def test_constant_weights_and_few_samples() -> None:
