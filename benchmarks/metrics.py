@@ -13,18 +13,23 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics.functional.image import lpips as peer
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     structural_similarity_index_measure,
 )
 from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import poly_mmd
 
-from vaebench.evaluation.estimators.fidelity import fid, kid
+from vaebench.evaluation.estimators.fidelity import fid, inception_score, kid
+from vaebench.evaluation.estimators.lpips import CONVOLUTIONS, LPIPS, lpips
 from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, psnr, ssim
 
 WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
@@ -58,6 +63,33 @@ def psnr_by_skimage(x: Tensor, y: Tensor) -> Tensor:
 def torchmetrics_fid(x: Tensor, y: Tensor) -> Tensor:
     """torchmetrics' distance, of the moments that its class sums."""
     return _compute_fid(x.mean(0), x.T.cov(), y.mean(0), y.T.cov())
+
+
+def perceptual() -> dict[str, nn.Module]:
+    """LPIPS by both, with one AlexNet of random weights, which torchmetrics would take from torchvision."""
+    torch.manual_seed(0)
+    found = {}
+
+    def backbone(*_: object) -> nn.Module:
+        return found["ours"].features
+
+    sizes = ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))
+    weights = {}
+    for i, (a, b, k) in zip(CONVOLUTIONS, sizes, strict=True):
+        layer = nn.Conv2d(a, b, k)
+        weights |= {f"features.{i}.weight": layer.weight.detach(), f"features.{i}.bias": layer.bias.detach()}
+    linear = torch.load(Path(peer.__file__).parent / "lpips_models" / "alex.pth", map_location="cpu", weights_only=True)
+    found["ours"] = LPIPS(weights, linear).eval()
+    with patch.object(peer, "_get_tv_model_features", backbone):
+        found["theirs"] = peer._LPIPS(net="alex")
+    return found
+
+
+def torchmetrics_score(logits: Tensor) -> Tensor:
+    """torchmetrics' Inception Score in one split."""
+    score = InceptionScore(nn.Identity(), splits=1)
+    score.update(logits)
+    return score.compute()[0]
 
 
 def contest(name: str, contestants: dict[str, Callable[[], Tensor]], rounds: int) -> None:
@@ -110,6 +142,26 @@ def main() -> None:
             "torchmetrics": lambda: multiscale_structural_similarity_index_measure(
                 x, y, reduction="none", data_range=1.0, betas=weights, normalize="relu"
             ),
+        },
+        arguments.rounds,
+    )
+    x, y = (t.float() for t in pairs(arguments.images, (3, 64, 64)))
+    networks = perceptual()
+    with torch.no_grad():
+        contest(
+            "LPIPS, colour 64 × 64",
+            {
+                "vaebench": lambda: lpips(networks["ours"], x, y),
+                "torchmetrics": lambda: networks["theirs"](x, y, normalize=True).flatten(),
+            },
+            arguments.rounds,
+        )
+    logits = torch.randn(2000, 1008, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    contest(
+        "Inception Score, 2,000 × 1,008, one split",
+        {
+            "vaebench": lambda: inception_score(logits.softmax(1), 1)[0],
+            "torchmetrics": lambda: torchmetrics_score(logits),
         },
         arguments.rounds,
     )

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import elementwise
 
 from vaebench.leaderboard.bootstrap import bootstrap, median_difference
 from vaebench.leaderboard.moderation import Trainings, evidence, trainings
@@ -182,6 +183,13 @@ def test_a_probability_has_a_width_where_all_images_agree_and_stays_between_0_an
     images = np.random.default_rng(11).normal(-90, 10, (1, 50))
     oracle = stats.binomtest(50, 50).proportion_ci(method="wilson")
     assert on_a_fresh_image(images + 1, images).interval == pytest.approx((oracle.low, oracle.high))
+
+
+def test_half_widths_are_the_roots_that_scipy_finds():
+    rng = np.random.default_rng(13)
+    noise = Noise(*rng.random((2, 50)), rng.integers(1, 5000, 50) * 1.0, rng.integers(1, 5, 50) * 1.0)
+    roots = elementwise.find_root(lambda e, *of: Noise(*of).below(e) - 0.975, (0, 200), args=tuple(noise))
+    np.testing.assert_allclose(noise.half_width(), roots.x, rtol=1e-10)
 
 
 def test_fresh_trainings_follow_the_predictive_distribution():

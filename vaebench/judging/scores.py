@@ -133,8 +133,7 @@ def share(k: int, n: int) -> JudgedScore:
     >>> [round(x, 1) for x in (lambda s: (s.value, s.low, s.high))(share(3, 10))]
     [30.0, 10.8, 60.3]
     """
-    z = float(ndtri((1 + LEVEL) / 2))
-    p, scale = k / n, 1 / (1 + z**2 / n)
-    middle = scale * (p + z**2 / (2 * n))
-    half = scale * z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return JudgedScore(100 * p, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half), n)
+    from scipy.stats import binomtest  # takes a second to import
+
+    low, high = binomtest(k, n).proportion_ci(LEVEL, "wilson")
+    return JudgedScore(100 * k / n, 100 * float(low), 100 * float(high), n)

@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from skimage.util import montage
 from torch import Tensor
 
 from vaebench.core import LatentModel
@@ -128,13 +130,9 @@ def _middles(rows: list[Tensor], axis: int, names: dict[int, str]) -> dict[int, 
 
 def _grid(rows: list[Tensor]) -> Picture:
     """Rows of tiles (m, c, h, w), enlarged by whole numbers so that pixels stay pixels."""
-    zoom, down, across = layout(rows[0].shape)
-    columns = max(len(row) for row in rows)
-    page = np.full((len(rows) * down + GAP, columns * across + GAP, 3), PAPER, np.uint8)
-    for i, row in enumerate(rows):
-        pixels = (row.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
-        pixels = pixels.repeat(zoom, 1).repeat(zoom, 2)
-        for j, tile in enumerate(pixels if pixels.shape[-1] == 3 else pixels[..., :1]):
-            top, left = GAP + i * down, GAP + j * across
-            page[top : top + down - GAP, left : left + across - GAP] = tile
-    return page
+    zoom, columns = layout(rows[0].shape)[0], max(len(row) for row in rows)
+    tiles = torch.cat([F.pad(row, (0, 0, 0, 0, 0, 0, 0, columns - len(row)), value=1) for row in rows])
+    pixels = (tiles.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+    pixels = (pixels if pixels.shape[-1] == 3 else pixels[..., :1].repeat(3, 3)).repeat(zoom, 1).repeat(zoom, 2)
+    shape = (len(rows), columns)
+    return np.asarray(montage(pixels, [PAPER] * 3, grid_shape=shape, padding_width=GAP, channel_axis=-1))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, tiecorrect
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -89,10 +89,9 @@ def copying(samples: Tensor, test: Tensor, cells: NDArray[np.int64], others: NDA
 
 def _z(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Mann and Whitney's U of a over b, less its mean, in standard deviations; 0 where all are equal."""
-    m, n, total = len(a), len(b), len(a) + len(b)
+    m, n = len(a), len(b)
     ranks = rankdata(np.concatenate([a, b]))
-    ties = np.unique(ranks, return_counts=True)[1]
-    variance = m * n / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
+    variance = m * n / 12 * (m + n + 1) * tiecorrect(ranks)
     u = ranks[:m].sum() - m * (m + 1) / 2
     return float((u - m * n / 2) / np.sqrt(variance)) if variance > 0 else 0.0
 
