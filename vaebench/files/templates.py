@@ -1,4 +1,4 @@
-"""HTML templates, which are stored beside the modules that render them, and the style that pages share."""
+"""HTML templates, which are stored beside the modules that render them, and the frame and style that pages share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-STYLE = Path(__file__).with_name("page.css")
+HERE = Path(__file__).parent
 
 
 def templates(folder: Path) -> Environment:
-    """The templates of a folder; values are escaped, and missing ones raise an error."""
-    loader = FileSystemLoader(folder)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    """The templates of a folder, and the frame of all pages; values are escaped, and missing ones raise an error."""
+    loader = FileSystemLoader([folder, HERE])
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals["style"] = (HERE / "page.css").read_text(encoding="utf-8")
+    return made

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
 from vaebench.files import write_atomically
-from vaebench.files.templates import STYLE, templates
+from vaebench.files.templates import templates
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.budgets import LEGEND as BUDGET_LEGEND
 from vaebench.leaderboard.budgets import TRIALS_LEGEND
@@ -102,7 +102,6 @@ def page(boards: Sequence[Board], records: Records, pictures: Pictures = in_base
         legends=[LEGEND, f"At equal budget: {BUDGET_LEGEND}", f"By tuning trials: {TRIALS_LEGEND}"],
         version=__version__,
         images="data:" if pictures is in_base64 else "data: 'self' file:",
-        style=STYLE.read_text(encoding="utf-8"),
         scripts=[(HERE / name).read_text(encoding="utf-8") for name in SCRIPTS],
         plotly="" if site.plotly else get_plotlyjs(),
     )

@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 from vaebench._version import __version__
 from vaebench.errors import UserError
 from vaebench.files import read_file, whole_folder
-from vaebench.files.templates import STYLE, templates
+from vaebench.files.templates import templates
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.details import below
 from vaebench.leaderboard.page import HERE as PAGES
@@ -131,7 +131,6 @@ def _fill(folder: Path, boards: Sequence[Board], records: Records, checkpoints: 
             claims=sum(map(claimed, records)),
             published=len(names),
             policy=POLICY,
-            style=STYLE.read_text(encoding="utf-8"),
             version=__version__,
         )
     )
@@ -156,7 +155,6 @@ def _write_card(folder: Path, record: RunRecord, checkpoint: bool) -> str:
             files=[CARD, *card.files],
             **_view(record, weights),
             policy=POLICY,
-            style=STYLE.read_text(encoding="utf-8"),
             version=__version__,
         )
     )

@@ -16,7 +16,7 @@ from vaebench._version import __version__
 from vaebench.curves import BOUND, VAL
 from vaebench.errors import UserError
 from vaebench.files import write_atomically
-from vaebench.files.templates import STYLE, templates
+from vaebench.files.templates import templates
 from vaebench.leaderboard.display import number
 from vaebench.records import RunRecord, read_record
 from vaebench.sweep.show.charts import charts
@@ -60,7 +60,6 @@ def write_sweep_report(sweep: Sweep, study: Study, results: Path) -> Path:
         rows=[_row(sweep, trial, trials, best, folder) for trial in sorted(trials, key=_place(sweep), reverse=True)],
         charts=(drawn := charts(sweep, study, trials, best, units)),
         data={chart.id: chart._asdict() for chart in drawn},
-        style=STYLE.read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
         plotly=f"../{PLOTLY}",
     )  # fmt: skip
