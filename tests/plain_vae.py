@@ -34,9 +34,9 @@ def images() -> Tensor:
     return (prototypes[torch.arange(60) % 4].double() - (torch.rand(60, 1, 4, 4) < 0.05).double()).abs()
 
 
-def trained(processes: int = 1) -> tuple[Any, dict[str, float]]:
-    """The module after three epochs, and what it logged in the last validation."""
-    x, model = images(), plain_vae()
+def trained(processes: int = 1, model: Any = None) -> tuple[Any, dict[str, float]]:
+    """The module, by default the page's, after three epochs, and what it logged in the last validation."""
+    x, model = images(), model or plain_vae()
     trainer = Trainer(
         max_epochs=3, accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
         precision="64-true", logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -16,7 +16,7 @@ from plain_vae import K, images, plain_vae, trained
 from splits import Splits
 from torch import nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
-from torchmetrics import MetricCollection
+from torchmetrics import ClasswiseWrapper, MetricCollection, MetricTracker
 from weight_files import write_alexnet, write_inception
 
 import vaebench as vb
@@ -53,6 +53,7 @@ from vaebench.metrics import (
     SamplePrecision,
     SampleRecall,
     TotalCorrelation,
+    UnitRates,
 )
 
 
@@ -83,6 +84,44 @@ def test_a_plain_lightning_module_of_two_processes_logs_what_the_harness_records
     weights = torch.load(folder / "weights.pt", weights_only=True)
     model.load_state_dict(weights, strict=False)  # without the states of its measures
     agree(found["plain"]["logged"], found["plain"]["error"], recorded(model))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_collections_wrappers_and_trackers_log_what_the_harness_records() -> None:
+    """Through `self.log_dict`, in the module that the page shows."""
+
+    class Logging(type(plain_vae())):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            names = {"log_likelihood": ImportanceWeightedLogLikelihood(k=K), "mse": MSE(), "psnr": PSNR()}
+            self.measures = MetricCollection(names, prefix="val/")
+            self.rates = ClasswiseWrapper(UnitRates(), prefix="unit/")
+            self.tracker = MetricTracker(MetricCollection([ELBO(k=K), Distortion(k=K)]))
+
+        def on_train_epoch_start(self) -> None:
+            self.tracker.increment()
+
+        def validation_step(self, x: torch.Tensor) -> None:
+            self.measures.update(self, x)
+            self.rates.update(self, x)
+            if not self.trainer.sanity_checking:
+                self.tracker.update(self, x)
+            self.log_dict(self.measures, batch_size=len(x))
+
+        def on_validation_epoch_end(self) -> None:
+            self.log_dict(self.rates.compute())
+            self.rates.reset()
+
+    model, logged = trained(model=Logging().double())
+    plan = Protocol("own", 0, None, {"likelihood": {"k": K}, "units": {}, "reconstruction": {}})
+    report = vb.evaluate(model, Data(images()), plan, progress=False)
+    for name in ("log_likelihood", "mse", "psnr"):
+        assert logged[f"val/{name}"] == pytest.approx(report.metrics[name].value, abs=1e-6), name
+    rates = [logged[f"unit/{unit}"] for unit in range(3)]
+    assert sum(rates) == pytest.approx(report.metrics["rate"].value, abs=1e-6)
+    best, steps = model.tracker.best_metric(return_step=True)
+    assert steps["ELBO"] == 2, "the last of three epochs"
+    assert best["ELBO"] == pytest.approx(report.metrics["elbo"].value, abs=1e-6)
 
 
 def test_figures_of_whole_sets_are_those_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

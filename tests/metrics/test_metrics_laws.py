@@ -53,7 +53,9 @@ def test_every_class_has_a_case() -> None:
 @BY_NAME
 def test_any_split_gives_what_the_estimator_says_of_all_images(name: str) -> None:
     case = CASES[name]
+    before = torch.random.get_rng_state()
     together = figures(measured(case, [case.n]))
+    assert torch.equal(torch.random.get_rng_state(), before), "a training goes on with its own noise"
     assert_close(together[0], case.whole(), rtol=1e-9, atol=1e-9)
     assert together[0].dtype == torch.float64
     assert bool((together[1] >= 0).all()) == case.error, "a standard error"
@@ -104,6 +106,11 @@ def test_a_collection_draws_the_samples_of_a_bound_once() -> None:
     groups = sorted(sorted(group) for group in collection.compute_groups.values())
     assert ["Distortion", "ELBO", "Rate"] in groups
     assert ["MSE", "PSNR"] in groups
+    collection = MetricCollection(
+        {name: CASES[name].metric() for name in ("ImportanceWeightedLogLikelihood", "BitsPerDim")}
+    )
+    collection.update(CHANNELS, CASES["BitsPerDim"].x)
+    assert len(collection.compute_groups) == 1
 
 
 def test_a_collection_gives_factors_to_those_that_take_them() -> None:
