@@ -23,12 +23,13 @@ nightly: .venv/ready chromium
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray,docs]"
 	$(BIN)/python -m pytest
 
-# The page is tested in Debian's Chromium. Where it cannot be installed the tests say which of them did not run, or fail in CI.
+# The page is tested in Debian's Chromium, completion in zsh. Where they cannot be installed the tests say which of them did
+# not run, or fail in CI for want of Chromium.
 chromium:
-	@command -v chromium >/dev/null || { \
+	@{ command -v chromium && command -v zsh; } >/dev/null || { \
 		if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
-		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium; \
-	} || echo "Chromium is missing and could not be installed; the tests of the page will say that they did not run."
+		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium zsh; \
+	} || echo "Chromium or zsh is missing and could not be installed; their tests will say that they did not run."
 
 lint: .venv/ready
 	$(BIN)/ruff check .

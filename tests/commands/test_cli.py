@@ -64,6 +64,7 @@ def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]
         (["fit", VAE, "--data=digits", "--model.clip=no"], "'model.clip' cannot be no: expected a number or null"),
         (["fit", VAE, "--data=digits", "--seed_everything=abc"], "'seed_everything' cannot be abc: expected"),
         (["fit", VAE, "--data=digits", "--model.likelihood.net=MLP"], "'likelihood' has no class yet to which 'net'"),
+        (["fit", "--data=digits", "--model.latent=4", "--config=family/vae"], "--model.latent stands before anything"),
         (["fit", VAE, "--data=digits", "--trainer.accelerator=tpu"], "there is no such trainer: "),
         (["fit", VAE, "--data=digits", f"--config={sys.executable}"], "is no text: expected YAML"),
         (["verify", "a", "b"], "'b' is one argument too many"),

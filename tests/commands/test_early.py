@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import inspect
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from vaebench import terminal
+from vaebench.api import build
 from vaebench.cli import main
-from vaebench.commands.completion import words
+from vaebench.commands.completion import ZSH, words
 from vaebench.configuration.discovery import find_class, names
 from vaebench.configuration.early import arguments_of, require_known
 from vaebench.configuration.explain import _parameters, explained
 from vaebench.configuration.shipped import shipped
 from vaebench.errors import UserError
-from vaebench.training.experiment import Experiment
+from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.parser import expand_names
 from vaebench.training.progress import training_bar
 
@@ -45,6 +48,35 @@ def test_a_mistake_is_answered_as_the_parser_answers_it(typed: str) -> None:
     with pytest.raises(UserError) as late, explained():
         Experiment(list(expand_names(typed.split())))
     assert str(early.value) == str(late.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "ordered"),
+    [
+        ("--model.latent 4 --data digits --model vae", "--data digits --model vae --model.latent 4"),
+        ("--data.measure continuous --data=digits --model vae --model.likelihood.initial 0.2 --model.likelihood Gaussian",
+         "--data digits --data.measure continuous --model vae --model.likelihood Gaussian --model.likelihood.initial 0.2"),
+        ("--model.latent 4 --model vamp_vae --data digits", "--model vamp_vae --model.latent 4 --data digits"),
+    ],
+)  # fmt: skip
+def test_a_class_may_be_named_after_its_settings(typed: str, ordered: str) -> None:
+    """Defect: "'model' cannot be '4': expected null"."""
+    assert experiment(typed.split()).plain == experiment(ordered.split()).plain
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [
+        ({"init_args": {}}, "which names no class"),
+        ({"components": 5}, "which names no class"),
+        ({"class_path": "vamp", "components": 5}, "'components' beside its class_path"),
+        ({"class_path": "vamp", "init_args": "text"}, "where a table of settings of VampPrior is expected"),
+    ],
+)
+def test_a_table_that_is_no_class_with_its_settings_is_refused(prior: Any, said: str) -> None:
+    """Defect: a table without a class took the default part."""
+    with pytest.raises(UserError, match=said):
+        build("vae", "digits", prior=prior)
 
 
 @pytest.mark.parametrize("kind", ["family", "data set"])
@@ -89,6 +121,8 @@ COMPLETED = {
     ("fit", "--data", "dig"): ["digits"],
     ("fit", "--model", "beta_vae", "--model.be"): ["--model.beta"],
     ("fit", "--data=digits", "--data.b"): ["--data.batch_size"],
+    ("fit", "--data", "=", "dig"): ["digits"],
+    ("fit", "--data="): [f"--data={name}" for name in names("data set")],
     ("fit", "--model.prior", "Vamp"): ["VampPrior"],
     ("fit", "--trainer.max_ep"): ["--trainer.max_epochs"],
     ("parts", "pri"): ["prior"],
@@ -101,15 +135,25 @@ def test_a_shell_completes(typed: tuple[str, ...]) -> None:
     assert words(typed, ["families", "fit"], {}) == COMPLETED[typed]
 
 
-def test_bash_takes_the_script_and_asks_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
+SHELLS = {"bash": "", "zsh": "emulate sh -o kshglob -o noshglob -o braceexpand; complete() { :; }"}  # as bashcompinit
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_takes_the_script_and_asks_the_command(
+    shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Defect: zsh took `COMP_CWORD` without a dollar for a modifier, so that it completed nothing."""
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"{shell} is not installed; `make test` installs it where it may")
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out.removeprefix(ZSH)
     (tmp_path / "vaebench").write_text(f'#!/bin/sh\nexec {sys.executable} -m vaebench "$@"\n')
     (tmp_path / "vaebench").chmod(0o755)
-    asked = f"""{script}
+    asked = f"""{SHELLS[shell]}
+{script}
 COMP_WORDS=(vaebench evaluate --protocol qu); COMP_CWORD=3; _vaebench; echo "${{COMPREPLY[@]}}" """
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run([program, "-c", asked], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.split() == ["quick"]
 
 

@@ -179,12 +179,12 @@ def test_chunks_change_no_figure_and_are_no_other_estimator(checkpoint: Path, tm
     assert len(boards([one, other])) == 1, "one estimator"
 
 
-def test_records_name_the_gpu_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "gpu" not in environment()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    here = environment()
-    assert here["gpu"] == "NVIDIA H200"
+def test_records_name_the_gpu_that_was_used_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: the first GPU was named, whatever `--device` was."""
+    assert "gpu" not in environment(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the GPU {device.index}")
+    here = environment(torch.device("cuda:1"))
+    assert here["gpu"] == "the GPU 1"
     assert {"cuda", "cudnn", "training_products"} <= set(here)
     assert fault(json.loads(json.dumps(here)), RECORD["environment"]) is None
 

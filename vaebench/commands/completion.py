@@ -18,7 +18,7 @@ SHELLS = ("bash", "zsh")
 SCRIPT = """\
 _vaebench() {
   local IFS=$'\\n'
-  COMPREPLY=($(vaebench completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  COMPREPLY=($(vaebench completion words -- "${COMP_WORDS[@]:1:$COMP_CWORD}" 2>/dev/null))
 }
 complete -o default -o nosort -F _vaebench vaebench
 """
@@ -55,13 +55,17 @@ def words(typed: Sequence[str], commands: Iterable[str], parsers: dict[str, argp
         commands: all commands.
         parsers: of the commands.
 
-    >>> words(["fit", "--model", "beta_t"], [], {})
-    ['beta_tc_vae']
+    >>> words(["fit", "--model", "beta_t"], [], {}), words(["fit", "--model=beta_t"], [], {})  # bash cuts words at =
+    (['beta_tc_vae'], ['--model=beta_tc_vae'])
     """
-    *before, last = typed
+    typed = [word for at, word in enumerate(typed) if word != "=" or at == len(typed) - 1]
+    *before, last = [*typed[:-1], typed[-1].removeprefix("=")] if len(typed) > 1 else typed
     if not before:
         return _fitting(last, commands)
     command, previous = before[0], before[-1]
+    option, equals, value = last.partition("=")
+    if equals and (kind := _kind(option)):
+        return [f"{option}={word}" for word in _fitting(value, _names(kind))]
     if kind := _kind(previous) if previous.startswith("--") and "=" not in previous else "":
         return _fitting(last, _names(kind))
     if command == "fit":

@@ -72,7 +72,8 @@ def require_kinds(config: Any) -> None:
 
 
 def require_tables(config: Any, place: str) -> None:
-    """Refuses a class whose path is no text, or whose settings are no table.
+    """Refuses a class whose path is no text, or whose settings are no table or stand beside the path, and a part without
+    a class, for which the parser takes the default.
 
     Args:
         config: a class with its settings, and perhaps others in them.
@@ -93,8 +94,18 @@ def require_tables(config: Any, place: str) -> None:
                 f"{place}.init_args is {settings!r}, where a table of settings of {path.rpartition('.')[2]} is "
                 "expected, such as {name: value}; give one, or leave it out"
             )
+        if beside := sorted(inner.keys() - {"class_path", "dict_kwargs"}):
+            raise UserError(
+                f"{place} has '{beside[0]}' beside its class_path: expected settings of {path.rpartition('.')[2]} in its "
+                "init_args; move it there"
+            )
         inner |= settings
     for key, value in inner.items():
+        if key in part_arguments() and isinstance(value, Mapping) and "class_path" not in value:
+            raise UserError(
+                f"{place}.{key} is {shown(str(value))}, which names no class: expected a table such as {{class_path: "
+                "NAME, init_args: {…}}, or a name; give one, or leave it out"
+            )
         require_tables(value, f"{place}.{key}")
 
 

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import mmap
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from vaebench.data.cache import data_folder
 from vaebench.errors import UserError
-from vaebench.files import PARTIAL
+from vaebench.files import remove_partial, temporary, written
 
 MEMORY = "VAEBENCH_MEMORY"  # GiB up to which an array of images is held in memory
 PART = 2**22  # bytes of levels that are read at a time
@@ -224,7 +223,9 @@ def spooled(chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any, 
 
 def stored(levels: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], kept: Path | None) -> Stored:
     """Levels written to a file part after part, which goes with the images where it is not kept; see `spooled`."""
-    with keeping(kept) as file:
+    if kept is not None:
+        return Stored(spooled(levels, shape, np.uint8, kept))
+    with keeping() as file:
         _write(file, levels, shape, np.uint8)
         return Stored(np.load(file.name, mmap_mode="r", allow_pickle=False))
 
@@ -237,8 +238,10 @@ def _write(file: Any, chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dt
 
 
 @contextmanager
-def keeping(kept: Path | None) -> Iterator[Any]:
+def keeping(kept: Path | None = None) -> Iterator[Any]:
     """A new file, open for writing, that gets its place once the block has ended; without one it goes then.
+
+    Removes what processes that were killed have left unfinished.
 
     Args:
         kept: its place, as `kept_at` says it.
@@ -249,14 +252,13 @@ def keeping(kept: Path | None) -> Iterator[Any]:
     folder = data_folder("decoded")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(suffix=PARTIAL, dir=folder, delete=False) as file:
-            try:
+        remove_partial(folder)
+        if kept is None:
+            with temporary(folder / "given.npy") as file:
                 yield file
-                if kept is not None:
-                    file.flush()
-                    Path(file.name).replace(kept)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        else:
+            with written(kept) as file:
+                yield file
     except OSError as error:
         reason = "no room on its disk" if error.errno == errno.ENOSPC else error.strerror
         raise UserError(

@@ -6,8 +6,10 @@ from vaebench.files.atomic import (
     naming_path,
     remove_partial,
     rewrite,
+    temporary,
     whole_folder,
     write_atomically,
+    written,
 )
 from vaebench.files.locks import LOCK, HeldError, alone_in, first_process
 from vaebench.files.untrusted import hash_file, is_plain, open_file, read_file, require_folder_name, take_file
@@ -28,6 +30,8 @@ __all__ = [
     "require_folder_name",
     "rewrite",
     "take_file",
+    "temporary",
     "whole_folder",
     "write_atomically",
+    "written",
 ]

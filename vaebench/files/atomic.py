@@ -33,13 +33,20 @@ def write_atomically(path: Path, content: bytes | memoryview, before: Path | Non
     Raises:
         OSError: it cannot be written; its `filename` is set, and an existing file is intact.
     """
+    with written(path, before) as file:
+        file.write(content)
+
+
+@contextmanager
+def written(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
+    """A new file, open for writing, that gets its place once the block has ended; otherwise as `write_atomically`."""
     with naming_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial(path)
         file, partial = _create(path)
         try:
             with file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 if before is not None and path.exists():
@@ -51,11 +58,22 @@ def write_atomically(path: Path, content: bytes | memoryview, before: Path | Non
         _sync(path.parent)
 
 
+@contextmanager
+def temporary(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path`, open for reading and writing, that is removed at the end of the block."""
+    file, partial = _create(path)
+    try:
+        with file:
+            yield file
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _create(path: Path) -> tuple[BinaryIO, Path]:
     """A new temporary file beside `path`, locked while it is open."""
     while True:
         partial = path.with_name(f".{path.name[:_KEPT]}.{uuid4().hex}{PARTIAL}")
-        file = partial.open("xb")
+        file = partial.open("x+b")
         _lock(file)
         if os.fstat(file.fileno()).st_nlink:  # else removed before it was locked
             return file, partial
@@ -63,8 +81,9 @@ def _create(path: Path) -> tuple[BinaryIO, Path]:
 
 
 def remove_partial(path: Path) -> None:
-    """Removes the temporary files of killed writers of a file."""
-    for left in path.parent.glob(f".{glob.escape(path.name[:_KEPT])}.{_HEX}{PARTIAL}"):
+    """Removes the temporary files of killed writers of a file, or of all files in a folder."""
+    name = "" if path.is_dir() else glob.escape(path.name[:_KEPT])
+    for left in (path if path.is_dir() else path.parent).glob(f".{name or '*'}.{_HEX}{PARTIAL}"):
         with suppress(OSError), left.open("rb") as file:  # a folder, or gone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while its writer lives
             left.unlink()

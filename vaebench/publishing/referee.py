@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from vaebench.configuration.gate import from_elsewhere
 from vaebench.errors import UserError, printable
 from vaebench.publishing.submission import whole_card
@@ -19,7 +21,7 @@ from vaebench.records import CHECKPOINT, read_record
 from vaebench.records.claims import VERIFIED, note, verified
 from vaebench.reproduction.cards import Card, import_card
 from vaebench.reproduction.comparison import RecordComparison, compare_records
-from vaebench.reproduction.repeat import OtherDataError, verify_record
+from vaebench.reproduction.repeat import OtherDataError, device_of, verify_record
 from vaebench.reproduction.tolerance import SAME_WEIGHTS
 from vaebench.running.recording import environment
 from vaebench.tables import escaped
@@ -85,7 +87,8 @@ def _judged(folder: Path, out: Path, results: Path | None, device: str | None) -
     own = read_record(place)
     if verdict.verdict == HOLDS and own.digest == record.digest and verified(own) is None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        note(own, VERIFIED, {"how": "verify", "class": verdict.reason, "at": at, "environment": environment()})
+        here = environment(torch.device(device_of(record, device)))
+        note(own, VERIFIED, {"how": "verify", "class": verdict.reason, "at": at, "environment": here})
     return verdict
 
 

@@ -157,7 +157,7 @@ def verify_foreign(
     with _threads(record):
         folder, protocol = out / _name(record, "verified", device), _protocol(record, data)
         return record_foreign(
-            foreign, data, folder, protocol, record.variant, seed, progress, device or _device(record)
+            foreign, data, folder, protocol, record.variant, seed, progress, device_of(record, device)
         )
 
 
@@ -261,7 +261,7 @@ def _run(
 ) -> Run:  # fmt: skip
     """The repetition of a record, as a run with its own folder."""
     return Run(identity, protocol, directory, scratch, record.benchmark, record.variant, progress=progress,
-               device=device or _device(record))  # fmt: skip
+               device=device_of(record, device))  # fmt: skip
 
 
 def _obtained(run: Run, train: Callable[[Log], Path]) -> RunRecord:
@@ -272,18 +272,16 @@ def _obtained(run: Run, train: Callable[[Log], Path]) -> RunRecord:
     return run.obtain(train)
 
 
-def _device(record: RunRecord) -> str | None:
-    """The record's kind of device if available, otherwise the default."""
-    kind = record.cost.get("device")
-    return "cpu" if kind == "cpu" else None
+def device_of(record: RunRecord, given: str | None) -> str:
+    """The device of a repetition: as given, else the record's kind if available, otherwise the default."""
+    return str(find_device(given or ("cpu" if record.cost.get("device") == "cpu" else None)))
 
 
 def _name(record: RunRecord, how: str, device: str | None) -> str:
     """A folder's name for one record, code and machine, so that results of other code are not reused."""
-    here = environment()
-    place = str(find_device(device or _device(record)))
+    place = device_of(record, device)
     family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
-    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
+    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=environment(torch.device(place)), device=place)[:8]}"
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from vaebench.records import RunRecord
 from vaebench.records.claims import VERIFIED, claimed, imported, note
 from vaebench.reproduction.comparison import RecordComparison, altered, compare_records
 from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
-from vaebench.running.recording import environment
 from vaebench.terminal import wide
 
 STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
@@ -51,7 +50,7 @@ def repeat_and_compare(record: RunRecord, how: str, allowed: tuple[str, ...], ma
         return 0
     if claimed(record):
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        note(record, VERIFIED, {"how": how, "class": comparison.widest, "at": at, "environment": environment()})
+        note(record, VERIFIED, {"how": how, "class": comparison.widest, "at": at, "environment": again.environment})
     if imported(record):
         print("it came on a card, and ranks from now on")
     return 0

@@ -34,7 +34,7 @@ from vaebench.running.precision import settled
 from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, record_id, results, state_hash, texts, work_folder
 from vaebench.training.checkpoint import Described, describe
-from vaebench.training.parser import NAMES, expand_names, own_paths
+from vaebench.training.parser import NAMES, classes_first, expand_names, own_paths
 
 ELSEWHERE = "trained elsewhere"  # in place of the steps of the measured weights
 
@@ -85,8 +85,9 @@ def record_foreign(
             "this is a family of vaebench's: expected a model from elsewhere; record its checkpoint with `vaebench "
             "evaluate`, which keeps how it was trained"
         )
+    here = find_device(device)
     for part in modules(model):
-        part.to(find_device(device))
+        part.to(here)
     if isinstance(request, evaluation.Protocol):
         protocol = request
     else:
@@ -128,7 +129,7 @@ def record_foreign(
             "warnings": report.warnings,
             "cost": cost(model, data, protocol=protocol),
             "times": {"evaluate_seconds": round(time.perf_counter() - start, 3)},
-            "environment": environment(),
+            "environment": environment(here),
             "checkpoint": None if weights is None else {"weights": weights},
         }
         index = data.index("test")[: report.protocol["n"]].numpy()
@@ -162,7 +163,7 @@ def chosen_data(arguments: Sequence[str]) -> ImageData:
     Raises:
         UserError: there is no such data set or setting, or it cannot be built.
     """
-    typed = list(expand_names(arguments))
+    typed = list(expand_names(classes_first(arguments)))
     for path in own_paths(typed):
         own.require_class(path)
     datasets()  # imports them, so that short class names resolve

@@ -82,7 +82,8 @@ def record_run(
     start = time.perf_counter()
     protocol = request if isinstance(request, evaluation.Protocol) else evaluation.read_protocol(**request)
     work = work_folder(directory)
-    model.to(find_device(device))
+    here = find_device(device)
+    model.to(here)
     with helper_processes(processes, checkpoint, protocol, work, device):
         report = evaluation.evaluate(model, data, protocol, work=work, progress=progress)
     family = name_of(type(model))
@@ -104,7 +105,7 @@ def record_run(
             "images_per_second": info["images_per_second"],
             "evaluate_seconds": round(time.perf_counter() - start, 3),
         },
-        "environment": environment(),
+        "environment": environment(here),
         "checkpoint": {"file": "model.ckpt", "weights": weights_hash(model)},
     }
     index = data.index("test")[: report.protocol["n"]].numpy()
@@ -169,8 +170,8 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def environment() -> dict[str, Any]:
-    """Versions and code that a result depends on; no path, host or user."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and code that a result on a device depends on; no path, host or user."""
     here = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(here.rglob("*.py")):
@@ -183,16 +184,16 @@ def environment() -> dict[str, Any]:
         "vaebench": __version__,
         "source": digest.hexdigest(),
         **_commit(here),
-        **_gpu(),
+        **_gpu(device),
     }
 
 
-def _gpu() -> dict[str, Any]:
-    """The GPU and its libraries; nothing where there is none. Evaluation never uses TF32; training may."""
-    if not torch.cuda.is_available():
+def _gpu(device: torch.device) -> dict[str, Any]:
+    """The GPU and its libraries; nothing for other devices. Evaluation never uses TF32; training may."""
+    if device.type != "cuda":
         return {}
     return {
-        "gpu": torch.cuda.get_device_name(),
+        "gpu": torch.cuda.get_device_name(device),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "training_products": torch.get_float32_matmul_precision(),

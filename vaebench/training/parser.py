@@ -16,6 +16,7 @@ from vaebench.configuration import own
 from vaebench.configuration.explain import _kind, _located
 from vaebench.configuration.parts import kind_of, located, of_kind
 from vaebench.configuration.shipped import combination, find_shipped
+from vaebench.errors import UserError
 
 
 class Help(DefaultHelpFormatter):
@@ -56,6 +57,49 @@ def expand_names(args: Iterable[str]) -> Iterator[str]:
             yield f"--config={file}"
         else:
             yield f"{option}={_located(value, _kind(option))}"
+
+
+def classes_first(args: Iterable[str]) -> list[str]:
+    """Arguments in which a family, a data set or a part is named before its settings, as the parser reads them.
+
+    Raises:
+        UserError: a setting of the family or the data set stands before the files that may name it, or nothing does.
+
+    >>> classes_first(["--model.latent", "4", "--model.prior.components=9", "--model", "vae", "--model.prior=vamp"])
+    ['--model=vae', '--model.latent', '4', '--model.prior=vamp', '--model.prior.components=9']
+    """
+    ordered: list[tuple[str, list[str]]] = []  # options, and their words
+    for option, words in _grouped(args):
+        at = next((at for at, (other, _) in enumerate(ordered) if other.startswith(f"{option}.")), None)
+        if at is None or not _kind(option) or option in (other for other, _ in ordered) or "=" not in "=".join(words):
+            ordered.append((option, words))
+        else:
+            ordered.insert(at, (option, ["=".join(words)]))
+    named: set[str] = set()
+    for option, _ in ordered:
+        section, _, key = option.partition(".")
+        if (
+            section in ("--model", "--data")
+            and key
+            and not option.endswith(".help")
+            and not named & {section, "--config"}
+        ):
+            raise UserError(
+                f"{option} stands before anything that names its class: expected {section} NAME, or --config FILE "
+                "before it; put that first"
+            )
+        named.add(option)
+    return [word for _, words in ordered for word in words]
+
+
+def _grouped(args: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Options, each with its words: itself and its value."""
+    rest = list(args)
+    while rest:
+        words = [rest.pop(0)]
+        if words[0].startswith("--") and "=" not in words[0] and rest and not rest[0].startswith("--"):
+            words.append(rest.pop(0))
+        yield words[0].partition("=")[0], words
 
 
 def with_folder(args: Sequence[str], folder: str) -> list[str]:
