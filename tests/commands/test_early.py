@@ -54,8 +54,8 @@ def test_a_mistake_is_answered_as_the_parser_answers_it(typed: str) -> None:
     ("typed", "ordered"),
     [
         ("--model.latent 4 --data digits --model vae", "--data digits --model vae --model.latent 4"),
-        ("--data.measure continuous --data=digits --model vae --model.likelihood.initial 0.2 --model.likelihood Gaussian",
-         "--data digits --data.measure continuous --model vae --model.likelihood Gaussian --model.likelihood.initial 0.2"),
+        ("--data.batch_size 9 --data=digits --model.prior.components 5 --model.prior vamp --model vae",
+         "--data digits --data.batch_size 9 --model vae --model.prior vamp --model.prior.components 5"),
         ("--model.latent 4 --model vamp_vae --data digits", "--model vamp_vae --model.latent 4 --data digits"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from processes import FORKED
 from safetensors.numpy import save_file
 
 import vaebench as vb
-from vaebench.data import _stored
+from vaebench.data import _stored, formats
 from vaebench.data._batches import DrawnBatches
 from vaebench.data._prepare import Preparation
 from vaebench.data._stored import Stored
@@ -26,10 +26,11 @@ from vaebench.data.arrays import Arrays
 from vaebench.data.base import ImageData
 from vaebench.data.folder import Folder
 from vaebench.errors import UserError
+from vaebench.files import PARTIAL, temporary
 from vaebench.records import read_record
 
 SPLITS = ("train", "val", "test")
-STORED = ("arrays", "celeba", "dsprites", "ffhq", "folder", "hf", "mpi3d", "shapes3d", "torch")
+STORED = ("arrays", "celeba", "dsprites", "ffhq", "folder", "hf", "imagenet", "mpi3d", "shapes3d", "torch")
 GREY = layouts.noise(40, 5, 6)
 
 Make = Callable[..., ImageData]
@@ -173,6 +174,40 @@ def test_no_half_of_a_file_stays_where_decoding_fails(
     with pytest.raises(UserError, match="expected one for all"):
         Folder(str(pngs)).sizes  # noqa: B018
     assert not list((tmp_path / "cache" / "decoded").iterdir())
+
+
+def test_what_killed_processes_left_goes_with_the_next_and_what_others_write_stays(
+    pngs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: the unfinished file of a killed process stayed for good, of as many GiB as it had."""
+    monkeypatch.setenv("VAEBENCH_MEMORY", "0")
+    folder = tmp_path / "cache" / "decoded"
+    dead = layouts.store(folder / f".of-other-settings.npy.{'0' * 32}{PARTIAL}", b"half")
+    with temporary(folder / "alive.npy") as alive:
+        assert Folder(str(pngs)).sizes["train"] == 24
+        assert not dead.exists()
+        assert Path(alive.name).exists()
+    (kept,) = folder.iterdir()
+    assert kept.suffix == ".npy"
+
+
+def test_batch_files_are_read_a_part_at_a_time_and_a_damaged_one_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: the ten files of ImageNet-64 were joined in memory, 16 GB twice."""
+    make = layouts.write_tiny(tmp_path, monkeypatch, "imagenet")
+    monkeypatch.setenv("VAEBENCH_MEMORY", "0")
+    monkeypatch.setattr(formats, "PART", 3 * 3072)
+    _, rows = formats.npz_rows(tmp_path / "imagenet32" / "val_data.npz", "data")
+    assert [len(part) for part in rows] == [3, 3, 2]
+    seventh = tmp_path / "imagenet32" / "train_data_batch_7.npz"
+    content = bytearray(seventh.read_bytes())
+    content[10_000] ^= 1  # of the images
+    seventh.write_bytes(content)
+    with pytest.raises(UserError, match=r"batch_7\.npz' is no intact") as error:
+        make().sizes  # noqa: B018
+    assert layouts.one_sentence(str(error.value))
+    assert not list((tmp_path / "decoded").iterdir())
 
 
 @pytest.mark.parametrize("given", ["much", "-1", "nan"])

@@ -72,8 +72,9 @@ def require_kinds(config: Any) -> None:
 
 
 def require_tables(config: Any, place: str) -> None:
-    """Refuses a class whose path is no text, or whose settings are no table or stand beside the path, and a part without
-    a class, for which the parser takes the default.
+    """Refuses a class whose path is no text, or whose settings are no table or stand beside the path.
+
+    Also a part's table without a class, for which the parser takes the default.
 
     Args:
         config: a class with its settings, and perhaps others in them.
@@ -95,9 +96,10 @@ def require_tables(config: Any, place: str) -> None:
                 "expected, such as {name: value}; give one, or leave it out"
             )
         if beside := sorted(inner.keys() - {"class_path", "dict_kwargs"}):
+            name = path.rpartition(".")[2]
             raise UserError(
-                f"{place} has '{beside[0]}' beside its class_path: expected settings of {path.rpartition('.')[2]} in its "
-                "init_args; move it there"
+                f"{place} has '{beside[0]}' beside its class_path: expected settings of {name} in its init_args; move "
+                "it there"
             )
         inner |= settings
     for key, value in inner.items():

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from vaebench.data._measure import Measure
-from vaebench.data._stored import Stack, Stored
+from vaebench.data._stored import Stack, Stored, limit
 
 Batch = tuple[Tensor, Tensor | None]
 
-FLOAT_LIMIT = 2**30  # bytes up to which training images are kept as float32 rather than as levels
+FLOAT_LIMIT = 2**30  # bytes up to which training images, within `limit`, are kept as float32 rather than as levels
 
 
 class Batches:
@@ -113,7 +113,7 @@ class TrainingBatches(Batches):
         here = torch.device("cpu") if isinstance(levels, Stored) else levels.device
         self.device = device or here
         self._ahead = isinstance(levels, Stored) or here.type != self.device.type
-        if isinstance(levels, Tensor) and not self._ahead and 4 * levels.numel() <= FLOAT_LIMIT:
+        if isinstance(levels, Tensor) and not self._ahead and 4 * levels.numel() <= min(FLOAT_LIMIT, limit()):
             levels = measure.scale(levels)
         super().__init__(levels, labels, size, rank, world)
         self.measure, self.seed = measure, seed

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebench.data._stored import Stack, Stored, parts
+from vaebench.data._stored import Stack, Stored, parts, spans
 from vaebench.errors import UserError
 
 HIGHEST = 255  # the largest level that uint8 stores
@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
 
 def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images (n, c, h, w) of any numeric type as uint8, where that changes no value.
+    """Images (n, c, h, w) of any numeric type as uint8, where that changes no value; a copy only where one is needed.
 
     Raises:
         UserError: they are of another shape or type, or hold a value that is not a whole number from 0 to 255.
@@ -43,6 +43,17 @@ def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
             f"images of shape {images.shape} enter a data set, where (n, channels, height, width) is expected; give "
             "them that shape, channels first"
         )
+    require_levels(images)
+    levels = images.astype(np.uint8, order="C", copy=False)  # kernels for channels that lie last round otherwise
+    return levels if levels.flags.writeable else levels.copy()
+
+
+def require_levels(images: NDArray[Any]) -> None:
+    """Refuses values that are no levels.
+
+    Raises:
+        UserError: they are of another type, or one is not a whole number from 0 to 255.
+    """
     if images.dtype.kind not in "buif":
         raise UserError(f"images of type {images.dtype} enter a data set, where numbers are expected; {REMEDY}")
     if images.dtype != np.uint8 and images.size:
@@ -52,12 +63,11 @@ def as_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
                 f"images of type {images.dtype} enter a data set with values from {low:g} to {high:g}, where levels "
                 f"from 0 to {HIGHEST} are expected; {REMEDY}"
             )
-        if images.dtype.kind == "f" and (images != np.rint(images)).any():
+        if images.dtype.kind == "f" and any((images[rows] != np.rint(images[rows])).any() for rows in spans(images)):
             raise UserError(
                 f"images of type {images.dtype} enter a data set with values between whole numbers, from {low:g} to "
                 f"{high:g}, which levels are not: casting would make them black; {REMEDY}"
             )
-    return images.astype(np.uint8, order="C")  # kernels for channels that lie last round otherwise
 
 
 def as_labels(labels: NDArray[Any], n: int) -> NDArray[np.int64]:

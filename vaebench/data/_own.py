@@ -133,7 +133,10 @@ def _dropped(splits: Mapping[str, Split]) -> dict[str, Split]:
         hashes = row_hashes(split.images)
         keep = np.flatnonzero(~np.isin(hashes, seen))
         seen = np.concatenate([seen, hashes])
-        found[name] = Split(*(None if part is None else part[keep] for part in split))  # type: ignore[arg-type]
+        if len(keep) == len(hashes):
+            found[name] = split
+        else:
+            found[name] = Split(*(None if part is None else part[keep] for part in split))  # type: ignore[arg-type]
     return found
 
 

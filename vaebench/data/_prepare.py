@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vaebench.data._checks import HIGHEST, as_levels
-from vaebench.data._stored import Stored, limit, opened_again, stored
+from vaebench.data._checks import HIGHEST, require_levels
+from vaebench.data._stored import Stored, gathered, spans
 from vaebench.errors import UserError
 
 Levels = NDArray[np.uint8]
@@ -69,17 +69,20 @@ def quantised(values: NDArray[Any], span: tuple[float, float] | None, levels: in
     values = np.asarray(values)
     if span is None:
         try:
-            return as_levels(values.reshape(-1, 1, 1, 1)).reshape(values.shape)
+            require_levels(values)
         except UserError as error:
             raise UserError(f"{what}: {error}, or say with data.range which values are black and white") from None
+        return values.astype(np.uint8, order="C", copy=False)
     low, high = (values.min(), values.max()) if values.size else (span[0], span[0])
     if values.dtype.kind not in "buif" or not (low >= span[0] and high <= span[1]):  # also where one is NaN
         raise UserError(
             f"{what} hold {values.dtype} from {low} to {high}, where data.range promises {span[0]:g} to {span[1]:g}; "
             "set it to the range they have"
         )
-    scaled = (values.astype(np.float64) - span[0]) / (span[1] - span[0]) * (levels - 1)
-    return np.rint(scaled).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    for rows in spans(values):
+        out[rows] = np.rint((values[rows].astype(np.float64) - span[0]) / (span[1] - span[0]) * (levels - 1))
+    return out
 
 
 def channels_first(images: NDArray[Any], layout: Layout | None, what: str) -> NDArray[Any]:
@@ -265,7 +268,6 @@ def stacked(pictures: Iterator[tuple[str, Levels]], n: int, keep: Callable[[], P
         UserError: two have different shapes, or there is no room for that file.
     """
     what, first = next(pictures)
-    shape = (n, *first.shape)
 
     def alike() -> Iterator[Levels]:
         yield first
@@ -277,13 +279,4 @@ def stacked(pictures: Iterator[tuple[str, Levels]], n: int, keep: Callable[[], P
                 )
             yield levels
 
-    if n * first.nbytes > limit():
-        kept = None if keep is None else keep()
-        before = None if kept is None else opened_again(kept)
-        if before is not None and before.shape == shape:
-            return Stored(before)
-        return stored(alike(), shape, kept)
-    out = np.empty(shape, np.uint8)
-    for at, levels in enumerate(alike()):
-        out[at] = levels
-    return out
+    return gathered((levels[None] for levels in alike()), (n, *first.shape), keep)

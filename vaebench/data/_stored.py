@@ -6,11 +6,11 @@ import errno
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -126,6 +126,12 @@ def parts(images: Stack) -> Iterator[Tensor]:
         yield images[span] if isinstance(images, Tensor) else images.read(span)
 
 
+def spans(array: Any) -> Iterator[slice]:
+    """Consecutive rows of an array, `PART` bytes at a time and at least one."""
+    step = max(1, PART // max(1, array[:1].nbytes))
+    return (slice(at, min(at + step, len(array))) for at in range(0, len(array), step))
+
+
 def on_device(images: Stack, device: torch.device) -> Stack:
     """Levels on the device, as long as they leave half of its free memory; else where they are.
 
@@ -219,6 +225,30 @@ def spooled(chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any, 
     with keeping(kept) as file:
         _write(file, chunks, shape, dtype)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
+
+
+def gathered(
+    chunks: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], keep: Callable[[], Path] | None = None
+) -> NDArray[np.uint8] | Stored:
+    """Levels in memory, or in a file where they are more than `limit`.
+
+    Args:
+        chunks: their consecutive parts.
+        shape: (n, c, h, w) of the whole.
+        keep: says where that file stays, so that they need not be made again; None: it goes with the images.
+
+    Raises:
+        UserError: as `spooled`.
+    """
+    if prod(shape) > limit():
+        kept = None if keep is None else keep()
+        before = None if kept is None else opened_again(kept)
+        return Stored(before) if before is not None and before.shape == shape else stored(chunks, shape, kept)
+    out, at = np.empty(shape, np.uint8), 0
+    for chunk in chunks:
+        out[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return out
 
 
 def stored(levels: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], kept: Path | None) -> Stored:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages, title_of
 from vaebench.data._prepare import Layout, channels_first, quantised, require_span
-from vaebench.data._stored import PART, Stored, keeping, kept_at, limit, mapping, opened_again, release, spooled
+from vaebench.data._stored import PART, Stored, keeping, kept_at, limit, mapping, opened_again, release, spans, spooled
 from vaebench.data.cache import DamagedError
 from vaebench.data.formats import head, npz
 from vaebench.errors import UserError, extra
@@ -106,12 +106,6 @@ class Arrays(OwnImages):
 
             levels = spooled(chunks(), array.shape, np.uint8, kept)
         return Stored(levels)
-
-
-def spans(array: Any) -> Iterator[slice]:
-    """Consecutive rows of an array, `PART` bytes at a time and at least one."""
-    step = max(1, PART // max(1, array[:1].nbytes))
-    return (slice(at, min(at + step, len(array))) for at in range(0, len(array), step))
 
 
 def read_arrays(path: Path) -> Named:

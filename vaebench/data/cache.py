@@ -8,7 +8,8 @@ import hashlib
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,19 @@ T = TypeVar("T")
 
 class DamagedError(Exception):
     """What is wrong with a file, as the rest of a sentence that begins with the file's name."""
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Runs a block that reads a file of the user's, and says where it is when it is damaged.
+
+    Raises:
+        UserError: the block raises `DamagedError`.
+    """
+    try:
+        yield
+    except DamagedError as damage:
+        raise UserError(f"'{path}' {damage}; put an intact copy in its place") from damage
 
 
 @dataclass(frozen=True)

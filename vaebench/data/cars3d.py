@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaebench.data._factors import GridImages, published
 from vaebench.data._prepare import Preparation
-from vaebench.data.cache import DamagedError
+from vaebench.data.cache import intact
 from vaebench.data.formats import matlab
 from vaebench.errors import UserError
 
@@ -46,10 +46,8 @@ class Cars3D(GridImages):
         folder = published(self.name, self.folder, "http://www.scottreed.info (nips2015-analogy-data.tar.gz)")
         images = []
         for path in sorted(folder.glob("*.mat")):
-            try:
+            with intact(path):
                 (mesh,) = matlab(path.read_bytes(), "im")
-            except DamagedError as damage:
-                raise UserError(f"'{path}' {damage}; put an intact copy in its place") from damage
             expected = tuple(self.FACTORS[name] for name in ("azimuth", "elevation"))
             if mesh.ndim != 5 or mesh.shape[2:] != (3, *expected) or mesh.dtype != np.uint8:
                 raise UserError(

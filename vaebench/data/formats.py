@@ -7,7 +7,8 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
+from vaebench.data._stored import PART
 from vaebench.data.cache import DamagedError
 
 Bytes = NDArray[np.uint8]
@@ -133,8 +135,51 @@ def _plain(file: IO[bytes]) -> NDArray[np.generic] | None:
         shape, fortran, kind = head(file)
         if kind.hasobject:
             return None
-        flat = np.frombuffer(file.read(), kind)
+        flat = np.empty(prod(shape), kind)
+        left = memoryview(flat).cast("B") if flat.size else memoryview(b"")
+        while len(left):
+            if not (count := file.readinto(left[:PART])):  # type: ignore[attr-defined]
+                raise EOFError("an array ends before its head says")
+            left = left[count:]
+        if file.read(1):
+            raise ValueError("an array is longer than its head says")
         return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def npz_rows(path: Path, name: str) -> tuple[tuple[int, ...], Iterator[NDArray[Any]]]:
+    """The shape of an array of a .npz file, and its rows, `PART` bytes at a time and at least one.
+
+    Raises:
+        DamagedError: at once, or when the rows are read: it is no intact file, or has no such array of numbers.
+    """
+    with _member(path, name) as (_, shape, _):
+        pass
+
+    def rows() -> Iterator[NDArray[Any]]:
+        with _member(path, name) as (file, shape, kind):
+            size = prod(shape[1:]) * kind.itemsize
+            step = max(1, PART // max(1, size))
+            for start in range(0, shape[0], step):
+                wanted = min(step, shape[0] - start) * size
+                if len(content := file.read(wanted)) < wanted:
+                    raise EOFError("an array ends before its head says")
+                yield np.frombuffer(content, kind).reshape(-1, *shape[1:])
+            if file.read(1):  # which also compares the checksum
+                raise ValueError("an array is longer than its head says")
+
+    return shape, rows()
+
+
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+    try:
+        with zipfile.ZipFile(path) as packed, packed.open(f"{name}.npy") as file:
+            shape, fortran, kind = head(file)
+            if kind.hasobject or fortran or not shape:
+                raise ValueError("an array of objects, in Fortran's order or of no axes")
+            yield file, shape, kind
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError) as error:
+        raise DamagedError(f"is no intact .npz file of numpy's with an array '{name}' of numbers") from error
 
 
 def _whole(content: bytes, expected: int) -> None:

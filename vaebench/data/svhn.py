@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaebench.data._factors import published
 from vaebench.data.base import ImageData, Split, carve
-from vaebench.data.cache import DamagedError
+from vaebench.data.cache import intact
 from vaebench.data.formats import matlab
 from vaebench.errors import UserError
 
@@ -43,10 +43,8 @@ class SVHN(ImageData):
 
     def _read(self, split: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         path = published(self.name, self.files[split], "http://ufldl.stanford.edu/housenumbers")
-        try:
+        with intact(path):
             x, y = matlab(path.read_bytes(), "X", "y")
-        except DamagedError as damage:
-            raise UserError(f"'{path}' {damage}; put an intact copy in its place") from damage
         if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or y.size != x.shape[3]:
             raise UserError(
                 f"'{path}' holds X of shape {x.shape} and {y.size} labels: expected (32, 32, 3, n) and n; put an "

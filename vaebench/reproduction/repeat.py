@@ -281,7 +281,8 @@ def _name(record: RunRecord, how: str, device: str | None) -> str:
     """A folder's name for one record, code and machine, so that results of other code are not reused."""
     place = device_of(record, device)
     family = re.sub(r"[^\w+=-]+", "_", record.family)[:60]
-    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=environment(torch.device(place)), device=place)[:8]}"
+    here = environment(torch.device(place))
+    return f"{how}-{family}-s{record.seed}-{identity(of=record.digest, environment=here, device=place)[:8]}"
 
 
 @contextmanager

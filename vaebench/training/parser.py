@@ -78,12 +78,8 @@ def classes_first(args: Iterable[str]) -> list[str]:
     named: set[str] = set()
     for option, _ in ordered:
         section, _, key = option.partition(".")
-        if (
-            section in ("--model", "--data")
-            and key
-            and not option.endswith(".help")
-            and not named & {section, "--config"}
-        ):
+        setting = section in ("--model", "--data") and key and not option.endswith(".help")
+        if setting and not named & {section, "--config"}:
             raise UserError(
                 f"{option} stands before anything that names its class: expected {section} NAME, or --config FILE "
                 "before it; put that first"
