@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.data._stored import Stack, in_memory, parts
+from vaebench.data._stored import Stack, in_memory, parts, rows_of_a_part
 from vaebench.measures import BINARY, CONTINUOUS
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1: the range of continuous images is half-open
@@ -66,9 +66,10 @@ class Measure:
         """The same in parts: for consecutive parts of a split's levels their part of the draw."""
         noise = np.random.RandomState(seed)  # its stream is frozen for good, unlike that of numpy's Generator
         for part in levels:
-            yield self._fixed(part, noise) if self.random else self.scale(part)
+            yield self.drawn(part, noise) if self.random else self.scale(part)
 
-    def _fixed(self, levels: Tensor, noise: np.random.RandomState) -> Tensor:
+    def drawn(self, levels: Tensor, noise: np.random.RandomState) -> Tensor:
+        """The draw of some levels from where the noise stands."""
         out = torch.empty(levels.shape, dtype=torch.float32)
         step = max(1, CHUNK // max(1, levels[0].numel()))
         for at in range(0, len(levels), step):
@@ -78,6 +79,11 @@ class Measure:
             out[at : at + step] = torch.from_numpy(values)
         return out if self.name == BINARY else out.clamp_(max=BELOW_ONE)
 
+    def skip(self, noise: np.random.RandomState, values: int) -> None:
+        """Moves the noise of `draws` on by what so many values take."""
+        for at in range(0, values, CHUNK):
+            noise.random_sample(min(CHUNK, values - at))
+
     def mean(self, levels: Stack) -> Tensor:
         """The expected image, (c, h, w) float32, of levels (n, c, h, w): exact, without a draw."""
         total = np.zeros(levels.shape[1:], np.int64)
@@ -86,3 +92,44 @@ class Measure:
         average = total / len(levels)
         shift = 0.5 if self.name == CONTINUOUS else 0.0
         return torch.from_numpy(((average + shift) / self._top).astype(np.float32))
+
+
+class Drawn:
+    """The images that `Measure.draws` makes of a split, at any places.
+
+    They come from one stream of noise, whose state is kept at the start of every part that was reached.
+
+    Args:
+        measure: a random one.
+        levels: of the split.
+        seed: of the stream.
+    """
+
+    def __init__(self, measure: Measure, levels: Stack, seed: int) -> None:
+        self._measure, self._levels = measure, levels
+        self._size, self._step = int(np.prod(levels.shape[1:])), rows_of_a_part(levels)
+        self._states = [np.random.RandomState(seed).get_state(legacy=False)]
+        self._last: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def at(self, index: Tensor) -> Tensor:
+        """The images at some places, (m, c, h, w) float32, with index (m,) int64."""
+        out = torch.empty(len(index), *self._levels.shape[1:])
+        numbers = index // self._step
+        for number in numbers.unique().tolist():
+            mine = numbers == number
+            out[mine] = self._part(number)[index[mine] - number * self._step]
+        return out
+
+    def _part(self, number: int) -> Tensor:
+        if self._last[0] != number:
+            noise = np.random.RandomState()
+            noise.set_state(self._states[min(number, len(self._states) - 1)])
+            while len(self._states) <= number:
+                self._measure.skip(noise, self._step * self._size)
+                self._states.append(noise.get_state(legacy=False))
+            span = slice(number * self._step, (number + 1) * self._step)
+            levels = self._levels[span] if isinstance(self._levels, Tensor) else self._levels.read(span)
+            self._last = number, self._measure.drawn(levels, noise)
+            if len(self._states) == number + 1:
+                self._states.append(noise.get_state(legacy=False))
+        return self._last[1]

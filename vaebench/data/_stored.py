@@ -120,10 +120,15 @@ def in_memory(images: Stack) -> Tensor:
 
 def parts(images: Stack) -> Iterator[Tensor]:
     """Consecutive images, (b, c, h, w), `PART` bytes of levels at a time and at least one image."""
-    step = max(1, PART // max(1, int(np.prod(images.shape[1:]))))
+    step = rows_of_a_part(images)
     for start in range(0, len(images), step):
         span = slice(start, start + step)
         yield images[span] if isinstance(images, Tensor) else images.read(span)
+
+
+def rows_of_a_part(images: Stack) -> int:
+    """Images in each of `parts` but the last."""
+    return max(1, PART // max(1, int(np.prod(images.shape[1:]))))
 
 
 def spans(array: Any) -> Iterator[slice]:

@@ -17,8 +17,8 @@ from torch import Tensor
 from vaebench.configuration.parts import name_of
 from vaebench.data._batches import Batches, Blocks, DrawnBatches, TrainingBatches
 from vaebench.data._checks import Split, as_labels, as_levels, checked, repeats
-from vaebench.data._measure import Measure
-from vaebench.data._stored import Stored, on_device, parts
+from vaebench.data._measure import Drawn, Measure
+from vaebench.data._stored import Stored, limit, on_device, parts
 from vaebench.errors import UserError, unknown
 from vaebench.measures import DataSpec
 
@@ -78,6 +78,7 @@ class ImageData(LightningDataModule, ABC):
         self.batch_size = batch_size
         self._measure = Measure(measure, self.levels)
         self._fixed: dict[str, Tensor] = {}
+        self._drawn: dict[str, Drawn] = {}
 
     @abstractmethod
     def raw(self) -> Mapping[str, Split]:
@@ -122,14 +123,16 @@ class ImageData(LightningDataModule, ABC):
             split: 'train', 'val' or 'test'.
             index: (m,) int64, from 0.
         """
-        order = index.argsort()
-        wanted, found, start = index[order], [], 0
-        for x in self._draws(split):
-            if start > int(wanted[-1]):
-                break
-            found.append(x[wanted[(wanted >= start) & (wanted < start + len(x))] - start])
-            start += len(x)
-        return torch.cat(found)[order.argsort()]
+        levels = self._split(split).images
+        if not self._measure.random:
+            return self._measure.scale(levels.read(index) if isinstance(levels, Stored) else levels[index])
+        if split not in self._drawn:
+            self._drawn[split] = Drawn(self._measure, levels, SEEDS[split])
+        return self._drawn[split].at(index)
+
+    def resident(self, count: int) -> bool:
+        """Whether so many images, as float32, may be in memory at once: by `VAEBENCH_MEMORY`."""
+        return 4 * count * self.spec.dimensions <= limit()
 
     def first(self, split: str, count: int) -> Tensor:
         """The first `count` images of a split, or all that there are; see `some`."""

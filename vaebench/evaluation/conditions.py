@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from vaebench.core import Family, LatentModel, fixed_noise
 from vaebench.errors import UserError
+from vaebench.evaluation.images import Stack, parts
 from vaebench.measures import BINARY, DISCRETE, DataSpec
 
 
@@ -50,7 +51,7 @@ def for_images(model: LatentModel, index: slice | Tensor) -> LatentModel:
     return Conditioned(model.family, model.y[index if isinstance(index, slice) else index.to(model.y.device)])
 
 
-def each(model: LatentModel, x: Tensor, size: int) -> Iterator[tuple[LatentModel, Tensor]]:
+def each(model: LatentModel, x: Stack, size: int) -> Iterator[tuple[LatentModel, Tensor]]:
     """Batches of images x (n, *data), each with the model restricted to them."""
     for start, images in zip(range(0, len(x), size), x.split(size), strict=True):
         yield for_images(model, slice(start, start + size)), images
@@ -74,7 +75,7 @@ def check_count(name: str, value: int) -> None:
         raise UserError(f"{name} is {value}: expected at most {MOST:,}; lower {name}")
 
 
-def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
+def check_images(x: Stack, spec: DataSpec | None = None) -> None:
     """Checks that images are finite, lie in [0, 1], and have values of their measure; an error names the first bad one.
 
     Args:
@@ -91,9 +92,17 @@ def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
             f"images of shape {tuple(x.shape[1:])} meet a model or data set of shape {spec.shape}; "
             "evaluate the model on the data it was built for"
         )
-    _refuse(~torch.isfinite(x), "holds values that are not finite", "clean the data")
+    start = 0
+    for part in parts(x, len(x)):
+        _check_values(part, spec, start)
+        start += len(part)
+
+
+def _check_values(x: Tensor, spec: DataSpec | None, start: int) -> None:
+    _refuse(~torch.isfinite(x), start, "holds values that are not finite", "clean the data")
     _refuse(
         (x < 0) | (x > 1),
+        start,
         "leaves the range [0, 1] that images have",
         "bring them to it, as vb.images(x, range=(black, white)) does",
     )
@@ -101,22 +110,23 @@ def check_images(x: Tensor, spec: DataSpec | None = None) -> None:
         steps = x.double() * ((spec.levels or 2) - 1)
         _refuse(
             (steps - steps.round()).abs() > 1e-3,
+            start,
             f"holds values that '{spec.measure}' images cannot have",
             "set data.measure to the one that the images have",
         )
 
 
-def _refuse(wrong: Tensor, what: str, remedy: str) -> None:
+def _refuse(wrong: Tensor, start: int, what: str, remedy: str) -> None:
     images = wrong.flatten(1).any(1)
     if images.any():
-        raise UserError(f"image {int(images.nonzero()[0])} {what}; {remedy}")
+        raise UserError(f"image {start + int(images.nonzero()[0])} {what}; {remedy}")
 
 
-def device_and_dtype(model: LatentModel, x: Tensor) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(model: LatentModel, x: Stack) -> tuple[torch.device, torch.dtype]:
     """Device and precision of a model: those of its first floating-point tensor, or of x where it has none."""
     tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules(model))
     floating = (t for t in tensors if t.is_floating_point())
-    like = next(floating, x if x.is_floating_point() else torch.empty(0))
+    like = next(floating, x if x.dtype.is_floating_point else torch.empty(0))
     return like.device, like.dtype
 
 
@@ -159,10 +169,11 @@ def modules(model: LatentModel) -> list[nn.Module]:
     return [part for part in parts if isinstance(part, nn.Module)]
 
 
-def noise_keys(x: Tensor, seed: int) -> list[bytes]:
+def noise_keys(x: Stack, seed: int) -> list[bytes]:
     """One key per image, from its float32 bytes and the seed: noise does not depend on batch or order."""
     start = seed.to_bytes(16, "little", signed=True)
-    return [blake2b(image.tobytes(), key=start, digest_size=16).digest() for image in x.float().cpu().numpy()]
+    images = (image for part in parts(x, max(1, len(x))) for image in part.float().cpu().numpy())
+    return [blake2b(image.tobytes(), key=start, digest_size=16).digest() for image in images]
 
 
 def start_noise(key: bytes, block: int, device: torch.device) -> None:

@@ -180,7 +180,7 @@ def _averaged(
     """The measurement that a function makes: of one value an image their mean, or one value of all."""
 
     def run(subject: Subject, findings: Findings) -> None:
-        n, made = len(subject.raw), function(subject.model, subject.x, **init_args)
+        n, made = len(subject.raw), function(subject.model, subject.whole(), **init_args)
         if isinstance(made, Tensor) and tuple(made.shape) == (n,):
             findings.average(name, made)
         elif isinstance(made, int | float) or (isinstance(made, Tensor) and made.dim() == 0):

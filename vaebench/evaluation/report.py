@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, require_kernels
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
-from vaebench.evaluation.contract import check_model
+from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.estimators.draws import sample
+from vaebench.evaluation.images import parts
 from vaebench.evaluation.metrics import Findings, MetricValue, Picture
 from vaebench.evaluation.own_code import OwnMeasurement
 from vaebench.evaluation.protocol import DEFAULT, Protocol, opened, read_protocol
@@ -113,7 +114,7 @@ def evaluate(
             report.warnings.extend(datamodule.warnings())
         with evaluation_mode(model, subject.device), require_kernels():
             if "likelihood" in plan.measurements and not isinstance(model, Family):
-                report.warnings.extend(check_model(model, subject.x, subject.spec))
+                report.warnings.extend(check_model(model, subject.x[:IMAGES], subject.spec))
             pieces = Pieces(subject.store, plan.measurements)
             for name in pieces:
                 describe(name)
@@ -162,7 +163,8 @@ def _merge(report: Report, findings: Findings) -> None:
 def _fingerprint(subject: Subject, plan: Protocol) -> str:
     """16 hex digits that identify protocol, images and model, so that pieces of another evaluation are never reused."""
     digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode())
-    digest.update(subject.raw.float().numpy().tobytes())
+    for part in parts(subject.raw):
+        digest.update(part.float().numpy().tobytes())
     digest.update(model_digest(subject))
     return digest.hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,7 @@ from vaebench.evaluation.conditions import (
 )
 from vaebench.evaluation.estimators.latents import Latents, read_latents
 from vaebench.evaluation.estimators.likelihood import no_density
+from vaebench.evaluation.images import LazyImages, Stack, batch_size
 from vaebench.evaluation.store import Pieces, Store
 from vaebench.measures import DataSpec
 
@@ -91,6 +92,9 @@ class Selective(Protocol):
     def some(self, split: str, index: Tensor) -> Tensor:
         """`images(split)[index]`, with index (m,) int64."""
 
+    def resident(self, count: int) -> bool:
+        """Whether so many images may be in memory at once."""
+
 
 class Subject:
     """A model and its evaluation data, in evaluation mode and without gradients.
@@ -104,7 +108,8 @@ class Subject:
         advance: called with the fraction of the current measurement that is done.
 
     Attributes:
-        x: test images, (n, *data), on the model's device and in its precision.
+        x: test images, (n, *data), on the model's device and in its precision; where they are more than the memory is
+            meant to hold, they are read again whenever they are asked for.
         raw: the same on the CPU, as the data module gave them.
         size: number of test images that there are.
 
@@ -128,15 +133,19 @@ class Subject:
         self.spec = data.spec
         self.store, self.advance = store or Store(), advance
         self.size = data.sizes["test"] if isinstance(data, Selective) else len(data.images("test"))
-        self.raw = self._images("test", None if limit is None else torch.arange(min(limit, self.size)))
+        self.raw = self.images("test", None if limit is None else torch.arange(min(limit, self.size)))
         check_images(self.raw, self.spec)
         self.device, self.dtype = device_and_dtype(model, self.raw)
         if is_conditional(model):
             self.model = Conditioned(cast(Family, model), self._required_labels(model))
 
     @cached_property
-    def x(self) -> Tensor:
+    def x(self) -> Stack:
         return self.raw.to(self.device, self.dtype)
+
+    def whole(self) -> Tensor:
+        """All test images at once, on the model's device, for what cannot take them in parts."""
+        return self.x if isinstance(self.x, Tensor) else self.x.whole()
 
     @cached_property
     def latents(self) -> Latents:
@@ -154,13 +163,25 @@ class Subject:
 
     def train(self, count: int | None = None) -> Tensor:
         """Up to `count` training images, evenly spaced, (m, *data), on the model's device."""
-        n = self.data.sizes["train"] if isinstance(self.data, Selective) else len(self.data.images("train"))
-        return self._images("train", None if count is None else spread(n, count)).to(self.device, self.dtype)
+        found = self.references("train", count)
+        return found if isinstance(found, Tensor) else found.whole()
 
-    def _images(self, split: str, index: Tensor | None) -> Tensor:
-        if index is None:
-            return self.data.images(split)
-        return self.data.some(split, index) if isinstance(self.data, Selective) else self.data.images(split)[index]
+    def references(self, split: str, count: int | None = None) -> Stack:
+        """Up to `count` training images or test images in use, evenly spaced, (m, *data), for the model's device."""
+        if split == "test":
+            n = len(self.raw)
+        else:
+            n = self.data.sizes[split] if isinstance(self.data, Selective) else len(self.data.images(split))
+        return self.images(split, None if count is None else spread(n, count)).to(self.device, self.dtype)
+
+    def images(self, split: str, index: Tensor | None = None) -> Stack:
+        """Images of a split, or those at some places, as the data module gives them, on the CPU."""
+        if not isinstance(self.data, Selective):
+            return self.data.images(split) if index is None else self.data.images(split)[index]
+        places = torch.arange(self.data.sizes[split]) if index is None else index
+        if not self.data.resident(len(places)):
+            return LazyImages(partial(self.data.some, split), places, self.spec.shape)
+        return self.data.images(split) if index is None else self.data.some(split, index)
 
     def labels(self, split: str, count: int | None = None) -> Tensor | None:
         """Labels, (m,) int64, of the test images or of up to `count` training images; None where the data has none.
@@ -199,10 +220,11 @@ class Subject:
         Args:
             name: of the values; a file name.
             n: number of images; default: all test images.
-            size: images per shard.
+            size: images per shard, or fewer where they are large.
         """
         self.store.share()
-        return Shards(self.store, name, len(self.raw) if n is None else n, size, self.advance)
+        n = len(self.raw) if n is None else n
+        return Shards(self.store, name, n, batch_size(self.raw, size), self.advance)
 
 
 class Shards:

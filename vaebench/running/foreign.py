@@ -106,7 +106,7 @@ def record_foreign(
             return read_record(directory)
         subject = Subject(model, data, limit=IMAGES)
         with evaluation_mode(model, subject.device):
-            check_model(model, subject.x, subject.spec)  # whatever is measured
+            check_model(model, subject.x[:IMAGES], subject.spec)  # whatever is measured
         if progress and (sentence := forecast(model, data, protocol)):
             print(sentence, file=sys.stderr)
         start = time.perf_counter()

@@ -61,7 +61,7 @@ def _refined(sweep: Sweep, model: Family, data: ImageData) -> bool:
         return False
     subject = Subject(model, HeldOut(data), limit=1)
     with differentiable(), suppress(Unavailable):
-        require_gaussian(for_images(subject.model, slice(0, 1)), subject.x.clone())
+        require_gaussian(for_images(subject.model, slice(0, 1)), subject.whole().clone())
         return True
     return False
 

@@ -34,6 +34,7 @@ from vaebench.evaluation.conditions import spread
 from vaebench.evaluation.estimators.draws import sample_posterior
 from vaebench.evaluation.estimators.latents import BATCH
 from vaebench.evaluation.estimators.likelihood import VALUES
+from vaebench.evaluation.images import Stack
 from vaebench.functional.regularisers import aggregate
 
 
@@ -89,7 +90,7 @@ class AggregateSamples(NamedTuple):
     own: Tensor
 
 
-def aggregate_samples(model: LatentModel, x: Tensor, images: int, seed: int = 0) -> AggregateSamples:
+def aggregate_samples(model: LatentModel, x: Stack, images: int, seed: int = 0) -> AggregateSamples:
     """The aggregate of images x (n, *data) with samples of up to so many; inside `evaluation_mode`."""
     own = spread(len(x), images)
     posteriors = [model.posterior(some) for some in x.split(BATCH)]

@@ -12,6 +12,7 @@ from vaebench.core import LatentModel
 from vaebench.distributions.codes import Categorical, Codes, UnitsAndCodes
 from vaebench.errors import Unavailable
 from vaebench.evaluation.estimators.latents import BATCH
+from vaebench.evaluation.images import Stack, parts
 
 
 class CodeCounts(NamedTuple):
@@ -26,13 +27,13 @@ class CodeCounts(NamedTuple):
     images: Tensor
 
 
-def count_codes(model: LatentModel, x: Tensor) -> CodeCounts:
+def count_codes(model: LatentModel, x: Stack) -> CodeCounts:
     """Encodes images x (n, *data), n ≥ 1, on the model's device; call it inside `evaluation_mode`.
 
     Raises:
         Unavailable: the posterior has no codes.
     """
-    counts = [_counted(codes(model.posterior(images))) for images in x.split(BATCH)]
+    counts = [_counted(codes(model.posterior(images))) for images in parts(x, BATCH)]
     return CodeCounts(*(torch.stack(parts).sum(0) for parts in zip(*counts, strict=True)))
 
 

@@ -40,6 +40,7 @@ from vaebench.evaluation.estimators.likelihood import no_likelihood
 from vaebench.evaluation.estimators.moments import Moments, count_error
 from vaebench.evaluation.estimators.reconstruction import mean_image
 from vaebench.evaluation.estimators.shuffled import Shuffled, grouped, shuffled_units
+from vaebench.evaluation.images import Stack
 
 THRESHOLDS = {"kl": 0.01, "kl_share": 0.99, "mean_variance": 0.01, "decoder_drop": 0.05}
 IMAGES, FEWEST = 500, 50  # shuffled, evenly spaced over the split; the fewest where they are large
@@ -100,10 +101,10 @@ def shuffled_images(units: int, values: int) -> int:
     return min(IMAGES, max(FEWEST, VALUES // (units * values)))
 
 
-def shuffle_drops(model: LatentModel, x: Tensor, seed: int = 0) -> Drops:
+def shuffle_drops(model: LatentModel, x: Stack, seed: int = 0) -> Drops:
     """Measures the third sign on up to IMAGES of the images x (n, *data), n ≥ 2; call it inside `evaluation_mode`."""
-    chosen = shuffled_units(for_images(model, slice(0, 1)).posterior(x[:1]), x[0].numel())
-    some = spread(len(x), shuffled_images(len(chosen.units), x[0].numel())).to(x.device)
+    chosen = shuffled_units(for_images(model, slice(0, 1)).posterior(x[:1]), x.shape[1:].numel())
+    some = spread(len(x), shuffled_images(len(chosen.units), x.shape[1:].numel())).to(x.device)
     model, x = for_images(model, some), x[some]
     start_noise(b"shuffle", seed % 2**63, x.device)
     q = model.posterior(x)

@@ -14,6 +14,7 @@ from vaebench.distributions import closed_form, divergence_units
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.moments import Moments
+from vaebench.evaluation.images import Stack, batch_size
 
 THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
 BATCH = 500
@@ -35,9 +36,9 @@ class Latents(NamedTuple):
     why: dict[str, str]
 
 
-def read_latents(model: LatentModel, x: Tensor) -> Latents:
+def read_latents(model: LatentModel, x: Stack) -> Latents:
     """Encodes images x (n, *data) on the model's device; call it inside `evaluation_mode`."""
-    pairs = [(some.posterior(images), some.prior()) for some, images in each(model, x, BATCH)]
+    pairs = [(some.posterior(images), some.prior()) for some, images in each(model, x, batch_size(x, BATCH))]
     readers: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
         "mean": lambda q, _: _mean(q),
         "kl": divergence_units,

@@ -15,6 +15,7 @@ from vaebench.core import LatentModel
 from vaebench.distributions.hierarchy import Hierarchy
 from vaebench.evaluation.conditions import for_images
 from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.images import Stack
 
 IMAGES, SAMPLES, BATCH = 1000, 32, 50
 
@@ -39,7 +40,7 @@ class LevelRates(NamedTuple):
         return (first * second).sum(0) / (first.shape[0] - 1)
 
 
-def sizes(model: LatentModel, x: Tensor) -> tuple[int, ...] | None:
+def sizes(model: LatentModel, x: Stack) -> tuple[int, ...] | None:
     """Units of every level of a model; None where it has one level, or where posterior and prior differ."""
     one = for_images(model, slice(0, 1))
     sides = one.posterior(x[:1]), one.prior()

@@ -37,6 +37,7 @@ from vaebench.evaluation.estimators.draws import (
 )
 from vaebench.evaluation.estimators.scoring import Precision, Score, scorer
 from vaebench.evaluation.estimators.weights import effective_size, jackknife, largest, pareto_k, tail_length
+from vaebench.evaluation.images import Stack
 from vaebench.traits import LikelihoodTraits
 
 NOISY = 16  # samples scored at once where scoring draws noise; part of it too
@@ -112,7 +113,7 @@ def log_likelihood(
         return estimate(model, x, k, seed, chunk, score=score, progress=progress).log_likelihood
 
 
-def has_one_code(model: LatentModel, x: Tensor) -> bool:
+def has_one_code(model: LatentModel, x: Stack) -> bool:
     """Whether q(z|x) is a point mass on codes, so that all samples are equal; x (n, *data) on the model's device."""
     return isinstance(for_images(model, slice(0, 1)).posterior(x[:1]), PointMass)
 
@@ -180,7 +181,7 @@ def estimate(
     return estimates
 
 
-def no_density(model: LatentModel, x: Tensor) -> str | None:
+def no_density(model: LatentModel, x: Stack) -> str | None:
     """Why q(z|x) or p(z) cannot be scored, None where both can; for images x (n, *data) on the model's device."""
     try:
         with absence("the posterior or the prior has no density"):
@@ -197,7 +198,7 @@ def no_density(model: LatentModel, x: Tensor) -> str | None:
     return None
 
 
-def no_likelihood(model: LatentModel, x: Tensor) -> str | None:
+def no_likelihood(model: LatentModel, x: Stack) -> str | None:
     """Why p(x|z) cannot be scored; None where it can, as that of every family."""
     if isinstance(declared(model), Family):
         return None
@@ -209,7 +210,7 @@ def no_likelihood(model: LatentModel, x: Tensor) -> str | None:
     return None
 
 
-def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> Tensor:
+def sampled_distortion(model: LatentModel, x: Stack, k: int, seed: int = 0) -> Tensor:
     """−log p(x|z) of images x on the model's device, nats, mean of k ≤ BLOCK samples of q: float64 (n,) on the CPU.
 
     For models without a density of q or p; call it inside `evaluation_mode`.
@@ -220,21 +221,21 @@ def sampled_distortion(model: LatentModel, x: Tensor, k: int, seed: int = 0) -> 
     return -torch.cat(scores, 1).double().mean(0).cpu()
 
 
-def _room(model: LatentModel, x: Tensor) -> int:
+def _room(model: LatentModel, x: Stack) -> int:
     """How many samples of an image of x (n, *data) are scored at once: as many as suit the device and its memory."""
     device, _ = device_and_dtype(model, x)
     activations = ACTIVATIONS.get(device.type, ACTIVATIONS["cuda"])
     return max(1, min(_pieces(model, x), activations // max(1, widest(model, x))))
 
 
-def _pieces(model: LatentModel, x: Tensor) -> int:
+def _pieces(model: LatentModel, x: Stack) -> int:
     """How many samples of an image of x (n, *data) are scored fastest at once."""
     device, _ = device_and_dtype(model, x)
-    pixels = x[0].numel() * LikelihoodTraits.of(declared(model).likelihood).width
+    pixels = x.shape[1:].numel() * LikelihoodTraits.of(declared(model).likelihood).width
     return VALUES.get(device.type, VALUES["cuda"]) // pixels
 
 
-def widest(model: LatentModel, x: Tensor) -> int:
+def widest(model: LatentModel, x: Stack) -> int:
     """Values in the largest tensor that a module of the model returns while one sample of an image of x is scored.
 
     Convolutions at high resolution hold many times an image's values. 0 where no module is called.

@@ -6,12 +6,11 @@ import time
 from statistics import median
 from typing import NamedTuple
 
-from torch import Tensor
-
 from vaebench.core import LatentModel
 from vaebench.evaluation.conditions import device_and_dtype, evaluation_mode, for_images
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.scoring import Precision, scorer
+from vaebench.evaluation.images import Stack
 
 SAMPLES, IMAGES = 64, 8  # scored at once
 SECONDS = 1.0
@@ -38,7 +37,7 @@ class Speed(NamedTuple):
         return f"bf16 scores samples {1 / self.bf16:.1f} times slower than f32 on this device"
 
 
-def measure_speed(model: LatentModel, x: Tensor, seconds: float = SECONDS) -> Speed:
+def measure_speed(model: LatentModel, x: Stack, seconds: float = SECONDS) -> Speed:
     """Times the likelihood of a model in f32 and in bf16, in turns.
 
     Args:

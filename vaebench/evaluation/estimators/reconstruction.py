@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from vaebench.distributions.divergences import Centred
 from vaebench.errors import Unavailable, absence
 from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.images import Stack, batch_size
 from vaebench.functional import ssim as similarity
 from vaebench.functional.ssim import WEIGHTS, WINDOW, compared
 
@@ -32,17 +34,21 @@ class Reconstruction(NamedTuple):
     code: str
 
 
-def reconstruct(model: LatentModel, x: Tensor, seed: int = 0) -> Reconstruction:
+def reconstruct(model: LatentModel, x: Stack, seed: int = 0) -> Reconstruction:
     """The mean of p(x|z) at the posterior mean of z, or at one sample where q has none; inside `evaluation_mode`.
 
     Raises:
         Unavailable: the likelihood has no mean in closed form.
     """
-    parts, which = [], ""
-    for some, images in each(model, x, BATCH):
+    pairs = [made for _, made in reconstructions(model, x, seed)]
+    return Reconstruction(torch.cat([made.images for made in pairs]), pairs[-1].code)
+
+
+def reconstructions(model: LatentModel, x: Stack, seed: int = 0) -> Iterator[tuple[Tensor, Reconstruction]]:
+    """Consecutive images of x (n, *data) with their reconstructions, a batch at a time; see `reconstruct`."""
+    for some, images in each(model, x, batch_size(x, BATCH)):
         z, which = code(some, images, seed)
-        parts.append(mean_image(some, z[None])[0])
-    return Reconstruction(torch.cat(parts), which)
+        yield images, Reconstruction(mean_image(some, z[None])[0], which)
 
 
 def code(model: LatentModel, x: Tensor, seed: int = 0) -> tuple[Tensor, str]:

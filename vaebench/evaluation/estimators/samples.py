@@ -14,6 +14,7 @@ from vaebench.core import LatentModel
 from vaebench.errors import absence
 from vaebench.evaluation.estimators.draws import sample
 from vaebench.evaluation.estimators.reconstruction import mean_image
+from vaebench.evaluation.images import Stack, parts
 
 BATCH = 250
 
@@ -27,13 +28,13 @@ def prior_codes(model: LatentModel, n: int) -> Tensor:
     return _sampled("prior", model.prior(), n)
 
 
-def posterior_codes(model: LatentModel, x: Tensor) -> Tensor:
+def posterior_codes(model: LatentModel, x: Stack) -> Tensor:
     """One sample z ~ q(z|x) of each image x (n, *data): (n, *latent), from the current random state.
 
     Raises:
         Unavailable: the posterior cannot be sampled.
     """
-    return torch.cat([_sampled("posterior", model.posterior(part), 1)[0] for part in x.split(BATCH)])
+    return torch.cat([_sampled("posterior", model.posterior(part), 1)[0] for part in parts(x, BATCH)])
 
 
 def sample_images(model: LatentModel, z: Tensor) -> Tensor:

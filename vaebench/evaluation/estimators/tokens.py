@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.estimators.moments import average
+from vaebench.evaluation.images import Stack, parts
 
 RESAMPLES = 1000
 COVERED = 0.95  # of an interval
@@ -58,17 +59,17 @@ def effective_channels(z: Tensor) -> float:
     return float(covariance.trace() ** 2 / covariance.square().sum())
 
 
-def spectrum(x: Tensor) -> Tensor:
+def spectrum(x: Stack) -> Tensor:
     """Power at every whole frequency of images or latents x (n, c, h, w) but their means, float64 (frequencies,).
 
     Mean over images, channels and the Fourier coefficients whose distance from 0, in cycles along the shorter side,
     rounds to 1, 2, …, half that side.
     """
-    power, down, across = _power(x)
+    down, across = (torch.fft.fftfreq(size).double() for size in x.shape[-2:])
     side = min(x.shape[-2:])
     radius = (side * (down[:, None].square() + across.square()).sqrt()).round().long()
     within = (radius >= 1) & (radius <= side // 2)
-    mean = power.mean((0, 1))[within]
+    mean = torch.stack([_power(part).mean(1).sum(0)[within] for part in parts(x)]).sum(0) / len(x)
     total = torch.zeros(side // 2, dtype=torch.float64).index_add(0, radius[within] - 1, mean)
     return total / torch.bincount(radius[within] - 1, minlength=side // 2)
 
@@ -80,18 +81,19 @@ def steep_share(x: Tensor) -> Figure:
     power there. Skorokhodov et al. 2025 (https://arxiv.org/abs/2502.14831) find such power in latents to harm the
     diffusion models that are trained on them.
     """
-    power, down, across = _power(x)
+    power = torch.cat([_power(part) for part in parts(x)])
+    down, across = (torch.fft.fftfreq(size).double() for size in x.shape[-2:])
     steep = (down.abs()[:, None] > STEEP) | (across.abs() > STEEP)
     part, whole = power[..., steep].sum((1, 2)), power.sum((1, 2, 3))
     share = float(part.sum() / whole.sum())
     return Figure(share, average((part - share * whole) / whole.mean())[1])
 
 
-def _power(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared moduli of Fourier coefficients, (n, c, h, w), that of the mean 0, and the frequencies of both axes."""
+def _power(x: Tensor) -> Tensor:
+    """Squared moduli of Fourier coefficients, float64 (n, c, h, w), that of the mean 0."""
     power = torch.fft.fft2(x.double().cpu(), norm="ortho").abs().square()
     power[..., 0, 0] = 0
-    return power, torch.fft.fftfreq(x.shape[-2]).double(), torch.fft.fftfreq(x.shape[-1]).double()
+    return power
 
 
 def interval(values: Tensor, seed: int = 0) -> tuple[float, float]:

@@ -50,7 +50,7 @@ def measure(subject: Subject, findings: Findings, train: int = 10_000, k: int = 
         learnt = finite_mean(read_latents(subject.model, images))
         sides = {
             "codes": (learnt.numpy(), judged.numpy()),
-            "pixels": tuple(x.flatten(1).double().cpu().numpy() for x in (images, subject.raw)),
+            "pixels": tuple(x.flatten(1).double().cpu().numpy() for x in (images, subject.whole())),
         }
         table: dict[str, dict[str, Any]] = {}
         for at, (side, (x, test)) in enumerate(sides.items()):

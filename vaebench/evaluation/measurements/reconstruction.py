@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
-from vaebench.evaluation.estimators.lpips import lpips, read_lpips
-from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, psnr, reconstruct, ssim
+from functools import partial
+
+from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, psnr, ssim
+from vaebench.evaluation.measurements._judged import judged, perceptual
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
@@ -41,18 +42,11 @@ def measure(subject: Subject, findings: Findings) -> None:
         findings: receives the figures.
     """
     with findings.attempt(*KINDS, code="the posterior mean", weights="none read"):
-        made = reconstruct(subject.model, subject.x, subject.seed)
-        x, y, code = subject.x, made.images, made.code
-        findings.average("mse", mse(x, y), code=code)
-        findings.average("psnr", psnr(x, y))
-        with findings.attempt("ssim", code=code):
-            findings.average("ssim", ssim(x, y), code=code)
-        with findings.attempt("ms_ssim", code=code):
-            findings.average("ms_ssim", image_ms_ssim(x, y), code=code)
-        with findings.attempt("ms_ssim_3", code=code):
-            findings.average("ms_ssim_3", image_ms_ssim(x, y, 3), code=code)
-        with findings.attempt("lpips", code=code, weights="none read"):
-            network, sha256 = read_lpips(subject.spec.shape, subject.device)
-            findings.average("lpips", lpips(network, x, y), code=code, weights=f"weights of SHA-256 {sha256[:16]}…")
-        shown = subject.some(COLUMNS * PAIRS)
-        findings.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])
+        distance, weights = perceptual(subject)
+        figures = {"mse": mse, "psnr": psnr, "ssim": ssim, "ms_ssim": image_ms_ssim, "lpips": distance}
+        figures["ms_ssim_3"] = partial(image_ms_ssim, scales=3)
+        made = judged(subject, findings, figures)
+        read = f"weights of SHA-256 {weights}…" if weights else "none read"
+        for name in KINDS:
+            with findings.attempt(name, code=made.code, weights=read):
+                findings.average(name, made[name], code=made.code, weights=read)

@@ -14,21 +14,20 @@ from torch import Tensor
 
 from vaebench.distributions.codes import Codes
 from vaebench.errors import Unavailable, UserError
-from vaebench.evaluation.drawing.pictures import COLUMNS, PAIRS, reconstruction_grid
 from vaebench.evaluation.estimators import tokens
 from vaebench.evaluation.estimators.codes import codes, count_codes
 from vaebench.evaluation.estimators.features import Extractor, size
 from vaebench.evaluation.estimators.fidelity import FEWEST, fid, kid
-from vaebench.evaluation.estimators.lpips import lpips, read_lpips
-from vaebench.evaluation.estimators.reconstruction import psnr, reconstruct, ssim
+from vaebench.evaluation.estimators.reconstruction import psnr, ssim
 from vaebench.evaluation.estimators.samples import posterior_codes
+from vaebench.evaluation.images import Stack, parts
 from vaebench.evaluation.measurements._features import extractor
-from vaebench.evaluation.metrics import Findings, MetricKind
+from vaebench.evaluation.measurements._judged import judged, perceptual
+from vaebench.evaluation.metrics import FAILURES, Findings, MetricKind
 from vaebench.evaluation.subject import Prepared, Subject
 from vaebench.functional.quantisation import entropy
 
 Reference = Literal["test", "train"]
-VALUES = 2**24  # of images that a network of features takes at once
 LEVELS = 256
 
 IMAGES = "{size} images ({prepared})"
@@ -152,27 +151,32 @@ def _add_reconstructions(
     table: dict[str, Any],
     compared: tuple[str, Reference, int],
 ) -> None:
-    x, made = subject.x, reconstruct(subject.model, subject.x, subject.seed)
-    y = rounded(made.images)
-    fill = {**fill, "code": made.code}
-    shown = subject.some(COLUMNS * PAIRS)
-    findings.pictures["reconstructions"] = reconstruction_grid(x[shown], y[shown])
-    findings.average("psnr_8bit", psnr(x, y), **fill)
-    with findings.attempt("ssim_8bit", **fill):
-        findings.average("ssim_8bit", ssim(x, y), **fill)
-    with findings.attempt("lpips_8bit", **fill):
-        judge, weights = read_lpips(subject.spec.shape, subject.device)
-        findings.average("lpips_8bit", lpips(judge, x, y), **{**fill, "weights": f"of SHA-256 {weights[:16]}…"})
     features, split, most = compared
-    with findings.attempt(*DISTANCES, **fill):
-        real = x[subject.some(most)] if split == "test" else subject.train(most)
+    distance, weights = perceptual(subject)
+    figures = {"psnr_8bit": psnr, "ssim_8bit": ssim, "lpips_8bit": distance}
+    network: Extractor | None = None
+    missing: Exception = Unavailable("")
+    try:
+        real = subject.references(split, most)
         sha256 = hash_of(real)
         fill |= {"references": len(real), "sha": sha256[:16]}
         table["reference"] = {"split": split, "images": len(real), "sha256": sha256}
         network = extractor(features, subject.spec, subject.device)
         fill |= {"extractor": network.label}
         table["features"] = {"name": network.name, "sha256": network.sha256}
-        _add_distances(findings, _features(network, y), _features(network, real), fill, split == "test")
+        figures["features"] = lambda _, y, network=network: network(y)
+    except (Unavailable, *FAILURES) as error:
+        missing = error
+    made = judged(subject, findings, figures, rounded)
+    fill = {**fill, "code": made.code, "weights": f"of SHA-256 {weights}…" if weights else "none read"}
+    for name in RECONSTRUCTED[:3]:
+        with findings.attempt(name, **fill):
+            findings.average(name, made[name], **fill)
+    with findings.attempt(*DISTANCES, **fill):
+        if network is None:
+            raise missing
+        theirs = torch.cat([network(part) for part in parts(real)])
+        _add_distances(findings, made["features"], theirs, fill, split == "test")
 
 
 def _add_distances(findings: Findings, made: Tensor, real: Tensor, fill: dict[str, Any], same: bool) -> None:
@@ -194,16 +198,12 @@ def rounded(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * (LEVELS - 1)).round() / (LEVELS - 1)
 
 
-def hash_of(images: Tensor) -> str:
+def hash_of(images: Stack) -> str:
     """SHA-256 of the shape and the 8-bit values of images (n, c, h, w), 64 hex digits."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
-    for part in images.split(1000):
+    for part in parts(images):
         digest.update((part.clamp(0, 1) * (LEVELS - 1)).round().to(torch.uint8).cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _features(network: Extractor, images: Tensor) -> Tensor:
-    return torch.cat([network(part) for part in images.split(max(1, VALUES // images[0].numel()))])
 
 
 def _add_rate(subject: Subject, findings: Findings, where: dict[str, Any]) -> None:

@@ -42,6 +42,10 @@ class HeldOut:
         """Some of them; see `ImageData.some`."""
         return self.data.some(_validation(split), index)
 
+    def resident(self, count: int) -> bool:
+        """Whether so many may be in memory at once; see `ImageData.resident`."""
+        return self.data.resident(count)
+
     @property
     def sizes(self) -> dict[str, int]:
         """Number of images of each split."""
