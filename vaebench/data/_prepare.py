@@ -245,15 +245,19 @@ def opened(path: Any, what: str) -> Iterator[Image.Image]:
         raise UserError(f"{what} is no intact PNG, JPEG, TIFF or WebP picture; replace it, or leave it out") from error
 
 
-WINDOW = 256  # pictures that are decoded at a time
+WINDOW, BYTES = 256, 2**25  # pictures that are decoded at a time, and bytes of their levels
 
 
 def decoded(paths: Sequence[Path], decode: Callable[[Path], Levels]) -> Iterator[tuple[str, Levels]]:
     """The levels of files of pictures, each with its path, in their order; decoded in as many threads as are useful."""
     with ThreadPoolExecutor() as pool:
-        for start in range(1 - WINDOW, len(paths), WINDOW):  # the first alone: it may be all that is needed
-            window = paths[max(0, start) : start + WINDOW]
-            yield from zip(map(str, window), pool.map(decode, window), strict=True)
+        start, end = 0, 1  # the first alone: it may be all that is needed
+        while window := paths[start:end]:
+            size = 1
+            for path, levels in zip(window, pool.map(decode, window), strict=True):
+                size = max(size, levels.nbytes)
+                yield str(path), levels
+            start, end = end, end + max(1, min(WINDOW, BYTES // size))
 
 
 def stacked(pictures: Iterator[tuple[str, Levels]], n: int, keep: Callable[[], Path] | None = None) -> Levels | Stored:

@@ -136,7 +136,7 @@ def _plain(file: IO[bytes]) -> NDArray[np.generic] | None:
         if kind.hasobject:
             return None
         flat = np.empty(prod(shape), kind)
-        left = memoryview(flat).cast("B") if flat.size else memoryview(b"")
+        left = flat.view(np.uint8).data if flat.size else memoryview(b"")
         while len(left):
             if not (count := file.readinto(left[:PART])):  # type: ignore[attr-defined]
                 raise EOFError("an array ends before its head says")
