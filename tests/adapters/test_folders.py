@@ -178,6 +178,19 @@ def test_a_latent_of_diffusers_is_a_grid_of_gaussians(tmp_path: Path, monkeypatc
     torch.testing.assert_close(model.likelihood(q.mean[None]).mean[0], image.clamp(0, 1))
 
 
+def test_a_model_of_the_hubs_cache_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "hub" / "models--someone--pipeline"
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    diffusers(cache / "snapshots" / "abc" / "vae", monkeypatch, "AutoencoderKL", 0)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    spec = DataSpec((3, 4, 4), "discrete256")
+    assert open_adapter("diffusers:someone/pipeline/vae", spec).name == "diffusers.AutoencoderKL"
+    with pytest.raises(UserError, match="is not downloaded"):
+        open_adapter("diffusers:someone/else", spec)
+
+
 def test_codes_of_diffusers_are_the_nearest_and_cost_log_k_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """Models from elsewhere as models that can be evaluated: of pythae, MultiVae, diffusers, or of any code.
 
-    --adapter pythae:FOLDER | multivae:FOLDER[:MODALITY] | diffusers:FOLDER | FILE.py:FUNCTION
+    --adapter pythae:FOLDER | multivae:FOLDER[:MODALITY] | diffusers:FOLDER_OR_ID | FILE.py:FUNCTION
 
 Folders are read as data: settings in JSON, weights as plain tensors; nothing in them is unpickled, and no name in them
 is imported. A function runs, for the user has named it.
@@ -42,6 +42,8 @@ def open_adapter(text: str, spec: DataSpec) -> Foreign:
     if kind == "multivae":
         place, _, modality = rest.partition(":")
         return multivae.open_folder(_folder(place), spec, modality)
+    if kind == "diffusers" and not Path(rest).expanduser().is_dir() and (place := diffusers.cached(rest)):
+        return diffusers.open_folder(place, spec)
     if kind in FOLDERS:
         return FOLDERS[kind](_folder(rest), spec)
     return built.build(text, spec)
@@ -51,6 +53,7 @@ def _folder(text: str) -> Path:
     path = Path(text).expanduser()
     if not text or not path.is_dir():
         raise UserError(
-            f"'{text}' is no folder here: expected that of a saved model, which is not downloaded; mend its path"
+            f"'{text}' is no folder here: expected that of a saved model, which is not downloaded (`hf download "
+            "OWNER/NAME` puts one of diffusers' where it is found by that name); mend its path"
         )
     return path

@@ -3,6 +3,8 @@
     FOLDER/config.json                               the class, under `_class_name`, and its settings
     FOLDER/diffusion_pytorch_model.safetensors       its weights; or .bin, one of torch's files
 
+A folder may also be named as OWNER/NAME, or OWNER/NAME/FOLDER, of the Hugging Face Hub, where its cache has it.
+
 They take and give images in [−1, 1], and have no density of images: they are trained with perceptual losses.
 """
 
@@ -28,6 +30,19 @@ from vaebench.measures import DataSpec
 CLASSES = ("AutoencoderKL", "VQModel")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 LOSS = "it is trained with a perceptual and an adversarial loss, which are no log-probability of images"
+
+
+def cached(name: str) -> Path | None:
+    """The folder of a model of the Hub, OWNER/NAME or OWNER/NAME/FOLDER, in its cache; None where that has none."""
+    owner, _, rest = name.partition("/")
+    model, *inside = rest.split("/")
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(f"{owner}/{model}", "/".join([*inside, "config.json"]))
+    except (ImportError, ValueError):  # not installed, or no such name can be
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def open_folder(folder: Path, spec: DataSpec) -> Foreign:

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", nargs="?", type=Path, help="the model.ckpt of a finished run")
     parser.add_argument("--adapter", metavar="MODEL",
                      help="in its place a model that was trained elsewhere: pythae:FOLDER, multivae:FOLDER[:MODALITY], "
-                     "diffusers:FOLDER or FILE.py:FUNCTION, which is run (docs/your-model.md)")  # fmt: skip
+                     "diffusers:FOLDER_OR_ID or FILE.py:FUNCTION, which is run (docs/your-model.md)")  # fmt: skip
     parser.add_argument("--data", metavar="NAME",
                      help="its images, with settings as --data.KEY VALUE: those of `vaebench fit`")  # fmt: skip
     parser.add_argument("--name", help="its name in records and on boards (default: that of its class)")
