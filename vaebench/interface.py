@@ -28,6 +28,7 @@ from vaebench.evaluation.protocol import DEFAULT
 from vaebench.files import write_atomically
 from vaebench.leaderboard import Board, markdown, ranked
 from vaebench.leaderboard.facts import title
+from vaebench.leaderboard.plots import of_board, of_comparison
 from vaebench.leaderboard.table import table as board_table
 from vaebench.leaderboard.versus import Versus, versus
 from vaebench.leaderboard.versus_text import plain
@@ -204,6 +205,10 @@ class Comparisons(list[Versus]):
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
+    def figures(self) -> list[Any]:
+        """Figures of plotly's for each: differences image by image, means of seeds, rate against distortion."""
+        return [figure for one in self for figure in of_comparison(one)]
+
 
 def compare(first: str, second: str, results: str | Path = "results", metric: str | None = None) -> Comparisons:
     """Compares two variants or records on every board that they share, as `vaebench compare` does.
@@ -230,6 +235,10 @@ class Boards(list[Board]):
             html_table([c.heading for c in sheet.columns], [[c.text for c in row] for row in sheet.cells], title(board))
             for board, sheet in ((board, board_table(board)) for board in self)
         )
+
+    def figures(self) -> list[Any]:
+        """A figure of plotly's for each: every variant's difference from the leader, with its 95 % interval."""
+        return [of_board(board) for board in self]
 
     def frame(self) -> Any:
         """The records on all boards as a pandas DataFrame; see `Records.frame`.

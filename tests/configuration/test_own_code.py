@@ -44,6 +44,21 @@ class MyVAE(Family):
         terms = self.terms(x, y, 1)
         return Step({"model": (terms.distortion + self.weight * terms.rate).mean()}, terms.logs)
 '''
+NETWORK = """
+from math import prod
+
+from torch import nn
+
+
+class Plain(nn.Module):
+    def __init__(self, inputs, outputs, width: int = 9):
+        super().__init__()
+        self.axes, self.outputs = len(inputs), outputs
+        self.layers = nn.Sequential(nn.Linear(prod(inputs), width), nn.Tanh(), nn.Linear(width, prod(outputs)))
+
+    def forward(self, x):
+        return self.layers(x.flatten(-self.axes)).unflatten(-1, self.outputs)
+"""
 FAST = ["--data=digits", "--model.latent=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
 
 
@@ -83,6 +98,20 @@ def test_a_family_trains_by_its_path_from_the_working_folder_or_by_its_name_from
     assert "digits-MyVAE-s0-" in first
     assert hint.endswith("--trust mine_of_test.MyVAE")
     assert type(vb.load(first)).__name__ == "MyVAE", "what this process was told to train, it loads"
+
+
+def test_any_module_of_torchs_is_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: a network had to derive from vaebench's own base, and was an unknown one otherwise."""
+    Path("network_of_mine.py").write_text(NETWORK)
+    net = "network_of_mine.Plain"
+    parts = ["--model.posterior=DiagonalGaussian", f"--model.posterior.net={net}", "--model.posterior.net.width=5",
+             "--model.likelihood=Bernoulli", f"--model.likelihood.net={net}"]  # fmt: skip
+    assert main(["fit", "--model=vae", *parts, *FAST]) == 2
+    assert "Plain has no 'output_bias' to start at the data's mean" in capsys.readouterr().err
+    assert main(["fit", "--model=vae", *parts, *FAST, "--model.likelihood.start_at_mean=false"]) == 0
+    model = vb.load(capsys.readouterr().out.splitlines()[0])
+    assert [type(part.net).__name__ for part in (model.posterior, model.likelihood)] == ["Plain", "Plain"]
+    assert model.posterior.net.layers[0].out_features == 5
 
 
 def test_an_included_part_is_listed_and_found_like_all_others() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_records import write_fake
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -156,3 +157,20 @@ def test_figures_become_data_frames_where_pandas_is(results: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match="needs pandas, which is not installed"):
         frame([], "a")
+
+
+def test_boards_comparisons_and_pictures_become_figures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for variant, mean in (("better", 1.0), ("worse", 0.0)):
+        for seed in range(3):
+            write_fake(tmp_path / f"{variant}-{seed}", rng, mean, variant=variant, seed=seed)
+    boards = vb.leaderboard(tmp_path)
+    drawn = boards.figures()[0].data[0]
+    rows = boards[0].rows
+    assert list(drawn.y) == [row.variant for row in rows] == ["better", "worse"]
+    assert list(drawn.x) == [0.0, rows[1].gap.difference]
+    assert all(figure.layout.title.text for figure in vb.compare("better", "worse", tmp_path).figures())
+    report = Report(pictures={"samples": np.zeros((4, 5, 3), np.uint8)})
+    assert np.shape(report.figure("samples").data[0].z) == (4, 5, 3)
+    with pytest.raises(UserError, match="unknown picture 'sample'; did you mean samples"):
+        report.figure("sample")

@@ -42,8 +42,8 @@ def open_adapter(text: str, spec: DataSpec) -> Foreign:
     if kind == "multivae":
         place, _, modality = rest.partition(":")
         return multivae.open_folder(_folder(place), spec, modality)
-    if kind == "diffusers" and not Path(rest).expanduser().is_dir() and (place := diffusers.cached(rest)):
-        return diffusers.open_folder(place, spec)
+    if kind == "diffusers" and not Path(rest).expanduser().is_dir() and (found := diffusers.cached(rest)):
+        return diffusers.open_folder(found, spec)
     if kind in FOLDERS:
         return FOLDERS[kind](_folder(rest), spec)
     return built.build(text, spec)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.core import Family, LatentModel
-from vaebench.errors import Unavailable, require_kernels
+from vaebench.errors import Unavailable, require_kernels, unknown
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
 from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.estimators.draws import sample
@@ -62,6 +62,19 @@ class Report:
     def _repr_html_(self) -> str:
         """A table of the metrics, for notebooks."""
         return metrics_html({name: asdict(metric) for name, metric in self.metrics.items()}, self.collapse)
+
+    def figure(self, picture: str) -> Any:
+        """One of the pictures as a `plotly.graph_objects.Figure`, to enlarge and move in a notebook.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        if picture not in self.pictures:
+            raise unknown("picture", picture, self.pictures)
+        from plotly.graph_objects import Figure, Image
+
+        axis = {"visible": False}
+        return Figure(data=[Image(z=self.pictures[picture])], layout={"xaxis": axis, "yaxis": axis})
 
     def frame(self) -> Any:
         """The metrics as a pandas DataFrame, a row each.

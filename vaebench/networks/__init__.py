@@ -6,10 +6,11 @@ Every network maps (*batch, *inputs) to (*batch, *outputs), for any number of ba
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable
 from itertools import pairwise
 from math import prod
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +51,10 @@ class Biased(Protocol):
         """The last bias, of shape (prod(outputs),)."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, metaclass=ABCMeta):
     """A function of fixed input and output shapes.
+
+    Any `nn.Module` that is built from two shapes may stand in its place, and is one for `issubclass`.
 
     Attributes:
         output_bias: the last bias, of shape (prod(outputs),).
@@ -62,6 +65,10 @@ class Network(nn.Module):
     def __init__(self, inputs: Shape, outputs: Shape) -> None:
         super().__init__()
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        return True if cls is Network and issubclass(other, nn.Module) else NotImplemented
 
 
 class Linear(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from vaebench.evaluation.estimators.reconstruction import image_ms_ssim, mse, psnr, ssim
-from vaebench.evaluation.measurements._judged import judged, perceptual
+from vaebench.evaluation.measurements._judged import Figure, judged, perceptual
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
 
@@ -43,7 +43,13 @@ def measure(subject: Subject, findings: Findings) -> None:
     """
     with findings.attempt(*KINDS, code="the posterior mean", weights="none read"):
         distance, weights = perceptual(subject)
-        figures = {"mse": mse, "psnr": psnr, "ssim": ssim, "ms_ssim": image_ms_ssim, "lpips": distance}
+        figures: dict[str, Figure] = {
+            "mse": mse,
+            "psnr": psnr,
+            "ssim": ssim,
+            "ms_ssim": image_ms_ssim,
+            "lpips": distance,
+        }
         figures["ms_ssim_3"] = partial(image_ms_ssim, scales=3)
         made = judged(subject, findings, figures)
         read = f"weights of SHA-256 {weights}…" if weights else "none read"

@@ -7,6 +7,7 @@ take another reference set. Here all of it is in the definition of every figure.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from vaebench.evaluation.estimators.reconstruction import psnr, ssim
 from vaebench.evaluation.estimators.samples import posterior_codes
 from vaebench.evaluation.images import Stack, parts
 from vaebench.evaluation.measurements._features import extractor
-from vaebench.evaluation.measurements._judged import judged, perceptual
+from vaebench.evaluation.measurements._judged import Figure, judged, perceptual
 from vaebench.evaluation.metrics import FAILURES, Findings, MetricKind
 from vaebench.evaluation.subject import Prepared, Subject
 from vaebench.functional.quantisation import entropy
@@ -153,7 +154,7 @@ def _add_reconstructions(
 ) -> None:
     features, split, most = compared
     distance, weights = perceptual(subject)
-    figures = {"psnr_8bit": psnr, "ssim_8bit": ssim, "lpips_8bit": distance}
+    figures: dict[str, Figure] = {"psnr_8bit": psnr, "ssim_8bit": ssim, "lpips_8bit": distance}
     network: Extractor | None = None
     missing: Exception = Unavailable("")
     try:
@@ -164,7 +165,7 @@ def _add_reconstructions(
         network = extractor(features, subject.spec, subject.device)
         fill |= {"extractor": network.label}
         table["features"] = {"name": network.name, "sha256": network.sha256}
-        figures["features"] = lambda _, y, network=network: network(y)
+        figures["features"] = partial(_featured, network)
     except (Unavailable, *FAILURES) as error:
         missing = error
     made = judged(subject, findings, figures, rounded)
@@ -177,6 +178,10 @@ def _add_reconstructions(
             raise missing
         theirs = torch.cat([network(part) for part in parts(real)])
         _add_distances(findings, made["features"], theirs, fill, split == "test")
+
+
+def _featured(network: Extractor, _: Tensor, y: Tensor) -> Tensor:
+    return network(y)
 
 
 def _add_distances(findings: Findings, made: Tensor, real: Tensor, fill: dict[str, Any], same: bool) -> None:
