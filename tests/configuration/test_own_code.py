@@ -51,7 +51,7 @@ from torch import nn
 
 
 class Plain(nn.Module):
-    def __init__(self, inputs, outputs, width: int = 9):
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], width: int = 9):
         super().__init__()
         self.axes, self.outputs = len(inputs), outputs
         self.layers = nn.Sequential(nn.Linear(prod(inputs), width), nn.Tanh(), nn.Linear(width, prod(outputs)))
@@ -112,6 +112,9 @@ def test_any_module_of_torchs_is_a_network(capsys: pytest.CaptureFixture[str]) -
     model = vb.load(capsys.readouterr().out.splitlines()[0])
     assert [type(part.net).__name__ for part in (model.posterior, model.likelihood)] == ["Plain", "Plain"]
     assert model.posterior.net.layers[0].out_features == 5
+    _edit("network_of_mine.py", NETWORK.replace(": tuple[int, ...]", ""))
+    assert main(["fit", "--model=vae", *parts, *FAST, "--model.likelihood.start_at_mean=false"]) == 2
+    assert "Plain takes 'inputs' without a type, and its checkpoint could not be loaded" in capsys.readouterr().err
 
 
 def test_an_included_part_is_listed_and_found_like_all_others() -> None:

@@ -18,6 +18,7 @@ from vaebench.records import CHECKPOINT
 from vaebench.training.experiment import Experiment
 from vaebench.training.history import TrainingHistory
 from vaebench.training.machine import machine
+from vaebench.training.parser import named_paths
 from vaebench.training.saves import write_tensors
 from vaebench.traits import LikelihoodTraits
 
@@ -51,14 +52,24 @@ def require_loadable(model: Family) -> None:
     """Refuses, before it is trained, a family whose checkpoint could not be built again.
 
     Raises:
-        UserError: an argument of its constructor has no type, which the parser of its checkpoint needs.
+        UserError: an argument of its constructor, or of that of a part of the user's own, has no type, which the parser
+            of its checkpoint needs.
     """
-    for name, argument in list(inspect.signature(type(model).__init__).parameters.items())[1:]:
+    for path in named_paths(dict(model.hparams)):
+        if inspect.isclass(part := own.require_class(path)):
+            _require_types(part)
+    _require_types(type(model))
+
+
+def _require_types(cls: type) -> None:
+    constructor = inspect.getattr_static(cls, "__init__")
+    for name, argument in list(inspect.signature(constructor).parameters.items())[1:]:
         named = argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-        if named and argument.annotation is argument.empty:
-            kind = "DataSpec" if name == "data" else "float"
+        needed = issubclass(cls, Family) or argument.default is argument.empty
+        if named and needed and argument.annotation is argument.empty:
+            kind = {"data": "DataSpec", "inputs": "tuple[int, ...]", "outputs": "tuple[int, ...]"}.get(name, "float")
             raise UserError(
-                f"{type(model).__name__} takes '{name}' without a type, and its checkpoint could not be loaded again: "
+                f"{cls.__name__} takes '{name}' without a type, and its checkpoint could not be loaded again: "
                 f"expected an annotation such as '{name}: {kind}'; write it in its constructor"
             )
 
