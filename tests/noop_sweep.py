@@ -29,6 +29,7 @@ from vaebench.sweep.storage.queue import Outcome
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.worker import run_worker
 
+GATE = "NOOP_GATE"  # in the environment: a file for which trials wait
 TEXT = """
 sweep: noop
 space: {{model.beta: {{float: [0.1, 10], log: true}}, model.latent: {{int: [1, 9]}}}}
@@ -56,6 +57,8 @@ class Noop:
         (self.results / "alive").mkdir(parents=True, exist_ok=True)
         (self.results / "alive" / str(os.getpid())).write_text(str(trial.number))
         time.sleep(self.seconds)
+        while GATE in os.environ and not Path(os.environ[GATE]).exists():
+            time.sleep(0.05)
         directory = self.results / "noop" / identity(**point)
         if not directory.exists():
             write_fake(directory, np.random.default_rng(trial.number), variant=identity(**point))

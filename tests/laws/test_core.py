@@ -169,6 +169,16 @@ def test_fixed_noise_repeats_and_leaves_the_random_state() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_fixed_noise_restores_the_noise_of_apple_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: validation under `torch.manual_seed`, which seeds them too, made training repeat its noise after it."""
+    restored: list[Tensor] = []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    with fixed_noise(3, "mps"):
+        pass
+    assert [int(state) for state in restored] == [7]
+
+
 def test_draw_weights_are_the_log_of_p_over_q() -> None:
     model, x = small("vae"), bits(5)
     drawn = draw(model, x, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from fake_slurm import Cluster, install
 from fake_studies import NOOP, _alive, _check
-from noop_sweep import noop_file
+from noop_sweep import GATE, noop_file
 from optuna import Study
 from postgres import Server
 from rich.console import Console
@@ -27,7 +29,7 @@ from vaebench.sweep.engines._remote import Command, RemoteWorkers
 from vaebench.sweep.show.terminal import LiveTable
 from vaebench.sweep.spec.engine import engine_settings, engines
 from vaebench.sweep.spec.spec import read_sweep
-from vaebench.sweep.storage.study import connect, create_study, default_storage
+from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +57,7 @@ def _drive(launch: Launch, workers: Workers) -> tuple[str, Study]:
 def test_every_engine_declares_its_settings() -> None:
     assert set(engines()) >= {"local", "ray", "slurm"}
     for name in engines():
-        assert set(engine_settings(name).values()) <= {int, float, str}
+        assert set(engine_settings(name).values()) <= {int, float, str, list}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ class RemoteHandle:
 def test_workers_that_die_at_once_are_not_started_for_ever(tmp_path: Path) -> None:
     launch = _launch(tmp_path, workers=1)
     words = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    with pytest.raises(UserError, match="workers were killed"):
+    with pytest.raises(UserError, match=r"workers were lost in 0\.0 hours"):
         _drive(launch, local.LocalWorkers(launch, words))
     with pytest.raises(UserError, match="workers were lost"):
         _drive(launch, RemoteWorkers(1, lambda n: [RemoteHandle(None)] * n))
@@ -143,11 +145,111 @@ def test_a_dry_run_shows_what_sbatch_would_be_given(tmp_path: Path, capsys: pyte
     address = "--storage=postgresql://me:secret@db/sweeps"
     assert main(["sweep", str(file), "--dry-run", address, f"--work={tmp_path}/w", f"--results={tmp_path}/r"]) == 0
     text = capsys.readouterr().out
-    for line in ("--array=0-2", "--time=90", "--gpus-per-node=2", "--mem=8G", "--partition=night"):
+    for line in ("--array=0-2", "--time=90", "--gpus-per-node=2", "--mem=8G", "--partition=night", "--requeue"):
         assert f"#SBATCH {line}" in text
     assert f"-m vaebench.sweep.workers.solo {file} --results={tmp_path}/r --work={tmp_path}/w" in text
     assert "secret" not in text, "it travels in the environment"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ("gres: 'gpu:a100:2', constraint: a100, account: me, qos: low", ["--gres=gpu:a100:2", "--constraint=a100"]),
+        ("devices: 4, cpus: 16", ["--gpus-per-node=4", "--cpus-per-task=16"]),
+        ("per_gpu: 3, cpus: 4", ["--gpus-per-node=1", "--ntasks-per-node=3"]),
+        ("setup: [module load cuda]", ["module load cuda"]),
+        ("members: 8", ["vaebench.sweep.workers.population"]),
+    ],
+)
+def test_settings_reach_slurm(settings: str, lines: list[str], tmp_path: Path) -> None:
+    launch = _launch(tmp_path, "postgresql://me@db/sweeps", f"{{name: slurm, {settings}}}")
+    text = slurm.preview(launch)
+    assert all(line in text for line in lines)
+    assert ("--gpus-per-node" in text) is ("gres" not in settings)
+    assert f"srun --cpus-per-task={launch.sweep.engine.get('cpus', 2)} " in text
+    assert "export VAEBENCH_STORAGE=postgresql://me@db/sweeps" in text
+
+
+@pytest.mark.parametrize("settings", ["setup: module load cuda", "setup: [1]", "members: 2, devices: 2", "gres: 2"])
+def test_settings_that_slurm_cannot_take_are_refused(settings: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="line 6"):
+        _launch(tmp_path, engine=f"{{name: slurm, {settings}}}")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    environment = install(tmp_path / "slurm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv(GATE, str(tmp_path / "gate"))
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster(environment)
+    yield cluster
+    cluster.close()
+
+
+def _disturb(cluster: Cluster, results: Path, events: list[str]) -> Thread:
+    """Causes events in turn, each for a job that is at a trial; trials end after them."""
+
+    def disturb() -> None:
+        struck = set[int]()
+        for event in events:
+            while not (free := {pid: job for pid in _alive(results) - struck if (job := cluster.job_of(pid))}):
+                time.sleep(0.05)
+            pid = min(free)
+            struck.add(pid)
+            cluster.cause(event, free[pid])
+        (results / "gate").touch()
+
+    thread = Thread(target=disturb, daemon=True)
+    thread.start()
+    return thread
+
+
+def _undamaged(study: Study) -> bool:
+    """Whether every trial that came back had been returned by its worker."""
+    return all(trial.user_attrs.get("kills", 0) == 0 for trial in study.trials)
+
+
+def test_the_dry_run_text_is_a_script_that_sbatch_runs(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody begins the study or watches: jobs that are preempted, or whose time runs out, return to the queue."""
+    monkeypatch.delenv("VAEBENCH_STORAGE", raising=False)
+    launch = _launch(tmp_path, engine="{name: slurm, workers: 2, setup: [export FROM_SETUP=1]}")  # on one machine
+    monkeypatch.setattr(slurm, "worker", lambda launch: _noop(launch, 0.0))
+    (tmp_path / "job.sh").write_text(slurm.preview(launch))
+    subprocess.run(["sbatch", "job.sh"], check=True)
+    thread = _disturb(cluster, tmp_path, ["preempt", "expire", "requeue"])
+    while cluster.jobs("PENDING", "RUNNING"):
+        time.sleep(0.05)
+    thread.join()
+    assert cluster.jobs("COMPLETED") == [1, 2], [path.read_text() for path in tmp_path.glob("*.log")]
+    assert cluster.restarts() == 3
+    study = load_study(launch.sweep, connect(launch.sweep, launch.storage))
+    _check(study, tmp_path, 12)
+    assert _undamaged(study)
+
+
+def test_jobs_of_the_engine_come_back_from_preemption_time_out_and_a_lost_node(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = _launch(tmp_path, engine="{name: slurm, workers: 2, per_gpu: 1}")
+    monkeypatch.setattr(slurm, "worker", lambda launch: _noop(launch, 0.0))
+    monkeypatch.setattr(slurm, "require_server", lambda _: None)  # the cluster is this machine
+    monkeypatch.setattr(slurm, "ASK", 0.2)
+    monkeypatch.setattr(slurm, "VISIBLE", 0.2)
+    workers = start(launch)
+    assert isinstance(workers, RemoteWorkers)
+    thread = _disturb(cluster, tmp_path, ["preempt", "expire", "requeue", "lose"])
+    reason, study = _drive(launch, workers)
+    thread.join()
+    assert reason == "12 settings were tried"
+    assert workers.losses.lost == 1, "that of the node"
+    assert cluster.restarts() >= 2
+    _check(study, tmp_path, 12)
 
 
 def test_jobs_through_submitit_finish_the_sweep_though_one_is_killed(

@@ -18,7 +18,8 @@ from vaebench.cli import main
 from vaebench.errors import UserError
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import first, mend, study_lock
+from vaebench.sweep.storage.lock import study_lock
+from vaebench.sweep.storage.queue import first, mend
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.training.experiment import experiment

@@ -31,6 +31,7 @@ from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage import queue as turns
 from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.lock import study_lock
 from vaebench.sweep.storage.queue import (
     RETRIES,
     Outcome,
@@ -39,13 +40,12 @@ from vaebench.sweep.storage.queue import (
     first,
     mend,
     over,
-    study_lock,
     take,
     tell,
     to_do,
 )
 from vaebench.sweep.storage.sound import AwayError
-from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
+from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study, require_connections
 from vaebench.sweep.workers.worker import AWAY, Interruption, run_worker, work
 
 Started = tuple[Sweep, RDBStorage, Study]
@@ -325,6 +325,25 @@ def test_pruners_stop_the_worse_half_and_never_the_best(pruner: str, tmp_path: P
     assert 16 not in stopped
 
 
+@pytest.mark.parametrize("sampler", ["tpe, startup: 4", "random", "nsga-ii"])
+def test_settings_that_are_suggested_ahead_are_taken_once_and_within_the_budget(sampler: str, tmp_path: Path) -> None:
+    """With 256 running trials each suggestion read all of them four times: the ceiling was five trials a second."""
+    text = noop_file(tmp_path, trials=45, heartbeat=60).read_text()
+    noop_file(tmp_path).write_text(text.replace("name: random", f"name: {sampler}"))
+    sweep = read_sweep(tmp_path / "noop.yaml")
+    storage = connect(sweep, default_storage(sweep, tmp_path))
+    study = create_study(sweep, storage, resume=False)
+    running, points = [], []
+    while taken := take(sweep, storage, study):
+        running.append(taken[0])
+        points.append(str(taken[1]))
+        if len(running) == 24:
+            assert any("ahead" in trial.user_attrs for trial in study.trials) is (sampler != "nsga-ii")
+            tell(study, running.pop(0), [float(len(points))])
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 22 + [TrialState.RUNNING] * 23
+    assert len(set(points)) == 45
+
+
 # A full disk ----------------------------------------------------------------------------------------------------------
 
 
@@ -490,6 +509,24 @@ def test_postgresql_killed_for_some_seconds_loses_nothing(server: Server, tmp_pa
     sweep = read_sweep(file)
     storage = connect(sweep, server.address)
     _check(load_study(sweep, storage), tmp_path, 12)
+    storage.engine.dispose()
+
+
+def test_a_worker_has_one_connection_and_more_workers_than_connections_are_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    """Of PostgreSQL's hundred 64 workers took more than there are, and the sweep ended."""
+    started = _start(tmp_path, server.address)
+    _, storage, study = started
+    trial, _ = take(*started)  # type: ignore[misc]
+    with study_lock(storage, study), Heartbeat(storage, trial) as heart:
+        heart.report(trial, 0.5, None)
+        with storage.engine.connect() as connection:
+            own = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vaebench'"
+            assert connection.execute(sqlalchemy.text(own)).scalar_one() == 1
+    require_connections(storage, 64)
+    with pytest.raises(UserError, match=r"connections for 96 workers, not for 97: raise .* max_connections to 117"):
+        require_connections(storage, 97)
     storage.engine.dispose()
 
 

@@ -26,7 +26,8 @@ from vaebench.records import read_record, read_records
 from vaebench.records.validation import Validation, read_validation
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
-from vaebench.sweep.storage.queue import Outcome, count_states, mend, study_lock, take
+from vaebench.sweep.storage.lock import study_lock
+from vaebench.sweep.storage.queue import Outcome, count_states, mend, take
 from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.held_out import HeldOut, held_out
 from vaebench.sweep.workers.population import TrialPopulation, work_population

@@ -322,12 +322,14 @@ def test_noise_of_another_kind_of_device_is_warned_of(tmp_path: Path, monkeypatc
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, str(device))))
     keeper, cpu = Keeper(tmp_path / LAST, Stopping([])), torch.get_rng_state()
     eight = [torch.tensor([i]) for i in range(8)]
-    with pytest.warns(
-        UserWarning, match="the run was saved on a GPU and goes on on cpu: its noise from here on is not"
-    ):
-        keeper._restore({"cpu": cpu, "cuda": eight})
+    kept = {**keeper.state_dict(), "noise": {"cpu": cpu, "cuda": eight}}
+    keeper.load_state_dict(kept)
+    assert keeper._noise is not None
+    with pytest.warns(UserWarning, match="the run was saved on cuda and goes on on cpu: its noise from here on is not"):
+        keeper._restore(keeper._noise)
     keeper._device = torch.device("cuda", 0)
-    with pytest.warns(UserWarning, match="the run was saved on the CPU and goes on on cuda"):
-        keeper._restore({"cpu": cpu, "cuda": []})
-    keeper._restore({"cpu": cpu, "cuda": eight})
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _: eight[0])
+    with pytest.warns(UserWarning, match="the run was saved on cpu and goes on on cuda"):
+        keeper._restore({"cpu": cpu})
+    keeper._restore(keeper._noise)
     assert restored == [(eight[0], "cuda:0")]

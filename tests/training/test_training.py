@@ -16,6 +16,7 @@ from processes import FORKED, train_at, wait
 import vaebench as vb
 from vaebench.core import Family
 from vaebench.data.base import ImageData
+from vaebench.data.digits import Digits
 from vaebench.errors import UserError
 from vaebench.running.recording import weights_hash
 from vaebench.training.experiment import experiment
@@ -36,6 +37,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path:
     )
     assert first == second
     assert first != third
+
+
+def test_a_run_that_is_built_twice_reads_and_hashes_its_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fit` builds for the run's identity, and again to train: static MNIST was parsed, compared and hashed twice."""
+    read: list[int] = []
+    raw = Digits.raw
+    monkeypatch.setattr(Digits, "raw", lambda self: read.append(1) or raw(self))
+    job = experiment(SMALL)
+    (_, first), (_, second) = job.build(), job.build()
+    assert second is not first
+    assert second.hashes is first.hashes
+    assert len(read) == 1
+    _, other = experiment([*SMALL, "--data.batch_size=7"]).build()
+    assert other.hashes == first.hashes
+    assert len(read) == 2, "another run reads for itself"
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

@@ -2,7 +2,18 @@
 
 from zuko.lazy import LazyDistribution as Conditional
 
-from vaebench.core.contract import Draw, Given, LatentModel, Step, Terms, batches, draw, fixed_noise
+from vaebench.core.contract import (
+    Draw,
+    Given,
+    LatentModel,
+    Step,
+    Terms,
+    batches,
+    draw,
+    fixed_noise,
+    noise_state,
+    set_noise_state,
+)
 from vaebench.core.family import Family
 from vaebench.measures import DataSpec, Shape
 
@@ -19,4 +30,6 @@ __all__ = [
     "batches",
     "draw",
     "fixed_noise",
+    "noise_state",
+    "set_noise_state",
 ]

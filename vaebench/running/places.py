@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import os
+import time
 
-SPARE = 10  # starts beyond one per worker, which limits replacements of killed workers
+from vaebench.errors import UserError
+
+SPARE = 10  # lost workers that are replaced in any case
+
+
+class Losses:
+    """Counts lost workers, of which so many are replaced: SPARE, one a worker, and one more for each worker and hour.
+
+    That is enough for machines that come and go, and too little for what kills every worker.
+
+    Args:
+        workers: number of workers at a time.
+        remedy: what to do where it is exceeded.
+    """
+
+    def __init__(self, workers: int, remedy: str) -> None:
+        self.workers, self.remedy, self.lost = workers, remedy, 0
+        self._since = time.monotonic()
+
+    def add(self) -> None:
+        """Counts one.
+
+        Raises:
+            UserError: the budget is exceeded.
+        """
+        self.lost += 1
+        hours = (time.monotonic() - self._since) / 3600
+        if self.lost > SPARE + self.workers * (1 + hours):
+            raise UserError(f"{self.lost} workers were lost in {hours:.1f} hours: expected them to live; {self.remedy}")
 
 
 def gpus() -> list[str]:

@@ -19,7 +19,7 @@ from vaebench.errors import UserError
 from vaebench.loggers import Logbook
 from vaebench.running.bench import Ended, bench
 from vaebench.running.benchmark import Benchmark, BenchmarkRun
-from vaebench.running.places import SPARE, gpus, one_core
+from vaebench.running.places import Losses, gpus, one_core
 from vaebench.training.experiment import experiment
 from vaebench.training.trainer import ONE_DEVICE
 
@@ -85,7 +85,8 @@ class _Staff:
 
     def __init__(self, benchmark: Benchmark, results: Path, work: Path, workers: int, logger: str | None) -> None:
         self._job = (benchmark, results, work, logger, time.time(), trusted(), moved())
-        self._places, self._starts = worker_places(workers), 0
+        self._places = worker_places(workers)
+        self._losses = Losses(workers, "look for what kills them (often the memory), and start fewer with --workers")
         self._workers = dict(self._start(slot) for slot in range(workers))
 
     def ends(self) -> Iterator[Ended]:
@@ -118,15 +119,10 @@ class _Staff:
         if code > 0:
             raise UserError("a worker ended by itself: expected it to run the benchmark; its traceback is above")
         if code < 0:
+            self._losses.add()
             self._workers |= [self._start(slot)]
 
     def _start(self, slot: int) -> tuple[Connection, tuple[int, SpawnProcess]]:
-        self._starts += 1
-        if self._starts > len(self._places) + SPARE:
-            raise UserError(
-                f"{SPARE} workers were killed: expected them to live; look for what kills them (often the memory), and "
-                "start fewer with --workers"
-            )
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(*self._job, there), daemon=True)

@@ -22,9 +22,10 @@ from vaebench.sweep.engines import Launch, Workers, preview, start
 from vaebench.sweep.show.terminal import LiveTable, overview, verdict
 from vaebench.sweep.spec.engine import engines
 from vaebench.sweep.spec.spec import Sweep, read_sweep
-from vaebench.sweep.storage.queue import mend, over, patiently, study_lock, to_do
+from vaebench.sweep.storage.lock import study_lock
+from vaebench.sweep.storage.queue import mend, over, patiently, to_do
 from vaebench.sweep.storage.sound import answering
-from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study
+from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study, require_connections
 
 POLL = 0.5  # seconds between polls
 
@@ -65,6 +66,8 @@ def run_sweep(
     sweep = launch.sweep
     engine_workers = start(launch)
     store = connect(sweep, launch.storage)
+    ranks = 2 if sweep.engine.get("devices", 1) > 1 else 1  # a worker and rank 0 of its trial
+    require_connections(store, engine_workers.count * ranks)
     study = create_study(sweep, store, resume)
     with answering(), LiveTable(sweep, study, console) as table:
         reason = drive(sweep, store, study, engine_workers, table)

@@ -27,7 +27,7 @@ from vaebench.configuration.seeds import EXPECTED, is_seed
 from vaebench.configuration.source import Source
 from vaebench.core import Family
 from vaebench.core.compatibility import require_classes
-from vaebench.data.base import ImageData
+from vaebench.data.base import ImageData, knowing
 from vaebench.errors import UserError
 from vaebench.records import run_identity
 from vaebench.training.parser import NAMES, Arguments, classes_first, expand_names, named_paths, own_paths, with_folder
@@ -53,6 +53,7 @@ class Experiment(LightningCLI):
         args: the arguments, as typed after `vaebench fit`.
 
     Attributes:
+        known: data with the settings of this run, if there are some already, which `build` then does not read again.
         engine: section of the configuration that names a population; empty for solo training.
 
     Raises:
@@ -61,6 +62,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.engine: dict[str, Any] = {}
+        self.known: ImageData | None = None
         self._sections = sections(args, _files(args))
         families(), datasets()  # imports them, so that short class names resolve
         with quiet_lightning():
@@ -141,10 +143,11 @@ class Experiment(LightningCLI):
         """
         seed_everything(self.seed, workers=True, verbose=False)
         self._add_instantiators()  # those of the experiment parsed last would give the model its hyperparameters
-        with quiet_lightning(), explained():
+        with quiet_lightning(), explained(), knowing(self.known):
             self.config_init = self.parser.instantiate_classes(self.config)  # as Lightning's own instantiators expect
         give_recipe(self.config_init.model, {key: self.config[key] for key in self._sections})
         model, data = self.config_init.model, self.config_init.data
+        self.known = data
         for split in data.sizes:
             require_classes(model, data.labels(split), f"the {split} images of {data.name}")
         self.stopping()  # refuses invalid callbacks before training
@@ -230,7 +233,7 @@ class Experiment(LightningCLI):
 
     def release(self) -> None:
         """Frees the trainer, model and data that `build` made, which refer to one another, and their images."""
-        self.config_init = None
+        self.config_init = self.known = None
         gc.collect()
 
 

@@ -16,7 +16,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from vaebench.core import Family, batches
+from vaebench.core import Family, batches, noise_state, set_noise_state
 from vaebench.curves import EPOCH, SPEED, TRAIN, VAL
 from vaebench.data._batches import mixed
 from vaebench.training.history import TrainingHistory
@@ -53,12 +53,13 @@ class Keeper(Callback):
         self._noise: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        cuda = [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else []
-        noise = {"cpu": torch.get_rng_state(), "cuda": cuda}
-        return {**vars(self.history), "noise": noise, "stopping": self.stopping.state_dict()}
+        return {**vars(self.history), "noise": noise_state(self._device), "stopping": self.stopping.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._noise = state["noise"]
+        noise = state["noise"]
+        if isinstance(noise.get("cuda"), list):  # of all visible GPUs, as former saves have it
+            noise = {"cpu": noise["cpu"], **dict(zip(["cuda"], noise["cuda"], strict=False))}
+        self._noise = noise
         self.stopping.load_state_dict(state["stopping"])
         self.history = TrainingHistory(
             **{name: value for name, value in state.items() if name not in ("noise", "stopping")}
@@ -84,16 +85,17 @@ class Keeper(Callback):
 
     def _restore(self, noise: Mapping[str, Any]) -> None:
         """Continues the noise of a save, or warns where that is of another kind of device."""
-        torch.set_rng_state(noise["cpu"])
-        if bool(noise["cuda"]) != (self._device.type == "cuda"):
-            before = "a GPU" if noise["cuda"] else "the CPU"
+        kind = self._device.type
+        if noise.keys() == noise_state(self._device).keys():
+            set_noise_state(noise, self._device)
+        else:
+            torch.set_rng_state(noise["cpu"])
+            before = next((name for name in noise if name != "cpu"), "cpu")
             warnings.warn(
-                f"the run was saved on {before} and goes on on {self._device.type}: its noise from here on is not that "
+                f"the run was saved on {before} and goes on on {kind}: its noise from here on is not that "
                 "of a run without the interruption",
                 stacklevel=2,
             )
-        elif noise["cuda"]:
-            torch.cuda.set_rng_state(noise["cuda"][0], self._device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:  # whatever came before, such as an interruption

@@ -49,7 +49,13 @@ class Launch:
 
 
 class Workers(Protocol):
-    """The driver's view of running workers."""
+    """The driver's view of running workers.
+
+    Attributes:
+        count: number of workers at a time.
+    """
+
+    count: int
 
     def tend(self, wanted: bool) -> None:
         """Collects ended workers, and starts missing ones while there are trials for them (`wanted`).

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from vaebench.errors import UserError
-from vaebench.running.places import SPARE
+from vaebench.running.places import Losses
 from vaebench.sweep.engines import Launch
+
+RANKS = ("SLURM_NTASKS", "SLURM_PROCID")  # by which Lightning takes a worker for one process of a larger training
 
 
 class Handle(Protocol):
@@ -19,7 +21,7 @@ class Handle(Protocol):
         """Whether it has ended."""
 
     def result(self) -> tuple[int, str] | None:
-        """The worker's exit code and last line of output; None where it was lost with its machine."""
+        """The worker's exit code and last line of output; None where it was lost, and 130 where it was preempted."""
 
     def cancel(self, now: bool) -> None:
         """Requests its end, or kills it."""
@@ -54,8 +56,9 @@ class Command:
 
 
 def worker(launch: Launch) -> Command:
-    """The worker's command for any machine that sees the same folders."""
-    return Command(launch.command("workers.solo"))
+    """The worker's command for any machine that sees the same folders: a population where the file gives `members`."""
+    module = "workers.population" if "members" in launch.sweep.engine else "workers.solo"
+    return Command(["env", *(f"--unset={name}" for name in RANKS), *launch.command(module)])
 
 
 def require_server(launch: Launch) -> None:
@@ -73,25 +76,26 @@ class RemoteWorkers:
     Args:
         count: number of jobs to keep running.
         submit: starts a number of jobs.
+        each: workers of a job.
     """
 
-    def __init__(self, count: int, submit: Callable[[int], list[Handle]]) -> None:
-        self.count, self.submit = count, submit
+    def __init__(self, count: int, submit: Callable[[int], list[Handle]], each: int = 1) -> None:
+        self.jobs_at_a_time, self.submit = count, submit
+        self.count = count * each
         self.jobs: list[Handle] = []
-        self._starts = 0
+        self.losses = Losses(count, "look at their nodes, then --resume")
 
     def tend(self, wanted: bool) -> None:
         """Collects ended jobs and starts missing ones."""
         for job in [job for job in self.jobs if job.done()]:
             self.jobs.remove(job)
             code, words = job.result() or (-1, "lost")
+            if code < 0:
+                self.losses.add()
             if code > 0 and code != 130:
                 raise UserError(f"a worker ended: {words.rstrip('.')}; mend that and add --resume")
-        missing = self.count - len(self.jobs)
+        missing = self.jobs_at_a_time - len(self.jobs)
         if wanted and missing:
-            self._starts += missing
-            if self._starts > self.count + SPARE:
-                raise UserError(f"{SPARE} workers were lost: expected them to live; look at their nodes, then --resume")
             self.jobs += self.submit(missing)
 
     def alive(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaebench.errors import UserError
-from vaebench.running.places import SPARE, gpus, one_core
+from vaebench.running.places import Losses, gpus, one_core
 from vaebench.sweep.engines import Launch
 from vaebench.sweep.storage.study import ADDRESS
 
@@ -36,7 +36,11 @@ class LocalWorkers:
         self.logs = launch.work / launch.sweep.name
         self.slots = places or slots(launch)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by slot
-        self._starts = 0
+        self.count = len(self.slots)
+        self._losses = Losses(
+            self.count,
+            "look for what kills them (often the memory), start fewer with --workers, and add --resume",
+        )
 
     def tend(self, wanted: bool) -> None:
         """Collects ended workers and starts missing ones while there are trials for them."""
@@ -45,6 +49,8 @@ class LocalWorkers:
                 del self.processes[slot]
                 if code > 0 and code != 130:
                     raise UserError(f"a worker ended: {_last_line(self._log(slot))}; mend that and add --resume")
+                if code < 0:
+                    self._losses.add()
         for slot in range(len(self.slots)):
             if wanted and slot not in self.processes:
                 self._start(slot)
@@ -64,12 +70,6 @@ class LocalWorkers:
             process.wait()
 
     def _start(self, slot: int) -> None:
-        self._starts += 1
-        if self._starts > len(self.slots) + SPARE:
-            raise UserError(
-                f"{SPARE} workers were killed: expected them to live; look for what kills them (often the memory), "
-                "start fewer with --workers, and add --resume"
-            )
         self.logs.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self.slots[slot], ADDRESS: self.launch.storage}
         with self._log(slot).open("wb") as log:

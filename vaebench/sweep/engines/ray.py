@@ -10,7 +10,7 @@ from vaebench.sweep.engines import Launch
 from vaebench.sweep.engines._remote import Handle, RemoteWorkers, require_server, worker
 from vaebench.sweep.storage.study import ADDRESS
 
-SETTINGS = {"workers": int, "cpus": float, "gpus": float}  # of one worker; 0.25 puts four on a GPU
+SETTINGS = {"workers": int, "cpus": float, "gpus": float, "devices": int, "members": int}  # gpus 0.25: four on a GPU
 
 
 def start(launch: Launch) -> RemoteWorkers:
@@ -28,8 +28,8 @@ def start(launch: Launch) -> RemoteWorkers:
         except ConnectionError:
             raise UserError("there is no Ray cluster; start one with `ray start --head`, or set RAY_ADDRESS") from None
     settings, total = launch.sweep.engine, ray.cluster_resources()
-    cpus = settings.get("cpus", 1)
-    gpus = settings.get("gpus", 1 if total.get("GPU") and launch.accelerator != "cpu" else 0)
+    cpus = settings.get("cpus", settings.get("devices", 1))
+    gpus = settings.get("gpus", settings.get("devices", 1) if total.get("GPU") and launch.accelerator != "cpu" else 0)
     room = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 0) / cpus)
     environment = {ADDRESS: launch.storage, **({} if gpus else {"OMP_NUM_THREADS": "1"})}
     command = worker(launch)

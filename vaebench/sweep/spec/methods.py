@@ -18,10 +18,13 @@ class Sampler(NamedTuple):
     Attributes:
         settings: names of settings in the file, besides name and seed.
         make: from the settings, the seed of one trial, and whether the space is conditional.
+        batches: whether it needs nothing but trials, so that several suggestions can be made at a time in memory;
+            others keep a state in the storage.
     """
 
     settings: tuple[str, ...]
     make: Callable[[Settings, int, bool], BaseSampler]
+    batches: bool = False
 
 
 class Pruner(NamedTuple):
@@ -68,10 +71,10 @@ def _nsga(own: Settings, seed: int, _: bool) -> BaseSampler:
 
 
 SAMPLERS = {
-    "tpe": Sampler(("startup",), _tpe),
-    "gp": Sampler(("startup",), _gp),
+    "tpe": Sampler(("startup",), _tpe, batches=True),
+    "gp": Sampler(("startup",), _gp, batches=True),
     "cma-es": Sampler(("startup",), _cma_es),
-    "random": Sampler((), _random),
+    "random": Sampler((), _random, batches=True),
     "grid": Sampler((), _random),  # the points are queued
     "nsga-ii": Sampler(("population",), _nsga),
 }

@@ -168,10 +168,16 @@ def _engine(source: Source) -> dict[str, Any]:
     if source.at("engine", "name"):
         source.table(("name", *types), "engine")
     for key, value in content.items():
+        if types.get(key) is list:
+            if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+                raise source.error(f"'{key}' is {value!r}: expected a list of texts; mend it", "engine", key)
+            continue
         kinds = {int: int, float: int | float, str: str}[types.get(key, str)]
         if not isinstance(value, kinds) or isinstance(value, bool) or (not isinstance(value, str) and value <= 0):
             what = {int: "a whole number above 0", float: "a number above 0", str: "a text"}[types.get(key, str)]
             raise source.error(f"'{key}' is {value!r}: expected {what}; mend it", "engine", key)
+    if "members" in content and "devices" in content:
+        raise source.error("a population trains on one device; remove members or devices", "engine", "devices")
     return dict(content)
 
 

@@ -8,31 +8,29 @@ so that a kill at any moment is safe.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
 
+import optuna
 from optuna import Study, Trial
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import text
+from sqlalchemy import DateTime, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from vaebench.sweep.spec.methods import SAMPLERS
 from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
+from vaebench.sweep.storage.lock import study_lock
 from vaebench.sweep.storage.sound import AwayError
-from vaebench.sweep.storage.study import sampler
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from vaebench.sweep.storage.study import pruner, sampler
 
 T = TypeVar("T")
 
@@ -40,7 +38,8 @@ PATIENCE = 300.0  # seconds for which a storage may be unreachable
 RETRIES = 3  # of one trial without progress, which may be what kills its workers
 FAILURES = 5  # consecutive failed trials that end a sweep
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LOCK = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
+BATCH = 8  # running trials for each one that is suggested at a time
+AHEAD = "ahead"  # user attribute of trials that were suggested in a batch
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -55,43 +54,13 @@ def patiently(call: Callable[[], T]) -> T:
             time.sleep(min(1.0, PATIENCE))
 
 
-@contextmanager
-def study_lock(storage: RDBStorage, study: Study) -> Iterator[None]:
-    """Runs a block under a lock shared by all processes of the study; the end of a process releases it."""
-    if storage.engine.dialect.name == "sqlite":
-        with Path(f"{storage.engine.url.database}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    else:
-        with storage.engine.connect() as connection, _advisory(connection, study._study_id):
-            yield
-
-
-@contextmanager
-def _advisory(connection: Connection, number: int) -> Iterator[None]:
-    place = {"space": _LOCK, "number": number}
-    connection.execute(text("SELECT pg_advisory_lock(:space, :number)"), place)
-    try:
-        yield
-    finally:
-        connection.execute(text("SELECT pg_advisory_unlock(:space, :number)"), place)
-
-
 def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
     """Fails the trials of dead workers and queues their retries; call it inside `study_lock`.
 
     Returns:
         All trials afterwards.
     """
-    orphans = text(
-        "SELECT trials.trial_id FROM trials LEFT JOIN trial_heartbeats ON trials.trial_id = trial_heartbeats.trial_id "
-        "WHERE trials.study_id = :study AND trials.state = 'RUNNING' AND trial_heartbeats.trial_id IS NULL"
-    )
-    with storage.engine.connect() as connection:
-        silent = [row[0] for row in connection.execute(orphans, {"study": study._study_id})]
-    for trial_id in silent:  # killed between taking a trial and its first heartbeat, without which none is ever stale
-        storage.record_heartbeat(trial_id)
-    fail_stale_trials(study)
+    _fail_silent(storage, study)
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     owed = [t for t in trials if t.state == TrialState.FAIL and "error" not in t.user_attrs and t.number not in retried]
@@ -99,6 +68,27 @@ def mend(storage: RDBStorage, study: Study) -> list[FrozenTrial]:
     for retry in again:
         study.add_trial(retry)
     return study.get_trials(deepcopy=False) if again else trials
+
+
+def _fail_silent(storage: RDBStorage, study: Study) -> None:
+    """Fails running trials without a recent heartbeat, as `optuna.storages.fail_stale_trials`, by one plain query.
+
+    A worker may be killed between taking a trial and its first heartbeat; such a trial gets one here, to age from.
+    """
+    beats = text(
+        "SELECT trials.trial_id, heartbeat FROM trials LEFT JOIN trial_heartbeats "
+        "ON trials.trial_id = trial_heartbeats.trial_id WHERE trials.study_id = :study AND trials.state = 'RUNNING'"
+    ).columns(heartbeat=DateTime)
+    with storage.engine.connect() as connection:
+        now = connection.execute(select(func.now())).scalar_one().replace(tzinfo=None)
+        running = connection.execute(beats, {"study": study._study_id}).all()
+    oldest = now - timedelta(seconds=storage.grace_period or 0)
+    for trial_id, beat in running:
+        if beat is None:
+            storage.record_heartbeat(trial_id)
+        elif beat < oldest:
+            with suppress(UpdateFinishedTrialError):
+                storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def _retry(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
@@ -206,20 +196,73 @@ def take(
 
     def turn() -> tuple[Trial, Point] | None:
         with study_lock(storage, study):
-            trials = mend(storage, study)
-            if not to_do(sweep, study, trials):
-                return None
-            waiting = next((t for t in trials if t.state == TrialState.WAITING), None)  # Optuna takes it first
-            if waiting and group and group.size and largest_group(waiting) <= group.size:
-                return None
-            study.sampler = sampler(sweep, sum(t.state != TrialState.WAITING for t in trials))
-            trial = study.ask()
+            trial = _suggested(storage, study)
+            if trial is None:
+                trials = mend(storage, study)
+                if not to_do(sweep, study, trials):
+                    return None
+                waiting = next((t for t in trials if t.state == TrialState.WAITING), None)  # Optuna takes it first
+                if waiting and group and group.size and largest_group(waiting) <= group.size:
+                    return None
+                if waiting is None and (count := _batch(sweep, trials)) > 1:
+                    study.add_trials(_suggest(sweep, study, trials, count))
+                study.sampler = sampler(sweep, _turn(trials))
+                trial = _suggested(storage, study) or study.ask()
             storage.record_heartbeat(trial._trial_id)
             if group:
                 trial.set_user_attr("company", group.name)
             return trial, sweep.space.suggest(trial)
 
     return patiently(turn)
+
+
+def _turn(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state != TrialState.WAITING for trial in trials)
+
+
+def _batch(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
+    """Number of settings to suggest at once: more where many trials run, since workers wait for one another."""
+    if not SAMPLERS[sweep.sampler["name"]].batches:
+        return 1
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    tried = sum("retry_of" not in trial.user_attrs for trial in trials)
+    return min(running // BATCH, int(sweep.stop.get("trials", math.inf) - tried) if "trials" in sweep.stop else running)
+
+
+def _suggest(sweep: Sweep, study: Study, trials: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
+    """Waiting trials whose settings are suggested from the same results, each in view of those before it.
+
+    In memory: with 256 running trials a suggestion reads them from the storage four times, a batch once.
+    """
+    memory = optuna.create_study(study_name=study.study_name, directions=study.directions, pruner=pruner(sweep))
+    memory.add_trials(trials)
+    for index in range(count):
+        memory.sampler = sampler(sweep, _turn(trials) + index)
+        sweep.space.suggest(memory.ask())
+    return [
+        create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            system_attrs=trial.system_attrs,
+            user_attrs={AHEAD: True},
+        )
+        for trial in memory.get_trials(deepcopy=False)[len(trials) :]
+    ]
+
+
+def _suggested(storage: RDBStorage, study: Study) -> Trial | None:
+    """The first waiting trial of a batch, which starts to run; None where there is none."""
+    first_ahead = text(
+        "SELECT trials.trial_id FROM trials JOIN trial_user_attributes ON trials.trial_id = "
+        "trial_user_attributes.trial_id WHERE trials.study_id = :study AND trials.state = 'WAITING' "
+        "AND trial_user_attributes.key = :key ORDER BY trials.number LIMIT 1"
+    )
+    with storage.engine.connect() as connection:
+        found = connection.execute(first_ahead, {"study": study._study_id, "key": AHEAD}).scalar()
+    if found is None or not storage.set_trial_state_values(found, TrialState.RUNNING):
+        return None
+    return Trial(study, found)
 
 
 def tell(

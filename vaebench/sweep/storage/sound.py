@@ -19,7 +19,7 @@ from vaebench.errors import UserError
 
 NOTES: Mapping[str, type | tuple[type, ...]] = {
     "records": list, "figures": dict, "error": str, "company": str, "interrupted": bool, "retry_of": int, "first": int,
-    "kills": int, "reached": Real, "together": Real, "progress": (list, tuple),
+    "kills": int, "reached": Real, "together": Real, "progress": (list, tuple), "ahead": bool,
 }  # fmt: skip
 """The user attributes that trials have, with their types."""
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 from optuna.storages import RDBStorage
+from sqlalchemy import NullPool, text
 
 from vaebench.curves import VAL
 from vaebench.errors import UserError
 from vaebench.sweep.spec.methods import PRUNERS, SAMPLERS
 from vaebench.sweep.spec.spec import Sweep
-from vaebench.sweep.storage.sound import reading, require_address, require_sound
+from vaebench.sweep.storage.lock import study_lock
+from vaebench.sweep.storage.sound import answering, reading, require_address, require_sound
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import RDBStorage
 
+APPLICATION = "vaebench"  # of connections, as PostgreSQL lists them
 GRACE = 3  # missing heartbeats after which a worker counts as dead
 
 
@@ -56,17 +59,26 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         require_address(address)
         address = address.replace("postgresql://", "postgresql+psycopg://", 1)
         settings = {
-            "pool_pre_ping": True,
-            "connect_args": {"connect_timeout": 10},
-        }  # after an outage, a connection that the server forgot is made anew
+            "pool_size": 1,  # of the server's hundred, one a process
+            "max_overflow": 0,
+            "pool_pre_ping": True,  # after an outage, a connection that the server forgot is made anew
+            "connect_args": {"connect_timeout": 10, "application_name": APPLICATION},
+        }
     else:
         raise UserError(
             f"'{address.partition(':')[0]}:' is no storage with heartbeats: expected sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE; give --storage one of them"
         )
+    server = address.startswith("postgresql")
     with reading():
+        if server:  # creates missing tables and compares versions, by two connections at once
+            RDBStorage(address, {"poolclass": NullPool, "connect_args": settings["connect_args"]})
         storage = RDBStorage(
-            address, settings, heartbeat_interval=sweep.heartbeat, grace_period=GRACE * sweep.heartbeat
+            address,
+            settings,
+            skip_compatibility_check=server,
+            heartbeat_interval=sweep.heartbeat,
+            grace_period=GRACE * sweep.heartbeat,
         )
         if storage.engine.dialect.name == "sqlite":
             with storage.engine.connect() as connection:  # a commit then waits for the disk once, and no less surely
@@ -74,17 +86,49 @@ def connect(sweep: Sweep, address: str) -> RDBStorage:
         return storage
 
 
-def create_study(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
+def require_connections(storage: RDBStorage, workers: int) -> None:
+    """Refuses more workers than a PostgreSQL server has connections for.
+
+    Args:
+        storage: of the sweep.
+        workers: number of processes that use it besides this one, with a connection each.
+
+    Raises:
+        UserError: they are too many.
+    """
+    if storage.engine.dialect.name == "sqlite":
+        return
+    room = text(
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - "
+        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> :own)"
+    )
+    with answering(), storage.engine.connect() as connection:
+        most = int(connection.execute(room, {"own": APPLICATION}).scalar_one()) - 1
+    if workers > most:
+        raise UserError(
+            f"the storage has connections for {most} workers, not for {workers}: raise the PostgreSQL server's "
+            f"max_connections to {workers + 20} or more (and restart it), or start fewer with --workers"
+        )
+
+
+def create_study(sweep: Sweep, storage: RDBStorage, resume: bool, launches: bool = True) -> Study:
     """Creates the sweep's study, or resumes it; a grid is queued point by point.
+
+    Args:
+        sweep: the sweep.
+        storage: of its trials.
+        resume: whether it may exist.
+        launches: whether failed trials so far are forgiven; not by a worker that joins, or begins a sweep that nobody
+            drives.
 
     Raises:
         UserError: it exists and `resume` is off, or its file had another fingerprint, or it is damaged.
     """
     with reading():
-        return _created(sweep, storage, resume)
+        return _created(sweep, storage, resume, launches)
 
 
-def _created(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
+def _created(sweep: Sweep, storage: RDBStorage, resume: bool, launches: bool) -> Study:
     import optuna
     from optuna.study import StudyDirection
 
@@ -101,15 +145,20 @@ def _created(sweep: Sweep, storage: RDBStorage, resume: bool) -> Study:
             f"the sweep '{sweep.name}' has {len(trials)} trials already; add --resume to go on with it, or give "
             f"'{sweep.source.path}' another name (sweep: NAME)"
         )
-    if "fingerprint" not in study.user_attrs:
-        study.set_user_attr("fingerprint", sweep.fingerprint)
-        study.set_user_attr("figures", list(sweep.objectives))
-        study.set_metric_names([name.removeprefix(VAL) for name in sweep.objectives])
-    _same(sweep, study)
-    study.set_user_attr("launched", sum(t.state.is_finished() for t in trials))  # failures before do not count again
-    if sweep.sampler["name"] == "grid":
-        for point in sweep.space.points()[len([t for t in trials if "retry_of" not in t.user_attrs]) :]:
-            study.enqueue_trial(point)
+    with study_lock(storage, study):  # several workers may begin it at once
+        begins = "fingerprint" not in study.user_attrs
+        if begins:
+            study.set_user_attr("figures", list(sweep.objectives))
+            study.set_metric_names([name.removeprefix(VAL) for name in sweep.objectives])
+            study.set_user_attr("fingerprint", sweep.fingerprint)
+        _same(sweep, study)
+        trials = study.get_trials(deepcopy=False)
+        if begins or launches:
+            finished = sum(t.state.is_finished() for t in trials)
+            study.set_user_attr("launched", finished)  # failures before do not count again
+        if sweep.sampler["name"] == "grid":
+            for point in sweep.space.points()[len([t for t in trials if "retry_of" not in t.user_attrs]) :]:
+                study.enqueue_trial(point)
     return study
 
 

@@ -83,7 +83,7 @@ class TrialRunner:
         """The configuration of one seed of a trial, and its run."""
         job = experiment(self.sweep.arguments(point, seed))
         job.engine = self.engine
-        data = _data(job)
+        data = job.known = _data(job)
         identity = job.identity(data)
         number = record_id(identity, self.protocol)
         directory = self.results / f"{name_of(job.plain['model']['class_path'])}-s{seed}-{number}"

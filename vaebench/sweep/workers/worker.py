@@ -28,13 +28,15 @@ from vaebench.sweep.spec.space import Point
 from vaebench.sweep.spec.spec import Sweep, read_sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
 from vaebench.sweep.storage.queue import Objective, Outcome, patiently, take, tell
-from vaebench.sweep.storage.study import ADDRESS, connect, load_study
+from vaebench.sweep.storage.study import ADDRESS, connect, create_study
 
 AWAY = 3  # exit code: the disk or the storage failed, which would fail other trials too
 
 
 class Interruption:
-    """SIGINT and SIGTERM: raised inside `heard` blocks, recorded outside, so that bookkeeping is never interrupted.
+    """SIGINT, SIGTERM and SIGUSR2: raised inside `heard` blocks, recorded outside, so that bookkeeping is never broken.
+
+    SLURM sends SIGUSR2 to all processes of a job whose time is nearly over (`--signal`).
 
     Attributes:
         came: whether a signal was received.
@@ -45,7 +47,7 @@ class Interruption:
         self._listen()
 
     def _listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self._hear)
 
     def _hear(self, _: int, __: FrameType | None) -> None:
@@ -179,8 +181,10 @@ def run_worker(file: Path, make: Callable[[Sweep], Any], loop: Callable[..., Non
     interruption, parent = Interruption(), os.getppid()
     try:
         sweep = read_sweep(file)
+        if ADDRESS not in os.environ:
+            raise UserError(f"{ADDRESS} is not set: expected the storage's address; export it, also to jobs of SLURM")
         storage = patiently(partial(connect, sweep, os.environ[ADDRESS]))
-        study = patiently(partial(load_study, sweep, storage))
+        study = patiently(partial(create_study, sweep, storage, resume=True, launches=False))
         loop(sweep, storage, study, make(sweep), interruption, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
         return 130
