@@ -1,6 +1,6 @@
 """How time and memory grow: with the batch, latents, image size, K, members of a population, running trials and trials.
 
-    python benchmarks/growth.py [--points 3] [--rounds 3] [--axis NAME ...] [--chart growth.html]
+    python benchmarks/growth.py [--rounds 3] [--axis NAME ...] [--chart growth.html]
 
 Each axis doubles or quadruples one quantity and leaves the others at a batch of 128 images of 28 × 28, 50 latents and
 tanh 200-200 (the images' axis: the small convolutions). A table has, for each point, the work in FLOP where torch has
@@ -12,6 +12,7 @@ FLOP and memory do not depend on what else runs on the machine; times do, even a
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import logging
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
 MIB = 2**20
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 class Axis(NamedTuple):
@@ -85,7 +86,7 @@ def step(batch: int = 128, side: int = 28, latent: int = 50, network: str | None
 def likelihood(k: int) -> Work:
     """log p(x) of eight images by k samples each."""
     vae, x = model(), (torch.rand(8, 1, 28, 28) < 0.2).float()
-    return lambda: log_likelihood(vae, x, k=k) and None
+    return lambda: log_likelihood(vae, x, k=k)
 
 
 def population(members: int) -> Work:
@@ -99,7 +100,7 @@ def population(members: int) -> Work:
 def fixed(thousands: int) -> Work:
     """The fixed draw of so many thousand images of 64 × 64 in colour under a continuous measure."""
     levels = torch.zeros(1000 * thousands, 3, 64, 64, dtype=torch.uint8)
-    return lambda: Measure("continuous", 256).fixed(levels, 0) and None  # type: ignore[func-returns-value]
+    return lambda: Measure("continuous", 256).fixed(levels, 0)
 
 
 def take(running: int = 4, finished: int = 20, sampler: str = "tpe") -> Work:
@@ -171,6 +172,7 @@ def _measure(axis: Axis, value: int, pipe: Connection) -> None:
     work = axis.make(value)
     work()  # what is made once, such as moments
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system, or the next peak would not show
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status("VmRSS")
     work()

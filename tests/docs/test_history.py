@@ -30,8 +30,8 @@ def test_what_is_slower_than_in_the_release_before_on_the_same_machine_is_named(
     slower = history["slower"]
     lines = [_line("0.1.0", "one", 10.0), _line("0.10.0", "two", 20.0), _line("0.2.0", "other", 1.0, machine="b")]
     assert slower(lines, _line("0.11.0", "new", 20.9)) == [], "5 % slower than 0.10.0, which comes after 0.2.0"
-    (sentence,) = slower(lines, _line("0.11.0", "new", 21.1))
-    assert sentence.startswith("take takes 1.05 of what it took in 0.10.0 (two)")
+    (sentence,) = slower(lines, _line("0.11.0", "new", 21.2))
+    assert sentence.startswith("take takes 1.06 of what it took in 0.10.0 (two)")
     assert slower(lines, _line("0.11.0", "new", 50.0, machine="c")) == [], "a machine without a past"
     assert slower(lines, _line("0.1.0", "new", 50.0)) == [], "the same release"
 

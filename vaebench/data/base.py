@@ -94,7 +94,8 @@ class ImageData(LightningDataModule, ABC):
         self.batch_size = batch_size
         self._measure = Measure(measure, self.levels)
         known = _KNOWN.get()
-        self._same = known if type(known) is type(self) and known.hparams == self.hparams else None
+        same = known is not None and type(known) is type(self) and known.hparams == self.hparams
+        self._same: ImageData | None = (known._same or known) if known is not None and same else None
         self._fixed: dict[str, Tensor] = self._same._fixed if self._same else {}
         self._drawn: dict[str, Drawn] = {}
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from optuna import Study
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 SPACE = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
-TURN = "2s"  # a wait of PostgreSQL's at most, between which heartbeats have the connection
-LATE = "55P03"  # PostgreSQL's code for such a wait's end
+LATE = "55P03"  # PostgreSQL's code for the end of a wait
 
 
 @contextmanager
@@ -23,32 +22,39 @@ def study_lock(storage: RDBStorage, study: Study) -> Iterator[None]:
     """Runs a block under a lock shared by all processes of the study; the end of a process releases it.
 
     PostgreSQL's lock belongs to the session, of which a process has one (`study.connect`): the block's own queries use
-    the same connection.
+    the same connection. A wait for it ends with each interval of heartbeats, which then have the connection.
     """
     if storage.engine.dialect.name == "sqlite":
         with Path(f"{storage.engine.url.database}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     else:
-        while not _locked(storage.engine, study._study_id):
-            time.sleep(0.02)
+        turn = storage.heartbeat_interval or 10
+        while not _locked(storage.engine, study._study_id, turn):
+            time.sleep(0.05)
         try:
             yield
         finally:
-            _call(storage.engine, "pg_advisory_unlock", study._study_id)
+            with storage.engine.connect() as connection:
+                _call(connection, "pg_advisory_unlock", study._study_id)
 
 
-def _locked(engine: Engine, number: int) -> bool:
+def _locked(engine: Engine, number: int, seconds: int) -> bool:
     try:
-        _call(engine, "pg_advisory_lock", number)
+        with engine.connect() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{seconds}s'"))
+            _call(connection, "pg_advisory_lock", number)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) == LATE:
+        if _code(error) == LATE:
             return False
         raise
     return True
 
 
-def _call(engine: Engine, function: str, number: int) -> None:
-    with engine.connect() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{TURN}'"))
-        connection.execute(text(f"SELECT {function}(:space, :number)"), {"space": SPACE, "number": number})
+def _call(connection: Connection, function: str, number: int) -> None:
+    connection.execute(text(f"SELECT {function}(:space, :number)"), {"space": SPACE, "number": number})
+
+
+def _code(error: OperationalError) -> str | None:
+    """PostgreSQL's code of an error, which psycopg keeps."""
+    return vars(type(error.orig)).get("sqlstate")

@@ -83,6 +83,8 @@ class Population:
             UserError: its family or an option of its trainer does not support populations.
         """
         job.engine = self.engine
+        if job.known is None and self.members:  # one copy of the images, and of their hashes
+            job.known = self.members[-1].data
         member = Member(job, work, self.device, self.order)
         if member.source not in self._batches:
             member.data.device = self.device
