@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,10 @@ from pathlib import Path
 
 from optuna import Study
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, text
 
 SPACE = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
-LATE = "55P03"  # PostgreSQL's code for the end of a wait
+PAUSES = (0.02, 0.5)  # seconds between attempts, which double from the first to the last
 
 
 @contextmanager
@@ -22,39 +22,25 @@ def study_lock(storage: RDBStorage, study: Study) -> Iterator[None]:
     """Runs a block under a lock shared by all processes of the study; the end of a process releases it.
 
     PostgreSQL's lock belongs to the session, of which a process has one (`study.connect`): the block's own queries use
-    the same connection. A wait for it ends with each interval of heartbeats, which then have the connection.
+    the same connection, and between attempts heartbeats do. Waiting in the server with a limit would not do: a lock
+    that is granted as the limit ends is held, though the query fails.
     """
     if storage.engine.dialect.name == "sqlite":
         with Path(f"{storage.engine.url.database}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     else:
-        turn = storage.heartbeat_interval or 10
-        while not _locked(storage.engine, study._study_id, turn):
-            time.sleep(0.05)
+        pause, longest = PAUSES
+        while not _call(storage.engine, "pg_try_advisory_lock", study._study_id):
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, longest)
         try:
             yield
         finally:
-            with storage.engine.connect() as connection:
-                _call(connection, "pg_advisory_unlock", study._study_id)
+            _call(storage.engine, "pg_advisory_unlock", study._study_id)
 
 
-def _locked(engine: Engine, number: int, seconds: int) -> bool:
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(f"SET LOCAL lock_timeout = '{seconds}s'"))
-            _call(connection, "pg_advisory_lock", number)
-    except OperationalError as error:
-        if _code(error) == LATE:
-            return False
-        raise
-    return True
-
-
-def _call(connection: Connection, function: str, number: int) -> None:
-    connection.execute(text(f"SELECT {function}(:space, :number)"), {"space": SPACE, "number": number})
-
-
-def _code(error: OperationalError) -> str | None:
-    """PostgreSQL's code of an error, which psycopg keeps."""
-    return vars(type(error.orig)).get("sqlstate")
+def _call(engine: Engine, function: str, number: int) -> bool:
+    with engine.connect() as connection:
+        place = {"space": SPACE, "number": number}
+        return bool(connection.execute(text(f"SELECT {function}(:space, :number)"), place).scalar_one())
