@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Engine, text
 
 SPACE = 0x7AEB  # of PostgreSQL's advisory locks, together with the study's number
-PAUSES = (0.02, 0.5)  # seconds between attempts, which double from the first to the last
+PAUSES = (0.02, 2.0)  # seconds between attempts, which double from the first to the last
 
 
 @contextmanager
