@@ -24,7 +24,7 @@ from vaebench.leaderboard.comparable import ELBO, LOG_LIKELIHOOD
 from vaebench.leaderboard.display import number
 from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.kinds import KINDS, kind
-from vaebench.leaderboard.versus import versus
+from vaebench.leaderboard.versus import rows_versus
 from vaebench.leaderboard.versus_text import amount, signed
 from vaebench.records import read_records
 
@@ -35,10 +35,10 @@ NAMED = 20  # nats between bound and likelihood from which a variant's dot has i
 DATA, BASELINE = "binarized_mnist", "vae"
 
 
-def main_board() -> Board:
+def main_board(ranked: Sequence[Board]) -> Board:
     """Static MNIST under a proposal made for each image, one budget for all."""
     (board,) = (
-        one for one in boards(read_records(RESULTS))
+        one for one in ranked
         if one.data["name"] == DATA and one.estimator.get("proposal") == "refined" and not one.trials
     )  # fmt: skip
     return board
@@ -61,8 +61,9 @@ def mean(row: Row, metric: str = LOG_LIKELIHOOD) -> float:
     return float(row.estimates[metric].mean)
 
 
-def kinds(board: Board) -> str:
+def kinds(ranked: Sequence[Board]) -> str:
     """A line a kind: its best variant, and by how much it is ahead of the plain VAE."""
+    board = main_board(ranked)
     lines = ["| kind | variants | the best of them | log p(x) (nats) | less the VAE's (95 % interval) | verdict |",
              "| :-- | --: | :-- | --: | --: | :-- |"]  # fmt: skip
     for name, rows in sorted(by_kind(board).items(), key=lambda item: -mean(item[1][0])):
@@ -75,7 +76,7 @@ def kinds(board: Board) -> str:
 def _ahead(board: Board, row: Row) -> tuple[str, str]:
     if row.variant == BASELINE:
         return "–", "–"
-    (one,) = (one for one in versus(row.variant, BASELINE, RESULTS) if one.board.estimator == board.estimator)
+    one = rows_versus(board, row, _baseline(board))
     low, high = one.result.interval
     difference = f"{signed(one, one.result.difference)} ({signed(one, low)} to {signed(one, high)})"
     if one.result.turns is not None:
@@ -83,8 +84,14 @@ def _ahead(board: Board, row: Row) -> tuple[str, str]:
     return difference, one.verdict
 
 
-def fronts(board: Board) -> str:
+def _baseline(board: Board) -> Row:
+    (found,) = (row for row in board.rows if row.variant == BASELINE)
+    return found
+
+
+def fronts(ranked: Sequence[Board]) -> str:
     """The variants that nothing cheaper matches, by FLOPs of a training."""
+    board = main_board(ranked)
     lines = ["| training (TFLOPs) | variant | log p(x) (nats) |", "| --: | :-- | --: |"]
     for place in places(board, "flops"):
         if place.on_front and place.cost is not None:
@@ -92,8 +99,9 @@ def fronts(board: Board) -> str:
     return "\n".join(lines) + "\n"
 
 
-def collapse(board: Board) -> str:
+def collapse(ranked: Sequence[Board]) -> str:
     """Sentences on units that carry nothing."""
+    board = main_board(ranked)
     rows = [row for row in scored(board) if all(record.collapse.get("units") is not None for record in row.records)]
     share = {
         row.variant: statistics.mean(len(run.collapse["units"]) / len(run.units["decoder_drop"]) for run in row.records)
@@ -110,8 +118,9 @@ def collapse(board: Board) -> str:
     )
 
 
-def bounds(board: Board) -> str:
+def bounds(ranked: Sequence[Board]) -> str:
     """The variants whose place by the ELBO differs most from that by log p(x)."""
+    board = main_board(ranked)
     rows = [row for row in scored(board) if ELBO in row.estimates]
     order = {metric: sorted(rows, key=lambda row: -mean(row, metric)) for metric in (LOG_LIKELIHOOD, ELBO)}
     place = {metric: {row.variant: n for n, row in enumerate(some, 1)} for metric, some in order.items()}
@@ -128,11 +137,11 @@ def bounds(board: Board) -> str:
     return "\n".join(lines) + "\n"
 
 
-def undecided(_: Board) -> str:
+def undecided(ranked: Sequence[Board]) -> str:
     """A line a board of several variants: how many of its pairs are decided, and whether its leader is."""
     lines = ["| board | variants | of several seeds | pairs decided | the leader |",
              "| :-- | --: | --: | --: | :-- |"]  # fmt: skip
-    for board in boards(read_records(RESULTS)):
+    for board in ranked:
         rows = [row for row in scored(board) if row.rank is not None]
         if board.trials or len(scored(board)) < 2:
             continue
@@ -168,8 +177,7 @@ def kinds_figure(board: Board) -> Figure:
         for row in rows:
             filled = BLUE if len(row.seeds) > 1 else "none"
             axes.plot(mean(row), height, "o", color=BLUE, markerfacecolor=filled)
-    (baseline,) = (row for row in scored(board) if row.variant == BASELINE)
-    axes.axvline(mean(baseline), color=GREY, linestyle="--", linewidth=1)
+    axes.axvline(mean(_baseline(board)), color=GREY, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(groups)), list(reversed(groups)))
     axes.set(xlabel="log p(x), nats an image; the dashed line is the plain VAE", ylim=(-0.6, len(groups) - 0.4))
     return figure
@@ -195,14 +203,15 @@ SECTIONS = {"kinds": kinds, "fronts": fronts, "collapse": collapse, "bounds": bo
 DRAWN = {"kinds": kinds_figure, "bound_and_likelihood": bounds_figure}
 
 
-def written(page: str, board: Board) -> str:
+def written(page: str, ranked: Sequence[Board]) -> str:
     """The page with what stands between its marks as the records have it."""
-    return MARKED.sub(lambda found: f"{found[1]}{SECTIONS[found[2]](board)}{found[4]}", page)
+    return MARKED.sub(lambda found: f"{found[1]}{SECTIONS[found[2]](ranked)}{found[4]}", page)
 
 
 def main() -> None:
-    board = main_board()
-    rewrite(PAGE, lambda page: written(page, board))
+    ranked = boards(read_records(RESULTS))
+    board = main_board(ranked)
+    rewrite(PAGE, lambda page: written(page, ranked))
     with matplotlib.rc_context(STYLE):
         for name, draw in DRAWN.items():
             content = io.BytesIO()

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_records import IMAGES, fake_arrays, fake_body, metric, row, write_board
+from fake_records import IMAGES, fake_arrays, fake_body, metric, row, write_board, write_fake
 
 from vaebench.leaderboard import boards, markdown
 from vaebench.leaderboard.boards import Board
-from vaebench.leaderboard.facts import facts
+from vaebench.leaderboard.facts import facts, title
 from vaebench.leaderboard.ranking import significant
 from vaebench.leaderboard.statistics import compare
 from vaebench.leaderboard.versus import versus
@@ -60,6 +60,14 @@ def test_the_wider_gap_to_what_lies_above_the_estimates_opens_the_interval_too(t
     gap = board(tmp_path).rows[1].gap
     assert gap.opened == pytest.approx(3.0)
     assert gap.tie
+
+
+def test_boards_of_one_data_set_that_differ_in_their_proposal_have_titles_of_their_own(tmp_path):
+    """Defect: two boards of one page had the same heading, and nothing but the settings below told them apart."""
+    write_refined(tmp_path, "ours", 0.0)
+    write_fake(tmp_path / "plain", np.random.default_rng(0))
+    titles = {title(one) for one in boards(read_records(tmp_path))}
+    assert titles == {"digits · binary · K = 1,000, refined", "digits · binary · K = 1,000"}
 
 
 def test_bits_are_opened_in_their_own_unit(tmp_path):

@@ -9,12 +9,12 @@ from vaebench.leaderboard.trust import ESTIMATED, UNTRUSTED
 
 
 def title(board: Board) -> str:
-    """One line with data set, measure, K or another metric, and differences between the trainings."""
+    """One line with data set, measure, K and its proposal or another metric, and differences between the trainings."""
     parts = [board.data["name"], board.data["measure"]]
     if board.wanted != LOG_LIKELIHOOD:
         parts.append(score_display(board).heading)
     if (k := board.estimator.get("k")) is not None:
-        parts.append(f"K = {number(k)}")
+        parts.append(f"K = {number(k)}{', refined' if _refined(board) else ''}")
     if len(board.epochs) > 1:
         parts.append(f"{', '.join(board.epochs[:-1])} and {board.epochs[-1]} epochs")
     if board.surrogate:
@@ -41,13 +41,18 @@ def facts(board: Board) -> dict[str, str]:
     }
 
 
+def _refined(board: Board) -> bool:
+    """Whether the samples are of a proposal made for each image, and not of the encoder."""
+    return board.estimator.get("proposal") == "refined"
+
+
 def _measures(board: Board) -> str:
     """The meaning of a log-likelihood estimate by its proposal, and the share of images on which it is unreliable."""
     if board.score not in ESTIMATED:
         return ""
     shares = sorted(one.mean for row in board.rows if (one := row.estimates.get(UNTRUSTED)))
     bound = "L_K with samples of the encoder, a lower bound that measures the encoder too"
-    if board.estimator.get("proposal") == "refined":
+    if _refined(board):
         bound = (
             "L_K with samples of a Gaussian refined for each image, a lower bound in expectation, of the model alone"
         )

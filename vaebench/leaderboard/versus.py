@@ -123,6 +123,15 @@ def versus(first: str, second: str, results: str | Path, metric: str | None = No
     return [_versus(*one) for one in meetings(first, second, results, metric)]
 
 
+def rows_versus(board: Board, first: Row, second: Row) -> Versus:
+    """Compares two rows of a board.
+
+    Raises:
+        UserError: both are the same, or one lacks the board's score.
+    """
+    return _versus(*_meeting(board, (first, first.records), (second, second.records)))
+
+
 def meetings(
     first: str, second: str, results: str | Path, metric: str | None = None
 ) -> list[tuple[Board, Side, Side, Trainings | None]]:
