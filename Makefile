@@ -16,8 +16,9 @@ runs: .venv/ready
 		OMP_NUM_THREADS=1 nice -n 19 $(BIN)/vaebench $$command --results results < /dev/null || exit; \
 	done
 
+# One process more than there are cores, since many tests wait for processes of their own.
 test: .venv/ready chromium
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n $$(( $$(nproc) + 1 )) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 nightly: .venv/ready chromium
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray,docs]"

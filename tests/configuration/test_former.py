@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from committed import committed
+from committed import trained_here
 from helpers import bits, small
 
 import vaebench as vb
@@ -27,8 +27,8 @@ def test_what_took_a_former_familys_place_is_there(path: str) -> None:
 
 def test_every_family_that_a_shipped_record_names_can_be_built() -> None:
     """Records keep what they said; what they name goes on resolving."""
-    paths = {record.config["model"]["class_path"] for record in committed()}
-    assert paths & FORMER.keys(), "there are records of former families"
+    paths = {record.config["model"]["class_path"] for record in trained_here()}
+    assert len(paths) > 20
     assert all(part_at(current({"class_path": path})["class_path"]) for path in paths)
 
 

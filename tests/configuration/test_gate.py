@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from committed import trained_here
 from fake_records import write_fake
 
 import vaebench as vb
@@ -393,7 +394,7 @@ def test_the_saves_of_an_interrupted_run_name_nothing(marker: Path, tmp_path: Pa
 
 
 def test_every_recorded_configuration_may_be_built() -> None:
-    found = [json.loads(path.read_bytes())["config"] for path in ROOT.glob("results/**/record.json")]
+    found = [record.config for record in trained_here()]
     assert len(found) > 100
     for config in found:
         assert canonical_config(gate.vetted_run(config, "results")) == canonical_config(current_run(config))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from committed import committed
+from committed import committed, trained_here
 from fake_records import write_fake
 
 from vaebench.configuration import part_kinds, parts
@@ -81,7 +81,7 @@ def _paths(config: Any) -> Iterator[str]:
 
 def test_every_class_of_every_configuration_and_record_has_a_canonical_name() -> None:
     configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("configs/*/*.yaml")]
-    configs += [record.config for record in committed()]
+    configs += [record.config for record in trained_here()]
     found = {path for config in configs for path in _paths(config) if path.startswith("vaebench.")}
     assert len(found) > 80
     found -= FORMER.keys()  # families that are settings of others now; see test_former.py

@@ -106,7 +106,9 @@ def test_a_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "| tiny | beta_vae | " in leaderboard(tmp_path / "results", budget="trials")
     page = (tmp_path / "results" / "tiny" / "report.html").read_text()
     assert "Best: trial" in page
-    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page), "it needs no network"
+    asked_for = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"([^\"]+)", page)
+    assert asked_for == ["../plotly.min.js"], "it needs no network"
+    assert (tmp_path / "results" / "plotly.min.js").is_file()
     assert not [path for path in (tmp_path / "work").rglob("*") if path.suffix != ".log" and path.is_file()]
 
 
