@@ -35,9 +35,9 @@ import torch
 
 import vaebench as vb
 from vaebench.core import DataSpec, Family
+from vaebench.core.flops import FlopCount
 from vaebench.data._measure import Measure
 from vaebench.evaluation.estimators.likelihood import log_likelihood
-from vaebench.flops import FlopCount
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))

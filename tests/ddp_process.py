@@ -17,9 +17,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.overrides import TorchFunctionMode
 
-from vaebench.api import load
 from vaebench.running.recording import state_hash
 from vaebench.training.experiment import experiment
+from vaebench.training.models import load
 from vaebench.training.population.noise import NORMAL
 from vaebench.training.solo import train
 

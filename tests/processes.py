@@ -15,7 +15,9 @@ from vaebench.training.experiment import experiment
 from vaebench.training.solo import train
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["vaebench.api", "vaebench.cli", "vaebench.running.run", "vaebench.training.solo"])
+FORKED.set_forkserver_preload(
+    ["vaebench.training.models", "vaebench.cli", "vaebench.running.run", "vaebench.training.solo"]
+)
 
 
 def command(*words: object, output: Path | str = os.devnull) -> BaseProcess:

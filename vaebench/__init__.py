@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from vaebench._version import __version__
 
 if TYPE_CHECKING:
-    from vaebench.api import build, load
     from vaebench.configuration.discovery import datasets, families
     from vaebench.configuration.registered import trust
     from vaebench.evaluation import Report, log_likelihood
-    from vaebench.interface import (
+    from vaebench.interface.commands import (
         bench,
         compare,
         evaluate,
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
         leaderboard,
         record,
     )
+    from vaebench.interface.sweep import sweep
     from vaebench.records import read_records
-    from vaebench.sweep.door import sweep
+    from vaebench.training.models import build, load
 
 INTERFACE = ("bench", "compare", "evaluate", "evaluate_checkpoint", "fit", "images", "leaderboard", "record")
 
@@ -55,14 +55,14 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(INTERFACE, "vaebench.interface"),
-    "build": "vaebench.api",
-    "load": "vaebench.api",
+    **dict.fromkeys(INTERFACE, "vaebench.interface.commands"),
+    "build": "vaebench.training.models",
+    "load": "vaebench.training.models",
     "datasets": "vaebench.configuration.discovery",
     "Report": "vaebench.evaluation",
     "log_likelihood": "vaebench.evaluation",
     "read_records": "vaebench.records",
-    "sweep": "vaebench.sweep.door",
+    "sweep": "vaebench.interface.sweep",
     "trust": "vaebench.configuration.registered",
 }
 

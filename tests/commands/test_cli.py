@@ -21,11 +21,11 @@ from rich.console import Console
 
 from vaebench.cli import main
 from vaebench.commands import _tables as tables
+from vaebench.display.terminal import progress_bar, wide
 from vaebench.errors import UserError
 from vaebench.leaderboard import leaderboard
 from vaebench.records import read_records, stable
 from vaebench.running.benchmark import read_benchmark
-from vaebench.terminal import progress_bar, wide
 
 ROOT = Path(__file__).parents[2]
 VAE = f"--config={ROOT}/configs/family/vae.yaml"

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vaebench import terminal
-from vaebench.api import build
 from vaebench.cli import main
 from vaebench.commands.completion import ZSH, words
 from vaebench.configuration.discovery import find_class, names
 from vaebench.configuration.early import arguments_of, require_known
 from vaebench.configuration.explain import _parameters, explained
 from vaebench.configuration.shipped import shipped
+from vaebench.display import terminal
 from vaebench.errors import UserError
 from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.models import build
 from vaebench.training.parser import expand_names
 from vaebench.training.progress import training_bar
 

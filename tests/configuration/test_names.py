@@ -14,7 +14,6 @@ import torch
 import yaml
 
 import vaebench as vb
-from vaebench.api import data_module
 from vaebench.cli import main
 from vaebench.configuration import part_kinds, parts
 from vaebench.configuration.discovery import names
@@ -25,6 +24,7 @@ from vaebench.priors.vamp import VampPrior
 from vaebench.sweep.check import check
 from vaebench.sweep.spec.spec import read_sweep
 from vaebench.training.experiment import experiment
+from vaebench.training.models import data_module
 
 BASE = ["--data=digits", "--model=vae"]
 INIT = "model.init_args."

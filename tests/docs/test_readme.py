@@ -13,10 +13,10 @@ from committed import committed
 
 import vaebench
 from vaebench.cli import parser
+from vaebench.display.tables import escaped
 from vaebench.leaderboard import boards, leaderboard, markdown
 from vaebench.leaderboard.page import page
 from vaebench.leaderboard.table import table
-from vaebench.tables import escaped
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

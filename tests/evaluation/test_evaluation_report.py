@@ -267,7 +267,7 @@ def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Mon
     for terminal, progress in ((True, True), (False, True), (True, False)):
         page = io.StringIO()
         console = Console(file=page, force_terminal=terminal)
-        monkeypatch.setattr("vaebench.terminal.Console", lambda console=console, **_: console)
+        monkeypatch.setattr("vaebench.display.terminal.Console", lambda console=console, **_: console)
         _report(small("vae"), bits(2), progress=progress)
         assert ("likelihood" in page.getvalue()) == (terminal and progress)
 

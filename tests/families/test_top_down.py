@@ -11,8 +11,8 @@ from helpers import bits, small
 
 import vaebench as vb
 from vaebench.core import draw
+from vaebench.core.flops import FlopCount
 from vaebench.errors import UserError
-from vaebench.flops import FlopCount
 from vaebench.functional.objectives import balanced
 from vaebench.networks.ema import Averages
 from vaebench.networks.residual import SpectralConv, scale_layout

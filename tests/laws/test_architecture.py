@@ -11,27 +11,37 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "vaebench"
-ABOVE_PARTS = ["core", "families", "evaluation", "data", "training", "records", "running", "leaderboard", "api"]
+ABOVE_PARTS = ["core", "families", "evaluation", "data", "training", "records", "running", "leaderboard", "interface"]
+RESULTS = ["records", "running", "leaderboard", "sweep"]
 FORBIDDEN = {
     "functional": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "distributions", "networks"],
     "networks": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods", "distributions"],
     "distributions": [*ABOVE_PARTS, "posteriors", "priors", "likelihoods"],
     "posteriors": [*ABOVE_PARTS, "priors", "likelihoods"],
     "priors": [*ABOVE_PARTS, "likelihoods"],
-    "core": ["families", "data", "evaluation", "training", "records", "running", "leaderboard", "api"],
-    "evaluation": ["families", "data", "training", "api", "records", "leaderboard", "sweep", "running"],
-    "metrics": ["families", "data", "training", "records", "leaderboard", "api", "running", "sweep", "commands"],
+    "core": ["families", "data", "evaluation", "training", "records", "running", "leaderboard", "interface"],
+    "evaluation": ["families", "data", "training", "interface", "records", "leaderboard", "sweep", "running"],
+    "metrics": ["families", "data", "training", "records", "leaderboard", "interface", "running", "sweep", "commands"],
     "families": ["evaluation", "data", "training", "records", "leaderboard", "running"],
     "data": ["core", "families", "evaluation", "records", "leaderboard", "training"],
     "configuration": [*ABOVE_PARTS, "sweep", "posteriors", "priors", "likelihoods", "networks"],
-    "training": ["families", "evaluation", "leaderboard", "api", "running", "sweep"],
-    "adapters": ["families", "training", "records", "running", "leaderboard", "api", "evaluation", "sweep", "commands"],
-    "records": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "reproduction", "running"],
-    "judging": ["core", "families", "data", "evaluation", "training", "api", "leaderboard", "running", "sweep"],
+    "training": ["families", "evaluation", "leaderboard", "interface", "running", "sweep"],
+    "adapters": [*RESULTS, "families", "training", "interface", "evaluation", "commands"],
+    "records": [*(name for name in ABOVE_PARTS if name != "records"), "reproduction"],
+    "judging": ["core", "families", "data", "evaluation", "training", "interface", "leaderboard", "running", "sweep"],
     "reproduction": ["families", "leaderboard", "sweep"],
-    "leaderboard": ["core", "families", "data", "evaluation", "training", "api", "running", "loggers"],
-    "publishing": ["core", "families", "data", "evaluation", "training", "sweep", "commands"],
-    "loggers": ["core", "families", "evaluation", "api", "running", "sweep", "commands"],
+    "leaderboard": ["core", "families", "data", "evaluation", "training", "interface", "running", "loggers"],
+    "publishing": [
+        "core",
+        "families",
+        "data",
+        "evaluation",
+        "training.solo",
+        "training.population",
+        "sweep",
+        "commands",
+    ],
+    "loggers": ["core", "families", "evaluation", "interface", "running", "sweep", "commands"],
 }
 
 
@@ -113,7 +123,7 @@ def test_light_imports_do_not_pay_for_torch(code: str) -> None:
 
 def test_the_python_interface_does_not_pay_for_optuna() -> None:
     """It took 1.8 s, most of it SQLAlchemy, where `vb.sweep` alone needs either."""
-    script = "import sys, vaebench.interface; print([m for m in ('optuna', 'sqlalchemy') if m in sys.modules])"
+    script = "import sys, vaebench.interface.commands; print([m for m in ('optuna', 'sqlalchemy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

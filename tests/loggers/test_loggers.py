@@ -23,7 +23,6 @@ from logged_runs import BENCHMARK, ONE, VAE, _points
 from optuna.trial import TrialState
 from sweep_texts import TEXT as TOGETHER
 
-from vaebench.api import read_checkpoint
 from vaebench.cli import main
 from vaebench.loggers import Log, Logbook, RunDescription, of_record, of_training
 from vaebench.loggers.figures import logged_figures
@@ -40,6 +39,7 @@ from vaebench.sweep.workers.population import TrialPopulation, work_population
 from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.sweep.workers.worker import conclude
 from vaebench.training.experiment import experiment
+from vaebench.training.models import read_checkpoint
 from vaebench.training.solo import train
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vaebench as vb
 from vaebench.core import Family
+from vaebench.core.flops import FlopCount
 from vaebench.evaluation import read_protocol
 from vaebench.evaluation.flops import likelihood_flops
-from vaebench.flops import FlopCount
 from vaebench.measures import DataSpec
 from vaebench.running.cost import cost, step_flops
 

@@ -1,4 +1,4 @@
-"""The doors of the Python interface do what the commands do, and their results show as tables."""
+"""The functions of the Python interface do what the commands do, and their results show as tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import vaebench as vb
-from vaebench.api import read_checkpoint
 from vaebench.data.digits import Digits
+from vaebench.display.tables import frame
 from vaebench.errors import UserError
 from vaebench.evaluation import Report
 from vaebench.records import read_records
-from vaebench.tables import frame
+from vaebench.training.models import read_checkpoint
 
 SHORT = {"max_epochs": 1, "accelerator": "cpu", "limit_train_batches": 2}
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from lightning import Callback
 
-from vaebench.api import load
 from vaebench.configuration.options import COSMETIC, COUNTED, PASSED, REFUSED
 from vaebench.core import Family
 from vaebench.errors import UserError
@@ -20,6 +19,7 @@ from vaebench.running.recording import weights_hash
 from vaebench.training import solo
 from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.keeper import Keeper
+from vaebench.training.models import load
 from vaebench.training.population import Population
 from vaebench.training.population.lane import Lane
 from vaebench.training.solo import train

@@ -14,7 +14,6 @@ from populations import args, entered, equal_to_solo, trained
 from torch.optim import SGD, Adam, Adamax, AdamW, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 
-from vaebench.api import load
 from vaebench.cli import main
 from vaebench.configuration.gate import vetted_run
 from vaebench.core.rules import Rules
@@ -23,6 +22,7 @@ from vaebench.optimizers import StepwiseDecay
 from vaebench.records import read_records, run_identity
 from vaebench.training.experiment import experiment
 from vaebench.training.keeper import Keeper
+from vaebench.training.models import load
 from vaebench.training.population import Population
 from vaebench.training.solo import train
 

@@ -9,13 +9,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from vaebench.display.terminal import wide
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.cells import Cell
 from vaebench.leaderboard.cells import Table as Sheet
 from vaebench.leaderboard.facts import title
 from vaebench.leaderboard.headline import headline
 from vaebench.leaderboard.table import LEGEND, level, table
-from vaebench.terminal import wide
 
 COLOURS = {"decided": "green", "tie": "yellow", "provisional": "yellow"}
 

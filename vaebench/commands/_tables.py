@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Column, Table
 
-from vaebench.terminal import wide
+from vaebench.display.terminal import wide
 
 if TYPE_CHECKING:
     from vaebench.configuration.parts import Part

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from vaebench.core import LatentModel
+from vaebench.core.flops import FlopCount, Flops
 from vaebench.errors import Unavailable
 from vaebench.evaluation.conditions import evaluation_mode
 from vaebench.evaluation.measurements.likelihood import KINDS, measure
 from vaebench.evaluation.metrics import Findings
 from vaebench.evaluation.protocol import Protocol
 from vaebench.evaluation.subject import Images, Subject
-from vaebench.flops import FlopCount, Flops
 
 COUNTED = 2  # images, the least of which a standard error can be had
 NAME = "likelihood"

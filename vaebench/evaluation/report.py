@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.core import Family, LatentModel
+from vaebench.display.tables import frame, metrics_html
+from vaebench.display.terminal import progress_bar
 from vaebench.errors import Unavailable, require_kernels, unknown
 from vaebench.evaluation.conditions import Conditioned, evaluation_mode, modules, start_noise
 from vaebench.evaluation.contract import IMAGES, check_model
@@ -24,8 +26,6 @@ from vaebench.evaluation.own_code import OwnMeasurement
 from vaebench.evaluation.protocol import DEFAULT, Protocol, opened, read_protocol
 from vaebench.evaluation.store import Pieces, Store
 from vaebench.evaluation.subject import Forewarned, Images, Subject
-from vaebench.tables import frame, metrics_html
-from vaebench.terminal import progress_bar
 
 NOT_JUDGED = {"verdict": "unknown", "units": [], "sentence": "not judged: the protocol does not measure it"}
 

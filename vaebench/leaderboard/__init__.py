@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vaebench.doors import callable_package
+from vaebench.configuration.callable import callable_package
+from vaebench.display.tables import escaped
 from vaebench.judging.scores import read_scores
 from vaebench.leaderboard.boards import Board, boards
 from vaebench.leaderboard.budgets import budget_markdown
 from vaebench.leaderboard.markdown_tables import markdown
 from vaebench.records import Records, read_records
 from vaebench.records.failures import read_failures
-from vaebench.tables import escaped
 
 __all__ = ["LEFT_OUT", "Board", "boards", "leaderboard", "markdown", "presented", "ranked", "without"]
 
-callable_package(__name__, "vaebench.interface")  # vb.leaderboard
+callable_package(__name__, "vaebench.interface.commands")  # vb.leaderboard
 
 LEFT_OUT = "**Left out, damaged:** "  # start of a Markdown line that names a damaged record
 

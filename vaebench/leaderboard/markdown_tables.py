@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vaebench.display.tables import escaped
 from vaebench.leaderboard.boards import Board
 from vaebench.leaderboard.cells import Cell, Table
 from vaebench.leaderboard.facts import facts, title
 from vaebench.leaderboard.table import LEGEND, table
-from vaebench.tables import escaped
 
 
 def markdown(boards: Iterable[Board]) -> str:

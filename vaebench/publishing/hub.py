@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vaebench._version import __version__
-from vaebench.api import read_checkpoint
 from vaebench.errors import UserError, extra, printable
 from vaebench.files import is_plain, read_file, take_file
 from vaebench.records import CHECKPOINT, LONGEST, RECORD
 from vaebench.records.claims import CARD
 from vaebench.records.find import find_record
 from vaebench.reproduction.cards import MOST_FILES, Card, card_text, export_card, import_card, most_bytes, read_card
+from vaebench.training.models import read_checkpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from vaebench.configuration.gate import from_elsewhere
+from vaebench.display.tables import escaped
 from vaebench.errors import UserError, printable
 from vaebench.publishing.submission import whole_card
 from vaebench.records import CHECKPOINT, read_record
@@ -24,7 +25,6 @@ from vaebench.reproduction.comparison import RecordComparison, compare_records
 from vaebench.reproduction.repeat import OtherDataError, device_of, verify_record
 from vaebench.reproduction.tolerance import SAME_WEIGHTS
 from vaebench.running.recording import environment
-from vaebench.tables import escaped
 
 HOLDS, CLAIM, FALSE, REFUSED = "verified", "claim", "different", "refused"
 MEANS = {

@@ -23,6 +23,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from vaebench._version import __version__
+from vaebench.display.tables import COLUMNS, metric_rows
 from vaebench.errors import UserError
 from vaebench.files import read_file, whole_folder
 from vaebench.files.templates import templates
@@ -35,7 +36,6 @@ from vaebench.leaderboard.views import cards
 from vaebench.records import CHECKPOINT, LONGEST, Records, RunRecord
 from vaebench.records.claims import CARD, claimed, imported
 from vaebench.reproduction.cards import card_name, export_card, read_card
-from vaebench.tables import COLUMNS, metric_rows
 
 HERE = Path(__file__).parent
 MARK = "site.json"

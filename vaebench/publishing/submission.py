@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaebench.configuration.gate import from_elsewhere
+from vaebench.display.tables import escaped
 from vaebench.errors import UserError
 from vaebench.files import take_file, whole_folder
 from vaebench.records import CHECKPOINT
 from vaebench.records.claims import CARD
 from vaebench.reproduction.cards import Card, card_name, read_card
-from vaebench.tables import escaped
 
 FOLDER = "submissions"  # of the repository that keeps a board
 REQUEST = "request.md"

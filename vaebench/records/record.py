@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from vaebench.display.tables import frame, html_table, metrics_html
 from vaebench.errors import UserError
 from vaebench.files import open_file
 from vaebench.records.arrays import BAD_ARRAYS, INDEX, PER_IMAGE, read_arrays
 from vaebench.records.identities import SCHEMA
 from vaebench.records.selection import Selection, parsed
-from vaebench.tables import frame, html_table, metrics_html
 
 RECORD, CHECKPOINT = "record.json", "model.ckpt"
 

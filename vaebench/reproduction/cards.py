@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.configuration.gate import from_elsewhere, vetted_run
+from vaebench.display.tables import escaped
 from vaebench.errors import UserError
 from vaebench.files import hash_file, is_plain, open_file, read_file, take_file, whole_folder
 from vaebench.records import CHECKPOINT, LONGEST, PER_IMAGE, RECORD, RunRecord, canonical, read_record, read_records
 from vaebench.records.claims import CARD, IMPORTED, note
-from vaebench.tables import escaped
 
 SCHEMA = 1
 TEXT = "card.md"

@@ -14,7 +14,6 @@ import torch
 import yaml
 
 from vaebench.adapters import open_adapter
-from vaebench.api import data_module, read_checkpoint
 from vaebench.configuration.gate import from_elsewhere, vetted_run
 from vaebench.configuration.own import require_sources
 from vaebench.configuration.parts import placeless
@@ -32,6 +31,7 @@ from vaebench.running.processes import find_device
 from vaebench.running.recording import environment, state_hash, work_folder
 from vaebench.running.run import Run
 from vaebench.training.experiment import experiment
+from vaebench.training.models import data_module, read_checkpoint
 from vaebench.training.population import Population
 from vaebench.training.progress import training_bar
 from vaebench.training.solo import train

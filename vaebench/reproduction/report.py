@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vaebench.display.terminal import wide
 from vaebench.records import RunRecord
 from vaebench.records.claims import VERIFIED, claimed, imported, note
 from vaebench.reproduction.comparison import RecordComparison, altered, compare_records
 from vaebench.reproduction.tolerance import CLASSES, DIFFERENT, EQUAL, UNCOMPARED
-from vaebench.terminal import wide
 
 STYLES = {EQUAL: "green", DIFFERENT: "bold red"}
 

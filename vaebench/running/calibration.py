@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.api import build
 from vaebench.core import Family, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.records import read_record
@@ -22,6 +21,7 @@ from vaebench.running.bench import Ended
 from vaebench.running.cost import cost
 from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.machine import load, machine
+from vaebench.training.models import build
 
 PAIRS, LOW, HIGH = 15, 3, 11  # sorted, these two hold the median with 96 % whatever the distribution
 BLOCK = 0.05  # seconds of steps that are timed as one, at least

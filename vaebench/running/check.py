@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vaebench import evaluation
-from vaebench.api import build, load
 from vaebench.core import Family, Step, fixed_noise
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
 from vaebench.running import laws
 from vaebench.running.fit import fit
 from vaebench.training.checkpoint import require_loadable
+from vaebench.training.models import build, load
 
 BATCH, LIMIT, K = 16, 8, 10  # images of a step, images and samples of an evaluation
 TOLERANCE = 1e-3  # of a central difference, relative; a kink of a ReLU may lie in between

@@ -13,11 +13,11 @@ from torch.func import vmap
 
 from vaebench import evaluation
 from vaebench.core import Family, LatentModel, fixed_noise
+from vaebench.core.flops import FlopCount, Flops
 from vaebench.data.base import ImageData
 from vaebench.evaluation.conditions import device_and_dtype, modules
 from vaebench.evaluation.flops import likelihood_flops
 from vaebench.evaluation.subject import Images
-from vaebench.flops import FlopCount, Flops
 
 
 def cost(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vaebench.api import data_module, load
 from vaebench.configuration.parts import name_of
 from vaebench.core import Family
 from vaebench.data.base import ImageData
@@ -18,6 +17,7 @@ from vaebench.running.precision import settled
 from vaebench.running.processes import find_device
 from vaebench.running.recording import account, record_id, run_of, work_folder
 from vaebench.running.run import Run
+from vaebench.training.models import data_module, load
 
 
 def record_checkpoint(

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from lightning import Callback
 
-from vaebench.api import read_checkpoint
 from vaebench.configuration.explain import explained
 from vaebench.configuration.parts import name_of
 from vaebench.configuration.registered import foreign
@@ -20,6 +19,7 @@ from vaebench.records.selection import parsed
 from vaebench.running.pictures import PicturesCallback
 from vaebench.running.run import trained_checkpoint
 from vaebench.training.experiment import experiment
+from vaebench.training.models import read_checkpoint
 from vaebench.training.parser import with_folder
 from vaebench.training.progress import training_bar
 from vaebench.training.saves import Saves

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from vaebench import evaluation
-from vaebench.api import data_module, load, read_checkpoint
 from vaebench.configuration.registered import move_data, moved, trust, trusted
 from vaebench.errors import UserError
+from vaebench.training.models import data_module, load, read_checkpoint
 
 
 def find_device(device: str | None) -> torch.device:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from vaebench import evaluation
 from vaebench._version import __version__
-from vaebench.api import data_module, load, read_checkpoint
 from vaebench.configuration import own
 from vaebench.configuration.parts import name_of
 from vaebench.core import Family
@@ -28,6 +27,7 @@ from vaebench.records.selection import parsed
 from vaebench.running.cost import cost
 from vaebench.running.processes import find_device, helper_processes
 from vaebench.training.checkpoint import describe
+from vaebench.training.models import data_module, load, read_checkpoint
 
 WORK = ".work"  # suffix of the folder of an evaluation's finished pieces
 

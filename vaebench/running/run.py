@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaebench.api import read_checkpoint
 from vaebench.errors import UserError
 from vaebench.evaluation import Protocol
 from vaebench.loggers import Log
@@ -16,6 +15,7 @@ from vaebench.records import CHECKPOINT, RECORD, RunRecord, failures, read_recor
 from vaebench.records.claims import imported
 from vaebench.records.failures import Failure
 from vaebench.running.recording import record_run, state_hash
+from vaebench.training.models import read_checkpoint
 
 
 @dataclass(frozen=True)

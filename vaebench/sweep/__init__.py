@@ -10,6 +10,6 @@ show/       the terminal's table and the page
 door        `vb.sweep`
 """
 
-from vaebench.doors import callable_package
+from vaebench.configuration.callable import callable_package
 
-callable_package(__name__, "vaebench.sweep.door")  # vb.sweep
+callable_package(__name__, "vaebench.interface.sweep")  # vb.sweep

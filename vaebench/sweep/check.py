@@ -29,9 +29,9 @@ def check(sweep: Sweep) -> Experiment:
     Raises:
         UserError: with the line: an unknown setting, a value of the wrong type, a metric that no protocol gives, …
     """
-    from vaebench.api import build
     from vaebench.configuration.explain import explained
     from vaebench.training.experiment import experiment
+    from vaebench.training.models import build
 
     check_figures(sweep)
     data, refined = None, set[bool]()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from vaebench.curves import BOUND, EPOCH, SPEED, TRAIN
-from vaebench.terminal import progress_bar
+from vaebench.display.terminal import progress_bar
 
 PARTS = ("rate", "distortion")  # of the bound on training images, which a validation does not take apart
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vaebench.curves import BOUND
+from vaebench.display.terminal import standard_console, wide
 from vaebench.sweep.spec.spec import Sweep
 from vaebench.sweep.storage.queue import count_states
-from vaebench.terminal import standard_console, wide
 
 ROWS = 12  # of the live table
 STATES = {"COMPLETE": "done", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed",

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from vaebench import evaluation
-from vaebench.api import load
 from vaebench.curves import BOUND, LOG_X, VAL
 from vaebench.data.base import ImageData
 from vaebench.errors import UserError
@@ -18,6 +17,7 @@ from vaebench.records import CHECKPOINT, RunRecord
 from vaebench.records.validation import COMBINE
 from vaebench.running.processes import find_device
 from vaebench.sweep.spec.spec import Sweep
+from vaebench.training.models import load
 
 CURVES = (BOUND, LOG_X)
 COLLAPSE = "val/collapse"  # the verdict, which has no number

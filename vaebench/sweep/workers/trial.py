@@ -16,7 +16,6 @@ from typing import Any
 
 from optuna import Trial, TrialPruned
 
-from vaebench.api import data_module
 from vaebench.configuration.parts import name_of
 from vaebench.curves import BOUND
 from vaebench.data.base import ImageData
@@ -34,6 +33,7 @@ from vaebench.sweep.workers.distributed import train_distributed
 from vaebench.sweep.workers.held_out import combined, held_out
 from vaebench.sweep.workers.pruning import PruningCallback
 from vaebench.training.experiment import Experiment, experiment
+from vaebench.training.models import data_module
 from vaebench.training.solo import train
 
 

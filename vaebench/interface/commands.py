@@ -1,4 +1,4 @@
-"""The doors of the Python interface: what the commands do, for models and images at hand."""
+"""What the commands do, for models and images at hand."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from vaebench.configuration.discovery import find_class
 from vaebench.configuration.early import require_known
 from vaebench.data._given import arrays_of, given
 from vaebench.data.base import ImageData
+from vaebench.display.tables import html_table
 from vaebench.errors import UserError
 from vaebench.evaluation import Report
 from vaebench.evaluation.protocol import DEFAULT
@@ -39,7 +40,6 @@ from vaebench.running.benchmark import read_benchmark
 from vaebench.running.evaluate import record_checkpoint
 from vaebench.running.fit import fit as run_fit
 from vaebench.running.foreign import data_config, record_foreign
-from vaebench.tables import html_table
 
 images = given
 HANDED = (Tensor, np.ndarray, list, tuple, Dataset, DataLoader)  # what `vb.images` takes

@@ -1,4 +1,4 @@
-"""The door of the Python interface to sweeps, apart from `vaebench.interface`, which needs no Optuna."""
+"""Sweeps from Python, apart from `vaebench.interface.commands`, which needs no Optuna."""
 
 from __future__ import annotations
 

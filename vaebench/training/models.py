@@ -1,4 +1,4 @@
-"""The Python interface: build a family for a data set, or load one from a checkpoint."""
+"""Models from configurations: build a family for a data set, or load one from a checkpoint."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _construct(path: str, arguments: dict[str, Any], spec: DataSpec) -> Family:
     """A family from plain arguments, as LightningCLI builds it, with these arguments as hyperparameters."""
 
     def construct(kind: type[Family], /, *args: Any, **kwargs: Any) -> Family:
-        with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.api.load"):
+        with _given_hyperparameters_context({"_class_path": path, **arguments}, "vaebench.training.models.load"):
             return kind(*args, **{**kwargs, "data": spec})  # this spec has the training mean
 
     path, arguments = str(located(path, "family")), located(arguments)

@@ -1,0 +1,1 @@
+"""What people see: progress in terminals, tables in notebooks and Markdown."""
