@@ -7,7 +7,6 @@ workers/    processes that run trials: training, record, metrics of the validati
 engines/    ways to start workers
 driver      starts workers and watches them
 show/       the terminal's table and the page
-door        `vb.sweep`
 """
 
 from vaebench.configuration.callable import callable_package
