@@ -24,6 +24,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from optuna_dashboard import wsgi
 from postgres import Server
+from processes import FORKED
 
 from vaebench.errors import UserError
 from vaebench.sweep import driver
@@ -46,7 +47,7 @@ from vaebench.sweep.storage.queue import (
 )
 from vaebench.sweep.storage.sound import AwayError
 from vaebench.sweep.storage.study import connect, create_study, default_storage, load_study, require_connections
-from vaebench.sweep.workers.worker import AWAY, Interruption, run_worker, work
+from vaebench.sweep.workers.worker import ADDRESS, AWAY, Interruption, run_worker, work
 
 Started = tuple[Sweep, RDBStorage, Study]
 
@@ -527,6 +528,34 @@ def test_a_worker_has_one_connection_and_more_workers_than_connections_are_refus
     require_connections(storage, 64)
     with pytest.raises(UserError, match=r"connections for 96 workers, not for 97: raise .* max_connections to 117"):
         require_connections(storage, 97)
+    storage.engine.dispose()
+
+
+def _work_at(file: Path, results: Path, address: str) -> None:
+    os.environ[ADDRESS] = address
+    sys.exit(run_worker(file, lambda _: Noop(results, 2.0)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_sixty_four_workers_share_a_default_postgresql_without_a_death(server: Server, tmp_path: Path) -> None:
+    """Each of its 100 connections is one too few for somebody where a worker takes two."""
+    trials = 64 * 15  # half a minute of waiting in each, and as much in the takes of 64
+    sweep, storage, study = _start(tmp_path, server.address, trials=trials)
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL"
+    workers = [
+        FORKED.Process(target=_work_at, args=(Path(sweep.source.path), tmp_path, server.address)) for _ in range(64)
+    ]
+    most = 0
+    for worker in workers:
+        worker.start()
+    with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while any(worker.is_alive() for worker in workers):
+            most = max(most, connection.execute(sqlalchemy.text(count)).scalar_one())
+            time.sleep(0.5)
+    assert [worker.exitcode for worker in workers] == [0] * 64
+    assert 64 < most <= 67, "one each, and the two of this test"
+    assert count_states(study.trials) == {"COMPLETE": trials}
     storage.engine.dispose()
 
 
