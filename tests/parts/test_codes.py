@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from vaebench.functional.quantisation import (
     assignment_entropies,
     book_of,
     commitment,
+    drawn,
     entropy,
     grid,
     looked_up,
@@ -33,6 +38,7 @@ from vaebench.functional.quantisation import (
     taken,
 )
 from vaebench.networks.codes import Causal, CausalGrid, CodeNetwork
+from vaebench.posteriors.codes import VectorQuantised
 
 DOUBLE = torch.float64
 LEVELS = [(2, 3), (5,), (8, 6, 5), (4, 4)]
@@ -115,12 +121,60 @@ def test_dead_codes_start_anew_at_vectors_of_the_batch_and_others_stay() -> None
     before = moved(Memory(torch.full((1, 3), 1 / 3, dtype=DOUBLE), book / 3), taken(found, 3), torch.tensor(0.0))
     dead = before.shares < 0.01
     assert dead.tolist() == [[False, True, True]]
-    after = revived(before, found, dead)
+    after = revived(before, drawn(found, 3), dead)
     assert torch.equal(after.shares[0, 1:], torch.full((2,), 1 / 3, dtype=DOUBLE))
     assert torch.equal(after.sums[0, 0], before.sums[0, 0])
     new = book_of(after)[0, 1:]
     assert (torch.cdist(new, vectors[:, 0]).min(1).values < 1e-3).all()
     assert not torch.equal(new[0], new[1])
+
+
+class Together:
+    """Two processes as two threads, which exchange figures as they come to them."""
+
+    def __init__(self) -> None:
+        self.barrier, self.told = threading.Barrier(2, timeout=60), [torch.empty(0)] * 2
+
+    def of(self, rank: int) -> Any:
+        return SimpleNamespace(
+            pooled=lambda figure: torch.stack(self.exchanged(rank, figure)).mean(0),
+            of_first=lambda figure: self.exchanged(rank, figure)[0],
+        )
+
+    def exchanged(self, rank: int, figure: Tensor) -> list[Tensor]:
+        self.told[rank] = figure
+        self.barrier.wait()
+        found = list(self.told)
+        self.barrier.wait()
+        return found
+
+
+@pytest.mark.parametrize("t", [0.0, 1.0], ids=["all start anew", "the dead start anew"])
+def test_processes_that_train_together_start_dead_codes_at_one_vector_of_a_batch(t: float) -> None:
+    """Defect: each looked for dead codes by its own images and drew for itself, and means of two draws were codes."""
+    torch.manual_seed(0)
+    posterior = VectorQuantised((1, 4, 4), (3,), codes=6, width=2).double()
+    x = torch.rand(8, 1, 4, 4, dtype=DOUBLE)
+    decay, least, learns = torch.tensor(0.0), torch.tensor(0.5), torch.tensor(True)
+    alone = SimpleNamespace(pooled=lambda figure: figure, of_first=lambda figure: figure)
+    nearest = [posterior.read(part)[1] for part in (x[:4], x[4:], x)]
+    size, step = 6, torch.tensor(t)
+    threads = Together()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(posterior.after, nearest[rank], decay, least, step, learns, threads.of(rank)) for rank in (0, 1)
+        ]
+        found = [job.result() for job in jobs]
+    whole = posterior.after(nearest[2], decay, least, step, learns, alone)
+    shares, sums = found[0]["posterior.shares"][0], found[0]["posterior.sums"][0]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    dead = (taken(nearest[2], size).shares[0] < 0.5 / size) | (step == 0)
+    assert dead.any()
+    assert dead.all() == (t == 0)
+    torch.testing.assert_close(sums[~dead], whole["posterior.sums"][0][~dead])
+    torch.testing.assert_close(shares, whole["posterior.shares"][0])
+    vectors = nearest[0].inputs.flatten(0, -2).detach()
+    assert (torch.cdist(sums[dead] * size, vectors).min(1).values < 1e-12).all()
 
 
 def test_perplexity_counts_codes_and_not_places() -> None:

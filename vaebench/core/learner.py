@@ -243,6 +243,13 @@ class Learner(LightningModule, ABC):
         """A figure's mean over all processes, without its gradient: what a `step` decides by must be one for all."""
         return self._averaged([figure.detach()])[0]
 
+    def of_first(self, figure: Tensor) -> Tensor:
+        """The figure of the first process, without its gradient, in all of them: what was drawn must be one for all."""
+        if not self._several:
+            return figure.detach()
+        own = figure if self.trainer.is_global_zero else torch.zeros_like(figure)
+        return self.pooled(own) * self.trainer.world_size
+
     @property
     def _several(self) -> bool:
         """Whether several processes train."""

@@ -73,5 +73,5 @@ class VQVAE(Family):
         q, codes = self.posterior.read(x)
         terms, committed = self.terms(x, y, q=q), commitment(codes).mean()
         losses = {"model": self.commitment * committed - terms.elbo.mean(), "prior": terms.rate.mean()}
-        state = self.posterior.after(codes, self.decay, self.least, t, self.active(t)["model"])
+        state = self.posterior.after(codes, self.decay, self.least, t, self.active(t)["model"], self)
         return Step(losses, terms.logs | {"commitment": committed}, state)

@@ -7,7 +7,7 @@ several, each level quantises the residual of the levels before it. Codes of an 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ class Quantised(NamedTuple):
     indices: Tensor
     codes: Tensor
     inputs: Tensor
+
+
+class Processes(Protocol):
+    """The processes that train one model together, each on its own images; often there is but one."""
+
+    def pooled(self, figure: Tensor) -> Tensor:
+        """The mean of a figure over the processes."""
+
+    def of_first(self, figure: Tensor) -> Tensor:
+        """The figure of the first process."""
 
 
 class Memory(NamedTuple):
@@ -115,21 +125,26 @@ def moved(memory: Memory, batch: Memory, decay: Tensor) -> Memory:
     return Memory(*(decay * old + (1 - decay) * new for old, new in zip(memory, batch, strict=True)))
 
 
-def revived(memory: Memory, nearest: Quantised, dead: Tensor) -> Memory:
-    """Resets each dead code to a random vector of the batch, with a share of 1/k.
-
-    The random restarts of Dhariwal et al. 2020 (https://arxiv.org/abs/2005.00341).
-
-    Args:
-        memory: the current state.
-        nearest: the codes of the batch.
-        dead: dead codes, (l, k) booleans.
-    """
-    levels, size = dead.shape
+def drawn(nearest: Quantised, size: int) -> Tensor:
+    """A vector of the batch for each of the k = `size` codes, drawn at random with replacement: (l, k, d)."""
+    levels = nearest.indices.shape[-1]
     inputs = nearest.inputs.detach().flatten(0, -3).transpose(0, 1)  # (l, places, d)
     uniform = torch.rand((levels, size), dtype=inputs.dtype, device=inputs.device)
     rows = (uniform * inputs.shape[1]).long().clamp(max=inputs.shape[1] - 1)
-    fresh = inputs.gather(1, rows[..., None].expand(levels, size, inputs.shape[2]))
+    return inputs.gather(1, rows[..., None].expand(levels, size, inputs.shape[2]))
+
+
+def revived(memory: Memory, fresh: Tensor, dead: Tensor) -> Memory:
+    """Resets each dead code to a fresh vector, with a share of 1/k.
+
+    With those of `drawn` it is the random restart of Dhariwal et al. 2020 (https://arxiv.org/abs/2005.00341).
+
+    Args:
+        memory: the current state.
+        fresh: a vector for each code, (l, k, d).
+        dead: dead codes, (l, k) booleans.
+    """
+    size = dead.shape[-1]
     sums = torch.where(dead[..., None], fresh / size, memory.sums)
     return Memory(torch.where(dead, 1 / size, memory.shares), sums)
 

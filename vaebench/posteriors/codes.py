@@ -16,8 +16,10 @@ from vaebench.errors import UserError
 from vaebench.functional.objectives import with_gradient
 from vaebench.functional.quantisation import (
     Memory,
+    Processes,
     Quantised,
     book_of,
+    drawn,
     grid,
     moved,
     quantised,
@@ -173,8 +175,13 @@ class ResidualQuantised(Codes):
     def forward(self, c: Tensor | None = None) -> PointMass:
         return self.read(c)[0]
 
-    def after(self, nearest: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor) -> dict[str, Tensor]:
+    def after(
+        self, nearest: Quantised, decay: Tensor, least: Tensor, t: Tensor, learns: Tensor, processes: Processes
+    ) -> dict[str, Tensor]:
         """The buffers after a batch: updated averages, with rarely used codes reinitialised.
+
+        Several processes average what their batches say before they look which codes are dead, and take the fresh
+        vectors of the first of them: the mean of several vectors is none that the encoder gives.
 
         Args:
             nearest: from `read`.
@@ -182,11 +189,13 @@ class ResidualQuantised(Codes):
             least: threshold for dead codes, as a fraction of the usage 1/k; at t = 0 all codes are dead.
             t: training step.
             learns: 0-dim boolean; false returns the buffers unchanged.
+            processes: that train together, each on its own batch.
         """
         size = self.shares.shape[1]
         memory = Memory(self.shares, self.sums)
-        new = moved(memory, taken(nearest, size), decay)
-        new = revived(new, nearest, (new.shares < least / size) | (t == 0))
+        new = moved(memory, Memory(*map(processes.pooled, taken(nearest, size))), decay)
+        fresh = processes.of_first(drawn(nearest, size))
+        new = revived(new, fresh, (new.shares < least / size) | (t == 0))
         kept = (torch.where(learns, a, b) for a, b in zip(new, memory, strict=True))
         return dict(zip(("posterior.shares", "posterior.sums"), kept, strict=True))
 
