@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from skimage.util import montage
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def interpolation_grid(model: LatentModel, a: Tensor, b: Tensor, seed: int = 0) 
         Unavailable: the likelihood has no mean in closed form, or codes are not numbers to be mixed.
     """
     (start, which), (stop, _) = code(model, a, seed), code(model, b, seed)
-    _require_floats(start)
+    require_floats(start)
     places = torch.linspace(0, 1, BETWEEN, dtype=start.dtype, device=start.device)
     between = mean_image(model, torch.stack([torch.lerp(start, stop, t) for t in places]))  # (t, m, *data)
     rows = [torch.cat([x[None], made, y[None]]) for x, made, y in zip(a, between.transpose(0, 1), b, strict=True)]
@@ -107,7 +108,7 @@ def traversal_grid(
     Raises:
         Unavailable: the likelihood has no mean in closed form, or codes are not numbers to be moved.
     """
-    _require_floats(z)
+    require_floats(z)
     stops = torch.linspace(-REACH, REACH, STOPS, dtype=z.dtype, device=z.device)
     moved = z.flatten().repeat(len(units), STOPS, 1)
     for row, unit in enumerate(units):
@@ -117,7 +118,8 @@ def traversal_grid(
     return labelled(_grid(rows), _middles(rows, 0, dict(enumerate(names))), _middles(rows, 1, columns), title)
 
 
-def _require_floats(z: Tensor) -> None:
+def require_floats(z: Tensor) -> None:
+    """Raises Unavailable unless codes are numbers that can be mixed and moved."""
     if not z.is_floating_point():
         raise Unavailable(f"codes of type {z.dtype} have no neighbourhood")
 
@@ -132,7 +134,12 @@ def _grid(rows: list[Tensor]) -> Picture:
     """Rows of tiles (m, c, h, w), enlarged by whole numbers so that pixels stay pixels."""
     zoom, columns = layout(rows[0].shape)[0], max(len(row) for row in rows)
     tiles = torch.cat([F.pad(row, (0, 0, 0, 0, 0, 0, 0, columns - len(row)), value=1) for row in rows])
-    pixels = (tiles.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
-    pixels = (pixels if pixels.shape[-1] == 3 else pixels[..., :1].repeat(3, 3)).repeat(zoom, 1).repeat(zoom, 2)
+    pixels = rgb(tiles).repeat(zoom, 1).repeat(zoom, 2)
     shape = (len(rows), columns)
     return np.asarray(montage(pixels, [PAPER] * 3, grid_shape=shape, padding_width=GAP, channel_axis=-1))
+
+
+def rgb(images: Tensor) -> NDArray[np.uint8]:
+    """The pixels of images (n, c, h, w) in [0, 1]: (n, h, w, 3)."""
+    pixels = (images.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+    return pixels if pixels.shape[-1] == 3 else pixels[..., :1].repeat(3, 3)

@@ -16,7 +16,8 @@ from vaebench.evaluation.conditions import each
 from vaebench.evaluation.estimators.moments import Moments
 from vaebench.evaluation.images import Stack, batch_size
 
-THRESHOLDS = (0.001, 0.01, 0.1)  # of Var_x(E_q[z]), in the latent's squared units
+ACTIVE = 0.01  # Var_x(E_q[z]) above which a unit is active, in the latent's squared units
+THRESHOLDS = (0.001, ACTIVE, 0.1)
 BATCH = 500
 
 
@@ -73,7 +74,7 @@ def _mean(q: Distribution) -> Tensor:
         return q.mean.flatten(1)
 
 
-def active_units(means: Moments, threshold: float = 0.01) -> int:
+def active_units(means: Moments, threshold: float = ACTIVE) -> int:
     """Number of units whose posterior mean varies over the images: Var_x(E_q[z_j]) > threshold.
 
     Burda, Grosse & Salakhutdinov 2016, section 5.2 (https://arxiv.org/abs/1509.00519); the variance is unbiased.
@@ -83,3 +84,12 @@ def active_units(means: Moments, threshold: float = 0.01) -> int:
         threshold: in the latent's squared units.
     """
     return int((means.variance > threshold).sum())
+
+
+def between(means: Tensor) -> Tensor:
+    """Var_x(E_q[z]) of every unit, (units,), from two independent estimates of E_q[z], (2, n, units), n ≥ 2.
+
+    It is their covariance, which is free of the noise of either.
+    """
+    first, second = means - means.mean(1, keepdim=True)
+    return (first * second).sum(0) / (first.shape[0] - 1)

@@ -15,6 +15,7 @@ from vaebench.core import LatentModel
 from vaebench.distributions.hierarchy import Hierarchy
 from vaebench.evaluation.conditions import for_images
 from vaebench.evaluation.estimators.draws import sample_posterior
+from vaebench.evaluation.estimators.latents import between
 from vaebench.evaluation.images import Stack
 
 IMAGES, SAMPLES, BATCH = 1000, 32, 50
@@ -35,9 +36,8 @@ class LevelRates(NamedTuple):
 
     @property
     def variances(self) -> Tensor:
-        """Var_x(E_q[z]) of every unit, (units,): the covariance of the two means, free of sampling noise."""
-        first, second = self.means - self.means.mean(1, keepdim=True)
-        return (first * second).sum(0) / (first.shape[0] - 1)
+        """Var_x(E_q[z]) of every unit, (units,)."""
+        return between(self.means)
 
 
 def sizes(model: LatentModel, x: Stack) -> tuple[int, ...] | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from vaebench.evaluation.conditions import for_images
-from vaebench.evaluation.estimators.latents import THRESHOLDS, active_units
+from vaebench.evaluation.estimators.latents import ACTIVE, THRESHOLDS, active_units
 from vaebench.evaluation.estimators.levels import IMAGES, SAMPLES, read_levels, sizes
 from vaebench.evaluation.estimators.moments import Moments
 from vaebench.evaluation.metrics import Findings, MetricKind
 from vaebench.evaluation.subject import Subject
-
-THRESHOLD = 0.01  # of a level's active units
 
 LABELLED = True  # supports conditional models
 KINDS = {
@@ -43,7 +41,7 @@ def measure(subject: Subject, findings: Findings) -> None:
     latents, n = subject.latents, len(subject.raw)
     mean = latents.mean
     for threshold in THRESHOLDS:
-        name = "active_units" if threshold == 0.01 else f"active_units_{threshold}"
+        name = "active_units" if threshold == ACTIVE else f"active_units_{threshold}"
         if mean is None or n < 2:
             reason = latents.why.get("mean", "one image has no variance")
             units = None if mean is None else mean.shape[1]
@@ -66,8 +64,8 @@ def _add_levels(subject: Subject, findings: Findings, known: tuple[int, ...]) ->
     for i, (rate, variances) in enumerate(zip(levels.rates.T, levels.variances.split(known), strict=True), 1):
         fill: dict[str, Any] = {"level": i, "count": len(known), "units": known[i - 1], "n": len(some)}
         findings.average(f"rate_level_{i}", rate, keep=False, kind="rate_level", samples=SAMPLES, **fill)
-        active = int((variances > THRESHOLD).sum())
+        active = int((variances > ACTIVE).sum())
         name, kind = f"active_units_level_{i}", "active_units_level"
-        findings.single(name, active, len(some), kind=kind, samples=SAMPLES // 2, threshold=THRESHOLD, **fill)
+        findings.single(name, active, len(some), kind=kind, samples=SAMPLES // 2, threshold=ACTIVE, **fill)
         table.append({"level": i, "units": known[i - 1], "rate": float(rate.mean()), "active_units": active})
     findings.tables["levels"] = table
