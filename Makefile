@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo runs test nightly chromium lint audit lock docs release matrix clean
+.PHONY: demo runs test nightly chromium runtime lint audit lock docs release matrix clean
 
 demo: .venv/ready
 	$(BIN)/vaebench bench configs/benchmark/digits.yaml --results $(DEMO)
@@ -17,10 +17,10 @@ runs: .venv/ready
 	done
 
 # One process more than there are cores, since many tests wait for processes of their own.
-test: .venv/ready chromium
+test: .venv/ready chromium runtime
 	$(BIN)/python -m pytest -m "not slow" -n $$(( $$(nproc) + 1 )) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-nightly: .venv/ready chromium
+nightly: .venv/ready chromium runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,ray,docs]"
 	$(BIN)/python -m pytest
 
@@ -31,6 +31,10 @@ chromium:
 		if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium zsh; \
 	} || echo "Chromium or zsh is missing and could not be installed; their tests will say that they did not run."
+
+# onnxruntime-web, which the explorer's page runs in Chromium, from npm.
+runtime:
+	@$(PYTHON) .ci/tools.py runtime
 
 lint: .venv/ready
 	$(BIN)/ruff check .

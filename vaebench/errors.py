@@ -183,7 +183,7 @@ def unknown(kind: str, name: object, known: Iterable[str], remedy: str = "") -> 
     name, names = printable(name), [printable(one) for one in known]
     name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
     lower = {known.lower(): known for known in names}
-    near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(names)[:12]
+    near = [lower[n] for n in get_close_matches(name.lower(), lower, n=3, cutoff=0.4)] or sorted(set(names))[:12]
     listed = " or ".join(filter(None, [", ".join(near[:-1]), near[-1] if near else ""]))
     guess = f"did you mean {listed}?" if near else "there is none to choose from."
     return UserError(" ".join(filter(None, [f"unknown {kind} '{name}'; {guess}", remedy])))

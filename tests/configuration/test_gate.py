@@ -197,6 +197,9 @@ READERS: dict[str, Callable[[Path, dict[str, Any]], int]] = {
     "evaluate": lambda folder, config: main(
         ["evaluate", str(_checkpoint(folder, CONFIG, config)), f"--results={folder}/results"]
     ),
+    "explore": lambda folder, config: main(
+        ["explore", str(_checkpoint(folder, CONFIG, config)), f"--out={folder}/page"]
+    ),
     "verify": lambda folder, config: main(
         [
             "verify",

@@ -10,9 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import vaebench
 
 ROOT = Path(__file__).parents[2]
 HOLES = {  # versions, the last or only ones with the hole; docs/security.md has the reasons
@@ -120,3 +123,27 @@ def test_an_audit_without_a_network_says_so_in_one_sentence(
         assert tools.audit() == code
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith("not audited: ")
+
+
+def test_the_conda_recipe_asks_for_what_the_project_asks_for() -> None:
+    """torch is pytorch there, and the packages of jsonargparse's extra have no extra to come by."""
+    recipe = yaml.safe_load((ROOT / ".ci" / "conda" / "recipe.yaml").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    python = f"python {project['project']['requires-python']}"
+    wanted = {requirement.name: requirement for extra, requirement in _allowed() if not extra}
+    assert {extra for requirement in wanted.values() for extra in requirement.extras} == {"signatures"}
+    asked = {f"{'pytorch' if name == 'torch' else name} {one.specifier}".strip() for name, one in wanted.items()}
+    ordered = {line.partition(" ")[0]: line for line in recipe["requirements"]["run"]}
+    named = {line.partition(" ")[0]: line for line in (*asked, python, "docstring_parser", "typeshed_client")}
+    assert ordered.keys() == named.keys()
+    for name, line in named.items():
+        assert sorted(ordered[name].partition(" ")[2].split(",")) == sorted(line.partition(" ")[2].split(",")), name
+    assert set(recipe["requirements"]["host"]) == {
+        python,
+        "pip",
+        *(line.replace(">", " >") for line in project["build-system"]["requires"]),
+    }
+    assert recipe["context"]["version"] == vaebench.__version__
+    assert recipe["build"]["python"]["entry_points"] == [
+        f"{name} = {place}" for name, place in project["project"]["scripts"].items()
+    ]
