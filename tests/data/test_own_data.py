@@ -345,6 +345,101 @@ def test_a_split_follows_from_its_seed(tmp_path: Path) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.fixture
+def both(pngs: Path) -> Callable[..., list[ImageData]]:
+    """The same 30 images as a folder of pictures and as an array, with lists in `folds` of both."""
+    names = sorted(path.relative_to(pngs).as_posix() for path in pngs.rglob("*.png"))
+    pictures = [np.asarray(Image.open(pngs / name)) for name in names]
+    (pngs.parent / "arrays").mkdir()
+    path = pngs.parent / "arrays" / "a.npz"
+    np.savez(path, images=np.stack(pictures), labels=[name[:3] == "dog" for name in names])
+
+    def make(**places: list[int]) -> list[ImageData]:
+        for split, chosen in places.items():
+            lines = [names[place] for place in chosen]
+            store(pngs / "folds" / f"{split}.txt", "\r\n".join([*lines, ""]).encode())
+            store(path.parent / "folds" / f"{split}.txt", "\n".join(map(str, chosen)).encode())
+        return [Folder(str(pngs), lists="folds"), Arrays(str(path), lists="folds")]
+
+    return make
+
+
+def test_lists_say_which_images_are_in_a_split(
+    both: Callable[..., list[ImageData]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"train": [*range(3, 25)][::-1], "valid": [0, 26], "test": [1, 27, 2]}
+    hashes = []
+    for gib in ("1", "0"):
+        monkeypatch.setenv("VAEBENCH_MEMORY", gib)
+        for data in both(**chosen):
+            assert data.sizes == {"train": 22, "val": 2, "test": 3}
+            assert data.labels("test").tolist() == [0, 0, 1], "classes are numbered over all splits"
+            hashes.append(data.hashes)
+    assert all(one == hashes[0] for one in hashes), "neither the order of lines nor where images are read from"
+    assert hashes[0] != both(**{**chosen, "test": [1, 27]})[0].hashes
+    for data in both(**{**chosen, "test": [1, 27, 3]}):
+        assert "1 of the 3 test images" in refused(data)
+
+
+def test_validation_images_are_taken_from_training_where_no_list_has_them(
+    both: Callable[..., list[ImageData]],
+) -> None:
+    for data in both(train=[*range(20)], test=[*range(20, 30)]):
+        assert data.sizes == {"train": 18, "val": 2, "test": 10}
+
+
+@pytest.mark.parametrize(
+    ("lists", "sentence"),
+    [
+        ({}, "holds no lists: expected train.txt, test.txt"),
+        ({"train": "0"}, "too few for train and val and test"),
+        ({"test": "0"}, "has no split 'train'"),
+        ({"train": "0\n1", "test": ""}, "is empty: expected each of its images once"),
+        ({"train": "0\n1\n0", "test": "2"}, "names '0' twice"),
+        ({"train": "0\n1", "test": "30"}, "has the line '30': expected places of the 30 images, from 0 to 29"),
+        ({"train": "0\n1", "test": "02"}, "has the line '02'"),
+        ({"train": "0\n1", "test": "-1"}, "has the line '-1'"),
+        ({"train": "0\n1", "test": "9" * 5000}, "expected places of the 30 images"),
+        ({"train": "0\n1", "test": "caf\udce9"}, "cannot be read"),
+    ],
+)
+def test_lists_that_do_not_split_an_array_are_refused(tmp_path: Path, lists: dict[str, str], sentence: str) -> None:
+    np.save(tmp_path / "a.npy", noise(30, 4, 4))
+    for split, lines in lists.items():
+        store(tmp_path / "folds" / f"{split}.txt", lines.encode("utf-8", "surrogateescape"))
+    assert sentence in refused(Arrays(str(tmp_path / "a.npy"), lists="folds"))
+
+
+@pytest.mark.parametrize(
+    "line", ["cat/01.png", "cat", "../pngs/cat/00.png", "/etc/hosts", "cat/00.png dog", "cat/no.txt"]
+)
+def test_a_line_that_is_no_picture_of_the_folder_is_named(pngs: Path, line: str) -> None:
+    store(pngs / "cat" / "no.txt", b"")
+    store(pngs / "folds" / "train.txt", line.encode())
+    store(pngs / "folds" / "test.txt", b"cat/00.png")
+    assert f"names '{line}', which is no picture in '{pngs}'" in refused(Folder(str(pngs), lists="folds"))
+
+
+def test_lists_lie_with_the_images_so_that_both_move_together(tmp_path: Path) -> None:
+    for lists in ("../folds", str(tmp_path)):
+        for make in (Folder, Arrays):
+            with pytest.raises(UserError, match="expected a folder in that of the images") as error:
+                make(lists=lists)
+            assert one_sentence(str(error.value))
+    config = {"class_path": "vaebench.data.folder.Folder", "init_args": {"root": "/a/b", "lists": "folds"}}
+    assert gate.vetted(config, "it", "data set")["init_args"] == {"root": None, "lists": "folds"}
+
+
+def test_a_class_has_one_number_in_all_splits(pngs: Path) -> None:
+    """Defect: each split counted its own folders, so that a class was 1 in training and 0 where another was missing."""
+    for number in range(30):
+        (split, kind) = ("train", ("cat", "dog")[number % 2]) if number < 25 else ("test", "dog")
+        store(pngs.parent / "split" / split / kind / f"{number}.png", png(noise(4, 4, seed=number)))
+    data = Folder(str(pngs.parent / "split"))
+    assert data.labels("test").tolist() == [1] * 5
+    assert sorted(set(data.labels("train").tolist())) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +150,10 @@ class OwnImages(ImageData, ABC):
         measure, batch_size: as in `ImageData`.
         levels: number of values of a stored pixel, from 2 to 256.
         cut: how the images are split.
+        lists: folder of lists that split them, from the folder of the images; None: there are none.
 
     Raises:
-        UserError: as `ImageData`, or the number of levels is none.
+        UserError: as `ImageData`, the number of levels is none, or the lists do not lie with the images.
     """
 
     levels = HIGHEST + 1
@@ -159,14 +161,26 @@ class OwnImages(ImageData, ABC):
     PLACES: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, title: str, place: str | None, measure: str, batch_size: int, levels: int = HIGHEST + 1, cut: Cut = Cut()
+        self,
+        title: str,
+        place: str | None,
+        measure: str,
+        batch_size: int,
+        levels: int = HIGHEST + 1,
+        cut: Cut = Cut(),
+        lists: str | None = None,
     ) -> None:
         if not 2 <= levels <= HIGHEST + 1:
             raise UserError(f"data.levels is {levels}: expected 2 to {HIGHEST + 1}; mend that setting")
         self.levels = levels
         self.measures = (BINARY, f"{DISCRETE}{levels}", CONTINUOUS) if levels > 2 else (BINARY,)
+        if lists is not None and (Path(lists).is_absolute() or ".." in Path(lists).parts):
+            raise UserError(
+                f"data.lists is '{lists}': expected a folder in that of the images, named from there, so that both are "
+                "found together; move or link it there"
+            )
         super().__init__(measure, batch_size)
-        self.place, self.cut = place, cut
+        self.place, self.cut, self.lists = place, cut, lists
         if title:
             self.name = f"{self.name}-{re.sub(r'[^A-Za-z0-9_.+=@-]+', '_', title)[:60]}"
 
@@ -198,6 +212,39 @@ class OwnImages(ImageData, ABC):
                 "from the working folder, or an absolute one; mend it"
             )
         return path
+
+    def listed(self, folder: Path) -> dict[str, list[str]]:
+        """The lines of the lists that split the images, by the name of the split; none where no lists were given.
+
+        Each split has a text file, `train.txt`, of which the order means nothing and empty lines are left out.
+
+        Args:
+            folder: of the images.
+
+        Raises:
+            UserError: there are no lists, or one cannot be read, is empty, or has a line twice.
+        """
+        if self.lists is None:
+            return {}
+        place, found = folder / self.lists, {}
+        for name in SPELLINGS:
+            if not (path := place / f"{name}.txt").is_file():
+                continue
+            try:
+                lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"'{path}' cannot be read ({error}): expected a text file in UTF-8; mend it") from error
+            twice = [line for line, count in Counter(lines).items() if count > 1]
+            if twice or not lines:
+                what = f"names '{twice[0]}' twice" if twice else "is empty"
+                raise UserError(f"'{path}' {what}: expected each of its images once, one a line; mend that list")
+            found[name] = sorted(lines)
+        if not found:
+            raise UserError(
+                f"'{place}' holds no lists: expected train.txt, test.txt and perhaps val.txt; mend data.lists, a "
+                "folder in that of the images"
+            )
+        return found
 
 
 def title_of(place: str | None) -> str:

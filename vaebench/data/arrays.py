@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.data._checks import as_labels
 from vaebench.data._own import RANGES, SPELLINGS, Cut, Duplicates, Images, OwnImages, title_of
 from vaebench.data._prepare import Layout, channels_first, quantised, require_span
 from vaebench.data._stored import PART, Stored, keeping, kept_at, limit, mapping, opened_again, release, spans, spooled
@@ -31,9 +33,9 @@ class Arrays(OwnImages):
     """Arrays of one's own: .npy, .npz, HDF5 or .safetensors, with levels, or values whose range is given.
 
     A file has an array `images` and perhaps `labels`, or `train`, `test` and perhaps `val` with `train_labels` and so
-    on; a folder has files of those names (`train.npy`, `train_labels.npy`). What has no splits is split by a seed.
-    Images are (n, height, width), or have their channels first or last. Arrays of more than `VAEBENCH_MEMORY` GiB (1)
-    stay in their file, or in one that is made of it once.
+    on; a folder has files of those names (`train.npy`, `train_labels.npy`). What has no splits is split by `lists`, or
+    by a seed. Images are (n, height, width), or have their channels first or last. Arrays of more than
+    `VAEBENCH_MEMORY` GiB (1) stay in their file, or in one that is made of it once.
 
     Args:
         path: the file or folder, from the working folder or absolute.
@@ -45,6 +47,8 @@ class Arrays(OwnImages):
         images, labels: names of the arrays in a file without splits.
         val, test: shares of the images in the validation and the test split, where there are none.
         split_seed: of the split.
+        lists: a folder beside the file, or in the folder of files, that has the splits as text files, `train.txt`,
+            `test.txt` and perhaps `val.txt`, with the place of an image in `images`, from 0, a line.
         duplicates: what becomes of images that stand in two splits: 'refuse', 'drop' or 'keep'.
     """
 
@@ -64,9 +68,11 @@ class Arrays(OwnImages):
         val: float = 0.1,
         test: float = 0.1,
         split_seed: int = 0,
+        lists: str | None = None,
         duplicates: Duplicates = "refuse",
     ) -> None:
-        super().__init__(title_of(path), path, measure, batch_size, levels, Cut(val, test, split_seed, duplicates))
+        cut = Cut(val, test, split_seed, duplicates)
+        super().__init__(title_of(path), path, measure, batch_size, levels, cut, lists)
         self.span, self.layout, self.keys = require_span(range), layout, (images, labels)
 
     def read(self) -> Mapping[str, Images]:
@@ -75,8 +81,15 @@ class Arrays(OwnImages):
         images, labels = self.keys
         if set(arrays) == {path.stem}:  # one array without a name, in a .npy file
             arrays = {images: arrays[path.stem]}
+        chosen = self.listed(path if path.is_dir() else path.parent)
         if images in arrays:
-            return {"": self._pair(arrays, images, labels, path)}
+            whole = self._pair(arrays, images, labels, path)
+            return {split: _chosen(whole, lines) for split, lines in chosen.items()} or {"": whole}
+        if chosen:
+            raise UserError(
+                f"'{path}' has no array '{images}' that data.lists could split; set data.images to its name, or leave "
+                "out the lists"
+            )
         splits = {name: self._pair(arrays, name, f"{name}_labels", path) for name in SPELLINGS if name in arrays}
         if not splits:
             raise UserError(
@@ -106,6 +119,23 @@ class Arrays(OwnImages):
 
             levels = spooled(chunks(), array.shape, np.uint8, kept)
         return Stored(levels)
+
+
+def _chosen(images: Images, lines: Sequence[str]) -> Images:
+    """The images at the places that a list has, in their order.
+
+    Raises:
+        UserError: a line is no place of an image.
+    """
+    n = len(images.levels)
+    for line in lines:
+        if not re.fullmatch("0|[1-9][0-9]{0,17}", line) or int(line) >= n:
+            raise UserError(
+                f"a list of data.lists has the line '{line}': expected places of the {n:,} images, from 0 to {n - 1}, "
+                "one a line; mend it"
+            )
+    index = np.sort(np.asarray(lines, np.int64))
+    return Images(images.levels[index], None if images.labels is None else as_labels(images.labels, n)[index])
 
 
 def read_arrays(path: Path) -> Named:
