@@ -117,6 +117,22 @@ def test_any_module_of_torchs_is_a_network(capsys: pytest.CaptureFixture[str]) -
     assert "Plain takes 'inputs' without a type, and its checkpoint could not be loaded" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("net", "width"),
+    [
+        (["network_of_mine.Plain"], 9),
+        (["{class_path: network_of_mine.Plain, init_args: {width: 4}}"], 4),
+        (["network_of_mine.Plain", "--model.posterior.net.width", "5"], 5),
+        (["vaebench.networks.GatedMLP"], 200),
+    ],
+)
+def test_a_network_of_ones_own_has_its_own_defaults(net: list[str], width: int) -> None:
+    """Defect: it had the width of the default MLP in whose place it stands, as the suite's own networks have."""
+    Path("network_of_mine.py").write_text(NETWORK)
+    job = experiment(["--model=vae", *FAST, "--model.posterior.net", *net])
+    assert job.plain["model"]["init_args"]["posterior"]["init_args"]["net"]["init_args"]["width"] == width
+
+
 def test_an_included_part_is_listed_and_found_like_all_others() -> None:
     Path("more_of_test.py").write_text(
         'from vaebench.networks import MLP\nfrom vaebench.priors import StandardNormal\n\n'

@@ -30,7 +30,16 @@ from vaebench.core.compatibility import require_classes
 from vaebench.data.base import ImageData, knowing
 from vaebench.errors import UserError
 from vaebench.records import run_identity
-from vaebench.training.parser import NAMES, Arguments, classes_first, expand_names, named_paths, own_paths, with_folder
+from vaebench.training.parser import (
+    NAMES,
+    Arguments,
+    classes_first,
+    expand_names,
+    named_paths,
+    own_paths,
+    with_folder,
+    with_own_defaults,
+)
 from vaebench.training.recipe import add_sections, give_recipe, plain_sections, require_sections, sections
 from vaebench.training.silence import quiet_lightning
 from vaebench.training.stopping import Stopping
@@ -254,7 +263,7 @@ def experiment(args: list[str]) -> Experiment:
     Raises:
         UserError: the arguments are not valid.
     """
-    args = list(expand_names(classes_first(args)))
+    args = list(with_own_defaults(expand_names(classes_first(args))))
     named = own_paths(args)
     for file in _files(args):
         if not isinstance(content := Source(file, "configuration file").content, dict):

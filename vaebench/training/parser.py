@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -96,6 +98,35 @@ def _grouped(args: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         if words[0].startswith("--") and "=" not in words[0] and rest and not rest[0].startswith("--"):
             words.append(rest.pop(0))
         yield words[0].partition("=")[0], words
+
+
+def with_own_defaults(args: Iterable[str]) -> Iterator[str]:
+    """Arguments in which each part of the user's own is named with the defaults of its constructor.
+
+    The parser hands the settings of a class on to the one in its place, where both have one of that name: a network of
+    the user's own had the width of the suite's default. Between parts of the suite it does so still, since ids of runs
+    follow from it.
+    """
+    for option, value in _pairs(args):
+        table = _table(value) if value is not None and option.startswith("--model.") else None
+        part = table if isinstance(table, Mapping) else {"class_path": table}
+        settings = part.get("init_args", {})
+        if own.is_path(path := part.get("class_path")) and isinstance(settings, Mapping):
+            whole = {**part, "init_args": {**_defaults(own.require_class(path)), **settings}}
+            yield f"{option}={json.dumps(whole)}"
+        else:
+            yield option if value is None else f"{option}={value}"
+
+
+def _defaults(constructor: Any) -> dict[str, Any]:
+    """The plain values that settings of a class or a function have, where they are of a declared type."""
+    settings = inspect.signature(constructor).parameters.values()
+    return {
+        one.name: one.default
+        for one in settings
+        if one.annotation is not one.empty
+        and (one.default is None or isinstance(one.default, bool | int | float | str))
+    }
 
 
 def with_folder(args: Sequence[str], folder: str) -> list[str]:
