@@ -294,8 +294,12 @@ def test_sources_are_kept_in_the_record_and_compared(capsys: pytest.CaptureFixtu
         _forget()
         assert main(argv) == 2
         assert "the module 'helper_of_mine' is not the one that" in capsys.readouterr().err
+    _edit("helper_of_mine.py", "HALF = 0.5  # as before\n")
     assert main(["fit", "--model=mine_of_test.MyVAE", *FAST]) == 0
-    assert "already" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "already" not in said.out
+    former = f"{Path(checkpoint).parent} has the same settings with other code of yours (helper_of_mine, mine_of_test)"
+    assert former in said.err, "Defect: an interrupted run of the code as it was before was left behind without a word"
 
 
 @pytest.mark.parametrize("sources", ["text", {"os": "rm"}, {"a b": "0" * 64}, ["a"]])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,8 @@ from vaebench.loggers import Log, Logbook, of_training
 from vaebench.records.selection import parsed
 from vaebench.running.pictures import PicturesCallback
 from vaebench.running.run import trained_checkpoint
-from vaebench.training.experiment import experiment
+from vaebench.training.checkpoint import config_text
+from vaebench.training.experiment import Experiment, experiment
 from vaebench.training.models import read_checkpoint
 from vaebench.training.parser import with_folder
 from vaebench.training.progress import training_bar
@@ -67,11 +70,25 @@ def fit(
         if (checkpoint := trained_checkpoint(folder, job.identity(data))) is not None:
             Saves(folder, "").remove()  # of a run that was killed at its very end
             return Fitted(checkpoint, True, names)
+        if (twin := _twin(job, folder)) is not None:
+            code = f"other code of yours ({', '.join(job.sources)}), or " if job.sources else ""
+            print(f"vaebench: {twin} has the same settings with {code}other images: this is a run of its own, which "
+                  "begins anew", file=sys.stderr)  # fmt: skip
         with logbook.open(of_training(job, data, "fit")) as log:
             with training_bar(name, progress) as bar:
                 checkpoint = train(job, folder, bar, [*log.callbacks, *_drawing(log, data, pictures)])
             log.checkpoint(checkpoint)
     return Fitted(checkpoint, False, names)
+
+
+def _twin(job: Experiment, folder: Path) -> Path | None:
+    """The folder of a run with the same settings and another identity, where this run has not begun yet."""
+    if (folder / "config.yaml").exists():
+        return None
+    start = folder.name.rpartition("-")[0]
+    others = sorted(folder.parent.glob(f"{escape(start)}-*/config.yaml"))
+    text = config_text(job).encode() if others else b""
+    return next((file.parent for file in others if file.read_bytes() == text), None)
 
 
 def summary(checkpoint: Path) -> str:

@@ -76,8 +76,12 @@ def _require_types(cls: type) -> None:
 
 def write_config(job: Experiment, work: Path) -> None:
     """Writes `work/config.yaml` for `vaebench fit --config`."""
-    text = job.parser.dump(job.config, skip_unset=False, format="yaml")
-    write_atomically(work / "config.yaml", text.encode())
+    write_atomically(work / "config.yaml", config_text(job).encode())
+
+
+def config_text(job: Experiment) -> str:
+    """All settings of a run, as its config.yaml has them."""
+    return job.parser.dump(job.config, skip_unset=False, format="yaml")
 
 
 def write_checkpoint(

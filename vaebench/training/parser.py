@@ -109,9 +109,9 @@ def with_own_defaults(args: Iterable[str]) -> Iterator[str]:
     """
     for option, value in _pairs(args):
         table = _table(value) if value is not None and option.startswith("--model.") else None
-        part = table if isinstance(table, Mapping) else {"class_path": table}
+        part: Mapping[str, Any] = table if isinstance(table, Mapping) else {"class_path": table}
         settings = part.get("init_args", {})
-        if own.is_path(path := part.get("class_path")) and isinstance(settings, Mapping):
+        if own.is_path(path := str(part.get("class_path"))) and isinstance(settings, Mapping):
             whole = {**part, "init_args": {**_defaults(own.require_class(path)), **settings}}
             yield f"{option}={json.dumps(whole)}"
         else:
