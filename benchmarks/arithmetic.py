@@ -2,8 +2,9 @@
 
     python benchmarks/arithmetic.py [--batch 128] [--repeats 200] [--rounds 15]
 
-Forward and backward of the rate of a diagonal Gaussian and of a Bernoulli's log-density from logits, in turn, by the
-seconds of the processor. Ratios are to the suite's own; values and gradients are compared first.
+Forward and backward of the rate of a diagonal Gaussian, of a Bernoulli's log-density from logits, also of eight members
+of a population at once, and of tanh, in turn, by the seconds of the processor. Ratios are to the suite's own; values
+and gradients are compared first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from work import LATENT, in_turn, spread
 
 from vaebench.distributions import Bernoulli, DiagonalNormal
 from vaebench.distributions.divergences import divergence
+from vaebench.networks import tanh
 
 Forward = Callable[[], Tensor]
 
@@ -62,6 +65,27 @@ def densities(batch: int) -> dict[str, tuple[Forward, list[Tensor]]]:
     }
 
 
+def members(batch: int, count: int = 8) -> dict[str, tuple[Forward, list[Tensor]]]:
+    """log p(x) of bits under the logits of several members, which `torch.func.vmap` computes at once, by each way."""
+    x = (torch.rand(batch, 784) < 0.2).float()
+    logits = torch.randn(count, batch, 784, requires_grad=True)
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "as it is": lambda own: Bernoulli(own).log_prob(x).sum(),
+        "cross-entropy of torch": lambda own: -F.binary_cross_entropy_with_logits(own, x, reduction="sum"),
+    }
+
+    def at_once(way: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.func.vmap(way)(logits).sum()
+
+    return {name: (partial(at_once, way), [logits]) for name, way in ways.items()}
+
+
+def activations(batch: int) -> dict[str, tuple[Forward, list[Tensor]]]:
+    """tanh of 200 hidden units, by each way."""
+    x = torch.randn(batch, 200, requires_grad=True)
+    return {"as it is": (lambda: tanh(x).sum(), [x]), "torch.tanh": (lambda: torch.tanh(x).sum(), [x])}
+
+
 def compare(what: str, ways: dict[str, tuple[Forward, list[Tensor]]], repeats: int, rounds: int) -> None:
     """Prints a table of the ways, after a comparison of their values and gradients."""
     expected = _value_and_gradients(*ways["as it is"])
@@ -74,7 +98,7 @@ def compare(what: str, ways: dict[str, tuple[Forward, list[Tensor]]], repeats: i
             torch.autograd.grad(forward(), inputs)
         return (time.process_time() - start) / repeats
 
-    times = in_turn({name: lambda way=way: timed(*way) for name, way in ways.items()}, rounds)
+    times = in_turn({name: partial(timed, *way) for name, way in ways.items()}, rounds)
     print(f"| {what} | µs | × as it is | spread |\n| --- | ---: | ---: | ---: |")
     for name, own in times.items():
         ratio = statistics.median(a / b for a, b in zip(own, times["as it is"], strict=True))
@@ -97,6 +121,8 @@ def main() -> None:
     print(f"batch {arguments.batch}, {torch.get_num_threads()} threads\n")
     compare("rate", rates(arguments.batch), arguments.repeats, arguments.rounds)
     compare("log p(x given z)", densities(arguments.batch), arguments.repeats, arguments.rounds)
+    compare("the same, 8 members", members(20), arguments.repeats, arguments.rounds)
+    compare("tanh", activations(arguments.batch), arguments.repeats, arguments.rounds)
 
 
 if __name__ == "__main__":
