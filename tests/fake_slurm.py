@@ -169,10 +169,11 @@ def scancel(words: list[str]) -> int:
     return 0
 
 
-def squeue(_: list[str]) -> int:
+def squeue(words: list[str]) -> int:
+    assert words == ["--me", "--noheader", "--format=%i %k"], words
     for _, job in _jobs(Path(os.environ[ROOT])):
         if _state(job) in ("PENDING", "RUNNING"):
-            print(_name(job), _state(job))
+            print(_name(job), json.loads((job / "about.json").read_text())["options"].get("comment", "(null)"))
     return 0
 
 
@@ -214,11 +215,12 @@ def _run(job: Path) -> str | None:
     os.environ.update(environment)
     with Path(about["cwd"], _filled(options["output"])).open("ab") as log:
         command = ["/bin/bash", str(job / "script")]
-        batch = subprocess.Popen(command, env=environment, cwd=about["cwd"], stdout=log, stderr=log)
+        batch = subprocess.Popen(
+            command, env=environment, cwd=about["cwd"], stdout=log, stderr=log, start_new_session=True
+        )
         _become(job, "RUNNING")
         state = _watched(job, batch, "requeue" in options)
-    for pid in _step(job):
-        _send(pid, signal.SIGKILL)
+    _kill(job, batch)
     batch.wait()
     return state
 
@@ -268,8 +270,11 @@ def _end(job: Path, batch: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(job: Path, batch: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to everything: a slow `scontrol requeue` of the script would queue its successor again."""
     for pid in [*_step(job), batch.pid]:
         _send(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(batch.pid, signal.SIGKILL)
 
 
 def _send(pid: int, number: int) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -220,7 +221,10 @@ def test_the_dry_run_text_is_a_script_that_sbatch_runs(
     monkeypatch.delenv("VAEBENCH_STORAGE", raising=False)
     launch = _launch(tmp_path, engine="{name: slurm, workers: 2, setup: [export FROM_SETUP=1]}")  # on one machine
     monkeypatch.setattr(slurm, "worker", lambda launch: _noop(launch, 0.0))
-    (tmp_path / "job.sh").write_text(slurm.preview(launch))
+    (tmp_path / "job.sh").write_text(text := slurm.preview(launch))
+    assert '$SLURM_JOB_ID"' not in text, (
+        "defect: the number of one task is the array's, whose tasks were all queued again"
+    )
     subprocess.run(["sbatch", "job.sh"], check=True)
     thread = _disturb(cluster, tmp_path, ["preempt", "expire", "requeue"])
     while cluster.jobs("PENDING", "RUNNING"):
@@ -243,6 +247,10 @@ def test_jobs_of_the_engine_come_back_from_preemption_time_out_and_a_lost_node(
     monkeypatch.setattr(slurm, "VISIBLE", 0.2)
     workers = start(launch)
     assert isinstance(workers, RemoteWorkers)
+    workers.tend(2)
+    with pytest.raises(UserError, match=r"^\d+_0, \d+_1 of noop are in SLURM's queue .* `scancel \d+_0 \d+_1`"):
+        start(launch)  # defect: a driver that resumed a sweep submitted a second array beside the first
+    start(replace(launch, storage=f"{launch.storage}?other"))
     thread = _disturb(cluster, tmp_path, ["preempt", "expire", "requeue", "lose"])
     reason, study = _drive(launch, workers)
     thread.join()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +31,7 @@ VISIBLE = 15.0  # seconds after which the result of a job that has ended is seen
 REQUEUE = [
     "code=$?",
     "if [ $code -eq 130 ]; then  # preempted, or time is nearly over; its trial is in the queue again",
-    '    scontrol requeue "$SLURM_JOB_ID" && exit',
+    '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && exit',  # one task has the array's number
     "fi",
     "exit $code",
 ]
@@ -39,12 +41,18 @@ def start(launch: Launch) -> RemoteWorkers:
     """Workers as jobs of one array, submitted from here; the environment holds the storage's address.
 
     Raises:
-        UserError: submitit or SLURM is not here, or SQLite is the storage.
+        UserError: submitit or SLURM is not here, SQLite is the storage, or jobs of this sweep are in the queue.
     """
     require_server(launch)
     _require_submitit()
     if shutil.which("sbatch") is None:
         raise UserError("there is no sbatch here; start the sweep on a machine that submits to SLURM")
+    if queued := _queued(launch):
+        raise UserError(
+            f"{', '.join(queued)} of {launch.sweep.name} are in SLURM's queue and go on without a driver: expected no "
+            "jobs before others are submitted; see what they do by `vaebench sweep status`, or end them by "
+            f"`scancel {' '.join(queued)}`"
+        )
     import submitit
 
     executor = submitit.SlurmExecutor(folder=_folder(launch), max_num_timeout=TIMEOUTS)
@@ -81,6 +89,7 @@ def parameters(launch: Launch) -> dict[str, Any]:
     gpus = {"gpus_per_node": settings.get("devices", 1)} if asks else {}
     cpus = own.get("cpus_per_task", 2)
     return {"job_name": f"vaebench-{launch.sweep.name}", "time": 24 * 60, **gpus, **own} | {
+        "comment": _mark(launch),
         "cpus_per_task": cpus,
         "srun_args": [f"--cpus-per-task={cpus}"],  # since SLURM 22.05 srun does not take it from sbatch
         "setup": ['export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"', *settings.get("setup", [])],
@@ -96,6 +105,18 @@ def submit(executor: Any, launch: Launch, count: int) -> list[Handle]:
     with executor.batch():
         jobs = [executor.submit(worker(launch)) for _ in range(count)]
     return [SlurmJob(job) for job in jobs]
+
+
+def _mark(launch: Launch) -> str:
+    """A comment that the jobs of a sweep have and no others: sweeps of one name may have several storages."""
+    return f"vaebench-{hashlib.sha256(f'{launch.storage} {launch.sweep.name}'.encode()).hexdigest()[:12]}"
+
+
+def _queued(launch: Launch) -> list[str]:
+    """Names of the jobs of a sweep that wait or run, as scancel takes them; none where SLURM does not answer."""
+    asked = ["squeue", "--me", "--noheader", "--format=%i %k"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [name for name, _, comment in (line.strip().partition(" ") for line in lines) if comment == _mark(launch)]
 
 
 def _count(launch: Launch) -> int:
