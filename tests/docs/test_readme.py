@@ -7,9 +7,12 @@ import io
 import re
 from html import unescape
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from committed import committed
+from fake_records import write_board
 
 import vaebench
 from vaebench.cli import parser
@@ -57,6 +60,17 @@ def test_it_answers_which_of_two_models_is_better_in_six_lines() -> None:
     with contextlib.chdir(ROOT), contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
     assert out.getvalue() == shown
+
+
+@pytest.mark.slow
+def test_the_python_beside_the_commands_runs(newcomer: Path) -> None:
+    """In a folder that holds records of the two models that it compares."""
+    write_board(newcomer / "results", {"iwae": 1.0, "vae": 0.0})
+    (code,) = re.findall(r"```python\n(.*?)```", COMMANDS, re.DOTALL)
+    program: dict[str, Any] = {}
+    exec(compile(code, "docs/commands.md", "exec"), program)
+    assert program["nll"].shape == (20,)
+    assert len(program["records"]) == 7
 
 
 def test_every_command_is_listed_and_every_listed_one_exists() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaebench.api import data_module, load
 from vaebench.configuration import own
 from vaebench.data.cache import File, obtain
 from vaebench.errors import Unavailable, UserError
@@ -14,6 +13,7 @@ from vaebench.evaluation.drawing.explorer import explored, write_explorer
 from vaebench.evaluation.subject import Subject
 from vaebench.files import whole_folder
 from vaebench.running.recording import account
+from vaebench.training.models import data_module, load
 
 RUNTIME = "onnxruntime-web"
 PLACE = f"https://cdn.jsdelivr.net/npm/{RUNTIME}@1.30.0/dist"

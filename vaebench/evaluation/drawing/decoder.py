@@ -6,13 +6,14 @@ import io
 import logging
 import warnings
 from contextlib import redirect_stdout
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from vaebench.core import LatentModel
+from vaebench.core import Family, LatentModel
 from vaebench.errors import Unavailable, extra
-from vaebench.evaluation.conditions import Conditioned
+from vaebench.evaluation.conditions import Conditioned, declared
 from vaebench.evaluation.estimators.reconstruction import mean_image
 
 OPSET = 18  # the newest that torch writes by itself, which onnxruntime-web has had since its version 1.15
@@ -23,11 +24,11 @@ class Decoder(nn.Module):
 
     def __init__(self, model: LatentModel) -> None:
         super().__init__()
-        self.conditional = isinstance(model, Conditioned)
-        self.model = model.family if isinstance(model, Conditioned) else model
+        self.model = declared(model)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return mean_image(self.model if y is None else Conditioned(self.model, y), z[None])[0]
+        model = self.model if y is None else Conditioned(cast(Family, self.model), y)
+        return mean_image(model, z[None])[0]
 
 
 def onnx_decoder(model: LatentModel, z: Tensor) -> bytes:
