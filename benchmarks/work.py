@@ -33,7 +33,7 @@ class Bare(nn.Module):
         return (distortion + rate) / len(x)
 
 
-def pythae_vae(encoder: nn.Module, decoder: nn.Module) -> nn.Module:
+def pythae_vae(encoder: nn.Module, decoder: nn.Module, latent: int = LATENT) -> nn.Module:
     """pythae's VAE around two networks: x -> (mean, log scale) side by side, z -> logits."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -42,7 +42,7 @@ def pythae_vae(encoder: nn.Module, decoder: nn.Module) -> nn.Module:
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.latent_dim = encoder, LATENT
+            self.net, self.latent_dim = encoder, latent
 
         def forward(self, x: Tensor) -> ModelOutput:
             mean, log_scale = self.net(x.reshape(len(x), -1)).chunk(2, -1)
@@ -56,7 +56,7 @@ def pythae_vae(encoder: nn.Module, decoder: nn.Module) -> nn.Module:
         def forward(self, z: Tensor) -> ModelOutput:
             return ModelOutput(reconstruction=torch.sigmoid(self.net(z)).reshape(-1, 1, 28, 28))
 
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=latent, reconstruction_loss="bce")
     return VAE(config, encoder=Encoder(), decoder=Decoder())
 
 
