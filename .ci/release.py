@@ -88,10 +88,10 @@ def try_examples(programs: Path, folder: Path) -> None:
 def small(words: list[str], folder: Path) -> list[str]:
     """An example at a budget of seconds: one epoch, one seed, the newest checkpoint there is, no search."""
     if words[1] == "bench":
-        benchmark = folder / words[2]
+        benchmark = folder / "configs" / "benchmark" / f"{words[2]}.yaml"
         text = re.sub(r"max_epochs: \d+", "max_epochs: 1", benchmark.read_text())
         benchmark.write_text(re.sub(r"seeds: \[.*\]", "seeds: [0]", text))
-        return [*words, "--results", "own"]
+        return [*words[:2], str(benchmark), "--results", "own"]
     if words[1] == "fit":
         return [*words, "--trainer.max_epochs", "1"]
     if words[1] == "evaluate":
