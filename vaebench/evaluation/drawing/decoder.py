@@ -44,6 +44,8 @@ def onnx_decoder(model: LatentModel, z: Tensor) -> bytes:
     """
     with extra("explore", "a decoder in ONNX's format"):
         import onnxscript  # noqa: F401 torch's exporter asks for it later, and says less
+    with torch.no_grad():
+        mean_image(model, z.clone()[None])  # says by itself that there is none
     decoder = Decoder(model)
     inputs = {"z": z.clone()} | ({"y": model.y[: len(z)].clone()} if isinstance(model, Conditioned) else {})
     free = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
