@@ -35,7 +35,7 @@ from vaebench.running import explore as explorer
 ROOT = Path(__file__).parents[2]
 CONFIGURED = sorted(path.stem for path in (ROOT / "configs" / "family").glob("*.yaml") if "cifar" not in path.stem)
 FEW = {"vae", "cvae", "ladder_vae"}  # plain, with labels, of several levels; all others at night
-NO_MEAN = {"pixel_vae"}
+NO_MEAN = {"pixel_vae", "vlae"}
 SETTINGS = {"vq_conv_vae": {"latent": 4}}  # as many as its grid has places for digits
 
 
