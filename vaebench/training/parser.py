@@ -108,24 +108,26 @@ def with_own_defaults(args: Iterable[str]) -> Iterator[str]:
     follow from it.
     """
     for option, value in _pairs(args):
+        yield option if value is None else f"{option}={value}"
         table = _table(value) if value is not None and option.startswith("--model.") else None
         part: Mapping[str, Any] = table if isinstance(table, Mapping) else {"class_path": table}
         settings = part.get("init_args", {})
         if own.is_path(path := str(part.get("class_path"))) and isinstance(settings, Mapping):
-            whole = {**part, "init_args": {**_defaults(own.require_class(path)), **settings}}
-            yield f"{option}={json.dumps(whole)}"
-        else:
-            yield option if value is None else f"{option}={value}"
+            for name, default in _defaults(own.require_class(path)).items():
+                if name not in settings:
+                    yield f"{option}.{name}={default if isinstance(default, str) else json.dumps(default)}"
 
 
 def _defaults(constructor: Any) -> dict[str, Any]:
-    """The plain values that settings of a class or a function have, where they are of a declared type."""
+    """The plain values that settings of a class or a function have, where they are of a declared type.
+
+    None is left out, which the parser takes for no value of a literal type.
+    """
     settings = inspect.signature(constructor).parameters.values()
     return {
         one.name: one.default
         for one in settings
-        if one.annotation is not one.empty
-        and (one.default is None or isinstance(one.default, bool | int | float | str))
+        if one.annotation is not one.empty and isinstance(one.default, bool | int | float | str)
     }
 
 
