@@ -31,6 +31,7 @@ def _understand(words: list[str]) -> int:
     return 0
 
 
+@pytest.mark.usefixtures("newcomer")  # what commands name is trusted, and data are looked for there, only until its end
 @pytest.mark.parametrize("page", [page for page in PAGES if shown(page)], ids=lambda page: page.stem)
 def test_every_command_of_a_page_is_understood(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
