@@ -172,6 +172,13 @@ def test_settings_reach_slurm(settings: str, lines: list[str], tmp_path: Path) -
     assert "export VAEBENCH_STORAGE=postgresql://me@db/sweeps" in text
 
 
+def test_the_comment_of_jobs_says_nothing_of_the_password(tmp_path: Path) -> None:
+    """Defect: it was a digest of the whole address, and squeue shows it to all."""
+    addresses = ("postgresql://me:secret@db/sweeps", "postgresql://me:other@db/sweeps", "postgresql://me@db/more")
+    marks = [slurm.parameters(_launch(tmp_path, address, "{name: slurm}"))["comment"] for address in addresses]
+    assert marks[0] == marks[1] != marks[2]
+
+
 @pytest.mark.parametrize("settings", ["setup: module load cuda", "setup: [1]", "members: 2, devices: 2", "gres: 2"])
 def test_settings_that_slurm_cannot_take_are_refused(settings: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 6"):
@@ -250,7 +257,7 @@ def test_jobs_of_the_engine_come_back_from_preemption_time_out_and_a_lost_node(
     workers.tend(2)
     with pytest.raises(UserError, match=r"^\d+_0, \d+_1 of noop are in SLURM's queue .* `scancel \d+_0 \d+_1`"):
         start(launch)  # defect: a driver that resumed a sweep submitted a second array beside the first
-    start(replace(launch, storage=f"{launch.storage}?other"))
+    start(replace(launch, storage=f"{launch.storage}?mode=rw"))
     thread = _disturb(cluster, tmp_path, ["preempt", "expire", "requeue", "lose"])
     reason, study = _drive(launch, workers)
     thread.join()

@@ -108,15 +108,20 @@ def submit(executor: Any, launch: Launch, count: int) -> list[Handle]:
 
 
 def _mark(launch: Launch) -> str:
-    """A comment that the jobs of a sweep have and no others: sweeps of one name may have several storages."""
-    return f"vaebench-{hashlib.sha256(f'{launch.storage} {launch.sweep.name}'.encode()).hexdigest()[:12]}"
+    """A comment that the jobs of a sweep have and no others: sweeps of one name may have several storages.
+
+    All users of a cluster see it: from a digest of the storage's password they could guess that one.
+    """
+    place = make_url(launch.storage).set(password=None).render_as_string()
+    return f"vaebench-{hashlib.sha256(f'{place} {launch.sweep.name}'.encode()).hexdigest()[:12]}"
 
 
 def _queued(launch: Launch) -> list[str]:
     """Names of the jobs of a sweep that wait or run, as scancel takes them; none where SLURM does not answer."""
     asked = ["squeue", "--me", "--noheader", "--format=%i %k"]
     lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
-    return [name for name, _, comment in (line.strip().partition(" ") for line in lines) if comment == _mark(launch)]
+    mark = _mark(launch)
+    return [name for name, _, comment in (line.strip().partition(" ") for line in lines) if comment == mark]
 
 
 def _count(launch: Launch) -> int:
