@@ -395,7 +395,7 @@ def test_a_strangers_picture_that_is_none_is_refused_in_one_sentence(results: Pa
             whole[:16] + b"\x7f" * 8 + whole[24:],
         ):
             picture.write_bytes(content)
-            with pytest.raises(UserError, match="cannot be cut into images"):
+            with pytest.raises(UserError, match="cannot be read"):
                 PngImages(records, "samples", (CHOICE,))
     finally:
         picture.write_bytes(whole)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_records import write_board, write_fake
+from fake_records import fake_arrays, fake_body, write_board, write_fake
 from PIL import Image
 
 from vaebench.cli import main
@@ -27,6 +27,7 @@ from vaebench.records.content import digest_of, rendered
 from vaebench.records.identities import canonical
 from vaebench.records.reading import read_records
 from vaebench.records.record import RECORD, RunRecord
+from vaebench.records.writing import write_record
 from vaebench.reproduction.repeat import _name
 
 BAD = ["../../x.png", "/etc/hostname", "a/b.png", "a\\b.png", "..", ".", "", ".hidden.png", "x.png\0", "x.png\n",
@@ -248,3 +249,16 @@ def test_arrays_that_do_not_unpack_are_left_out_by_name(tmp_path: Path, capsys: 
     _resigned(folder, lambda body: body["files"].update({"per_image.npz": checksum}))
     assert main(["leaderboard", str(tmp_path / "results")]) in (0, 2)
     assert "holds no arrays" in "".join(capsys.readouterr())
+
+
+def test_a_picture_without_colours_is_stored_in_one_channel_and_read_in_three(tmp_path: Path) -> None:
+    """Grey pictures of three equal channels were a third of what the records of this suite take."""
+    rng = np.random.default_rng(0)
+    grey, coloured = np.repeat(rng.integers(0, 256, (8, 6, 1), "uint8"), 3, 2), rng.integers(0, 256, (8, 6, 3), "uint8")
+    arrays = fake_arrays(rng)
+    record = write_record(tmp_path / "run", fake_body(arrays), arrays, {"grey": grey, "coloured": coloured})
+    for name, mode in {"grey": "L", "coloured": "RGB"}.items():
+        with Image.open(record.pictures()[name]) as picture:
+            assert picture.mode == mode
+    assert np.array_equal(record.pixels("grey"), grey)
+    assert np.array_equal(record.pixels("coloured"), coloured)

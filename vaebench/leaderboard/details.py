@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import shlex
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vaebench.leaderboard.display import number
 from vaebench.leaderboard.figures import of_run
@@ -117,8 +115,7 @@ def _shown(record: RunRecord, rows: int) -> str | None:
     path = record.pictures().get(RECONSTRUCTIONS)
     if path is None or not rows:
         return None
-    with Image.open(io.BytesIO(_read(record, path.name))) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    pixels = record.pixels(RECONSTRUCTIONS)
     height, rest = divmod(pixels.shape[0] - 2, rows)
     if rest or height < 1:
         return None

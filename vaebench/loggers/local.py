@@ -68,12 +68,8 @@ class Files:
         """All scalars as the last point, and pictures where the logger supports them."""
         self.point(self._step, {k: v for k, v in logged_figures(record).items() if isinstance(v, int | float)})
         if self.draws:
-            from PIL import Image
-
-            for name, path in record.pictures().items():
-                with record.open(path.name) as png:
-                    pixels = np.asarray(Image.open(png).convert("RGB"))
-                self.logger.experiment.add_image(f"pictures/{name}", pixels, self._step, dataformats="HWC")
+            for name in record.pictures():
+                self.logger.experiment.add_image(f"pictures/{name}", record.pixels(name), self._step, dataformats="HWC")
 
     def close(self, outcome: str) -> None:
         """Flushes the log."""

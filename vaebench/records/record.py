@@ -133,6 +133,22 @@ class RunRecord:
         """The PNG files of the run by name; `open` reads them."""
         return {Path(name).stem: Path(self.path or "", name) for name in sorted(self.files) if name.endswith(".png")}
 
+    def pixels(self, name: str) -> np.ndarray:
+        """One of the `pictures`, uint8 (h, w, 3).
+
+        Raises:
+            UserError: it is missing, or not a regular file with a plain name, or no whole PNG of a usual size.
+        """
+        from PIL import Image
+
+        try:
+            with self.open(f"{name}.png") as png, Image.open(png, formats=["PNG"]) as picture:  # a stranger's file
+                return np.asarray(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"'{self.path}/{name}.png' cannot be read ({error}): expected a PNG file; restore it or run it again"
+            ) from error
+
 
 @dataclass(frozen=True)
 class Damage:

@@ -88,7 +88,7 @@ def compare_records(recorded: RunRecord, measured: RunRecord, allowed: Sequence[
             name: [getattr(r, name) for r in (recorded, measured)]
             for name in ("curves", "units", "tables", "collapse", "warnings")
         },
-        "pictures": [{n: v for n, v in r.files.items() if n.endswith(".png")} for r in (recorded, measured)],
+        "pictures": [_bytes({name: r.pixels(name) for name in r.pictures()}) for r in (recorded, measured)],
     }
     same = {name: canonical(a) == canonical(b) for name, (a, b) in wholes.items()}
     differences = [
