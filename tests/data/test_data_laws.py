@@ -195,6 +195,7 @@ def test_published_sizes(monkeypatch):
         "digits": (1_297, 200, 300),
         "lfw_patches": (160, 20, 20),
         "shapes": (7_216, 1_000, 1_000),
+        "three_dots": (20_000, 1_000, 5_000),
         "mnist": (50_000, 10_000, 10_000),
         "binarized_mnist": (50_000, 10_000, 10_000),
         "frey_faces": (1_565, 200, 200),
