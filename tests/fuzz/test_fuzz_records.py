@@ -167,6 +167,19 @@ def test_a_checkpoint_whose_images_are_described_wrongly_is_refused(
     assert "is not a checkpoint that vaebench wrote" in outcome.err
 
 
+@pytest.mark.parametrize("value", [b"0", (1,), {1}, 1j, torch.ones(2)], ids=lambda value: type(value).__name__)
+def test_a_checkpoint_with_a_value_of_another_type_than_json_has_is_refused(
+    value: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Bytes where a text is expected ended in a KeyError; the account of a run comes from a file that may hold them."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["vaebench"]["started"] = value
+    torch.save(content, tmp_path / "model.ckpt")
+    outcome = run("evaluate", str(tmp_path / "model.ckpt"), "--protocol=quick", f"--results={tmp_path}/results")
+    assert outcome.kind == "refusal", outcome
+    assert f"has a value of type {type(value).__name__} at started" in outcome.err
+
+
 def test_a_card_that_is_a_number_is_no_card(records: Path, tmp_path: Path) -> None:
     assert run("export", str(records / "vae-s0"), f"--out={tmp_path}/card").code == 0
     (tmp_path / "card" / CARD).write_text("-1")

@@ -173,4 +173,5 @@ def _below(where: str, name: object) -> str:
 
 
 def _other(value: Any, kind: type, where: str) -> str:
-    return f"has {NAMES[type(value)]} at {where}, where {NAMES[kind]} is expected"
+    found = NAMES.get(type(value), f"a value of type {type(value).__name__}")  # a checkpoint holds more types than JSON
+    return f"has {found} at {where}, where {NAMES[kind]} is expected"
