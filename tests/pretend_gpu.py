@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pretend_graph
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
@@ -112,7 +113,9 @@ class Pretend(TorchDispatchMode):
 
     def wait(self, kind: str) -> None:
         """Counts a wait, at the innermost line of the package."""
-        self.waits[(kind, *_place())] += 1
+        place = _place()
+        self.waits[(kind, *place)] += 1
+        pretend_graph.waits(kind, place[0], place[2])
 
     @contextmanager
     def counting(self) -> Iterator[list[list[Any]]]:
@@ -150,9 +153,13 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], pretend: Pretend | None) 
         _require_one_device(name, flat, far)
     values = [value.near if isinstance(value, Far) else CPU if _is_far(value) else value for value in flat]
     near_args, near_kwargs = tree_unflatten(values, spec)
-    out = func(*near_args, **near_kwargs | ({"pin_memory": False} if "pin_memory" in near_kwargs else {}))
     if name == "aten::_efficientzerotensor":
-        out = torch.zeros(out.shape, dtype=out.dtype)  # whose lack of memory only torch's own tensors handle
+        func = torch.ops.aten.zeros.default  # its lack of memory only torch's own tensors handle
+    near_kwargs |= {"pin_memory": False} if "pin_memory" in near_kwargs else {}
+    if (graph := pretend_graph.State.graph) is None:
+        out = func(*near_args, **near_kwargs)
+    else:
+        out = graph.compute(func, near_args, near_kwargs, {id(value.near) for value in far})
     if target is not None and target.type != "cuda":
         return out.clone() if any(out is value.near for value in far) else out
     if name == "aten::copy_":
@@ -229,3 +236,4 @@ def prepare() -> None:
     torch.cuda.get_device_capability, torch.cuda.get_device_name = lambda *_: (7, 0), lambda *_: "pretended"
     torch.cuda.get_rng_state = lambda *_: torch.get_rng_state()
     torch.cuda.set_rng_state = lambda state, *_: torch.set_rng_state(state)
+    pretend_graph.prepare()

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import getmembers, isabstract, isclass, signature
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pretend_gpu
 import torch
 from helpers import LAWFUL, SPEC, VARIANTS, bits, images_of, labels, small
+from lightning import Callback, Trainer
 from populations import args
 from pretend_gpu import CPU, CUDA, MixedDevicesError, Pretend
 from test_latents_laws import DENSE, DENSE_PRIORS, with_posterior, with_prior
@@ -26,8 +29,13 @@ from test_latents_laws import DENSE, DENSE_PRIORS, with_posterior, with_prior
 import vaebench as vb
 from vaebench import metrics
 from vaebench.core import DataSpec, Family
+from vaebench.core.captured import CAPTURE, WARM_UP, Captured
+from vaebench.core.divergence import DivergenceWatch
+from vaebench.core.rules import ADAM, OptimizerFactory, Recipe
 from vaebench.data.digits import Digits
+from vaebench.errors import UserError
 from vaebench.evaluation.estimators.likelihood import log_likelihood
+from vaebench.optimizers import AdamNormGrad
 from vaebench.records import read_records
 from vaebench.sweep.spec.spec import read_sweep
 from vaebench.sweep.storage.heartbeat import Heartbeat
@@ -36,9 +44,11 @@ from vaebench.sweep.storage.study import connect, create_study, default_storage
 from vaebench.sweep.workers.trial import TrialRunner
 from vaebench.training.experiment import experiment
 from vaebench.training.population import Population
+from vaebench.training.solo import train
 
 HERE = Path(__file__).parents[1]
 Figures = Mapping[str, Any]
+Capture = tuple[Figures, Captured | None]
 Case = Callable[[torch.device, Pretend], tuple[Figures, list[Any]]]  # figures, and what a step waits for
 
 MODELS: dict[str, Callable[[], Family]] = {
@@ -50,6 +60,14 @@ MEASURED: dict[str, dict[str, Any]] = {
     "vae": {"latent": 3},
     "vq_vae": {"latent": 3},
     "hvae": {"latent": 4, **VARIANTS["hvae"][1]},
+}
+STEPS = 9  # of a captured training
+FALLING = ["--trainer.accelerator=auto", "--data.batch_size=300", "--model.clip=50", "--lr_scheduler=ExponentialLR",
+           "--lr_scheduler.gamma=0.5"]  # fmt: skip
+OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "AdamW": partial(torch.optim.AdamW, weight_decay=0.1, amsgrad=True, fused=True),
+    "SGD": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
+    "AdamNormGrad": partial(AdamNormGrad, fused=True),
 }
 TOGETHER = ("vae", "iwae", "factor_vae", "vq_vae", "two_stage_vae")
 
@@ -116,6 +134,69 @@ def together(name: str, device: torch.device, pretend: Pretend) -> tuple[Figures
     with pretend.counting() as waits:
         lane.step(x, y)
     return figures, waits
+
+
+def captured(name: str, capture: bool, optimizer: OptimizerFactory = ADAM) -> Capture:
+    """Weights, moments, curves, losses and noise of a training.
+
+    Gradients are clipped. Batches differ, every fifth is smaller, and settings that end stages end them in the middle.
+    """
+    model = MODELS[name]().to(CUDA)
+    for stage in model.STAGES:
+        model.get_buffer(stage).fill_(7.0)
+    model.clip, model.recipe = 5.0, Recipe({"": optimizer})
+    model.captured, model.watch = Captured("the step", CUDA) if capture else None, DivergenceWatch()
+    model.configure_optimizers()
+    torch.manual_seed(3)
+    for index in range(STEPS):
+        n = 4 if index % 5 == 4 else 8
+        model.learn(bits(n, images_of(name) if name in LAWFUL else SPEC, seed=index).to(CUDA), labels(n).to(CUDA))
+    figures: dict[str, Any] = {f"state {key}": value for key, value in model.state_dict().items()}
+    for number, own in enumerate(model._optimizers):
+        for place, kept in own.state_dict()["state"].items():
+            figures |= {f"{key} {number} {place}": value for key, value in kept.items()}
+    figures |= {f"log {key}": value for key, value in model.means.take().items()}
+    figures |= {f"loss {step} {group}": loss for step, group, loss in model.watch._taken}
+    return figures | {"noise": torch.get_rng_state()}, model.captured
+
+
+def captured_together(name: str, capture: bool) -> Capture:
+    """The same of a population's members, whose gradients are clipped and whose learning rates fall every epoch."""
+    population = Population(CUDA, lanes=2, compile=False)
+    population.capture = capture
+    folder = Path(sys.argv[1]).parent / f"capture-{name}-{capture}"
+    members = [population.add(experiment([*args(name, seed, 3), *FALLING]), folder / str(seed)) for seed in range(2)]
+    for _ in range(3):
+        population.epoch()
+        lanes = population._lanes
+    figures: dict[str, Any] = {}
+    for index, member in enumerate(members):
+        figures |= {f"state {index} {key}": value for key, value in member.model.state_dict().items()}
+        figures |= {f"moment {index} {key}": value for key, value in member.moments.items()}
+        figures |= {f"curve {index} {key}": curve["value"][-1] for key, curve in member.history.curves.items()}
+        figures[f"noise {index}"] = member.generator.get_state()
+    return figures, lanes[0].captured
+
+
+def captured_run(capture: bool) -> Capture:
+    """The same of `vaebench fit`."""
+    os.environ[CAPTURE] = str(int(capture))
+    folder, seen = Path(sys.argv[1]).parent / f"capture-run-{capture}", Seen()
+    torch.load(train(experiment([*args("vae", 1, 3), *FALLING]), folder, callbacks=[seen]), weights_only=True)
+    os.environ[CAPTURE] = "0"
+    return seen.figures, seen.captured
+
+
+class Seen(Callback):
+    """Takes a run's figures and what captures it at the end."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.captured: Captured | None = pl_module.captured
+        self.figures: dict[str, Any] = {f"state {key}": value for key, value in pl_module.state_dict().items()}
+        for place, kept in trainer.optimizers[0].state_dict()["state"].items():
+            self.figures |= {f"{key} {place}": value for key, value in kept.items()}
+        self.figures |= trainer.callback_metrics
+        self.figures["noise"] = torch.get_rng_state()
 
 
 def trial(device: torch.device, _: Pretend) -> tuple[Figures, list[Any]]:
@@ -194,6 +275,24 @@ CASES: dict[str, Case] = {
 }
 
 
+CAPTURES: dict[str, Callable[[bool], Capture]] = {
+    **{f"capture of {name}": partial(captured, name) for name in MODELS},
+    **{f"capture of a population of {name}": partial(captured_together, name) for name in TOGETHER},
+    **{f"capture of vae by {name}": partial(captured, "vae", optimizer=how) for name, how in OPTIMIZERS.items()},
+    "capture of a run": captured_run,
+}
+
+
+def replayed(case: Callable[[bool], Capture]) -> dict[str, Any]:
+    """The difference of a captured training from one that is not, how much of it was replayed, or why nothing."""
+    with Pretend():
+        plain, _ = case(False)
+        own, captured = case(True)
+        assert captured is not None
+        return {"apart": apart(plain, own), "figures": len(own), "reason": captured.reason,
+                "replays": captured.replays, "error": None}  # fmt: skip
+
+
 def pretended() -> dict[str, Any]:
     """What the device refuses, and what it counts."""
     waits = {}
@@ -214,7 +313,12 @@ def pretended() -> dict[str, Any]:
             with pretend.counting() as counted:
                 act()
             waits[name] = [kind for kind, *_ in counted]
-    return {"mixed": mixed, "waits": waits}
+        captured, calls = Captured("the step", CUDA), count()
+        try:
+            while True:
+                captured(lambda x: x.sum().item() if next(calls) == WARM_UP else x + 1, x)
+        except UserError as error:
+            return {"mixed": mixed, "waits": waits, "late": str(error)}
 
 
 def apart(near: Figures, far: Figures) -> tuple[float, str]:
@@ -239,8 +343,11 @@ def main(names: Iterable[str]) -> None:
     pretend_gpu.prepare()
     found: dict[str, Any] = {"pretended": pretended()}
     for name in names:
-        case = CASES[name]
         try:
+            if name in CAPTURES:
+                found[name] = replayed(CAPTURES[name])
+                continue
+            case = CASES[name]
             near, _ = case(CPU, Pretend())
             with Pretend() as pretend:
                 far, waits = case(CUDA, pretend)

@@ -57,9 +57,9 @@ def learnt(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count: Counter[str] = Counter()
     solo, together = Family._learn, Lane.step
 
-    def counted(self: Family, *args: Any) -> None:
+    def counted(self: Family, *args: Any) -> dict[str, torch.Tensor]:
         count["solo"] += 1
-        solo(self, *args)
+        return solo(self, *args)
 
     def stacked(self: Lane, *args: Any) -> Any:
         count["population"] += 1

@@ -30,11 +30,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, after: int, steps: int = 10**9) -> l
     """Makes losses NaN for some steps, and notes at which steps models learnt."""
     learn, seen = Family._learn, list[int]()
 
-    def poisoned(self: Family, step: object, *args: object) -> None:
+    def poisoned(self: Family, step: object, *args: object) -> dict[str, torch.Tensor]:
         seen.append(self.steps)
         if after <= self.steps < after + steps:
             step = step._replace(losses={name: loss * torch.nan for name, loss in step.losses.items()})  # type: ignore[attr-defined]
-        learn(self, step, *args)  # type: ignore[arg-type]
+        return learn(self, step, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Family, "_learn", poisoned)
     return seen

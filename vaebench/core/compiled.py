@@ -36,7 +36,7 @@ class Compiled:
             function: the same computation at every call.
             arguments: those of the first call determine the compiled layout.
         """
-        layouts = [_layout(leaf) for leaf in tree_leaves(arguments)]
+        layouts = [layout(leaf) for leaf in tree_leaves(arguments)]
         if self._layouts is None:
             self._layouts = layouts
             return self._compile(function, arguments)
@@ -61,6 +61,6 @@ class Compiled:
         return result
 
 
-def _layout(leaf: Any) -> Any:
-    """The properties of a tensor for which a graph is valid."""
-    return (leaf.shape, leaf.stride(), leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else None
+def layout(leaf: Any) -> Any:
+    """What a graph is valid for: the properties of a tensor, or another value itself."""
+    return (leaf.shape, leaf.stride(), leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else leaf

@@ -24,7 +24,7 @@ class DivergenceWatch:
 
     def take(self, step: int, group: str, loss: Tensor) -> None:
         """Stores a group's loss, 0-dim, at a step, without reading it."""
-        self._taken.append((step, group, loss.detach()))
+        self._taken.append((step, group, loss.detach().clone()))  # a captured step overwrites it
 
     def look(self, everywhere: Callable[[Tensor], Tensor] | None = None) -> None:
         """Checks the collected losses once there are enough.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from vaebench.core.captured import Captured
 from vaebench.core.contract import Step, batches
 from vaebench.core.divergence import DivergenceWatch
 from vaebench.core.gauge import Gauge
@@ -19,6 +21,7 @@ from vaebench.core.means import ImageMean, Means
 from vaebench.core.rules import Recipe, Rules
 from vaebench.curves import STEP, TRAIN
 
+CAPTURABLE = (Adam, AdamW, SGD)  # whose fused kernels count steps on the device, or not at all
 BUCKET = 2**25  # bytes that processes exchange at a time
 
 
@@ -36,6 +39,7 @@ class Learner(LightningModule, ABC):
         means: of the logs of steps since they were last taken.
         logged: the metrics of an epoch that Lightning computes, by name, as soon as they are logged.
         gauge: records learning rates, gradient norms and speed for a logger; None records none.
+        captured: repeats the step as a CUDA graph; None does not capture it.
     """
 
     VALIDATION_SEED = 0  # of the held-out bound's noise, equal in every validation of every run
@@ -51,11 +55,13 @@ class Learner(LightningModule, ABC):
         self.means = Means()
         self.logged: dict[str, ImageMean] = {}
         self.gauge: Gauge | None = None
+        self.captured: Captured | None = None
         self._members: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[str, Rules] = {}
         self._optimizers: list[Optimizer] = []
         self._images: dict[str, int] = {}  # images in the gradients of each group
         self._settings: dict[str, Tensor] = {}  # copies of a GPU's 0-dim buffers, from which the host decides
+        self._turns = True  # whether there are groups that do not always learn
         self.automatic_optimization = False  # one loop for any number of groups
 
     # What a family says ---------------------------------------------------------------------------------------------
@@ -107,12 +113,28 @@ class Learner(LightningModule, ABC):
         self._optimizers = [rules.optimizer(self._members[group], lr=rules.lr) for group, rules in self._rules.items()]
         scalars = {name: value for name, value in self.named_buffers(recurse=False) if not value.dim()}
         self._settings = {name: value.cpu() for name, value in scalars.items() if value.device.type != "cpu"}
+        self._turns = bool(self.active(torch.zeros((), device=self.lr.device)))
+        if self.captured is not None and (reason := self._uncapturable()):
+            self.captured.give_up(reason)
         return self._optimizers[0] if len(self._optimizers) == 1 else self._optimizers
+
+    def _uncapturable(self) -> str | None:
+        """Why the step cannot be captured, as far as that is known before one is made."""
+        others = {type(one).__name__ for one in self._optimizers if not isinstance(one, CAPTURABLE)}
+        others |= {type(one).__name__ for one in self._optimizers if not one.defaults.get("fused")}
+        if others:
+            return f"{' and '.join(sorted(others))} counts its steps on the host"
+        return None if self.accumulate == 1 else "the gradients of several batches make one step"
 
     def on_train_epoch_start(self) -> None:
         for rules, optimizer in zip(self._rules.values(), self._built(), strict=True):
             if rules.scheduler is not None:
-                optimizer.param_groups[0].update(rules.options(self.current_epoch))
+                group, options = optimizer.param_groups[0], rules.options(self.current_epoch)
+                if self.captured is not None and any(
+                    group.get(name, value) != value for name, value in options.items()
+                ):
+                    self.captured.forget()
+                group.update(options)
 
     def _built(self) -> list[Optimizer]:
         """The optimisers, by a trainer's wrappers where there is one."""
@@ -160,11 +182,25 @@ class Learner(LightningModule, ABC):
         t = torch.full((), float(self.steps), device=x.device)  # by a kernel; `torch.tensor` would copy, and wait
         if self.gauge is not None:
             self.gauge.images += len(x)
-        step = self.step(x, y, t)
-        self._learn(step, t, len(x), last)
+        if self.captured is None:
+            step, losses = self._one(x, y, t, last)
+        elif self.gauge is not None and self.gauge.due(self.steps):
+            step, losses = self.captured.alone(self._one, x, y, t, last)
+        else:
+            kind = tuple(self._decided().items())
+            step, losses = self.captured(self._one, x, y, t, last, kind=kind)
+        if self.watch is not None:
+            for name, loss in losses.items():
+                self.watch.take(self.steps, name, loss)
         self.means.add(step.logs, len(x))
         self.steps += 1
         return step
+
+    def _one(self, x: Tensor, y: Tensor | None, t: Tensor, last: bool) -> tuple[Step, dict[str, Tensor]]:
+        """Steps once, which can be captured as a CUDA graph; returns the losses of the groups that learnt as well."""
+        step = self.step(x, y, t)
+        with _capturable(self._optimizers if self.captured is not None and self.captured.recording else ()):
+            return step, self._learn(step, t, len(x), last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps"] = self.steps
@@ -172,8 +208,10 @@ class Learner(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps = checkpoint["steps"]
 
-    def _learn(self, step: Step, t: Tensor, images: int = 1, last: bool = True) -> None:
+    def _learn(self, step: Step, t: Tensor, images: int = 1, last: bool = True) -> dict[str, Tensor]:
         """Differentiates each loss with respect to its own group only, steps the active groups, writes the state.
+
+        Returns the losses of the active groups.
 
         Args:
             step: of a batch.
@@ -182,26 +220,29 @@ class Learner(LightningModule, ABC):
             last: whether the optimisers step.
         """
         active = self._active(t, step.state)
-        for name, members in self._members.items():  # all before the first step, which changes the parameters
-            if active.get(name, True):
-                loss = step.losses[name] if self.accumulate == 1 else step.losses[name] * images
-                loss.backward(inputs=members, retain_graph=len(self._members) > 1)
-                if self.watch is not None:
-                    self.watch.take(self.steps, name, loss)
-                self._images[name] = self._images.get(name, 0) + images
+        learnt = [name for name in self._members if active.get(name, True)]
+        losses = {name: step.losses[name] if self.accumulate == 1 else step.losses[name] * images for name in learnt}
+        for name, loss in losses.items():  # all before the first step, which changes the parameters
+            loss.backward(inputs=self._members[name], retain_graph=len(self._members) > 1)
+            self._images[name] = self._images.get(name, 0) + images
         if last:
             self._move()
         for name, value in zip(step.state, self._averaged([*step.state.values()]), strict=True):
             self.get_buffer(name).copy_(value.detach())
+        return losses
 
     def _active(self, t: Tensor, state: Mapping[str, Tensor]) -> dict[str, bool]:
         """`active` as decisions; of a GPU's model from copies of its settings, unless the steps change these."""
         if self._settings and self._settings.keys().isdisjoint(state):
-            here = {f"learner.{name}": value for name, value in self._settings.items()}
-            active = functional_call(_Active(self), here, (torch.tensor(float(self.steps)),))
-        else:
-            active = self.active(t)
-        return dict(zip(active, torch.stack([*active.values()]).tolist(), strict=True)) if active else {}
+            return self._decided()
+        return _read(self.active(t))
+
+    def _decided(self) -> dict[str, bool]:
+        """`active` of a GPU's model as decisions, from copies of its settings."""
+        if not self._turns:
+            return {}
+        here = {f"learner.{name}": value for name, value in self._settings.items()}
+        return _read(functional_call(_Active(self), here, (torch.tensor(float(self.steps)),)))
 
     def _move(self) -> None:
         """Steps the optimisers of the groups that have gradients, and clears these."""
@@ -281,6 +322,24 @@ class Learner(LightningModule, ABC):
             metric = self.logged[name] = ImageMean().to(mean.device)
         metric.update(mean, images)
         self.log(name, metric, on_step=False, on_epoch=True, batch_size=images, metric_attribute=f"logged.{name}")
+
+
+def _read(active: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Decisions from 0-dim booleans."""
+    return dict(zip(active, torch.stack([*active.values()]).tolist(), strict=True)) if active else {}
+
+
+@contextmanager
+def _capturable(optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Within a capture, optimisers of which torch asks it say that they can be captured, as fused ones can."""
+    asked = [group for one in optimizers for group in one.param_groups if "capturable" in group]
+    for group in asked:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in asked:
+            group["capturable"] = False
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

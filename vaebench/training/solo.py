@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 
+from vaebench.core.captured import Captured, wanted
 from vaebench.core.divergence import DivergenceWatch
 from vaebench.errors import require_kernels
 from vaebench.records import CHECKPOINT
@@ -59,6 +60,10 @@ def _train(job: Experiment, work: Path, progress: TrainingProgress | None, callb
     limits = job.budget(data, trainer.world_size)
     keeper.total, data.length, model.accumulate = limits.total, limits.length, limits.accumulate
     data.seed, model.watch = job.seed, DivergenceWatch()
+    if wanted(device := trainer.strategy.root_device):
+        model.captured = Captured(f"the training step of {type(model).__name__}", device)
+        if not _takes_blocks(job, trainer):
+            model.captured.give_up("its callbacks, profiler, logger or other processes take part in every step")
     most = min(BLOCK, BYTES // (4 * data.spec.dimensions * data.batch_size)) if _takes_blocks(job, trainer) else 1
     data.block = limits.accumulate * max(1, most // limits.accumulate)
     trainer.fit_loop.max_epochs = -1 if limits.epochs is None else limits.epochs

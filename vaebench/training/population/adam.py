@@ -42,6 +42,7 @@ class Adam:
         columns = [zip(*(t.detach().unbind(0) for t in stack), strict=True) for stack in (parameters, means, squares)]
         self._rows = [[list(row) for row in rows] for rows in zip(*columns, strict=True)]
         self._counts = [[count] * len(parameters) for count in taken.unbind(0)]
+        self._columns: dict[str, Tensor] = {}
         self.set(options)
 
     def set(self, options: Sequence[Mapping[str, Any]]) -> None:
@@ -51,20 +52,21 @@ class Adam:
         ]
         self._options = [{"lr": own["lr"], "beta1": own["betas"][0], "beta2": own["betas"][1], "eps": own["eps"],
                           "weight_decay": own["weight_decay"]} for own in options]  # fmt: skip
-        self._lr, self._eps = self._column("lr"), self._column("eps")
-        betas = [[own[name] for own in self._options] for name in ("beta1", "beta2")]
-        self._gains = [self._tensor([1 - beta for beta in each]) for each in betas]
-        self._logs = [self._tensor([math.log(max(beta, 1e-30)) for beta in each]) for each in betas]
-        apart = self._tensor([float(own["decoupled_weight_decay"]) for own in options])
-        self._coupled, self._decoupled = (self._column("weight_decay") * part for part in (1 - apart, apart))
         self._decays = any(own["weight_decay"] for own in options)
+        columns = {"lr": [own["lr"] for own in options], "eps": [own["eps"] for own in options]}
+        for index, betas in enumerate(zip(*(own["betas"] for own in options), strict=True)):
+            columns[f"gain{index}"] = [1 - beta for beta in betas]
+            columns[f"log{index}"] = [math.log(max(beta, 1e-30)) for beta in betas]
+        for name, decoupled in (("coupled", False), ("decoupled", True)):
+            columns[name] = [own["weight_decay"] * (own["decoupled_weight_decay"] == decoupled) for own in options]
+        for name, values in columns.items():
+            self._put(name, values)
 
-    def _column(self, name: str) -> Tensor:
-        return self._tensor([float(own[name]) for own in self._options])
-
-    def _tensor(self, values: list[float]) -> Tensor:
-        """One number per member, (n,)."""
-        return torch.tensor(values, dtype=self.parameters[0].dtype, device=self.parameters[0].device)
+    def _put(self, name: str, values: list[float]) -> None:
+        """Sets one number per member, (n,), where captured steps read it."""
+        p = self.parameters[0]
+        column = self._columns.setdefault(name, torch.empty(len(values), dtype=p.dtype, device=p.device))
+        column.copy_(torch.tensor(values, dtype=p.dtype))
 
     def step(self, gradients: list[Tensor], learning: Tensor | None = None) -> None:
         """One step of each member.
@@ -87,21 +89,22 @@ class Adam:
                 kernel(p, list(own), m, v, [], count, **options, amsgrad=False, maximize=False)
 
     def _together(self, gradients: list[Tensor], learning: Tensor | None) -> None:
-        taken = self.taken.to(self._lr.dtype)
+        column = self._columns
+        taken = self.taken.to(column["lr"].dtype)
         learns = torch.ones_like(taken) if learning is None else learning.to(taken.dtype)
-        corrections = [-torch.expm1(taken * log) for log in self._logs]  # 1 - beta**taken, also near 0
-        rate = learns * self._lr / corrections[0].clamp(min=TINY)  # avoids 0 / 0 before the first step
+        corrections = [-torch.expm1(taken * column[log]) for log in ("log0", "log1")]  # 1 - beta**taken, also near 0
+        rate = learns * column["lr"] / corrections[0].clamp(min=TINY)  # avoids 0 / 0 before the first step
         root = corrections[1].sqrt().clamp(min=TINY)
-        gain1, gain2 = (learns * gain for gain in self._gains)
-        shrunk = 1 - learns * self._lr * self._decoupled
+        gain1, gain2 = (learns * column[gain] for gain in ("gain0", "gain1"))
+        shrunk = 1 - learns * column["lr"] * column["decoupled"]
         for p, g, m, v in zip(self.parameters, gradients, self.means, self.squares, strict=True):
             row = (-1, *[1] * (p.dim() - 1))
             if self._decays:
-                g = g + p * self._coupled.view(row)
+                g = g + p * column["coupled"].view(row)
                 p.mul_(shrunk.view(row))
             m.lerp_(g, gain1.view(row))
             v.lerp_(g.square(), gain2.view(row))
-            p.sub_(m.div(v.sqrt().div_(root.view(row)).add_(self._eps.view(row))).mul_(rate.view(row)))
+            p.sub_(m.div(v.sqrt().div_(root.view(row)).add_(column["eps"].view(row))).mul_(rate.view(row)))
 
 
 def require_adam(rules: Mapping[str, Rules]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from vaebench.core import Family
+from vaebench.core.captured import Captured
 from vaebench.core.compiled import Compiled
 from vaebench.core.divergence import EVERY
 from vaebench.core.means import Means
@@ -49,17 +50,20 @@ class Lane:
     Args:
         members: at least one; their models' tensors become rows of the lane's.
         compiled: compiles its steps, shared by lanes of equal size and structure; None does not compile.
+        capture: repeats its steps as a CUDA graph.
 
     Attributes:
         parameters, buffers: (n, *shape) each, by name.
         length, validation: batches of the members' next epoch, and of a validation.
     """
 
-    def __init__(self, members: Sequence[Member], compiled: Compiled | None = None) -> None:
+    def __init__(self, members: Sequence[Member], compiled: Compiled | None = None, capture: bool = False) -> None:
         self.members, self.compiled = list(members), compiled
         self.length, self.validation = members[0].length, members[0].budget.validation
         model = members[0].model
         self.device, self.dtype = model.lr.device, model.lr.dtype
+        what = f"the step of {len(members)} runs of {type(model).__name__}"
+        self.captured = Captured(what, self.device) if capture else None
         self.parameters = {name: _stack([m.model.get_parameter(name) for m in members])
                            for name, _ in model.named_parameters()}  # fmt: skip
         self.buffers = {name: _stack([m.model.get_buffer(name) for m in members]) for name, _ in model.named_buffers()}
@@ -108,24 +112,31 @@ class Lane:
             y: labels, (n, b) or (1, b), or None.
         """
         x = x.to(self.dtype)
-        noise = drawn(self.requests(x, y), self.generators)
+        noise = drawn(self.requests(x, y), self.generators)  # outside of a graph, which would fill in each seed apart
+        if self.captured is None:
+            logs, bad = self._one(x, y, noise)
+        else:
+            logs, bad = self.captured(self._one, x, y, noise)
+        self._bad += [(self._count, group, wrong.clone()) for group, wrong in bad.items()]
+        self._count += 1
+        return logs
+
+    @torch.no_grad()
+    def _one(self, x: Tensor, y: Tensor | None, noise: tuple[Tensor, ...]) -> tuple[Logs, Logs]:
+        """Steps once, which can be captured as a CUDA graph; returns logs, and by group whose losses are not finite."""
         arguments = self._tensors, x, y, self.t, noise
-        with torch.no_grad():
-            results = self._compute(*arguments) if self.compiled is None else self.compiled(self._compute, *arguments)
-            for group, gradients in results.gradients.items():
-                mask = self._taken(gradients, results.active.get(group), self.skip[group])
-                if (largest := self.clip[group]) is not None:
-                    clip(gradients, largest)
-                self.adam[group].step(gradients, mask)
-            for name, value in results.state.items():
-                self.buffers[name].copy_(value)
-            self.t += 1
-            for group in results.gradients:
-                bad = ~results.losses[group].isfinite()
-                bad = bad & results.active[group] if group in results.active else bad
-                self._bad.append((self._count, group, bad))
-            self._count += 1
-        return results.logs
+        results = self._compute(*arguments) if self.compiled is None else self.compiled(self._compute, *arguments)
+        for group, gradients in results.gradients.items():
+            mask = self._taken(gradients, results.active.get(group), self.skip[group])
+            if (largest := self.clip[group]) is not None:
+                clip(gradients, largest)
+            self.adam[group].step(gradients, mask)
+        for name, value in results.state.items():
+            self.buffers[name].copy_(value)
+        self.t += 1
+        bad = {group: ~results.losses[group].isfinite() for group in results.gradients}
+        return results.logs, {group: wrong & results.active[group] if group in results.active else wrong
+                              for group, wrong in bad.items()}  # fmt: skip
 
     def _taken(self, gradients: list[Tensor], mask: Tensor | None, skip: Tensor | None) -> Tensor | None:
         """Which members step: active ones whose gradient `Learner._skips` would not skip."""

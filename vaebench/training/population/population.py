@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vaebench.core.captured import wanted
 from vaebench.core.compiled import Compiled
 from vaebench.data._batches import Batch, Batches, TrainingBatches
 from vaebench.errors import require_kernels
@@ -47,6 +48,7 @@ class Population:
             sizes are timed. It only affects rounding.
 
     Attributes:
+        capture: whether steps are repeated as CUDA graphs; see `core.captured`.
         members: all members that were added and not dropped, in order.
     """
 
@@ -58,6 +60,7 @@ class Population:
         compile: bool | None = None,
     ) -> None:
         self.device, self.order, self.compile = torch.device(device), order, compile
+        self.capture = wanted(self.device)
         self.members: list[Member] = []
         self._lanes: list[Lane] = []
         self._fixed, self._paces = lanes, dict[str, Pace]()
@@ -153,12 +156,12 @@ class Population:
     def _lane(self, structure: str, members: Sequence[Member], compiled: bool) -> Lane:
         """A lane; lanes of equal structure and size share compiled steps."""
         if not compiled:
-            return Lane(members)
+            return Lane(members, capture=self.capture)
         key = structure, len(members)
         if key in self._compiled:
-            return Lane(members, self._compiled[key])
+            return Lane(members, self._compiled[key], self.capture)
         self._compiled[key] = Compiled(f"the step of {len(members)} runs of {type(members[0].model).__name__}")
-        lane = Lane(members, self._compiled[key])
+        lane = Lane(members, self._compiled[key], self.capture)
         side_by_side([partial(lane.compile, self._batches[members[0].source][0])], self.device, alone=False)
         return lane
 
