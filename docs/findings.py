@@ -15,7 +15,8 @@ from pathlib import Path
 import matplotlib
 from figures import BLUE, GREY, STYLE
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.optimize import brentq
+from scipy.stats import f_oneway, ncf, spearmanr
 
 from vaebench.files.atomic import rewrite, write_atomically
 from vaebench.leaderboard.boards import Board, Row, boards
@@ -32,6 +33,9 @@ ROOT = Path(__file__).parent.parent
 PAGE, FIGURES, RESULTS = ROOT / "docs" / "findings.md", ROOT / "docs" / "figures", ROOT / "results"
 MARKED = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMED = 20  # nats between bound and likelihood from which a variant's dot has its name
+SCORES = {"mig": "MIG", "local_mig": "local MIG", "sap": "SAP", "modularity": "modularity",
+          "dci_disentanglement": "DCI disentanglement", "irs": "IRS", "factor_vae_score": "FactorVAE score",
+          "beta_vae_score": "β-VAE score"}  # fmt: skip
 DATA, OTHER, BASELINE = "binarized_mnist", "fashion_mnist", "vae"
 
 
@@ -173,6 +177,57 @@ def undecided(ranked: Sequence[Board]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def disentangled(ranked: Sequence[Board]) -> str:
+    """The share of methods in the variance of each score on data of known factors, a table a board."""
+    parts = []
+    for board in ranked:
+        rows = [row for row in board.rows if len(row.records) > 2]
+        runs = [one for row in rows for one in row.records]
+        names = [name for name in SCORES if all(one.value(name) is not None for one in runs)]
+        if len(rows) < 2 or not names:
+            continue
+        parts += [
+            f"On {board.data['name']}, {', '.join(f'{row.variant} ({len(row.records)})' for row in rows)}:",
+            "",
+            f"| score | {' | '.join(row.variant for row in rows)} | share of the method (95 % interval) |",
+            f"| :-- |{' --: |' * (len(rows) + 1)}",
+        ]
+        for name in names:
+            groups = [[float(one.value(name) or 0) for one in row.records] for row in rows]
+            share, low, high = share_of_groups(groups)
+            means = " | ".join(f"{statistics.mean(g):.3f} ± {statistics.stdev(g):.3f}" for g in groups)
+            parts.append(f"| {SCORES[name]} | {means} | {share:.0%} ({low:.0%} to {high:.0%}) |".replace("%", " %"))
+        parts.append("")
+    return "\n".join(parts)
+
+
+def share_of_groups(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The share of groups in the variance of independent normal values of one variance, ω², and its 95 % interval.
+
+    ω² is 0 where the estimate is below it. The interval holds the shares λ / (λ + N) for which F of one-way analysis of
+    variance is not in the outer 2.5 % of the noncentral F distribution of noncentrality λ: Steiger 2004,
+    https://doi.org/10.1037/1082-989X.9.2.164.
+    """
+    n, k = sum(map(len, groups)), len(groups)
+    between, within = k - 1, n - k
+    f = float(f_oneway(*groups).statistic)
+    estimate = max(0.0, between * (f - 1) / (between * (f - 1) + n))
+
+    def bound(tail: float) -> float:
+        def excess(noncentrality: float) -> float:
+            return float(ncf.cdf(f, between, within, noncentrality)) - tail
+
+        if excess(0.0) <= 0:
+            return 0.0
+        top = 1.0
+        while excess(top) > 0:
+            top *= 2
+        found = brentq(excess, 0.0, top)
+        return found / (found + n)
+
+    return estimate, bound(0.975), bound(0.025)
+
+
 def _leader(rows: Sequence[Row]) -> str:
     if not rows:
         return "provisional"
@@ -218,7 +273,7 @@ def bounds_figure(board: Board) -> Figure:
 
 
 SECTIONS = {"kinds": kinds, "fronts": fronts, "elsewhere": elsewhere, "collapse": collapse, "bounds": bounds,
-            "undecided": undecided}  # fmt: skip
+            "disentangled": disentangled, "undecided": undecided}  # fmt: skip
 DRAWN = {"kinds": kinds_figure, "bound_and_likelihood": bounds_figure}
 
 
