@@ -14,8 +14,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 TOKEN = "hf_of_a_test"
 
@@ -202,3 +206,22 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def answering(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A server to which the client in this process speaks; what it keeps of a user is looked for in a folder."""
+    with serving(FakeHub()) as found:
+        point(patch, found.address)
+        patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+        patch.setattr(constants, "AGENT_HARNESSES_PATH", str(folder / "harnesses"))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("HF_TOKEN", TOKEN)
+        yield found
+        assert found.unknown == []
+
+
+def point(patch: pytest.MonkeyPatch, address: str) -> None:
+    """What HF_ENDPOINT does where the client is imported."""
+    patch.setattr(constants, "ENDPOINT", address)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")

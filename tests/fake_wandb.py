@@ -16,13 +16,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import pytest
 
 USER = {"id": "VXNlcjox", "flags": "{}", "entity": "me", "username": "me", "name": "me", "email": "me@here",
         "admin": False, "apiKeys": {"edges": []}, "defaultEntity": {"name": "me"},
         "teams": {"edges": [{"node": {"name": "me"}}]}}  # fmt: skip
 WHEN = "2026-01-01T00:00:00"
+KEY = "0" * 40
+HURRY = {f"WANDB_X_{part}_RETRY_WAIT_{end}_SECONDS": "0.1"
+         for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER") for end in ("MIN", "MAX")}  # fmt: skip
 LAST = {"endCursor": None, "hasNextPage": False}
 
 
@@ -350,3 +356,41 @@ def serving() -> Iterator[FakeWandb]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def alone(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The client keeps all that it keeps in a folder; it has no key and no server, and reports no errors to anybody."""
+    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
+        patch.setenv(f"WANDB_{name}", str(folder / name.lower()))
+    for name in ("API_KEY", "MODE", "PROJECT", "ENTITY"):
+        patch.delenv(f"WANDB_{name}", raising=False)
+    for name, value in {"ERROR_REPORTING": "false", "BASE_URL": "http://127.0.0.1:9"}.items():
+        patch.setenv(f"WANDB_{name}", value)
+    for name, value in HURRY.items():
+        patch.setenv(name, value)
+    patch.setenv("NETRC", str(folder / "netrc"))
+    patch.setenv("WANDB_DIR", str(folder))
+    forget()
+    yield
+    forget()
+
+
+@contextmanager
+def answering(patch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
+    """A server, its address and a key for the client; inside `alone`."""
+    with serving() as state:
+        patch.setenv("WANDB_BASE_URL", state.url)
+        patch.setenv("WANDB_API_KEY", KEY)
+        yield state
+        forget()
+    assert not state.unknown
+
+
+def forget() -> None:
+    """Ends the client's service, which keeps the settings and the key that it began with."""
+    import wandb
+    from wandb.sdk.lib.wbauth import unauthenticate_session
+
+    wandb.teardown()
+    unauthenticate_session(update_settings=False)

@@ -69,7 +69,10 @@ def contents(families: dict[str, str], reference: dict[str, str]) -> Iterator[st
 
 
 def linked(page: Path, source: Path) -> str:
-    """The text of a page with links that hold on the site; files of the repository that it links are copied there."""
+    """The text of a page with links that hold on the site, and names of pages for those of their files.
+
+    Files of the repository that it links are copied there.
+    """
 
     def renewed(found: re.Match[str]) -> str:
         picture, label, target = found.groups()
@@ -82,6 +85,7 @@ def linked(page: Path, source: Path) -> str:
             return label
         if place.is_relative_to(DOCS) and place.suffix == ".md":
             path = place.relative_to(DOCS).as_posix()
+            label = title(place) if label in (place.name, f"docs/{path}") else label
         elif str(relative) in BESIDE:
             path = BESIDE[str(relative)]
         elif place.is_relative_to(DOCS / "figures"):
@@ -94,6 +98,12 @@ def linked(page: Path, source: Path) -> str:
 
     pieces = re.split(r"(```.*?```)", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return "".join(piece if piece.startswith("```") else LINK.sub(renewed, piece) for piece in pieces)
+
+
+def title(page: Path) -> str:
+    """Its heading, up to a colon: what a page is called where a link names its file."""
+    heading, _ = page.read_text(encoding="utf-8").split("\n", 1)
+    return heading.removeprefix("# ").partition(":")[0]
 
 
 def write(source: Path, path: str, text: str) -> None:

@@ -12,11 +12,13 @@ from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
 project = "vaebench"
+project_copyright = "the vaebench contributors"
 html_title = "vaebench"
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+pygments_dark_style = "github-dark"
 html_use_index = False  # the search and the contents of each page do better
 html_domain_indices = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -32,6 +34,9 @@ autodoc_preserve_defaults = True
 
 CODE = re.compile(r"(``[^`]*``|`[^`]*`)")
 MARKUP = re.compile(r"(?!^[*|] )[*|]|(?<=\w)_(?!\w)")  # not a bullet, and not the bar of a block of lines
+LETTER = re.compile(
+    r"(^|: )(?=\(?[A-Za-z][.)](\s|$))"
+)  # of "places: n." and "components: (k) of", which would begin a list
 KNOWN = {r"\\arg\b": r"\\operatorname{arg}", r"(\\[bB]ig+)\s*\\(?:\||Vert)": r"\1‖"}  # what the converter lacks
 NAME = re.compile(r"(<mi>(?:log|ln|exp|det|tanh|cosh|sinh)</mi>)(?!<mo stretchy)")  # before what has no bracket
 LOGGER = logging.getLogger(__name__)
@@ -69,7 +74,8 @@ def plain(_: Sphinx, what: str, __: str, ___: object, ____: object, lines: list[
         if block is None and (text.startswith(".. math::") or text.endswith("::")):
             block = indent
         elif block is None and not doctest:
-            lines[i] = line[:indent] + "".join(map(_escaped, CODE.split(line[indent:])))
+            text = LETTER.sub(r"\1\\", text)
+            lines[i] = line[:indent] + "".join(map(_escaped, CODE.split(text)))
     if what in (
         "attribute",
         "property",

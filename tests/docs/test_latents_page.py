@@ -13,6 +13,8 @@ import pytest
 import torch
 from helpers import POSTERIORS, PRIORS
 
+from vaebench.cli import main
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "latents.md").read_text(encoding="utf-8")
 
@@ -50,3 +52,9 @@ def test_it_names_every_part() -> None:
     tables = PAGE.partition("## Priors")
     for text, parts in ((tables[0], POSTERIORS), (tables[2], PRIORS)):
         assert not [name for name in parts if f"`{name}`" not in text and not name.startswith("codes.")]
+
+
+def test_its_configuration_trains(newcomer: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (newcomer / "latents.yaml").write_text(text, encoding="utf-8")
+    assert main(["fit", "--config=latents.yaml", "--data=digits", "--trainer.max_steps=2"]) == 0

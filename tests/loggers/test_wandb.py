@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fake_records import write_board
-from fake_wandb import FakeWandb, serving
+from fake_wandb import KEY, FakeWandb, alone, answering, serving
 from logged_runs import BENCHMARK, ONE, VAE, _points
 
 from vaebench.cli import main
@@ -25,48 +25,20 @@ from vaebench.records.claims import claimed
 from vaebench.running.bench import bench
 from vaebench.running.benchmark import read_benchmark
 
-KEY = "0" * 40
-HURRY = {f"WANDB_X_{part}_RETRY_WAIT_{end}_SECONDS": "0.1"
-         for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER") for end in ("MIN", "MAX")}  # fmt: skip
-
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for all that the client keeps; no key, no server, no reports of errors to anybody."""
-    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / name.lower()))
-    for name in ("API_KEY", "MODE", "PROJECT", "ENTITY"):
-        monkeypatch.delenv(f"WANDB_{name}", raising=False)
-    for name, value in {"ERROR_REPORTING": "false", "BASE_URL": "http://127.0.0.1:9"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    for name, value in HURRY.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    _forget()
-    yield tmp_path
-    _forget()
-
-
-def _forget() -> None:
-    """Ends the client's service, which keeps the settings and the key that it began with."""
-    import wandb
-    from wandb.sdk.lib.wbauth import unauthenticate_session
-
-    wandb.teardown()
-    unauthenticate_session(update_settings=False)
+    """A folder for all that the client keeps; no key and no server."""
+    with alone(tmp_path, monkeypatch):
+        yield tmp_path
 
 
 @pytest.fixture
 def server(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
     """A server, its address and a key for it."""
     assert place.is_dir()
-    with serving() as state:
-        monkeypatch.setenv("WANDB_BASE_URL", state.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with answering(monkeypatch) as state:
         yield state
-        _forget()
-    assert not state.unknown
 
 
 def _bench(folder: Path, text: str, engine: Any = "solo", choice: str = "wandb:me/vaes") -> list[RunRecord]:

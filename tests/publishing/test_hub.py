@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from fake_hub import TOKEN, FakeHub, serving
+from fake_hub import TOKEN, FakeHub, answering, point, serving
 from fake_records import write_fake
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard
 from safetensors.numpy import load
 
 from vaebench.cli import main
@@ -32,23 +32,11 @@ pytestmark = pytest.mark.filterwarnings(
 )  # huggingface_hub 2.4's, of httpx
 
 
-def _point(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """What HF_ENDPOINT does where the client is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """The server, to which the client in this process speaks."""
-    with serving(FakeHub()) as found:
-        _point(monkeypatch, found.address)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with answering(tmp_path, monkeypatch) as found:
         yield found
-        assert found.unknown == []
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +222,7 @@ def test_what_the_hub_declines_is_said_in_a_sentence(
     assert "no such repository or revision" in said("pull", "me/vae", "--revision=v9", f"--results={tmp_path}/results")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert "the token may not do this" in said("push", str(record.path), "me/vae")
-    _point(monkeypatch, "http://127.0.0.1:9")
+    point(monkeypatch, "http://127.0.0.1:9")
     assert "cannot be reached" in said("pull", "me/vae", f"--results={tmp_path}/results")
 
 

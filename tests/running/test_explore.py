@@ -23,7 +23,7 @@ from vaebench.cli import main
 from vaebench.data.digits import Digits
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation import evaluate
-from vaebench.evaluation.conditions import evaluation_mode
+from vaebench.evaluation.conditions import Conditioned, evaluation_mode
 from vaebench.evaluation.drawing.decoder import onnx_decoder
 from vaebench.evaluation.drawing.explorer import Explored, explored
 from vaebench.evaluation.drawing.pictures import REACH, STOPS
@@ -235,6 +235,24 @@ def move(page: Any, unit: int, value: float) -> None:
     page.wait_for_selector(f"html[data-shown='{shown + 1}']", state="attached", timeout=60_000)
 
 
+def press(page: Any, button: str) -> None:
+    """Presses a button, and waits until the page has drawn."""
+    shown = int(page.get_attribute("html", "data-shown"))
+    page.click(button)
+    page.wait_for_selector(f"html[data-shown='{shown + 1}']", state="attached", timeout=60_000)
+
+
+def pixels_of(page: Any) -> np.ndarray:
+    """What the page has drawn, (8, 8, 4)."""
+    pixels = page.evaluate("""() => {
+        const canvas = document.getElementById("image");
+        return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+    }""")  # fmt: skip
+    shown = np.array(pixels).reshape(8, 8, 4)
+    assert (shown[..., 3] == 255).all()
+    return shown
+
+
 @pytest.fixture
 def _unexported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares tests that decode nothing the seconds of an export."""
@@ -256,12 +274,7 @@ def test_the_page_decodes_in_a_browser_from_its_folder(
         z[0, unit.number] = value
     with evaluation_mode(model, torch.device("cpu")):
         wanted = mean_image(model, z[None])[0, 0, 0]
-    pixels = page.evaluate("""() => {
-        const canvas = document.getElementById("image");
-        return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
-    }""")  # fmt: skip
-    shown = np.array(pixels).reshape(8, 8, 4)
-    assert (shown[..., 3] == 255).all()
+    shown = pixels_of(page)
     np.testing.assert_allclose(shown[..., :3], np.repeat(255 * wanted.numpy()[..., None], 3, -1), atol=0.51)
     page.focus(f"#unit-{first.number}")
     page.keyboard.press("ArrowLeft")
@@ -272,6 +285,85 @@ def test_the_page_decodes_in_a_browser_from_its_folder(
     small = [text for text in page.evaluate(TEXTS) if text["contrast"] < 4.5]
     assert not small
     assert not strange
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("runtime")
+def test_a_conditional_model_is_decoded_with_the_label_that_is_chosen(browser: Any, tmp_path: Path) -> None:
+    """At first with that of the image whose code it starts from, again where another image is taken."""
+    checkpoint = vb.fit("cvae", "digits", tmp_path / "runs", trainer={"max_epochs": 15}, latent=4)
+    assert explorer.explore(checkpoint, tmp_path / "page") is None
+    subject = Subject(vb.load(checkpoint), Digits())
+    with evaluation_mode(subject.model, subject.device):
+        found = explored(subject)
+    page, strange = visit(browser, tmp_path / "page")
+    assert page.locator(".label").all_inner_texts() == [str(label) for label in range(10)] == [*map(str, found.labels)]
+    press(page, ".start >> nth=1")
+    own = int(found.model.y[1])
+    shown = {}
+    for label in (own, (own + 1) % 10):
+        press(page, f".label[value='{label}']")
+        shown[label] = pixels_of(page)
+        with evaluation_mode(subject.model, subject.device):
+            given = Conditioned(subject.model.family, torch.tensor([label]))
+            wanted = mean_image(given, found.z[1:2][None])[0, 0, 0]
+        np.testing.assert_allclose(shown[label][..., 0], 255 * wanted.numpy(), atol=0.51)
+    assert np.abs(shown[own] - shown[(own + 1) % 10]).max() > 20
+    press(page, ".start >> nth=2")
+    assert page.get_attribute(".label[aria-pressed=true]", "value") == str(int(found.model.y[2]))
+    assert not [text for text in strange if "willReadFrequently" not in text]  # that is of reading pixels here
+
+
+@pytest.mark.usefixtures("_unexported")
+def test_a_conditional_models_frames_have_the_labels_of_their_images(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a decoder in the page no other can be had, so that none is offered."""
+    checkpoint = vb.fit("cvae", "digits", tmp_path / "runs", trainer={"max_epochs": 15}, latent=4)
+    monkeypatch.setattr(explorer, "FILES", [replace(file, url=None) for file in explorer.FILES])
+    monkeypatch.setenv("VAEBENCH_DATA", str(tmp_path / "cache"))
+    assert "missing" in explorer.explore(checkpoint, tmp_path / "page")
+    page, _ = visit(browser, tmp_path / "page")
+    assert page.locator(".label").count() == 0
+
+
+THEIRS = """
+import torch
+from torch import nn
+
+from vaebench.adapters import of_logits
+
+
+def build():
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * 3))
+    decoder = nn.Sequential(nn.Linear(3, 64), nn.Unflatten(-1, (1, 8, 8)))
+    return {"encoder": lambda x: encoder(3 * x).chunk(2, -1), "decoder": decoder, "density": of_logits, "latent": 3}
+"""
+
+
+def test_a_model_from_elsewhere_is_explored(
+    newcomer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explorer, "FILES", [])
+    (newcomer / "theirs.py").write_text(THEIRS)
+    given = ["explore", "--adapter", "theirs.py:build", "--data", "digits", "--data.measure", "binary"]
+    assert main([*given, "--out", "page"]) == 0
+    assert not capsys.readouterr().err, "its decoder is exported"
+    assert "theirs, on digits" in (newcomer / "page" / "index.html").read_text("utf-8")
+    run = onnxruntime.InferenceSession(newcomer / "page" / "decoder.onnx")
+    program: dict[str, Any] = {}
+    exec(THEIRS, program)
+    z = torch.randn(5, 3)
+    (found,) = run.run(["x"], {"z": z.numpy()})
+    np.testing.assert_allclose(found, program["build"]()["decoder"](z).sigmoid().detach(), atol=1e-5)
+    for mistake, said in (
+        ([], "there is no model: expected"), (["--data=digits", "model.ckpt"], "--data is for a model from elsewhere"),
+        (["--adapter=theirs.py:build"], "expected --data"),
+        (["--adapter=theirs.py:build", "--data=digits", "model.ckpt"], "there are two models"),
+    ):  # fmt: skip
+        assert main(["explore", *mistake, "--out", "other"]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_unexported")

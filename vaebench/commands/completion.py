@@ -78,7 +78,7 @@ def words(typed: Sequence[str], commands: Iterable[str], parsers: dict[str, argp
             return _fitting(last, protocols() if previous == "--protocol" else action.choices or ())
     if last.startswith("-"):
         every = [option for action in actions for option in action.option_strings if option.startswith("--")]
-        return _fitting(last, [*every, "--include", *(_settings(typed) if command == "evaluate" else [])])
+        return _fitting(last, [*every, "--include", *(_settings(typed) if command in ("evaluate", "explore") else [])])
     if command in FILES:
         return _fitting(last, [name.rpartition("/")[2] for name in shipped_names(FILES[command])])
     if command == "parts":

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaebench.commands._adapter import SETTINGS as SETTINGS
+from vaebench.commands._adapter import foreign_model, model_options, require_checkpoint
 from vaebench.commands._parser import root_option, trust_option
 from vaebench.configuration.discovery import protocols
 from vaebench.errors import UserError
@@ -15,16 +17,10 @@ if TYPE_CHECKING:
 
 HELP = "evaluate a checkpoint, or a model from elsewhere, on its test split and write a record"
 EXAMPLE = "vaebench evaluate runs/digits-beta_vae-s0-180ab1ac/model.ckpt --protocol quick"
-SETTINGS = "--data."  # of options besides those below
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="the model.ckpt of a finished run")
-    parser.add_argument("--adapter", metavar="MODEL",
-                     help="in its place a model that was trained elsewhere: pythae:FOLDER, multivae:FOLDER[:MODALITY], "
-                     "diffusers:FOLDER_OR_ID or FILE.py:FUNCTION, which is run (docs/your-model.md)")  # fmt: skip
-    parser.add_argument("--data", metavar="NAME",
-                     help="its images, with settings as --data.KEY VALUE: those of `vaebench fit`")  # fmt: skip
+    model_options(parser)
     parser.add_argument("--name", help="its name in records and on boards (default: that of its class)")
     parser.add_argument("--trained-seed", type=int, metavar="SEED",
                      help="the seed that it was trained with: models of one name and kind are one row")  # fmt: skip
@@ -66,34 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _of_checkpoint(arguments: argparse.Namespace, request: dict[str, Any]) -> RunRecord:
     from vaebench.running.evaluate import record_checkpoint
 
-    for name in ("data", "name", "trained_seed", "settings"):
-        if vars(arguments)[name]:
-            option = arguments.settings[0] if name == "settings" else f"--{name.replace('_', '-')}"
-            raise UserError(
-                f"{option} is for a model from elsewhere: expected --adapter beside it; name the model there"
-            )
-    if arguments.checkpoint is None:
-        raise UserError("there is no model to evaluate: expected a model.ckpt, or --adapter; give one of them")
+    require_checkpoint(arguments, "name", "trained_seed")
     where = {"device": arguments.device, "processes": arguments.processes}
     return record_checkpoint(arguments.checkpoint, arguments.results, request, **where)
 
 
 def _of_adapter(arguments: argparse.Namespace, request: dict[str, Any]) -> RunRecord:
-    from vaebench.adapters import open_adapter
-    from vaebench.configuration.registered import moved
-    from vaebench.running.foreign import chosen_data, record_foreign
+    from vaebench.running.foreign import record_foreign
 
-    if arguments.checkpoint is not None:
-        raise UserError(
-            f"there are two models, '{arguments.checkpoint}' and --adapter {arguments.adapter}: expected one; leave "
-            "out the other"
-        )
-    if arguments.data is None:
-        raise UserError("--adapter has no images to judge the model on: expected --data; name a data set")
+    model, data = foreign_model(arguments)
     if arguments.processes != 1:
         raise UserError("--processes is for checkpoints: expected 1 process beside --adapter; leave it out")
-    place = [] if moved() is None else [f"--data.root={moved()}"]
-    data = chosen_data([f"--data={arguments.data}", *place, *arguments.settings])
-    model = open_adapter(arguments.adapter, data.spec)
     return record_foreign(model, data, arguments.results, request, arguments.name, arguments.trained_seed,
                           device=arguments.device)  # fmt: skip

@@ -1,13 +1,16 @@
-"""The page on which the decoder of a checkpoint is explored."""
+"""The page on which the decoder of a model is explored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from vaebench.adapters import Foreign
 from vaebench.configuration import own
+from vaebench.data.base import ImageData
 from vaebench.data.cache import File, obtain
 from vaebench.errors import Unavailable, UserError
 from vaebench.evaluation.conditions import evaluation_mode
+from vaebench.evaluation.contract import IMAGES, check_model
 from vaebench.evaluation.drawing.decoder import onnx_decoder
 from vaebench.evaluation.drawing.explorer import explored, write_explorer
 from vaebench.evaluation.subject import Subject
@@ -42,19 +45,34 @@ def explore(checkpoint: Path, out: Path) -> str | None:
     info = account(checkpoint)
     model, data = load(checkpoint), data_module(info["config"]["data"], checkpoint)
     own.require_sources(info["config"], checkpoint)
-    subject = Subject(model, data)
+    title = f"{type(model).__name__}, seed {info['seed']}, on {data.name}"
+    return _explore(Subject(model, data), title, f"'{checkpoint}'", out)
+
+
+def explore_foreign(foreign: Foreign, data: ImageData, out: Path) -> str | None:
+    """`explore` for a model from elsewhere and its images.
+
+    Raises:
+        UserError: the model violates `LatentModel`, its codes cannot be moved unit by unit, or the folder exists.
+    """
+    subject = Subject(foreign.model, data)
+    with evaluation_mode(subject.model, subject.device):
+        check_model(subject.model, subject.x[:IMAGES], subject.spec)
+    return _explore(subject, f"{foreign.name}, on {data.name}", f"'{foreign.name}'", out)
+
+
+def _explore(subject: Subject, title: str, what: str, out: Path) -> str | None:
     decoder = runtime = reason = None
     with whole_folder(out, "page") as folder:
         try:
-            with evaluation_mode(model, subject.device):
+            with evaluation_mode(subject.model, subject.device):
                 found = explored(subject)
         except Unavailable as error:
-            raise UserError(f"'{checkpoint}' cannot be explored: {error}; give another model") from None
+            raise UserError(f"{what} cannot be explored: {error}; give another model") from None
         try:
             decoder = onnx_decoder(found.model, found.z)
             runtime = {file.name: obtain(RUNTIME, file, bytes) for file in FILES}
         except (Unavailable, UserError) as error:
             reason = str(error)
-        title = f"{type(model).__name__}, seed {info['seed']}, on {data.name}"
         write_explorer(folder, found, title, decoder, runtime)
     return reason

@@ -5,17 +5,24 @@
   const [channels, height, width] = facts.shape;
   const canvas = document.getElementById("image"), how = document.getElementById("how");
   const sliders = facts.units.map((unit) => document.getElementById(`unit-${unit.number}`));
-  const starts = [...document.querySelectorAll(".start")];
+  const starts = [...document.querySelectorAll(".start")], labels = [...document.querySelectorAll(".label")];
   const pen = canvas.getContext("2d");
   [canvas.width, canvas.height] = [width, height];
-  let start = 0, moved = 0;
+  let start = 0, moved = 0, label = null;
 
   function say(slider) {
     slider.nextElementSibling.value = Number(slider.value).toFixed(2).replace("-", "\u2212");
   }
 
-  /** Puts all sliders where the code of the starting image is. */
+  /** Decodes with a label from now on. */
+  function choose(chosen) {
+    label = chosen;
+    labels.forEach((button) => (button.ariaPressed = String(Number(button.value) === label)));
+  }
+
+  /** Puts all sliders where the code of the starting image is, and takes its label. */
   function reset() {
+    choose(facts.labels?.[start] ?? null);
     starts.forEach((button, i) => (button.ariaPressed = String(i === start)));
     sliders.forEach((slider, i) => {
       slider.value = facts.starts[start][facts.units[i].number];
@@ -40,7 +47,7 @@
       const z = Float32Array.from(facts.starts[start]);
       sliders.forEach((slider, i) => (z[facts.units[i].number] = Number(slider.value)));
       const inputs = { z: new ort.Tensor("float32", z, [1, ...facts.latent]) };
-      if (facts.labels) inputs.y = new ort.Tensor("int64", [BigInt(facts.labels[start])], [1]);
+      if (label !== null) inputs.y = new ort.Tensor("int64", [BigInt(label)], [1]);
       const { x } = await session.run(inputs);
       const image = pen.createImageData(width, height), area = width * height;
       for (let i = 0; i < area; i++) {
@@ -53,6 +60,7 @@
 
   /** A function that shows the nearest frame of the unit that was moved last; all others go back. */
   async function leafing() {
+    document.getElementById("labels")?.remove(); // frames have the labels of their images
     const strips = await Promise.all(facts.units.map(async (unit) => {
       const strip = new Image();
       strip.src = `unit-${unit.number}.png`;
@@ -100,6 +108,10 @@
   starts.forEach((button, i) => button.addEventListener("click", () => {
     start = i;
     reset();
+    show();
+  }));
+  labels.forEach((button) => button.addEventListener("click", () => {
+    choose(Number(button.value));
     show();
   }));
   reset();

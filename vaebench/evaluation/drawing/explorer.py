@@ -73,6 +73,7 @@ class Explored(NamedTuple):
         active: number of active units.
         total: number of units.
         unread: number of active units that the decoder does not look at.
+        labels: those of the test images that a conditional model was given, in order; none for any other.
     """
 
     model: LatentModel
@@ -81,6 +82,7 @@ class Explored(NamedTuple):
     active: int
     total: int
     unread: int
+    labels: list[int]
 
 
 def explored(subject: Subject) -> Explored:
@@ -117,7 +119,8 @@ def explored(subject: Subject) -> Explored:
             break
     if not units:
         raise Unavailable(f"none of its {len(variances)} units both varies with the image and changes what is decoded")
-    return Explored(model, z, units, len(order), len(variances), unread)
+    labels = subject.model.y.unique().tolist() if isinstance(subject.model, Conditioned) else []
+    return Explored(model, z, units, len(order), len(variances), unread, labels)
 
 
 def _variances(subject: Subject, samples: Tensor) -> Tensor:
