@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 BLOCK = re.compile(r"^```(python|console|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+WIDTH = 84  # of tables in outputs, which pages break where they are wider
 OWN = ("first_run", "sweep")  # which make records, and look at those alone
 PLACES = {
     True: "import os\nimport tempfile\n\nos.chdir(tempfile.mkdtemp())  # an empty folder, for what is made here",
@@ -78,7 +79,7 @@ def run(book: NotebookNode) -> NotebookNode:
             (root / name).symlink_to(ROOT / name)
         where = {"metadata": {"path": str(root / "docs" / "notebooks")}}
         client = NotebookClient(book, timeout=600, coalesce_streams=True, resources=where)
-        client.execute(env={**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1"})
+        client.execute(env={**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1", "COLUMNS": str(WIDTH)})
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # when it ran
         if cell.cell_type == "code":

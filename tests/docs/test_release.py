@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
@@ -58,6 +61,27 @@ def test_the_image_takes_its_base_by_argument_and_runs_the_demo() -> None:
     assert lines[1] == "FROM ${BASE}"
     assert lines[-1] == 'CMD ["make", "demo"]'
     assert not any("://" in line for line in lines)
+
+
+def test_what_the_image_runs_is_a_shells_and_the_makefiles() -> None:
+    """As far as it can be told without Docker: its lines parse, its targets exist, and what they need is sent to it."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    assert {word for word, _ in lines} <= {"ARG", "FROM", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
+    runs = [rest for word, rest in lines if word == "RUN"]
+    for command in runs:
+        subprocess.run(["sh", "-n", "-c", command], check=True)
+    targets = {*re.findall(r"make (\S+)", runs[-1]), "demo"}
+    assert targets == {".venv/ready", "demo"}
+    for target in targets:
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+    assert [rest.split()[-2:] for word, rest in lines if word == "COPY"] == [[".", "."]]
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    needed = ("Makefile", "pyproject.toml", "setup.py", "MANIFEST.in", "constraints.txt", "README.md", "LICENSE",
+              "vaebench/cli.py", "configs/benchmark/digits.yaml", "sweeps/digits.yaml")  # fmt: skip
+    for name in needed:
+        assert (ROOT / name).is_file()
+        assert not any(fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in left_out), name
 
 
 def test_the_forms_of_issues_are_forms() -> None:

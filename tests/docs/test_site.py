@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
+from data_layouts import write_tiny
 from site_checks import broken_links, drawn_wrongly
+
+from vaebench.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -54,3 +61,33 @@ def test_the_site_builds_without_a_warning_and_is_shown_without_a_fault(tmp_path
     assert built.returncode == 0, built.stderr
     assert not list(broken_links(site))
     assert not list(drawn_wrongly(site))
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pages", DOCS / "site" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MEASURES = {"rae": "continuous", "rae_gp": "continuous", "sigma_vae": "continuous"}  # of those that refuse bits
+LATENTS = {"vq_conv_vae": 4}  # as many as its grid has places for digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", sorted(path.stem for path in (ROOT / "configs" / "family").glob("*.yaml")))
+def test_the_command_of_a_configuration_on_its_familys_page_trains(
+    stem: str, pages: ModuleType, newcomer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For two steps, on digits; those for CIFAR-10 on small files in its layout."""
+    data = "cifar10" if stem.endswith("cifar10") else "digits"
+    write_tiny(newcomer / "data", monkeypatch, data)
+    (newcomer / "configs").symlink_to(ROOT / "configs")
+    (command,) = re.findall(r"^ {4}vaebench (.*)$", pages._configuration(stem), re.MULTILINE)
+    small = ["--trainer.max_steps=2"]
+    if stem in MEASURES:
+        small.append(f"--data.measure={MEASURES[stem]}")
+    if stem in LATENTS:
+        small.append(f"--model.latent={LATENTS[stem]}")
+    assert main([*shlex.split(command.replace("DATA", data)), *small]) == 0
