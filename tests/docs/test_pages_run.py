@@ -252,6 +252,7 @@ def _as_run(page: str, command: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")  # huggingface_hub 2.4's, of httpx
 @pytest.mark.parametrize("page", [name(page) for page in PAGES if commands(page)])
 def test_the_commands_of_a_page_run(
     page: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
