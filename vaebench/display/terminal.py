@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +27,11 @@ def standard_console(stderr: bool = False) -> Console:
 
 
 def wide(console: Console | None = None) -> Console:
-    """The console, by default of the standard output; `WIDTH` columns wide unless it is a terminal."""
+    """The console, by default of the standard output; unless it is a terminal, as wide as COLUMNS says, or `WIDTH`."""
     found = console or standard_console()
-    return found if found.is_terminal else Console(file=found.file, width=WIDTH, force_terminal=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else WIDTH
+    return found if found.is_terminal else Console(file=found.file, width=width, force_terminal=False)
 
 
 class Bar(NamedTuple):
