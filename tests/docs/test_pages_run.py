@@ -56,7 +56,9 @@ STANDS_FOR: dict[str, dict[str, str]] = {
         "sweep beta_freebits": "sweep sweeps/beta_freebits.yaml",
         "submissions/…": "submission/submissions/*",
         "submit card": "submit card --out submission",
+        "import card": "import card --results others",  # another researcher's
         "judge results/shapes/… results/shapes/…": "judge results/collapse/vae-s0-* results/collapse/capacity-s0-*",
+        "pull OWNER/NAME": "pull me/vae --results elsewhere",
         "OWNER/NAME": "me/vae",
         "wandb pull ENTITY/PROJECT": "wandb push me/vaes --results results/digits"
         " && vaebench wandb pull me/vaes --results pulled",
