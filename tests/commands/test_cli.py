@@ -80,7 +80,7 @@ def test_help_teaches_with_an_example_and_does_not_pay_for_torch(argv: list[str]
         (["fit", VAE, "--data=digits", "--data.measure=grey"], "digits cannot have the measure 'grey'"),
         (["evaluate", "nowhere/model.ckpt"], "unknown checkpoint 'nowhere/model.ckpt'"),
         (["evaluate", "x.ckpt", "--k", "many"], "invalid int value: 'many'"),
-        (["evaluate"], "there is no model to evaluate: expected a model.ckpt, or --adapter"),
+        (["evaluate"], "there is no model: expected a model.ckpt, or --adapter"),
         (["bench", "configs/benchmark/digts.yaml"], "unknown benchmark file"),
         (["leaderboard", "nowhere"], "nowhere"),
     ],

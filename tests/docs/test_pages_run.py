@@ -38,7 +38,7 @@ from vaebench.cli import main
 from vaebench.running import explore
 from vaebench.sweep.engines import slurm
 
-VAE, DIGITS = "runs/digits-vae-s0-*/model.ckpt", "results/digits/vae-s0-*"
+VAE, DIGITS = "runs/trained/*/model.ckpt", "results/digits/vae-s0-*"
 STANDS_FOR: dict[str, dict[str, str]] = {
     "": {
         "runs/…/model.ckpt": VAE,
@@ -148,7 +148,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / "results" / records, place / "results" / records)
     write_board(place / "results" / "board", {"iwae": 1.0, "vae": 0.0})
     with contextlib.chdir(place):
-        checkpoint = vb.fit("vae", "digits", trainer={"max_epochs": 15}, latent=4)
+        checkpoint = vb.fit("vae", "digits", "runs/trained", trainer={"max_epochs": 15}, latent=4)
         assert main(["evaluate", str(checkpoint), "--protocol", "quick", "--limit", "40"]) == 0
     for page, file in (("your-family", "my_vae.py"), ("your-model", "theirs.py")):
         (place / file).write_text(example(f"docs/{page}.md", file), "utf-8")

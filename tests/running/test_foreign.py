@@ -129,11 +129,11 @@ def test_what_builds_no_model_is_answered_with_a_sentence(
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--adapter", "theirs.py:build"], "no images to judge"),
+    (["--adapter", "theirs.py:build"], "--adapter has no images"),
     (["a.ckpt", "--data.measure", "binary"], "--data.measure=binary is for a model from elsewhere"),
     (["a.ckpt", "--name", "x"], "--name is for a model from elsewhere"),
     (["a.ckpt", "--adapter", "theirs.py:build", "--data", "digits"], "there are two models"),
-    ([], "there is no model to evaluate"),
+    ([], "there is no model"),
     (["--adapter", "theirs.py:build", "--data", "digits", "--name", "../x"], "cannot name a record"),
     (["--adapter", "theirs.py:build", "--data", "digits", "--data.measur", "binary"], "unknown key 'measur'"),
 ])  # fmt: skip
