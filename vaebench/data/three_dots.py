@@ -57,7 +57,7 @@ class ThreeDots(ImageData):
         self.FACTORS = dict.fromkeys(("x_0", "y_0", "x_1", "y_1", "x_2", "y_2"), side)
 
     def raw(self) -> Mapping[str, Split]:
-        return carve(_distinct(self.side)[0], None, **SIZES)
+        return carve(_distinct(self.side)[0], None, None, **SIZES)
 
     def factors(self, split: str) -> Tensor:
         """The values of the factors of a split's images, in their order: (n, 6) int64, columns as in `FACTORS`.
@@ -65,7 +65,7 @@ class ThreeDots(ImageData):
         Raises:
             UserError: there is no such split.
         """
-        values = carve(_distinct(self.side)[1][:, :, None, None], None, **SIZES)
+        values = carve(_distinct(self.side)[1][:, :, None, None], None, None, **SIZES)
         if split not in values:
             raise unknown("split", split, values)
         return in_memory(values[split].images)[:, :, 0, 0].long()
