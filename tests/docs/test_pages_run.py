@@ -204,7 +204,7 @@ def _served(service: str, here: Path, patch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def _run(command: str) -> int:
-    """Runs one line of a shell: assignments, words with * and $, `&&` and `> FILE`; `vaebench` in this process."""
+    """Runs one line of a shell: assignments, words with * (the first match) and $, `&&`, `> FILE`; `vaebench` here."""
     for part in command.split(" && "):
         line, _, output = part.partition(" > ")
         words = shlex.split(os.path.expandvars(line), comments=True)
@@ -213,7 +213,7 @@ def _run(command: str) -> int:
                 key, value = words.pop(0).split("=", 1)
                 patch = stack.enter_context(pytest.MonkeyPatch.context())
                 patch.setenv(key, value)
-            found = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
+            found = [sorted(map(str, Path().glob(word)))[:1] if "*" in word else [word] for word in words]
             program, *rest = [word for matches in found for word in matches]
             if output:
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(output).open("w"))))
