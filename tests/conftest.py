@@ -63,3 +63,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for report in terminalreporter.stats.get("skipped", []):
         *_, why = report.longrepr
         terminalreporter.write_line(f"did not run: {report.nodeid}: {why.removeprefix('Skipped: ')}", yellow=True)
+
+
+def pytest_runtest_setup() -> None:
+    """Tables in tests are as wide as without `COLUMNS`, which notebooks and shells set."""
+    os.environ.pop("COLUMNS", None)
