@@ -27,7 +27,6 @@ from vaebench.evaluation.estimators.draws import BLOCK
 from vaebench.evaluation.estimators.likelihood import ACTIVATIONS, VALUES, Estimates, widest
 from vaebench.evaluation.estimators.likelihood import estimate as estimated
 from vaebench.families.vae import VAE
-from vaebench.priors.mixture import MixtureOfGaussians
 
 
 def _vae(latent: int = 4, pixels: int = 16) -> VAE:
@@ -211,14 +210,6 @@ def test_pieces_follow_the_widest_activation_of_a_network(monkeypatch: pytest.Mo
     monkeypatch.setitem(ACTIVATIONS, "cpu", 10 * 64 * 256)
     _assert_same(estimate(model, x, 100), whole)
     assert max(shown) <= 10 * 64 * 256
-
-
-def test_pieces_follow_the_components_of_a_prior() -> None:
-    """Defect: every sample meets all components of a mixture, and pieces by small images alone took gigabytes."""
-    vae, x = _vae(), _images(3)
-    mixed = Parts(vae.posterior, MixtureOfGaussians((4,), components=300), vae.likelihood)
-    with evaluation_mode(mixed, torch.device("cpu")):
-        assert widest(mixed, x) == 300 * 4
 
 
 def test_few_samples_of_many_images_go_together() -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from vaebench.core import Draw, Family, LatentModel
 from vaebench.distributions.codes import PointMass
@@ -45,7 +42,7 @@ from vaebench.traits import LikelihoodTraits
 
 NOISY = 16  # samples scored at once where scoring draws noise; part of it too
 VALUES = {"cpu": 2**21, "cuda": 2**27}  # pixels × samples scored at once: what a cache holds, what a GPU wants
-ACTIVATIONS = {"cpu": 2**26, "cuda": 2**31}  # most values in the widest tensor at once: 256 MiB, 8 GiB in f32
+ACTIVATIONS = {"cpu": 2**26, "cuda": 2**31}  # most values in the widest output of a network: 256 MiB, 8 GiB in f32
 
 Progress = Callable[[float], None]
 
@@ -239,10 +236,9 @@ def _pieces(model: LatentModel, x: Stack) -> int:
 
 
 def widest(model: LatentModel, x: Stack) -> int:
-    """Values in the largest tensor that a module of the model, or a step of p(z), returns while one sample is scored.
+    """Values in the largest tensor that a module of the model returns while one sample of an image of x is scored.
 
-    Convolutions at high resolution hold many times an image's values, and a mixture as a prior all its components at
-    every sample. 0 where there is neither.
+    Convolutions at high resolution hold many times an image's values. 0 where no module is called.
     """
     device, dtype = device_and_dtype(model, x)
     sizes = [0]
@@ -259,25 +255,7 @@ def widest(model: LatentModel, x: Stack) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    if not own_draw(model):
-        with suppress(Unavailable), absence("p(z) has no density"), _Sizes(sizes):
-            one.prior().log_prob(z)
     return max(sizes)
-
-
-class _Sizes(TorchDispatchMode):
-    """Adds the number of values in the result of every operation to a list."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        super().__init__()
-        self.sizes = sizes
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.sizes += [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        return result
 
 
 def _scores_by_noise(model: LatentModel) -> bool:
